@@ -1,0 +1,1 @@
+"""The connected side: recipe, lock, build, sign, freeze."""

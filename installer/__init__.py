@@ -1,0 +1,1 @@
+"""Everything that may run inside the enclave: bundle format, OCI model, registry client and the workflows."""

@@ -1,0 +1,1 @@
+"""The bundle format, version 1: see FORMAT.md."""

@@ -1,0 +1,1 @@
+"""Helm charts: rendering, image references, retargeting to the enclave registry."""

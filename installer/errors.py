@@ -1,0 +1,141 @@
+"""Every error that airferry raises on purpose, with its exit code.
+
+A message says what happened and where; the hint says what to do next. The command line is the only place that
+prints them and the only place that turns them into an exit code. Anything else that escapes is a bug (exit code 1).
+"""
+
+from typing import ClassVar
+
+
+class AirferryError(Exception):
+    """Base of all expected failures.
+
+    `message` names what happened and where. `hint` is one sentence that names the next step, or empty.
+    """
+
+    exit_code: ClassVar[int] = 1
+    meaning: ClassVar[str] = "a bug in airferry: please report it with the printed trace"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AirferryError):
+    """Arguments that cannot be meant."""
+
+    exit_code = 2
+    meaning = "the command was called wrongly"
+
+
+class BundleError(AirferryError):
+    """The bundle's bytes are not what its signed metadata says, or its metadata breaks the format."""
+
+    exit_code = 10
+    meaning = "the bundle is damaged or malformed"
+
+
+class UntrustedError(AirferryError):
+    """No trusted signature covers the bundle."""
+
+    exit_code = 11
+    meaning = "the bundle is unsigned, or not signed by a trusted key"
+
+
+class IncompleteError(AirferryError):
+    """Volumes of the bundle are missing."""
+
+    exit_code = 12
+    meaning = "a volume of the bundle is missing"
+
+
+class PolicyError(AirferryError):
+    """The bundle is genuine but must not be used here and now: expired, too new, not yet valid."""
+
+    exit_code = 13
+    meaning = "the bundle is genuine but refused: expired, made in the future, or for a newer program"
+
+
+class RegistryUnreachableError(AirferryError):
+    """A registry or chart repository cannot be reached."""
+
+    exit_code = 20
+    meaning = "a registry or chart repository cannot be reached"
+
+
+class RegistryAccessError(AirferryError):
+    """A registry refused our credentials, or we refuse its certificate."""
+
+    exit_code = 21
+    meaning = "a registry refuses the credentials, or its certificate is not trusted"
+
+
+class NotFoundError(AirferryError):
+    """An image, chart or file that was asked for does not exist."""
+
+    exit_code = 22
+    meaning = "an image or chart does not exist at its source"
+
+
+class ContentError(AirferryError):
+    """A registry or source delivers, or refuses, content against the digests."""
+
+    exit_code = 23
+    meaning = "content differs from its digest, or a registry refuses it"
+
+
+class ClusterUnreachableError(AirferryError):
+    """The Kubernetes API server cannot be reached."""
+
+    exit_code = 30
+    meaning = "the Kubernetes API server cannot be reached"
+
+
+class ClusterForbiddenError(AirferryError):
+    """The Kubernetes API server refuses the credentials or the action."""
+
+    exit_code = 31
+    meaning = "the Kubernetes API server refuses the credentials or a permission is missing"
+
+
+class NotReadyError(AirferryError):
+    """The workloads do not become ready."""
+
+    exit_code = 32
+    meaning = "workloads are not ready; the reason is printed"
+
+
+class ClusterError(AirferryError):
+    """A chart or an object cannot be installed or removed."""
+
+    exit_code = 33
+    meaning = "the cluster refuses an object, or a chart cannot be installed or removed"
+
+
+class SiteError(AirferryError):
+    """The site's answers are missing or wrong."""
+
+    exit_code = 40
+    meaning = "an answer in site.yaml is missing or wrong"
+
+
+class RecipeError(AirferryError):
+    """The recipe or its lock is wrong, or the two do not match."""
+
+    exit_code = 41
+    meaning = "the recipe or its lock is wrong, or the two do not match"
+
+
+class StorageError(AirferryError):
+    """A local disk is full, read-only, or fails."""
+
+    exit_code = 50
+    meaning = "a local disk is full, read-only, or fails"
+
+
+class InterruptedByUserError(AirferryError):
+    """Ctrl-C or SIGTERM; running the same command again continues."""
+
+    exit_code = 130
+    meaning = "interrupted; the same command continues where it stopped"

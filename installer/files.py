@@ -1,0 +1,114 @@
+"""Local files: the one atomic write, bounded reads, strict YAML."""
+
+import errno
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from installer.errors import AirferryError, NotFoundError, StorageError
+
+
+def storage_error(exc: OSError, path: Path, doing: str) -> AirferryError:
+    """The error for a failed system call on `path`, with the next step for the usual causes."""
+    hints = {
+        errno.ENOSPC: "free some space or choose another folder, then run the same command again: it continues.",
+        errno.EDQUOT: "the quota is used up: choose another folder, then run the same command again.",
+        errno.EROFS: "the file system is read-only: choose another folder.",
+        errno.EACCES: "check the owner and mode of the file and its folder.",
+        errno.EIO: "the medium has a defect: try it in another drive or port, or carry a fresh copy.",
+        errno.EFBIG: "the file system cannot hold so large a file (FAT32 ends at 4 GiB): use exFAT, ext4 or NTFS.",
+    }
+    message = f"{path}: cannot {doing}: {exc.strerror or exc}"
+    if exc.errno == errno.ENOENT:
+        return NotFoundError(message, hint="check the path.")
+    return StorageError(message, hint=hints.get(exc.errno or 0, "check the path and the file system."))
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The whole file, if it has at most `limit` bytes. Raises StorageError, NotFoundError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as exc:
+        raise storage_error(exc, path, "read") from exc
+    if len(data) > limit:
+        raise StorageError(f"{path}: larger than {limit} bytes", hint="this is not the kind of file expected here.")
+    return data
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write `data` so that `path` holds either its former content or all of `data`, durable. Raises StorageError."""
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temp.replace(path)
+        except BaseException:
+            temp.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise storage_error(exc, path, "write") from exc
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class _StrictLoader(yaml.CSafeLoader):
+    """Refuses duplicate keys, which PyYAML would silently resolve to the last one."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    found: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str | int | float | bool):
+            raise yaml.constructor.ConstructorError(None, None, "keys must be plain values", key_node.start_mark)
+        if key in found:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        found[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+    return found
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_yaml(data: bytes, name: str, error: type[AirferryError]) -> Any:
+    """The one YAML document in `data`: plain values only, duplicate keys refused.
+
+    Raises `error` with the place, never with the text of the line: it may hold a secret.
+    """
+    try:
+        return yaml.load(data, _StrictLoader)  # noqa: S506, TID251 - a safe loader
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
+        raise error(f"{name}: {place}: {exc.problem}", hint="correct the YAML at that place.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as exc:
+        raise error(f"{name}: not a YAML document ({type(exc).__name__})", hint="check the file.") from None
+
+
+def load_yaml_all(data: bytes, name: str, error: type[AirferryError]) -> list[Any]:
+    """All YAML documents in `data`, empty ones left out. Raises `error` as `load_yaml` does."""
+    try:
+        return [doc for doc in yaml.load_all(data, _StrictLoader) if doc is not None]  # noqa: S506
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
+        raise error(f"{name}: {place}: {exc.problem}", hint="correct the YAML at that place.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as exc:
+        raise error(f"{name}: not YAML ({type(exc).__name__})", hint="check the file.") from None

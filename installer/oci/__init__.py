@@ -1,0 +1,1 @@
+"""OCI images: digests, references, manifests, sources and the registry client."""

@@ -1,0 +1,1 @@
+"""Files that airferry hands out: recipe, site answers, operator values, custom resource."""
