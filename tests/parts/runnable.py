@@ -1,0 +1,90 @@
+"""Small images that really run, made of Debian's static busybox, and the image of the W&B controller.
+
+All of them have a shell at /bin/sh except the controller's. They end at once on SIGTERM: as process 1 of a container
+a program without a handler would otherwise ignore it and hold up every deletion of a pod by its grace period.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from tests.parts.images import Directory, Entry, File, Image, Layer, Platform, Run, Symlink
+
+BUSYBOX = Path("/bin/busybox")  # package busybox-static
+CONTROLLER_ASSET = "wandb-controller-1.22.0.zst"
+
+
+@cache
+def busybox() -> Layer:
+    """The base layer that all busybox images share: programs, accounts and a writable /tmp."""
+    program = BUSYBOX.read_bytes()
+    listing = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout
+    if b"/lib64/ld-linux" in program:
+        raise RuntimeError(f"{BUSYBOX} is linked dynamically; install the package busybox-static")
+    entries: dict[str, Entry] = {
+        "/bin/busybox": File(program, 0o755),
+        "/etc/passwd": File(b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"),
+        "/etc/group": File(b"root:x:0:\nnobody:x:65534:\n"),
+        "/root": Directory(0o700),
+        "/tmp": Directory(0o1777),
+    }
+    entries |= {f"/bin/{name}": Symlink("busybox") for name in listing.split() if name != "busybox"}
+    return Layer(entries)
+
+
+def pause() -> Image:
+    """Does nothing until it is ended; also serves as the sandbox image of containerd."""
+    script = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"
+    return Image((busybox(),), Run(entrypoint=("/bin/sh", "-c", script)))
+
+
+def httpd(page: str = "hello from the enclave\n", *, port: int = 8080, user: str = "65534:65534") -> Image:
+    """A web server on `port` whose `/` answers with `page` in a layer of its own."""
+    script = f"httpd -f -p {port} -h /www & child=$!; trap 'kill $child; exit 0' TERM INT; wait $child"
+    run = Run(entrypoint=("/bin/sh", "-c", script), ports=(f"{port}/tcp",), user=user)
+    return Image((busybox(), Layer({"/www/index.html": File(page.encode())})), run)
+
+
+def job(script: str = "echo done", *, user: str = "") -> Image:
+    """Runs `script` (or the arguments that the pod gives) with the shell and ends."""
+    return Image((busybox(),), Run(entrypoint=("/bin/sh", "-c"), command=(script,), user=user))
+
+
+def two_platforms(image: Image, *, other: str = "arm64") -> list[Image]:
+    """`image` for linux/amd64, and a look-alike for linux/`other` with layers of its own that cannot run anywhere."""
+    stand_in = Layer({"/bin/stand-in": File(f"stand-in for linux/{other}\n".encode() * 64, 0o755)})
+    variant = "v8" if other == "arm64" else None
+    return [image, Image((stand_in,), image.run, Platform(other, variant=variant))]
+
+
+def controller(assets: Path) -> Image:
+    """The real W&B controller from the folder of test assets, arranged like its released image.
+
+    Raises FileNotFoundError where the asset is missing. /helm must be writable for user 65532; the operator
+    chart mounts a volume there.
+    """
+    packed = assets / CONTROLLER_ASSET
+    if not packed.exists():
+        raise FileNotFoundError(packed)
+    program = subprocess.run(["zstd", "-dcq", str(packed)], check=True, capture_output=True).stdout
+    account = "nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+    base = Layer(
+        {
+            "/etc/passwd": File(b"root:x:0:0:root:/root:/sbin/nologin\n" + account.encode()),
+            "/etc/group": File(b"root:x:0:\nnonroot:x:65532:\n"),
+            "/home/nonroot": Directory(0o700, 65532, 65532),
+            "/tmp": Directory(0o1777),
+        }
+    )
+    # Fast compression: the layer is sent over loopback only.
+    binary = Layer({"/manager": File(program, 0o755)}, level=1)
+    helm = Layer({f"/helm/{name}": Directory(0o777) for name in (".cache/helm", ".config/helm", ".local/share/helm")})
+    env = (
+        *Run().env,
+        "HELM_CACHE_HOME=/helm/.cache/helm",
+        "HELM_CONFIG_HOME=/helm/.config/helm",
+        "HELM_DATA_HOME=/helm/.local/share/helm",
+    )
+    return Image((base, binary, helm), Run(entrypoint=("/manager",), env=env, user="65532:65532"))
