@@ -75,12 +75,12 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     found: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int | float | bool):
             raise yaml.constructor.ConstructorError(None, None, "keys must be plain values", key_node.start_mark)
         if key in found:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        found[key] = loader.construct_object(value_node, deep=True)
     return found
 
 
@@ -105,7 +105,7 @@ def load_yaml(data: bytes, name: str, error: type[AirferryError]) -> Any:
 def load_yaml_all(data: bytes, name: str, error: type[AirferryError]) -> list[Any]:
     """All YAML documents in `data`, empty ones left out. Raises `error` as `load_yaml` does."""
     try:
-        return [doc for doc in yaml.load_all(data, _StrictLoader) if doc is not None]  # noqa: S506
+        return [doc for doc in yaml.load_all(data, _StrictLoader) if doc is not None]
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
