@@ -1,0 +1,265 @@
+"""The recipe: what a bundle is made of, as a release engineer writes it.
+
+A recipe is one YAML document. Its reader refuses unknown keys, with the key that was probably meant, and reports
+every defect at once. File names in it are relative to the recipe's folder.
+"""
+
+import datetime as dt
+import difflib
+import re
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from installer.errors import AirferryError, RecipeError
+from installer.files import load_yaml, read_bounded
+from installer.oci.model import Platform
+from installer.oci.reference import Repository, parse_reference
+
+MAX_RECIPE = 4 * 1024 * 1024
+_STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
+
+Role = Literal["operator", "platform", "release"]
+
+
+def stamp(moment: dt.datetime) -> str:
+    """`moment` as RFC 3339 in UTC, whole seconds: `2026-11-23T17:00:00Z`."""
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stamp_text(value: Any) -> Any:
+    """YAML reads an unquoted date or time as such; both become text here, a date meaning its first second."""
+    if isinstance(value, dt.datetime):
+        return stamp(value if value.tzinfo else value.replace(tzinfo=dt.UTC))
+    return f"{value.isoformat()}T00:00:00Z" if isinstance(value, dt.date) else value
+
+
+def _is_stamp(text: str) -> str:
+    try:
+        if _STAMP.fullmatch(text):
+            dt.datetime.fromisoformat(text)
+            return text
+    except ValueError:
+        pass
+    raise ValueError("not a time; write it in UTC like 2027-01-31T00:00:00Z")
+
+
+def _is_reference(text: str) -> str:
+    try:
+        parse_reference(text)
+    except AirferryError as exc:
+        raise ValueError(exc.message) from None
+    return text
+
+
+def _is_platform(text: str) -> str:
+    try:
+        Platform.parse(text)
+    except AirferryError as exc:
+        raise ValueError(f"{exc.message}; {exc.hint}") from None
+    return text
+
+
+def _is_host(text: str) -> str:
+    try:
+        Repository(text, "x")
+    except AirferryError as exc:
+        raise ValueError(exc.message) from None
+    return text
+
+
+def _is_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text, re.ASCII):
+        raise ValueError("not an http(s) URL without user name, query and fragment")
+    return text.rstrip("/")
+
+
+def _is_chart_repository(text: str) -> str:
+    if not text.startswith("oci://"):
+        return _is_url(text)
+    host, _, path = text.removeprefix("oci://").rstrip("/").partition("/")
+    try:
+        Repository(host, path or "x")
+    except AirferryError as exc:
+        raise ValueError(f"{exc.message}; write it like oci://ghcr.io/folder (without the chart's name)") from None
+    return text.rstrip("/")
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=63)]
+"""A name that is safe in file names, URLs and Kubernetes."""
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+File = Annotated[str, Field(min_length=1, max_length=4096)]
+ImageText = Annotated[str, Field(max_length=600), AfterValidator(_is_reference)]
+Stamp = Annotated[str, BeforeValidator(_stamp_text), AfterValidator(_is_stamp)]
+
+
+class _Strict(BaseModel):
+    """Unknown keys are refused and nothing is converted: `version: 1.0` is a number, not the text `1.0`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ChartEntry(_Strict):
+    """A chart: `name` at `version` from `repository` (http, https or oci), or the archive in the file `path`.
+
+    `values` is a file name or the values themselves. A chart of role `platform` is the one that the custom resource
+    in the file `resource` names: release, namespace and values stand in that resource.
+    """
+
+    name: Name
+    version: Text
+    repository: Annotated[str, AfterValidator(_is_chart_repository)] | None = None
+    path: File | None = None
+    role: Role = "release"
+    release: Name | None = None
+    namespace: Name | None = None
+    values: File | dict[str, Any] | None = None
+    resource: File | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.repository is None) == (self.path is None):
+            raise ValueError("needs either `repository` or `path`")
+        if (self.role == "platform") != (self.resource is not None):
+            raise ValueError("`resource` (the file of the custom resource) belongs to role platform and only there")
+        if self.role == "platform" and self.values is not None:
+            raise ValueError("role platform takes its values from spec.values of the resource: remove `values`")
+        return self
+
+
+class ImageEntry(_Strict):
+    """An image: `ref` at a registry; or `name`d, from an OCI layout folder, a docker archive, or the local engine."""
+
+    ref: ImageText | None = None
+    layout: File | None = None
+    archive: File | None = None
+    engine: ImageText | None = None
+    name: ImageText | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"ref": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.ref, self.layout, self.archive, self.engine)) != 1:
+            raise ValueError("needs one of: a reference, `layout`, `archive`, `engine`")
+        if (self.layout or self.archive) and not self.name:
+            raise ValueError("`layout` and `archive` need `name`: the reference by which the cluster asks for it")
+        if self.ref and self.name:
+            raise ValueError("`name` is for layout, archive and engine; to fetch from elsewhere use `substitutions`")
+        if self.name and "@" in self.name:
+            raise ValueError("`name` is a tag, not a digest")
+        return self
+
+
+class Exclusion(_Strict):
+    """An image that charts name and that is left out all the same, with the reason, for those who review it."""
+
+    image: ImageText
+    reason: Text
+
+
+class RegistryEntry(_Strict):
+    """How one registry is reached: another endpoint, plain HTTP, a certificate authority of its own (PEM file)."""
+
+    mirror: Annotated[str, AfterValidator(_is_url)] = ""
+    plain_http: bool = False
+    ca: File | None = None
+
+
+class Recipe(_Strict):
+    """A recipe as read; see the comments in templates/recipe.yaml for every key."""
+
+    name: Name
+    version: Text
+    sequence: Annotated[int, Field(ge=1, lt=2**53)] = 1
+    created: Stamp | None = None
+    expires: Stamp | None = None
+    platforms: Annotated[list[Annotated[str, AfterValidator(_is_platform)]], Field(min_length=1)] = ["linux/amd64"]
+    charts: list[ChartEntry] = []
+    images: list[ImageEntry] = []
+    exclude: list[Exclusion] = []
+    site: File | None = None
+    documents: list[File] = []
+    registries: dict[Annotated[str, AfterValidator(_is_host)], RegistryEntry] = {}
+    substitutions: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.charts and not self.images:
+            raise ValueError("names neither charts nor images")
+        for what, names in (
+            ("platform", self.platforms),
+            ("chart", [f"{chart.name} {chart.version} as {chart.release}" for chart in self.charts]),
+            ("image", [str(parse_reference(text)) for image in self.images if (text := image.ref or image.name)]),
+            ("exclusion", [str(parse_reference(item.image)) for item in self.exclude]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} stands twice: {', '.join(twice)}")
+        for role in ("operator", "platform"):
+            if sum(chart.role == role for chart in self.charts) > 1:
+                raise ValueError(f"two charts have the role {role}")
+        if self.created and self.expires and self.expires <= self.created:
+            raise ValueError("expires before it is created")
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """The recipe in the file `path`. Raises RecipeError naming every defect, NotFoundError, StorageError."""
+        return parse_recipe(read_bounded(path, MAX_RECIPE), path.name)
+
+
+def parse_recipe(data: bytes, file_name: str) -> Recipe:
+    """The recipe in the YAML document `data`. Raises RecipeError naming every defect."""
+    document = load_yaml(data, file_name, RecipeError)
+    if not isinstance(document, dict):
+        raise RecipeError(f"{file_name}: not a mapping of keys", hint="start from `airferry init`.")
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as exc:
+        defects = [_defect(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
+    lines = "".join(f"\n  {line}" for line in dict.fromkeys(defects))
+    raise RecipeError(f"{file_name}: {len(defects)} {'defect' if len(defects) == 1 else 'defects'}:{lines}") from None
+
+
+def _defect(place: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+    """One line about one defect; values are not shown, only their kind: they may be secrets put in by mistake."""
+    path = _path(place)
+    if kind == "extra_forbidden":
+        known = _keys(place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"{path}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{path}: missing"
+    if kind == "string_type" and isinstance(value, int | float):
+        return f"{path}: YAML reads this as a {'truth value' if isinstance(value, bool) else 'number'}; quote it"
+    return f"{path}: {message.removeprefix('Value error, ')}"
+
+
+def _path(place: tuple[int | str, ...]) -> str:
+    """`charts[0].name`. The names that pydantic adds for the branches of a union are left out."""
+    text = ""
+    for part in place:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif "[" not in part and part not in ("str", "dict"):
+            text += f".{part}"
+    return text.removeprefix(".") or "recipe"
+
+
+def _keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known at `place`."""
+    model: Any = Recipe
+    for part in place:
+        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            model = model.model_fields[part].annotation
+        else:
+            arguments = [item for item in typing.get_args(model) if item is not type(None)]
+            model = arguments[-1] if arguments else model
+    return list(getattr(model, "model_fields", {}))

@@ -1,0 +1,129 @@
+"""The recipe's reader: what it accepts, and how it refuses."""
+
+import pytest
+
+from builder.recipe import Recipe, parse_recipe
+from installer.errors import RecipeError
+
+SMALL = "name: demo\nversion: '1.0'\nimages: [busybox:1.36]\n"
+
+
+def read(text: str) -> Recipe:
+    return parse_recipe(text.encode(), "recipe.yaml")
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        read(text)
+    return caught.value.message
+
+
+def test_defaults() -> None:
+    recipe = read(SMALL)
+    assert (recipe.sequence, recipe.platforms, recipe.created, recipe.expires) == (1, ["linux/amd64"], None, None)
+    assert recipe.images[0].ref == "busybox:1.36"
+
+
+def test_every_kind_of_entry() -> None:
+    recipe = read(
+        """
+name: demo
+version: "1"
+expires: 2030-01-01
+created: 2026-01-01T10:00:00+01:00
+platforms: [linux/amd64, linux/arm/v7]
+charts:
+- {name: operator, version: 1.4.8, repository: https://charts.example.com/, role: operator, values: values.yaml}
+- {name: platform, version: 0.43.8, repository: oci://ghcr.io/charts, role: platform, resource: wandb.yaml}
+- {name: other, version: 0.1.0, path: ./other-0.1.0.tgz, values: {a: {b: 1}}}
+images:
+- docker.io/library/busybox:1.36
+- {layout: ./layout, name: "example.com/app:1"}
+- {archive: ./app.tar, name: "example.com/app:2"}
+- {engine: "app:3"}
+exclude:
+- {image: "python:3.12", reason: only in a test pod}
+documents: [README.txt]
+site: site.yaml
+registries:
+  docker.io: {mirror: "http://127.0.0.1:5000"}
+  localhost:5001: {plain_http: true, ca: ca.pem}
+substitutions: {docker.io/bitnami/: docker.io/bitnamilegacy/}
+"""
+    )
+    assert (recipe.expires, recipe.created) == ("2030-01-01T00:00:00Z", "2026-01-01T09:00:00Z")
+    assert recipe.charts[0].repository == "https://charts.example.com"
+    assert recipe.charts[2].values == {"a": {"b": 1}}
+
+
+def test_all_defects_at_once_with_their_paths() -> None:
+    message = refusal(
+        """
+name: Demo
+version: 1.0
+platfroms: [linux/amd64]
+charts:
+- {name: a, version: 1.0.0, repository: https://example.com, relase: a}
+- {name: b, version: 1.0.0}
+images: ["UPPER:1", {layout: x}]
+registries: {localhost:5000: {plain_htttp: true}}
+"""
+    )
+    for line in (
+        "name: String should match pattern",
+        "version: YAML reads this as a number; quote it",
+        "platfroms: unknown key; did you mean 'platforms'?",
+        "charts[0].relase: unknown key; did you mean 'release'?",
+        "charts[1]: needs either `repository` or `path`",
+        "images[0].ref: not an image reference",
+        "images[1]: `layout` and `archive` need `name`",
+        "registries.localhost:5000.plain_htttp: unknown key; did you mean 'plain_http'?",
+    ):
+        assert line in message
+    assert "8 defects" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1, 2]", "not a mapping"),
+        ("name: a\nname: b\n", "stands twice"),
+        ("name: [", "column"),
+        ("name: demo\nversion: '1'\n", "neither charts nor images"),
+        (SMALL + "expires: tomorrow\n", "expires: not a time"),
+        (SMALL + "expires: 2026-02-31T00:00:00Z\n", "recipe.yaml"),
+        (SMALL + "created: 2027-01-01\nexpires: 2026-01-01\n", "expires before it is created"),
+        (SMALL + "platforms: []\n", "platforms"),
+        (SMALL + "platforms: [linux]\n", "platforms[0]: not a platform"),
+        (SMALL + "sequence: 0\n", "sequence"),
+        (SMALL + "registries: {docker.io: {mirror: ftp://x}}\n", "registries.docker.io.mirror: not an http(s) URL"),
+        (SMALL + "registries: {docker.io: {mirror: 'http://user:word@x'}}\n", "not an http(s) URL without user name"),
+        (SMALL + "registries: {'no/host': {}}\n", "not a registry host"),
+        ("name: a\nversion: '1'\nimages: [busybox, docker.io/library/busybox:latest]\n", "image stands twice"),
+        ("name: a\nversion: '1'\nimages: [{layout: x, archive: y, name: z}]\n", "needs one of"),
+        ("name: a\nversion: '1'\nimages: [{ref: x, name: z}]\n", "use `substitutions`"),
+        ("name: a\nversion: '1'\nimages: [{engine: x, name: 'z@sha256:" + "0" * 64 + "'}]\n", "a tag, not a digest"),
+        (
+            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c.tgz, role: platform}]\n",
+            "`resource` (the file of the custom resource) belongs to role platform",
+        ),
+        (
+            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c, role: platform, resource: r, values: {}}]\n",
+            "remove `values`",
+        ),
+        (
+            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', repository: oci://ghcr.io/UP}]\n",
+            "oci://ghcr.io/folder",
+        ),
+        (
+            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c.tgz, role: operater}]\n",
+            "charts[0].role",
+        ),
+    ],
+)
+def test_refusals(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+def test_a_value_put_under_the_wrong_key_is_not_shown() -> None:
+    assert "hunter2" not in refusal(SMALL + "password: hunter2\nsequence: hunter2\n")
