@@ -1,0 +1,231 @@
+"""Helm charts, loaded and rendered in this process.
+
+This module and `releases` are the only ones that import `helm_python`, a binding of Helm's Go SDK. What had to be
+learned about it:
+
+- Rendering changes the loaded chart: subcharts that the values disable are gone for good. So every call here works on
+  a chart freshly loaded from its archive, which also makes `Chart` safe to share between threads.
+- Only rendering resolves conditions, tags and aliases of subcharts; before it, coalesced values hold defaults of
+  subcharts that are switched off and lack those of aliased ones.
+- Values and manifests are read by the library's own YAML parser, since Helm differs from PyYAML (`y` is true, a date
+  is a string, a key may stand twice in what a template makes).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from installer.errors import AirferryError, ContentError, RecipeError
+from installer.files import load_yaml
+from installer.oci.digest import Digest
+
+MAX_ARCHIVE = 32 << 20
+HOOK = "helm.sh/hook"
+_MAX_MESSAGE = 2000
+# Where Helm cuts a stream of documents (helm.sh/helm/v4, pkg/release/v1/util/manifest.go, SplitManifests).
+_DOCUMENT = re.compile(r"(?:^|\s*\n)---\s*")
+
+Values = Mapping[str, Any]
+Object = dict[str, Any]
+
+
+def parse_values(data: bytes, name: str, error: type[AirferryError]) -> dict[str, Any]:
+    """A values document as Helm reads it: YAML 1.1 booleans, dates stay strings, an empty document is `{}`.
+
+    Unlike Helm, duplicate keys are refused. Raises `error` naming the document `name` and the place.
+    """
+    from helm_python import HelmError, values_from_yaml
+
+    load_yaml(data, name, error)
+    try:
+        return values_from_yaml(data.decode())
+    except (HelmError, UnicodeDecodeError) as exc:
+        raise error(f"{name}: not a values document: {brief(exc)}", hint="a values file is one YAML mapping.") from None
+
+
+def documents(text: str, name: str, error: type[AirferryError]) -> list[Object]:
+    """The objects in a stream of YAML documents, cut and read as Helm does. Raises `error` naming `name`."""
+    from helm_python import HelmError, values_from_yaml
+
+    found = []
+    for part in _DOCUMENT.split(text.lstrip()):
+        if not part.strip():
+            continue
+        try:
+            document = values_from_yaml(part)
+        except HelmError as exc:
+            raise error(f"{name}: not YAML: {brief(exc)}", hint="the chart makes broken YAML of these values.") from exc
+        if document:
+            found.append(document)
+    return found
+
+
+def hook_events(item: Object) -> tuple[str, ...]:
+    """The Helm hook events of an object; empty for an ordinary one."""
+    annotations = (item.get("metadata") or {}).get("annotations") or {}
+    text = annotations.get(HOOK) if isinstance(annotations, dict) else None
+    return tuple(part.strip().lower() for part in str(text).split(",") if part.strip()) if text else ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A packed Helm chart.
+
+    `error` is raised when the archive is broken, `values_error` when it cannot be rendered with the given values.
+    """
+
+    archive: bytes = field(repr=False)
+    source: str
+    error: type[AirferryError]
+    values_error: type[AirferryError]
+    metadata: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def load(
+        cls,
+        archive: bytes,
+        *,
+        source: str = "chart",
+        error: type[AirferryError] = ContentError,
+        values_error: type[AirferryError] = RecipeError,
+    ) -> Self:
+        """The chart in the `.tgz` bytes `archive`; `source` names it in messages. Raises `error`."""
+        if len(archive) > MAX_ARCHIVE:
+            raise error(f"{source}: {len(archive)} bytes; a chart has at most {MAX_ARCHIVE}")
+        with _open(archive, source, error) as handle:
+            metadata = handle.metadata
+        for key in ("name", "version"):
+            if not isinstance(metadata.get(key), str) or not metadata[key]:
+                raise error(f"{source}: Chart.yaml lacks {key}", hint="the archive is no Helm chart.")
+        return cls(archive, source, error, values_error, metadata)
+
+    @property
+    def name(self) -> str:
+        """The name in Chart.yaml."""
+        return str(self.metadata["name"])
+
+    @property
+    def version(self) -> str:
+        """The version in Chart.yaml."""
+        return str(self.metadata["version"])
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the archive."""
+        return Digest.of(self.archive)
+
+    def coalesced(self, values: Values) -> dict[str, Any]:
+        """`values` over the defaults of the chart and of the subcharts that `values` enable.
+
+        Raises `values_error`.
+        """
+        from helm_python import HelmError
+
+        with _open(self.archive, self.source, self.error) as handle:
+            self._resolve(handle, values)
+            try:
+                return dict(handle.merge_values(dict(values)))
+            except HelmError as exc:
+                raise self._refused(exc) from exc
+
+    def render(
+        self,
+        values: Values,
+        *,
+        release: str,
+        namespace: str,
+        kube_version: str = "",
+        api_versions: Iterable[str] = (),
+        upgrade: bool = False,
+    ) -> list[Object]:
+        """All objects that Helm would apply, hooks and the `crds/` folder included, notes left out.
+
+        `lookup` finds nothing, `kube_version` is Helm's own default where empty, and `upgrade` sets
+        `.Release.IsUpgrade`. Objects stand in the order of their files' names, CRDs first. Raises `values_error`.
+        """
+        from helm_python import HelmError
+
+        options = {
+            "name": release,
+            "namespace": namespace,
+            "is_install": not upgrade,
+            "is_upgrade": upgrade,
+            "revision": 2 if upgrade else 1,
+            "kube_version": kube_version,
+            "api_versions": list(api_versions),
+        }
+        with _open(self.archive, self.source, self.error) as handle:
+            try:
+                files = _render(handle, values, options)
+            except (HelmError, TypeError, ValueError) as exc:
+                raise self._refused(exc) from exc
+            crds = self._crds(handle)
+        found = []
+        for path, text in sorted(files.items()):
+            leaf = path.rpartition("/")[2]
+            if not leaf.startswith("_") and leaf != "NOTES.txt":
+                found += documents(text, f"{self.source}: {path}", self.values_error)
+        return crds + found
+
+    def crds(self, values: Values | None = None) -> list[Object]:
+        """The objects of the `crds/` folders of the chart and of its subcharts that `values` enable."""
+        with _open(self.archive, self.source, self.error) as handle:
+            self._resolve(handle, values or {})
+            return self._crds(handle)
+
+    def _crds(self, handle: Any) -> list[Object]:
+        return [
+            item
+            for crd in handle.crds
+            for item in documents(crd["data"], f"{self.source}: {crd['filename']}", self.error)
+        ]
+
+    def _resolve(self, handle: Any, values: Values) -> None:
+        """Let `handle` drop disabled subcharts and name aliased ones; what a template complains of does not matter."""
+        from helm_python import HelmError, HelmRenderError
+
+        try:
+            _render(handle, values, {})
+        except HelmRenderError:
+            return
+        except (HelmError, TypeError, ValueError) as exc:
+            raise self._refused(exc) from exc
+
+    def _refused(self, exc: Exception) -> AirferryError:
+        """The error for values that the chart cannot be rendered with."""
+        return self.values_error(
+            f"{self.source}: {self.name} {self.version} cannot be rendered with these values: {brief(exc)}",
+            hint="correct the values; the message is the chart's own.",
+        )
+
+
+def brief(exc: Exception) -> str:
+    """The message of a foreign error on one line of bounded length."""
+    text = " ".join(str(exc).split())
+    return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} ..."
+
+
+def _open(archive: bytes, source: str, error: type[AirferryError]) -> Any:
+    """A freshly loaded chart, to be used in a `with` statement. Raises `error`."""
+    from helm_python import Chart as Handle
+    from helm_python import HelmError
+
+    try:
+        return Handle.load_archive(archive)
+    except HelmError as exc:
+        raise error(f"{source}: not a Helm chart: {brief(exc)}", hint="fetch the chart again.") from exc
+
+
+def _render(handle: Any, values: Values, options: Mapping[str, Any]) -> dict[str, str]:
+    """Rendered text by the path of its template. The binding's own method lacks some options of the library."""
+    from helm_python import _native
+
+    text = _native.call_string(
+        "helm_render",
+        handle._raw(),  # noqa: SLF001
+        json.dumps(dict(values), allow_nan=False),
+        json.dumps(dict(options)),
+    )
+    return dict(json.loads(text))

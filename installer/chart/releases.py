@@ -1,0 +1,259 @@
+"""Helm releases in a cluster: brought to a wanted chart and values, read, removed.
+
+Helm runs in this process (see `installer.chart.helm`). A call into it holds no Python lock but blocks its thread, and
+with it the handling of signals; so each runs in a thread of its own, while the caller waits in a way that Ctrl-C ends.
+Helm's own configuration, its environment and `KUBECONFIG` are not consulted: every setting is given.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from installer.chart.helm import Chart, Object, brief, documents
+from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError
+
+CHART_LABEL = "airferry.chart"
+_LABEL_LENGTH = 63
+_POLL_SECONDS = 0.2
+_CANCEL_SECONDS = 15.0
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One revision of a release. `status` is Helm's word: deployed, failed, pending-install, superseded, ..."""
+
+    name: str
+    namespace: str
+    revision: int
+    status: str
+    chart: str
+    version: str
+    label: str
+    objects: tuple[Object, ...] = ()
+
+    @property
+    def deployed(self) -> bool:
+        """Whether this revision is the one in service."""
+        return self.status == "deployed"
+
+
+class Releases:
+    """The releases in one namespace of the cluster that `context` of the file `kubeconfig` names.
+
+    Methods raise ClusterUnreachableError, ClusterForbiddenError, ClusterError. Safe for threads that work on different
+    releases.
+    """
+
+    def __init__(self, kubeconfig: Path, *, context: str = "", namespace: str) -> None:
+        self._kubeconfig, self._context, self.namespace = kubeconfig, context, namespace
+
+    def ensure(
+        self,
+        chart: Chart,
+        release: str,
+        values: Mapping[str, Any],
+        *,
+        timeout: int = 300,
+        create_namespace: bool = False,
+        skip_crds: bool = False,
+    ) -> bool:
+        """Bring `release` to `chart` with `values`; whether anything had to be done.
+
+        Waits at most `timeout` seconds for hooks, and for nothing else. What an earlier run left unfinished is
+        finished: a release that never was in service, or was being removed, is removed and installed anew, since an
+        upgrade would not run its install hooks; a broken upgrade goes back to the revision in service first.
+        """
+        wanted = _Wanted(chart, release, values, timeout, skip_crds)
+        history = self.history(release)
+        removed = bool(history) and history[-1].status in ("uninstalling", "uninstalled")
+        if removed or not any(item.status in ("deployed", "superseded") for item in history):
+            if history:
+                self.uninstall(release, timeout=timeout, hooks=False)
+            self._install(wanted, create_namespace=create_namespace)
+            return True
+        last = history[-1]
+        if last.deployed and last.label == _label(chart) and _same(self.values(release), values):
+            return False
+        if last.status.startswith("pending-"):
+            self._roll_back(release, history, timeout)
+        self._upgrade(wanted)
+        return True
+
+    def status(self, release: str) -> Release | None:
+        """The newest revision with the objects of its manifest (hooks are no part of it); None if there is none."""
+        from helm_python import HelmNotFoundError
+
+        try:
+            found = self._run(lambda config: config.status(release), f"read release {release}")
+        except HelmNotFoundError:
+            return None
+        objects = documents(found.get("manifest", ""), f"release {release}", ClusterError)
+        return _release(found, tuple(objects))
+
+    def history(self, release: str) -> list[Release]:
+        """All revisions that Helm keeps, oldest first, without their objects; empty if there are none."""
+        from helm_python import HelmNotFoundError
+
+        try:
+            found = self._run(lambda config: config.history(release), f"read release {release}")
+        except HelmNotFoundError:
+            return []
+        return sorted((_release(item, ()) for item in found), key=lambda item: item.revision)
+
+    def values(self, release: str) -> dict[str, Any]:
+        """The values that the newest revision was given (not the chart's defaults)."""
+        return dict(self._run(lambda config: config.get_values(release), f"read the values of release {release}"))
+
+    def uninstall(self, release: str, *, timeout: int = 300, hooks: bool = True) -> bool:
+        """Remove `release` and wait at most `timeout` seconds until its objects are gone; False if there was none.
+
+        CRDs of the `crds/` folder stay, as Helm leaves them.
+        """
+        from helm_python import HelmNotFoundError, _native
+
+        options = json.dumps({"timeout_seconds": timeout, "wait": "watcher", "disable_hooks": not hooks})
+
+        def call(config: Any) -> str:  # the binding's own method lacks `disable_hooks`
+            return _native.call_string("helm_uninstall", config._raw(), release, options)  # noqa: SLF001
+
+        try:
+            self._run(call, f"uninstall release {release}")
+        except HelmNotFoundError:
+            return False
+        return True
+
+    def _install(self, wanted: "_Wanted", *, create_namespace: bool) -> None:
+        extra = {"replace": True, "create_namespace": create_namespace}
+        self._apply("helm_install", wanted, extra, f"install chart {wanted.chart.name} as {wanted.release}")
+
+    def _upgrade(self, wanted: "_Wanted") -> None:
+        extra = {"reset_values": True, "max_history": 10}
+        self._apply("helm_upgrade", wanted, extra, f"upgrade {wanted.release} to chart {wanted.chart.name}")
+
+    def _apply(self, function: str, wanted: "_Wanted", extra: Mapping[str, Any], doing: str) -> None:
+        """Install or upgrade; Ctrl-C makes Helm mark the release as failed."""
+        from helm_python import Chart as Handle
+        from helm_python import HelmContext, _native
+
+        options = {
+            "namespace": self.namespace,
+            "timeout_seconds": wanted.timeout,
+            "wait": "hookOnly",
+            "labels": {CHART_LABEL: _label(wanted.chart)},
+            "skip_crds": wanted.skip_crds,
+            **extra,
+        }
+        with HelmContext() as context:
+
+            def call(config: Any) -> str:  # the binding's own methods lack `skip_crds` and `replace`
+                with Handle.load_archive(wanted.chart.archive) as handle:
+                    arguments = (config._raw(), context._raw(), handle._raw(), None, wanted.release)  # noqa: SLF001
+                    return _native.call_string(
+                        function, *arguments, json.dumps(dict(wanted.values)), json.dumps(options)
+                    )
+
+            self._run(call, doing, cancel=context.cancel)
+
+    def _roll_back(self, release: str, history: list[Release], timeout: int) -> None:
+        """End an upgrade that was killed: Helm refuses the next one while it is pending."""
+        good = [item.revision for item in history if item.deployed] or [
+            item.revision for item in history if item.status == "superseded"
+        ]
+        self._run(
+            lambda config: config.rollback(release, version=good[-1], timeout=timeout, wait="hookOnly"),
+            f"roll release {release} back to revision {good[-1]}",
+        )
+
+    def _run(self, call: Callable[[Any], _Result], doing: str, cancel: Callable[[], None] | None = None) -> _Result:
+        """`call` with a configuration, in a thread. HelmNotFoundError passes; all else becomes ours."""
+        from helm_python import Config, HelmError, HelmNotFoundError
+
+        def work() -> _Result:
+            with Config(
+                kubeconfig_path=self._kubeconfig, kube_context=self._context or None, namespace=self.namespace
+            ) as config:
+                return call(config)
+
+        try:
+            return _in_thread(work, cancel)
+        except HelmNotFoundError:
+            raise
+        except HelmError as exc:
+            raise _converted(exc, doing) from exc
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    chart: Chart
+    release: str
+    values: Mapping[str, Any]
+    timeout: int
+    skip_crds: bool
+
+
+def _in_thread(work: Callable[[], _Result], cancel: Callable[[], None] | None) -> _Result:
+    """Run `work` in a thread; on KeyboardInterrupt call `cancel`, give it a moment, and pass the interrupt on."""
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as exc:  # noqa: BLE001 - raised again in the caller
+            errors.append(exc)
+
+    thread = threading.Thread(target=run, name="helm", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+    except KeyboardInterrupt:
+        if cancel is not None:
+            cancel()
+        thread.join(_CANCEL_SECONDS)
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _converted(exc: Exception, doing: str) -> AirferryError:
+    from helm_python import HelmKubeError
+
+    text = brief(exc)
+    lower = text.lower()
+    if "forbidden" in lower or "unauthorized" in lower or "provide credentials" in lower:
+        return ClusterForbiddenError(
+            f"cannot {doing}: {text}", hint="check the kubeconfig's user and what it is allowed to do."
+        )
+    if isinstance(exc, HelmKubeError) or "cluster unreachable" in lower:
+        return ClusterUnreachableError(
+            f"cannot {doing}: {text}", hint="check the kubeconfig, its context and the network."
+        )
+    return ClusterError(f"cannot {doing}: {text}", hint="correct the cause, then run the same command again.")
+
+
+def _label(chart: Chart) -> str:
+    """The chart's digest as the value of a label, which holds 63 characters at most."""
+    return chart.digest.hex[:_LABEL_LENGTH]
+
+
+def _release(found: Mapping[str, Any], objects: tuple[Object, ...]) -> Release:
+    return Release(
+        name=found["name"],
+        namespace=found["namespace"],
+        revision=found["revision"],
+        status=found["status"],
+        chart=found.get("chart_name", ""),
+        version=found.get("chart_version", ""),
+        label=(found.get("labels") or {}).get(CHART_LABEL, ""),
+        objects=objects,
+    )
+
+
+def _same(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return json.dumps(left, sort_keys=True) == json.dumps(dict(right), sort_keys=True)
