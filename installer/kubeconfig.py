@@ -1,0 +1,209 @@
+"""Kubeconfig files: where the API server is and with which identity to talk to it.
+
+Source of the format: Kubernetes, staging/src/k8s.io/client-go/tools/clientcmd/api/v1/types.go. Key material that stands
+in the file itself stays in memory; nothing of it is written anywhere.
+"""
+
+import base64
+import binascii
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from installer.errors import ClusterForbiddenError, SiteError
+from installer.files import load_yaml, read_bounded
+from installer.oci import strict_json
+
+MAX_KUBECONFIG = 1024 * 1024
+MAX_FILE = 256 * 1024
+PLUGIN_SECONDS = 60
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A program named by a kubeconfig that prints credentials (client-go credential plugin)."""
+
+    api_version: str
+    command: str
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An API server and an identity. PEM texts are bytes; an empty value means: not given.
+
+    `ca` empty and `verify` true: the host's own certificate store decides.
+    """
+
+    server: str
+    context: str = ""
+    namespace: str = "default"
+    ca: bytes = b""
+    verify: bool = True
+    server_name: str = ""
+    proxy: str = ""
+    certificate: bytes = field(default=b"", repr=False)
+    key: bytes = field(default=b"", repr=False)
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+    plugin: Plugin | None = None
+
+    def __post_init__(self) -> None:
+        if not self.server.startswith(("https://", "http://")):
+            raise SiteError(f"not the address of an API server: {self.server[:200]!r}")
+        if bool(self.certificate) != bool(self.key):
+            raise SiteError(f"context {self.context!r}: a client certificate needs its key, and a key its certificate")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        return tuple(text for text in (self.token, self.password, self.key.decode("ascii", "replace")) if text)
+
+
+def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
+    """The endpoint that `context` of the kubeconfig at `path` names; without `context` its current one.
+
+    Raises SiteError for a file that is no kubeconfig or lacks what it names, and the errors of `read_bounded`.
+    """
+    doc = load_yaml(read_bounded(path, MAX_KUBECONFIG), str(path), SiteError)
+    if not isinstance(doc, dict):
+        raise SiteError(f"{path}: not a kubeconfig", hint="give the file that kubectl uses with --kubeconfig.")
+    name = context or _text(doc, "current-context", path)
+    if not name:
+        raise SiteError(f"{path}: no current context", hint="name one of its contexts with --context.")
+    chosen = _named(doc, "contexts", "context", name, path)
+    cluster = _named(doc, "clusters", "cluster", _text(chosen, "cluster", path), path)
+    user_name = _text(chosen, "user", path)
+    user = _named(doc, "users", "user", user_name, path) if user_name else {}
+    if user.get("auth-provider"):
+        raise SiteError(
+            f"{path}: auth-provider is no longer supported by Kubernetes", hint="use a token or an exec plugin."
+        )
+    if user.get("as"):
+        raise SiteError(f"{path}: impersonation (`as`) is not supported", hint="use the identity itself.")
+    token_file = _text(user, "tokenFile", path)
+    return Endpoint(
+        server=_text(cluster, "server", path).rstrip("/"),
+        context=name,
+        namespace=_text(chosen, "namespace", path) or "default",
+        ca=_material(cluster, "certificate-authority", path),
+        verify=cluster.get("insecure-skip-tls-verify") is not True,
+        server_name=_text(cluster, "tls-server-name", path),
+        proxy=_text(cluster, "proxy-url", path),
+        certificate=_material(user, "client-certificate", path),
+        key=_material(user, "client-key", path),
+        token="" if token_file else _text(user, "token", path),
+        token_file=path.parent / token_file if token_file else None,
+        username=_text(user, "username", path),
+        password=_text(user, "password", path),
+        plugin=_plugin(user.get("exec"), path),
+    )
+
+
+def in_cluster(host: str, port: str, folder: Path = SERVICE_ACCOUNT) -> Endpoint:
+    """The endpoint of a pod: `host` and `port` are its KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
+
+    Raises SiteError outside a pod, and the errors of `read_bounded`.
+    """
+    if not host or not port:
+        raise SiteError("no kubeconfig, and not inside a pod", hint="give --kubeconfig FILE or set KUBECONFIG.")
+    address = f"[{host}]" if ":" in host else host
+    return Endpoint(
+        server=f"https://{address}:{port}",
+        context="in-cluster",
+        namespace=read_bounded(folder / "namespace", MAX_FILE).decode("ascii", "replace").strip() or "default",
+        ca=read_bounded(folder / "ca.crt", MAX_FILE),
+        token_file=folder / "token",
+    )
+
+
+def with_plugin(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
+    """`endpoint` with the credentials that its plugin prints when run with `environment`.
+
+    Source: Kubernetes API reference, ExecCredential (client.authentication.k8s.io v1, v1beta1). Raises
+    ClusterForbiddenError if the plugin fails or prints none.
+    """
+    plugin = endpoint.plugin
+    if plugin is None:
+        return endpoint
+    status = _run(plugin, environment)
+    token, certificate, key = (status.get(name, "") for name in ("token", "clientCertificateData", "clientKeyData"))
+    if not all(isinstance(text, str) for text in (token, certificate, key)) or not (token or certificate):
+        raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed neither token nor certificate")
+    return replace(endpoint, token=token, certificate=certificate.encode(), key=key.encode(), plugin=None)
+
+
+def _run(plugin: Plugin, environment: Mapping[str, str]) -> dict[str, Any]:
+    hint = f"run {plugin.command} by hand to see why."
+    command = [plugin.command, *plugin.arguments]
+    try:
+        done = subprocess.run(
+            command,
+            env={**environment, **dict(plugin.environment)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PLUGIN_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise ClusterForbiddenError(
+            f"credential plugin {plugin.command}: failed ({type(exc).__name__})", hint=hint
+        ) from None
+    doc = strict_json.parse(done.stdout[:MAX_FILE], f"credential plugin {plugin.command}", ClusterForbiddenError)
+    status = doc.get("status") if isinstance(doc, dict) else None
+    if not isinstance(status, dict):
+        raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed no credentials", hint=hint)
+    return status
+
+
+def _named(doc: Mapping[str, Any], group: str, key: str, name: str, path: Path) -> dict[str, Any]:
+    entries = doc.get(group)
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(key), dict):
+            found: dict[str, Any] = entry[key]
+            return found
+    raise SiteError(f"{path}: no {key} named {name[:100]!r}", hint="check --context and the file.")
+
+
+def _text(doc: Mapping[str, Any], key: str, path: Path) -> str:
+    value = doc.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise SiteError(f"{path}: {key} is not text")
+    return value
+
+
+def _material(doc: Mapping[str, Any], key: str, path: Path) -> bytes:
+    """PEM given in the file (`KEY-data`, base64) or by the name of another file, relative to this one."""
+    text = _text(doc, f"{key}-data", path)
+    if text:
+        try:
+            return base64.b64decode(text, validate=True)
+        except binascii.Error:
+            raise SiteError(f"{path}: {key}-data is not base64") from None
+    name = _text(doc, key, path)
+    return read_bounded(path.parent / name, MAX_FILE) if name else b""
+
+
+def _plugin(doc: Any, path: Path) -> Plugin | None:
+    if doc is None:
+        return None
+    if not isinstance(doc, dict) or not isinstance(doc.get("command"), str):
+        raise SiteError(f"{path}: exec names no command")
+    arguments = doc.get("args") or []
+    pairs = doc.get("env") or []
+    if not isinstance(arguments, list) or not isinstance(pairs, list):
+        raise SiteError(f"{path}: exec: args and env must be lists")
+    try:
+        environment = tuple((str(pair["name"]), str(pair["value"])) for pair in pairs)
+    except (KeyError, TypeError):
+        raise SiteError(f"{path}: exec: env is not a list of name and value") from None
+    return Plugin(_text(doc, "apiVersion", path), doc["command"], tuple(map(str, arguments)), environment)
