@@ -1,0 +1,142 @@
+"""The platform chart inside the cluster: a ConfigMap that the W&B operator's pod mounts at /charts.
+
+The operator reads its chart again on every later change, so the chart must live as long as the release does. A
+ConfigMap needs no server and no registry. Its keys carry the chart's version and digest, because the operator does
+not notice that the content under an unchanged path is another one.
+
+Sources: chart `operator`, templates/deployment.yaml (volume `wandb-charts`, mounted when `airgapped`); Kubernetes,
+pkg/apis/core/validation (`ValidateConfigMap`: values of 1 MiB in total).
+"""
+
+import base64
+import gzip
+import io
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from installer.chart.helm import Chart
+from installer.errors import BundleError, SiteError
+
+CONFIG_MAP_NAME = "wandb-charts"
+MOUNT = "/charts"
+MAX_CONFIG_MAP = 1024 * 1024
+MAX_MEMBERS = 20_000
+MAX_UNPACKED = 64 * 1024 * 1024
+# What no template reads: neither is part of a release's objects.
+_DOCUMENTATION_FOLDERS = frozenset({"docs", "examples", "ci", "tests"})
+
+
+@dataclass(frozen=True, slots=True)
+class ChartFile:
+    """A chart as a key of the ConfigMap; `archive` is a tgz that fits."""
+
+    key: str
+    archive: bytes = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """Where the operator finds it: the custom resource's `spec.chart.path`."""
+        return f"{MOUNT}/{self.key}"
+
+
+def chart_file(chart: Chart) -> ChartFile:
+    """`chart` in a form that a ConfigMap can hold: as it is, or else packed again without documentation.
+
+    Raises SiteError if even that is too large, BundleError if the archive cannot be read.
+    """
+    # A key may hold letters, digits and `-._`; a version may hold a plus sign.
+    key = f"{chart.name}-{chart.version.replace('+', '_')}-{chart.digest.hex[:12]}.tgz"
+    archive = chart.archive
+    if len(archive) > MAX_CONFIG_MAP:
+        archive = repacked(archive)
+    if len(archive) > MAX_CONFIG_MAP:
+        raise SiteError(
+            f"chart {chart.name} {chart.version}: {len(archive)} bytes even without documentation; "
+            f"a ConfigMap holds {MAX_CONFIG_MAP}",
+            hint="leave unused subcharts out of the chart; no other lasting chart source is supported yet.",
+        )
+    return ChartFile(key, archive)
+
+
+def repacked(archive: bytes) -> bytes:
+    """The chart archive without its documentation and without packed copies of unpacked subcharts.
+
+    The same input gives the same output. Raises BundleError.
+    """
+    files = _files(archive)
+    roots = {name.removesuffix("Chart.yaml") for name in files if name.endswith("/Chart.yaml")}
+    kept = {name: data for name, data in files.items() if not _dispensable(name, data, roots, files)}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        # Helm takes the chart's name from the first member.
+        for name in sorted(kept, key=lambda name: (name.count("/"), name)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(kept[name]), 0o644
+            tar.addfile(info, io.BytesIO(kept[name]))
+    return gzip.compress(buffer.getvalue(), compresslevel=9, mtime=0)
+
+
+def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The ConfigMap to apply in the operator's namespace.
+
+    Charts of `current`, the ConfigMap there is, stay while there is room: the custom resource names one of them until
+    it is changed, and a rollback needs it again.
+    """
+    data = dict((current or {}).get("binaryData") or {})
+    data[file.key] = base64.b64encode(file.archive).decode()
+    room = MAX_CONFIG_MAP - len(file.archive)
+    kept = {file.key: data[file.key]}
+    for key in sorted(data):
+        size = len(base64.b64decode(data[key]))
+        if key != file.key and size <= room:
+            kept[key] = data[key]
+            room -= size
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": CONFIG_MAP_NAME,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "airferry"},
+        },
+        "binaryData": dict(sorted(kept.items())),
+    }
+
+
+def _files(archive: bytes) -> dict[str, bytes]:
+    """The regular files of a chart archive by name."""
+    found: dict[str, bytes] = {}
+    total = 0
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            for member in tar:
+                total += member.size
+                if len(found) >= MAX_MEMBERS or total > MAX_UNPACKED:
+                    raise BundleError("the chart unpacks to more than a chart can be")
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is not None:
+                    found[member.name.removeprefix("./")] = content.read()
+    except (tarfile.TarError, OSError, EOFError) as exc:
+        raise BundleError(f"the chart's archive cannot be read ({type(exc).__name__})") from exc
+    return found
+
+
+def _dispensable(name: str, data: bytes, roots: set[str], files: Mapping[str, bytes]) -> bool:
+    root = max((root for root in roots if name.startswith(root)), key=len, default="")
+    first, _, rest = name.removeprefix(root).partition("/")
+    if not rest:
+        return first.lower().endswith(".md")
+    if first == "charts" and rest.endswith(".tgz"):
+        return _unpacked_too(data, f"{root}charts/", files)
+    return first in _DOCUMENTATION_FOLDERS
+
+
+def _unpacked_too(archive: bytes, folder: str, files: Mapping[str, bytes]) -> bool:
+    """Whether the packed subchart stands unpacked in `folder` as well, with the same Chart.yaml."""
+    inner = _files(archive)
+    return any(
+        name.count("/") == 1 and name.endswith("/Chart.yaml") and files.get(folder + name) == data
+        for name, data in inner.items()
+    )
