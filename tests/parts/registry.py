@@ -59,10 +59,11 @@ class Access:
 class Registry:
     """A registry process with a folder of its own; starts in `start` or `with`, ends in `stop`.
 
-    `folder` gets the configuration, the logs and (unless `storage` names another folder) the blobs. Stopped and
-    started again it keeps its content and its address. `users` (name → password) switches basic authentication
+    `folder` gets the configuration, the logs and the blobs, unless `logs` or `storage` name other folders. Stopped
+    and started again it keeps its content and its address. `users` (name → password) switches basic authentication
     on, `tls` switches from HTTP to HTTPS. `prefix` is put before the command, for example to enter a network
-    namespace. `program` may be another build of the same server.
+    namespace, and `env` is added to the few variables it sees. `program` may be another build of the same server.
+    `settings` replaces whole sections of its configuration.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Registry:
         delete: bool = True,
         read_only: bool = False,
         storage: Path | None = None,
+        logs: Path | None = None,
         program: str | Path = DEBIAN_PROGRAM,
         prefix: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
@@ -90,9 +93,10 @@ class Registry:
         self.storage = storage or folder / "storage"
         self.program = str(program)
         self.prefix = list(prefix)
+        self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "OTEL_TRACES_EXPORTER": "none", **(env or {})}
         self.settings = dict(settings or {})
-        self.access_log = folder / "access.log"
-        self.server_log = folder / "server.log"
+        self.access_log = (logs or folder) / "access.log"
+        self.server_log = (logs or folder) / "server.log"
         self.process: process.Process | None = None
 
     @property
@@ -111,7 +115,7 @@ class Registry:
         """Start and return when it listens. Raises RuntimeError with the end of its log when it does not."""
         if self.process is not None and self.process.alive():
             raise RuntimeError(f"the registry at {self.address} runs already")
-        for path in (self.folder, self.storage):
+        for path in (self.folder, self.storage, self.access_log.parent):
             path.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "config.json"
         # JSON is YAML, which is what the server reads.
@@ -121,7 +125,7 @@ class Registry:
             [*self.prefix, self.program, "serve", str(configuration)],
             stdout=self.access_log,
             stderr=self.server_log,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "OTEL_TRACES_EXPORTER": "none"},
+            env=self.env,
         )
         if not process.wait_until(lambda: self._settled(already_logged), START_SECONDS):
             self.stop()

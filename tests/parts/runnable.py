@@ -2,6 +2,8 @@
 
 All of them have a shell at /bin/sh except the controller's. They end at once on SIGTERM: as process 1 of a container
 a program without a handler would otherwise ignore it and hold up every deletion of a pod by its grace period.
+
+The `wget` of Debian 12's static busybox crashes whatever it is asked; `httpd_request` asks a web server with `nc`.
 """
 
 from __future__ import annotations
@@ -50,6 +52,11 @@ def httpd(page: str = "hello from the enclave\n", *, port: int = 8080, user: str
 def job(script: str = "echo done", *, user: str = "") -> Image:
     """Runs `script` (or the arguments that the pod gives) with the shell and ends."""
     return Image((busybox(),), Run(entrypoint=("/bin/sh", "-c"), command=(script,), user=user))
+
+
+def httpd_request(host: str, port: int = 80, path: str = "/") -> str:
+    """A shell command for one of these images: print a web server's answer; fails where it cannot be reached."""
+    return f"printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {host} {port}"
 
 
 def two_platforms(image: Image, *, other: str = "arm64") -> list[Image]:
