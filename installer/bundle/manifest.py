@@ -1,0 +1,251 @@
+"""`bundle.json`: what the bundle holds and where, as objects that are valid when they exist."""
+
+import datetime as dt
+import re
+from dataclasses import dataclass, replace
+
+from installer.bundle import canonical
+from installer.bundle.limits import CHUNK, FORMAT, MAX_VOLUMES
+from installer.bundle.tar import BLOCK, padded
+from installer.errors import AirferryError, BundleError
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor, Platform
+from installer.oci.reference import DigestRef, Reference, parse_reference
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}", re.ASCII)
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+NEVER = "never"
+HASH = 32
+ROLES = ("operator", "platform", "release")
+KINDS = ("values", "custom-resource", "site", "recipe", "lock", "other")
+
+
+def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - an assertion reads best this way
+    if not condition:
+        raise BundleError(message)
+
+
+def parse_time(text: str) -> dt.datetime:
+    """The UTC time in `text`, written `2026-01-31T00:00:00Z`. Raises BundleError."""
+    try:
+        time = dt.datetime.strptime(text, _TIME).replace(tzinfo=dt.UTC)
+    except ValueError as exc:
+        raise BundleError(f"not a time like 2026-01-31T00:00:00Z: {text[:40]!r}") from exc
+    _require(time.strftime(_TIME) == text, f"not a time like 2026-01-31T00:00:00Z: {text[:40]!r}")
+    return time
+
+
+@dataclass(frozen=True, slots=True)
+class BundleImage:
+    """An image under the name that manifests and values use for it.
+
+    `source` is that name in full (`docker.io/library/redis:7`), `digest`, `media_type` and `size` describe the
+    manifest or index that is carried, `upstream` is what the name stood for upstream: `digest` itself, or the index
+    that `digest` was chosen from. `platforms` are those carried. `referrers` are manifests that speak about the image.
+    """
+
+    source: str
+    digest: Digest
+    media_type: str
+    size: int
+    upstream: Digest
+    platforms: tuple[Platform, ...]
+    referrers: tuple[Digest, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(str(self.reference) == self.source, f"{self.source}: not the full form of an image name")
+        _require(self.media_type in media.INDEXES | media.MANIFESTS, f"{self.source}: not an image")
+
+    @property
+    def reference(self) -> Reference:
+        """`source` as a reference."""
+        try:
+            return parse_reference(self.source)
+        except AirferryError as exc:
+            raise BundleError(exc.message) from exc
+
+    @property
+    def tag(self) -> str:
+        """The tag by which the image is asked for, empty when only a digest is."""
+        return self.reference.tag
+
+    @property
+    def by_digest(self) -> bool:
+        """Whether manifests ask for the image by digest."""
+        return isinstance(self.reference, DigestRef)
+
+    @property
+    def root(self) -> Descriptor:
+        """The manifest or index that is carried."""
+        return Descriptor(self.media_type, self.digest, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleChart:
+    """A Helm chart: `archive` is its tgz, `artifact` the manifest of its form as an OCI artifact.
+
+    `role` says who installs it: `release` the installer itself, `operator` the installer as the W&B operator,
+    `platform` that operator. `release` and `namespace` are defaults; `values` names a document, or is empty.
+    """
+
+    name: str
+    version: str
+    role: str
+    release: str
+    namespace: str
+    archive: Digest
+    artifact: Digest
+    source: str
+    values: str
+
+    def __post_init__(self) -> None:
+        _require(bool(_FILE.fullmatch(self.name)), f"not a chart name: {self.name[:100]!r}")
+        _require(bool(_VERSION.fullmatch(self.version)), f"not a chart version: {self.version[:100]!r}")
+        _require(self.role in ROLES, f"chart {self.name}: unknown role {self.role[:40]!r}")
+        _require(bool(_NAME.fullmatch(self.release)), f"chart {self.name}: not a release name: {self.release[:80]!r}")
+        _require(bool(_NAME.fullmatch(self.namespace)), f"chart {self.name}: not a namespace: {self.namespace[:80]!r}")
+
+    @property
+    def file_name(self) -> str:
+        """The name under which chart repositories serve the archive."""
+        return f"{self.name}-{self.version}.tgz"
+
+
+@dataclass(frozen=True, slots=True)
+class BundleDocument:
+    """A file that travels along, such as values or the custom resource's template."""
+
+    name: str
+    kind: str
+    digest: Digest
+
+    def __post_init__(self) -> None:
+        _require(bool(_FILE.fullmatch(self.name)), f"not a document name: {self.name[:100]!r}")
+        _require(self.kind in KINDS, f"document {self.name}: unknown kind {self.kind[:40]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleBlob:
+    """A blob and its place. `pieces` are (volume, offset in that volume's payload, length); most blobs have one.
+
+    `chunks` are the BLAKE3 hashes of each CHUNK bytes, one after the other; all zero while a bundle is being built.
+    """
+
+    digest: Digest
+    media_type: str
+    size: int
+    pieces: tuple[tuple[int, int, int], ...]
+    chunks: bytes
+
+    def __post_init__(self) -> None:
+        _require(len(self.chunks) == HASH * chunk_count(self.size), f"blob {self.digest}: wrong count of chunk hashes")
+        _require(
+            sum(length for _, _, length in self.pieces) == self.size, f"blob {self.digest}: pieces and size differ"
+        )
+        cuts = self.pieces[:-1]
+        _require(all(cut % CHUNK == 0 and cut for _, _, cut in cuts), f"blob {self.digest}: cut inside a chunk")
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Type, digest and size."""
+        return Descriptor(self.media_type, self.digest, self.size)
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """The number of the piece that holds byte `position` of the blob, and the place inside that piece."""
+        for piece, (_, _, length) in enumerate(self.pieces):
+            if position < length:
+                return piece, position
+            position -= length
+        raise ValueError(f"{self.digest}: position beyond the end")
+
+    def member(self, piece: int) -> str:
+        """The name of the tar member that holds piece number `piece`."""
+        name = f"blobs/sha256/{self.digest.hex}"
+        return name if len(self.pieces) == 1 else f"{name}.{piece:03d}"
+
+
+def chunk_count(size: int) -> int:
+    """How many chunks a blob of `size` bytes has; an empty blob has none."""
+    return -(-size // CHUNK)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleVolume:
+    """A volume: `payload` is its length between the metadata and the end marker, in bytes."""
+
+    payload: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundleManifest:
+    """All of `bundle.json`. Images, charts and documents are sorted by name; blobs stand in payload order."""
+
+    format: str
+    name: str
+    version: str
+    sequence: int
+    created: str
+    expires: str
+    minimum_installer: str
+    platforms: tuple[Platform, ...]
+    images: tuple[BundleImage, ...]
+    charts: tuple[BundleChart, ...]
+    documents: tuple[BundleDocument, ...]
+    blobs: tuple[BundleBlob, ...]
+    volumes: tuple[BundleVolume, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.format == FORMAT, f"bundle of format {self.format[:60]!r}; this program reads {FORMAT}")
+        _require(bool(_NAME.fullmatch(self.name)), f"not a bundle name: {self.name[:80]!r}")
+        _require(bool(_VERSION.fullmatch(self.version)), f"not a version: {self.version[:80]!r}")
+        parse_time(self.created)
+        if self.expires != NEVER:
+            parse_time(self.expires)
+        _require(0 < len(self.volumes) <= MAX_VOLUMES, f"{len(self.volumes)} volumes; 1 to {MAX_VOLUMES} are allowed")
+        held = {blob.digest for blob in self.blobs}
+        _require(len(held) == len(self.blobs), "a blob stands twice")
+        _require(bool(held), "a bundle without content")
+        for what, names in (
+            ("image", [image.source for image in self.images]),
+            ("chart", [f"{chart.name}-{chart.version}" for chart in self.charts]),
+            ("document", [document.name for document in self.documents]),
+        ):
+            _require(names == sorted(set(names)), f"{what}s are not sorted, or one stands twice")
+        needed = (
+            *(digest for image in self.images for digest in (image.digest, *image.referrers)),
+            *(digest for chart in self.charts for digest in (chart.archive, chart.artifact)),
+            *(document.digest for document in self.documents),
+        )
+        for digest in needed:
+            _require(digest in held, f"{digest} is named but not held")
+        self._check_places()
+        documents = {document.name for document in self.documents}
+        for chart in self.charts:
+            _require(not chart.values or chart.values in documents, f"chart {chart.name}: {chart.values} is not held")
+
+    def _check_places(self) -> None:
+        """Members follow each other without gaps: a header of one block, content, padding to whole blocks."""
+        ends = [0] * len(self.volumes)
+        for blob in self.blobs:
+            for volume, offset, length in blob.pieces:
+                _require(volume < len(ends), f"blob {blob.digest}: in a volume that does not exist")
+                _require(offset == ends[volume] + BLOCK, f"blob {blob.digest}: not where the blob before it ends")
+                ends[volume] = offset + padded(length)
+        _require(ends == [volume.payload for volume in self.volumes], "the blobs do not fill the volumes")
+        _require(all(ends), "a volume without content")
+
+    def encode(self) -> bytes:
+        """The canonical bytes."""
+        return canonical.encode(self)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "BundleManifest":
+        """The manifest whose canonical bytes are `raw`. Raises BundleError."""
+        return canonical.decode(raw, cls, "bundle.json")
+
+    def without_chunks(self) -> "BundleManifest":
+        """The same with all chunk hashes zero: what is known before a byte is fetched."""
+        return replace(self, blobs=tuple(replace(blob, chunks=bytes(len(blob.chunks))) for blob in self.blobs))

@@ -1,0 +1,305 @@
+"""Reading a bundle: authenticity first, then structure, then content chunk by chunk in the buffer that is used.
+
+The order is the one of FORMAT.md, section "Reading"; the step numbers in the code are those of that section.
+Nothing from a volume is parsed before a trusted signature, or the typed checksum, covers it.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Self
+
+from blake3 import blake3
+
+from installer.bundle import signature
+from installer.bundle.envelope import match_volumes, read_envelope, read_metadata
+from installer.bundle.limits import CHUNK, MAX_SMALL_BLOB
+from installer.bundle.manifest import HASH, NEVER, BundleBlob, BundleImage, BundleManifest, chunk_count, parse_time
+from installer.bundle.signature import Trust, Verdict
+from installer.bundle.tar import BLOCK, header, padded
+from installer.bundle.volume import Metadata, VolumeFile, volume_sizes
+from installer.errors import (
+    AirferryError,
+    BundleError,
+    IncompleteError,
+    NotFoundError,
+    PolicyError,
+    StorageError,
+)
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
+from installer.report import Reporter
+
+_CLOCK_SLACK = dt.timedelta(days=1)
+_MAX_FINDINGS = 20
+_STRIPE = 16
+
+
+class Bundle:
+    """A genuine bundle: holding one means that its metadata was authenticated and its structure is whole.
+
+    A context manager that closes the volume files. Safe to use from several threads.
+    """
+
+    def __init__(
+        self, manifest: BundleManifest, verdict: Verdict, metadata: Metadata, volumes: dict[int, VolumeFile]
+    ) -> None:
+        self.manifest, self.verdict = manifest, verdict
+        self._metadata, self._volumes = metadata, volumes
+
+    @classmethod
+    def open(cls, files: Sequence[VolumeFile], trust: Trust) -> Self:
+        """The bundle whose volumes, or some of them, are `files`, in any order. Takes over closing them.
+
+        Raises UntrustedError, BundleError, IncompleteError, StorageError.
+        """
+        try:
+            envelopes = [read_envelope(file) for file in files]
+            verdicts = [signature.verify(envelope.sums, envelope.slots, trust) for envelope in envelopes]  # step 2
+            if len({verdict.sums for verdict in verdicts}) != 1:
+                raise BundleError("these volumes belong to different bundles", hint="give the volumes of one bundle.")
+            manifest, metadata = read_metadata(files, envelopes[0].sums)
+            volumes = match_volumes(files, manifest, metadata)
+        except BaseException:
+            for file in files:
+                file.close()
+            raise
+        return cls(manifest, verdicts[0], metadata, volumes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for file in self._volumes.values():
+            file.close()
+
+    @cached_property
+    def _blobs(self) -> dict[Digest, BundleBlob]:
+        return {blob.digest: blob for blob in self.manifest.blobs}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all volumes together."""
+        return sum(volume_sizes(self.manifest, self._metadata))
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The numbers of volumes that are not at hand, counted from 1."""
+        return tuple(number + 1 for number in range(len(self.manifest.volumes)) if number not in self._volumes)
+
+    def require_all(self) -> None:
+        """Raises IncompleteError if a volume is not at hand."""
+        if self.missing:
+            numbers = ", ".join(str(number) for number in self.missing)
+            raise IncompleteError(
+                f"volume {numbers} of {len(self.manifest.volumes)} is missing", hint="give the files of all volumes."
+            )
+
+    def check_time(self, now: dt.datetime) -> None:
+        """Step 6. Raises PolicyError if the bundle has expired at `now`, or `now` is before the bundle was made."""
+        created = parse_time(self.manifest.created)
+        if now < created - _CLOCK_SLACK:
+            raise PolicyError(
+                f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but the bundle was made on {created:%Y-%m-%d}",
+                hint="set the clock of this machine; the bundle itself is genuine.",
+            )
+        if self.manifest.expires != NEVER and now >= parse_time(self.manifest.expires):
+            raise PolicyError(
+                f"the bundle expired on {self.manifest.expires}, and this machine's clock says {now:%Y-%m-%d}",
+                hint="ask for a current bundle; if the clock is wrong, set it.",
+            )
+
+    def blob(self, digest: Digest) -> BundleBlob:
+        """The entry of a blob. Raises NotFoundError."""
+        try:
+            return self._blobs[digest]
+        except KeyError:
+            raise NotFoundError(f"{digest}: not in this bundle") from None
+
+    def chunks(self, digest: Digest, start: int = 0, buffer: bytearray | None = None) -> Generator[memoryview]:
+        """The chunks of a blob from number `start` on, each verified. A view is valid until the next is asked for.
+
+        Raises BundleError for damage, StorageError for a failing medium, IncompleteError for an absent volume.
+        """
+        blob = self.blob(digest)
+        buffer = buffer or bytearray(min(CHUNK, blob.size))
+        for number in range(start, chunk_count(blob.size)):
+            yield self._chunk(blob, number, buffer)
+
+    def _chunk(self, blob: BundleBlob, number: int, buffer: bytearray) -> memoryview:
+        """Chunk `number` of `blob`, read into `buffer` and verified there (step 7)."""
+        position = number * CHUNK
+        piece, inside = blob.locate(position)
+        volume, offset, _ = blob.pieces[piece]
+        file = self._file(volume)
+        if not inside:
+            self._check_frame(blob, piece)
+        view = memoryview(buffer)[: min(CHUNK, blob.size - position)]
+        place = self._metadata.length + offset + inside
+        file.read_into(view, place)
+        if blake3(view).digest() != blob.chunks[HASH * number : HASH * (number + 1)]:
+            raise BundleError(
+                f"{file.path}: damaged between byte {file.base + place} and {file.base + place + len(view)}"
+                f" (blob {blob.digest.hex[:12]}, chunk {number}){self._needed_by(blob.digest)}",
+                hint="copy this file again from its source, and compare its checksum.",
+            )
+        return view
+
+    def _file(self, volume: int) -> VolumeFile:
+        if volume not in self._volumes:
+            raise IncompleteError(f"volume {volume + 1} is missing", hint="give the files of all volumes.")
+        return self._volumes[volume]
+
+    def _check_frame(self, blob: BundleBlob, piece: int) -> None:
+        """Step 5: the header before, and the padding after, one member of the payload."""
+        volume, offset, length = blob.pieces[piece]
+        file, begin = self._file(volume), self._metadata.length + offset
+        padding = file.read(begin + length, padded(length) - length)
+        if file.read(begin - BLOCK, BLOCK) != header(blob.member(piece), length) or any(padding):
+            raise BundleError(
+                f"{file.path}: the frame of blob {blob.digest.hex[:12]} at byte {file.base + begin} is damaged",
+                hint="copy this file again from its source.",
+            )
+
+    def _needed_by(self, digest: Digest) -> str:
+        """Which images a blob belongs to, for messages; empty when that cannot be told."""
+        try:
+            names = [image.source for image in self.manifest.images if digest in self.closure(image)]
+        except AirferryError:
+            return ""
+        return f", needed by {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
+
+    def open_blob(self, descriptor: Descriptor, offset: int = 0) -> "BlobReader":
+        """A stream over a blob's verified bytes from `offset` on. Raises NotFoundError."""
+        return BlobReader(self, self.blob(descriptor.digest), offset)
+
+    def read(self, digest: Digest, limit: int = MAX_SMALL_BLOB) -> bytes:
+        """A whole blob of at most `limit` bytes, verified against its chunks and its digest. Raises BundleError."""
+        blob = self.blob(digest)
+        if blob.size > limit:
+            raise BundleError(f"blob {digest}: {blob.size} bytes; at most {limit} make sense for it")
+        data = b"".join(bytes(view) for view in self.chunks(digest))
+        if Digest.of(data) != digest:
+            raise BundleError(f"blob {digest}: signed chunk hashes and digest disagree")
+        return data
+
+    def manifests(self, image: BundleImage) -> list[Manifest | Index]:
+        """The manifests of an image, children before their index, each once. Raises BundleError."""
+        found: dict[Digest, Manifest | Index] = {}
+        self._collect(image.root, found, depth=0)
+        return list(found.values())
+
+    def _collect(self, descriptor: Descriptor, found: dict[Digest, Manifest | Index], depth: int) -> None:
+        if depth > 3:
+            raise BundleError(f"{descriptor.digest}: indexes nested deeper than 3")
+        if descriptor.digest in found:
+            return
+        try:
+            node = parse_manifest(self.read(descriptor.digest), descriptor.media_type)
+        except NotFoundError as exc:
+            raise BundleError(f"manifest {descriptor.digest}: named by an image but not held") from exc
+        for child in node.manifests if isinstance(node, Index) else ():
+            self._collect(child, found, depth + 1)
+        found[descriptor.digest] = node
+
+    def closure(self, image: BundleImage) -> dict[Digest, Descriptor]:
+        """Everything an image consists of: manifests, configs, layers. Raises BundleError if a part is not held."""
+        found: dict[Digest, Descriptor] = {}
+        for node in self.manifests(image):
+            found[node.descriptor.digest] = node.descriptor
+            for blob in node.blobs if isinstance(node, Manifest) else ():
+                if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
+                    raise BundleError(f"{image.source}: its blob {blob.digest} is not held")
+                found[blob.digest] = blob
+        return found
+
+    def verify(self, reporter: Reporter, *, sha256: bool = False, threads: int = 2) -> None:
+        """Read every byte of the volumes at hand and compare it; with `sha256`, also every blob with its digest.
+
+        Goes on to the end of the volumes and raises BundleError with all that is wrong.
+        """
+        held = [blob for blob in self.manifest.blobs if all(piece[0] in self._volumes for piece in blob.pieces)]
+        reporter.begin("verify", sum(blob.size for blob in held))
+
+        def examine(work: tuple[BundleBlob, range]) -> list[str]:
+            return self._examine(*work, reporter, sha256=sha256)
+
+        with ThreadPoolExecutor(threads) as pool:
+            findings = [text for found in pool.map(examine, _stripes(held, whole=sha256)) for text in found]
+        reporter.end()
+        if not findings and not self.missing:
+            findings = self._open_images()
+        if findings:
+            more = f"\nand {len(findings) - _MAX_FINDINGS} more" if len(findings) > _MAX_FINDINGS else ""
+            raise BundleError(
+                "\n".join(findings[:_MAX_FINDINGS]) + more, hint="copy the damaged file again, then verify it again."
+            )
+
+    def _examine(self, blob: BundleBlob, numbers: range, reporter: Reporter, *, sha256: bool) -> list[str]:
+        """What is wrong with the given chunks of a blob; with `sha256`, which takes all of them, with its digest."""
+        findings: list[str] = []
+        whole = hashlib.sha256()
+        buffer = bytearray(min(CHUNK, blob.size))
+        try:
+            if not blob.size:
+                self._check_frame(blob, 0)
+        except (BundleError, StorageError) as exc:
+            findings.append(exc.message)
+        for number in numbers:
+            try:
+                view = self._chunk(blob, number, buffer)
+            except (BundleError, StorageError) as exc:
+                findings.append(exc.message)
+            else:
+                if sha256:
+                    whole.update(view)
+            reporter.advance(min(CHUNK, blob.size - number * CHUNK))
+        if sha256 and not findings and whole.hexdigest() != blob.digest.hex:
+            findings.append(f"blob {blob.digest}: its content has another SHA-256")
+        return findings
+
+    def _open_images(self) -> list[str]:
+        """Images with parts that the bundle does not hold."""
+        findings = []
+        for image in self.manifest.images:
+            try:
+                self.closure(image)
+            except AirferryError as exc:
+                findings.append(exc.message)
+        return findings
+
+
+class BlobReader:
+    """A blob's verified bytes as a stream; see installer.oci.source."""
+
+    def __init__(self, bundle: Bundle, blob: BundleBlob, offset: int) -> None:
+        self._chunks = bundle.chunks(blob.digest, offset // CHUNK)
+        self._rest = memoryview(b"")
+        self._skip = offset % CHUNK
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._chunks.close()
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill a part of `view`; 0 at the end. Raises BundleError, StorageError."""
+        if not self._rest:
+            self._rest = next(self._chunks, memoryview(b""))[self._skip :]
+            self._skip = 0
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def _stripes(blobs: Iterable[BundleBlob], *, whole: bool) -> Iterator[tuple[BundleBlob, range]]:
+    """Work for `verify` in payload order: runs of chunks, or all chunks of a blob when it is hashed as a whole."""
+    for blob in blobs:
+        count = chunk_count(blob.size)
+        step = max(count, 1) if whole else _STRIPE
+        for start in range(0, max(count, 1), step):
+            yield blob, range(start, min(start + step, count))

@@ -1,0 +1,263 @@
+"""Who signed `SHA256SUMS`: keys, signature slots, and whether to trust.
+
+Two families, so that stock tools of either kind reach the same verdict:
+- ECDSA over P-256 with SHA-256, DER (FIPS 186-5, RFC 3279): `openssl dgst -sha256 -verify`;
+- Ed25519 in minisign's prehashed form (jedisct1.github.io/minisign, "Signature format"): `minisign -V`.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
+
+from installer.bundle import canonical
+from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, UNSIGNED
+from installer.errors import AirferryError, BundleError, UntrustedError, UsageError
+from installer.oci.digest import Digest
+
+MAX_KEY_FILE = 64 * 1024
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----", re.ASCII)
+_COMMENT = re.compile(r"[ -~]{0,200}", re.ASCII)
+_HOW = "check with the sender which key signs this bundle; never take a key from the medium that brought the bundle."
+
+
+@dataclass(frozen=True, slots=True)
+class P256Key:
+    """A P-256 public key as DER SubjectPublicKeyInfo."""
+
+    spki: bytes
+
+    family = "ECDSA P-256"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the DER, 64 hex digits: `openssl pkey -pubin -in K -outform DER | sha256sum`."""
+        return hashlib.sha256(self.spki).hexdigest()
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether the DER `signature`, in its one encoding, is this key's over `message`."""
+        key = serialization.load_der_public_key(self.spki)
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
+        try:
+            r, s = utils.decode_dss_signature(signature)
+            if utils.encode_dss_signature(r, s) != signature:
+                return False
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ed25519Key:
+    """An Ed25519 public key (32 bytes) with the 8 byte id by which minisign calls it."""
+
+    raw: bytes
+    key_id: bytes
+
+    family = "Ed25519 (minisign)"
+
+    @classmethod
+    def of(cls, raw: bytes) -> "Ed25519Key":
+        """The key with the id that `airferry keygen` gives it: the first bytes of its SHA-256."""
+        return cls(raw, hashlib.sha256(raw).digest()[:8])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the DER SubjectPublicKeyInfo, 64 hex digits."""
+        return hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + self.raw).hexdigest()
+
+    @property
+    def minisign(self) -> str:
+        """The key as minisign's `-P` takes it."""
+        return base64.b64encode(b"Ed" + self.key_id + self.raw).decode("ascii")
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether `signature` (64 bytes) is this key's over `message`."""
+        try:
+            ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+PublicKey = P256Key | Ed25519Key
+
+
+@dataclass(frozen=True, slots=True)
+class Minisig:
+    """The content of a minisign signature file in its one accepted spelling."""
+
+    key_id: bytes
+    signature: bytes
+    comment: str
+    global_signature: bytes
+
+    def encode(self) -> bytes:
+        """The file. The first line, which minisign does not sign, is fixed by the key id."""
+        return (
+            f"untrusted comment: airferry bundle signed by minisign key {self.key_id[::-1].hex().upper()}\n"
+            f"{base64.b64encode(b'ED' + self.key_id + self.signature).decode()}\n"
+            f"trusted comment: {self.comment}\n"
+            f"{base64.b64encode(self.global_signature).decode()}\n"
+        ).encode("ascii")
+
+    @classmethod
+    def decode(cls, raw: bytes, *, any_comment: bool = False) -> "Minisig":
+        """Raises BundleError unless `raw` is what `encode` makes; `any_comment` accepts foreign first lines."""
+        try:
+            lines = raw.decode("ascii").split("\n")
+            blob = base64.b64decode(lines[1], validate=True)
+            comment = lines[2].removeprefix("trusted comment: ")
+            found = cls(blob[2:10], blob[10:], comment, base64.b64decode(lines[3], validate=True))
+        except (ValueError, IndexError, binascii.Error) as exc:
+            raise BundleError(f"{MINISIG}: not a minisign signature") from exc
+        well_formed = blob[:2] == b"ED" and len(blob) == 74 and len(found.global_signature) == 64
+        if any_comment:
+            lines[0] = found.encode().decode("ascii").split("\n")[0]
+        if not well_formed or not _COMMENT.fullmatch(comment) or found.encode() != "\n".join(lines).encode("ascii"):
+            raise BundleError(f"{MINISIG}: not a minisign signature of a prehashed file in its plain form")
+        return found
+
+    def verifies(self, key: Ed25519Key, message: bytes) -> bool:
+        """Whether `key` made both signatures."""
+        return (
+            key.key_id == self.key_id
+            and key.verifies(self.signature, hashlib.blake2b(message).digest())
+            and key.verifies(self.global_signature, self.signature + self.comment.encode("ascii"))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherSignatures:
+    """`SHA256SUMS.sigs.json`: DER signatures of further P-256 keys, as (fingerprint, signature), sorted."""
+
+    p256: tuple[tuple[str, bytes], ...]
+
+    def __post_init__(self) -> None:
+        if list(self.p256) != sorted(set(self.p256)):
+            raise BundleError(f"{SIGNATURES}: not sorted")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom to believe: public keys, or the SHA-256 of `SHA256SUMS` as learned from its sender.
+
+    With keys of both families both must have signed; of several keys in one family, one must.
+    """
+
+    keys: tuple[PublicKey, ...] = ()
+    sums: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What held: the digest of `SHA256SUMS`, the fingerprints of trusted signers, and notes for the record."""
+
+    sums: Digest
+    signers: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def verify(sums: bytes, slots: Mapping[str, bytes], trust: Trust) -> Verdict:
+    """Whether `trust` accepts `sums`. Raises UntrustedError with the reason, BundleError for malformed slots."""
+    digest = Digest.of(sums)
+    p256, minisig = _signatures(slots)
+    if trust.sums is not None and trust.sums != digest:
+        raise UntrustedError(f"SHA256SUMS has {digest}, expected {trust.sums}", hint=_HOW)
+    if trust.sums is None and not trust.keys:
+        raise UntrustedError("no key to trust", hint="give --key FILE, or --sums HEX as the sender states it.")
+    signers: list[str] = []
+    for family in sorted({key.family for key in trust.keys}):
+        keys = [key for key in trust.keys if key.family == family]
+        made = [key.fingerprint for key in keys if _made(key, sums, p256, minisig)]
+        if not made:
+            raise UntrustedError(_reason(family, keys, p256, minisig), hint=_HOW)
+        signers += made
+    return Verdict(digest, tuple(signers), _notes(trust, p256, minisig))
+
+
+def _signatures(slots: Mapping[str, bytes]) -> tuple[list[bytes], Minisig | None]:
+    """The P-256 signatures and the minisign signature that the slots hold, each in canonical form."""
+    p256 = [] if slots[SIGNATURE] == UNSIGNED else [slots[SIGNATURE]]
+    if slots[SIGNATURES] != UNSIGNED:
+        p256 += [der for _, der in canonical.decode(slots[SIGNATURES], FurtherSignatures, SIGNATURES).p256]
+    for der in p256:
+        try:
+            r, s = utils.decode_dss_signature(der)
+        except ValueError as exc:
+            raise BundleError(f"{SIGNATURE}: neither a signature nor the word unsigned") from exc
+        if utils.encode_dss_signature(r, s) != der:
+            raise BundleError(f"{SIGNATURE}: not in DER form")
+    return p256, None if slots[MINISIG] == UNSIGNED else Minisig.decode(slots[MINISIG])
+
+
+def _made(key: PublicKey, sums: bytes, p256: Iterable[bytes], minisig: Minisig | None) -> bool:
+    if isinstance(key, P256Key):
+        return any(key.verifies(der, sums) for der in p256)
+    return minisig is not None and minisig.verifies(key, sums)
+
+
+def _reason(family: str, keys: list[PublicKey], p256: list[bytes], minisig: Minisig | None) -> str:
+    if not p256 and minisig is None:
+        return "the bundle is unsigned"
+    if (isinstance(keys[0], P256Key) and not p256) or (isinstance(keys[0], Ed25519Key) and minisig is None):
+        return f"the bundle has no {family} signature, and a trusted key of that kind demands one"
+    wanted = ", ".join(key.fingerprint[:16] for key in keys)
+    return f"the {family} signature was not made by a trusted key ({wanted}), or SHA256SUMS was altered"
+
+
+def _notes(trust: Trust, p256: list[bytes], minisig: Minisig | None) -> tuple[str, ...]:
+    families = {key.family for key in trust.keys}
+    unchecked = [
+        family
+        for family, present in ((P256Key.family, bool(p256)), (Ed25519Key.family, minisig is not None))
+        if present and family not in families
+    ]
+    return tuple(f"its {family} signature was not checked: no key of that kind is trusted here" for family in unchecked)
+
+
+def parse_keys(data: bytes, name: str) -> tuple[PublicKey, ...]:
+    """All public keys in a file: PEM (P-256 or Ed25519, several allowed) or a minisign `.pub`. Raises UsageError."""
+    text = data.decode("ascii", "replace")
+    try:
+        if text.startswith("untrusted comment:"):
+            return (_minisign_key(text.split("\n")[1]),)
+        keys = tuple(_pem_key(block) for block in _PEM.findall(text))
+    except (ValueError, IndexError, UnsupportedAlgorithm) as exc:
+        raise UsageError(f"{name}: not a public key airferry can use", hint="it takes P-256 or Ed25519 keys.") from exc
+    if not keys:
+        raise UsageError(f"{name}: holds no public key", hint="give the .pub file that `airferry keygen` wrote.")
+    return keys
+
+
+def _pem_key(block: str) -> PublicKey:
+    key = serialization.load_pem_public_key(block.encode("ascii"))
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return Ed25519Key.of(key.public_bytes_raw())
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        return P256Key(key.public_bytes(encoding, form))
+    raise ValueError("unsupported kind of key")
+
+
+def _minisign_key(line: str) -> Ed25519Key:
+    blob = base64.b64decode(line.strip(), validate=True)
+    if len(blob) != 42 or blob[:2] != b"Ed":
+        raise ValueError("not a minisign key")
+    return Ed25519Key(blob[10:], blob[2:10])
+
+
+def keys_of(texts: Iterable[str]) -> tuple[PublicKey, ...]:
+    """The keys pinned in a frozen program, as their PEM or minisign texts. Raises BundleError."""
+    try:
+        return tuple(key for text in texts for key in parse_keys(text.encode("ascii"), "pinned key"))
+    except AirferryError as exc:
+        raise BundleError(exc.message) from exc

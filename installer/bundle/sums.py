@@ -1,0 +1,38 @@
+"""`SHA256SUMS`: the one text that is signed, checkable with `sha256sum -c --strict`.
+
+Each line is 64 lower-case hex digits, two spaces, a name. Lines are sorted by name; no comments, no blank lines.
+"""
+
+import re
+
+from installer.bundle.limits import BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT
+from installer.errors import BundleError
+from installer.oci.digest import Digest
+
+_LINE = re.compile(rb"([0-9a-f]{64})  ([a-zA-Z0-9][a-zA-Z0-9._/-]{0,98})")
+FILES = (BUNDLE_JSON, OCI_LAYOUT, INDEX_JSON, MANIFEST_JSON)
+
+
+def encode(digests: dict[str, Digest]) -> bytes:
+    """The text that names each file with its digest."""
+    return "".join(f"{digests[name].hex}  {name}\n" for name in sorted(digests)).encode("ascii")
+
+
+def decode(raw: bytes) -> dict[str, Digest]:
+    """The digests by name. Raises BundleError unless `raw` is exactly what `encode` makes of them."""
+    if b"\r" in raw:
+        raise BundleError(
+            "SHA256SUMS: its line ends were converted in transit", hint="copy the bundle in binary mode, as it is."
+        )
+    found: dict[str, Digest] = {}
+    for line in raw.split(b"\n")[:-1]:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise BundleError(f"SHA256SUMS: line {len(found) + 1} is not a checksum line")
+        found[match[2].decode("ascii")] = Digest.from_hex(match[1].decode("ascii"))
+    if encode(found) != raw:
+        raise BundleError("SHA256SUMS: not sorted, or a name stands twice")
+    missing = [name for name in FILES if name not in found]
+    if missing:
+        raise BundleError(f"SHA256SUMS: does not name {', '.join(missing)}", hint="this is not an airferry bundle.")
+    return found
