@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from installer.bundle import sums
 from installer.bundle.limits import (
     BUNDLE_JSON,
+    FILLED,
     INDEX_JSON,
     MANIFEST_JSON,
     MAX_BUNDLE_JSON,
@@ -43,7 +44,9 @@ class _Members:
         if not any(block) and name == SUMS:
             raise IncompleteError(f"{self._file.path}: its build was not finished", hint="run `airferry build` again.")
         size = member_size(block, name, limit)
-        area = SLOTS.get(name, padded(size))
+        area = padded(size)
+        if area != SLOTS.get(name, area):
+            raise BundleError(f"{self._file.path}: {name} has {size} bytes, which its place does not allow")
         content = self._file.read(self._offset + BLOCK, area)
         if any(content[size:]):
             raise BundleError(f"{self._file.path}: padding after {name} is not zero")
@@ -54,7 +57,14 @@ class _Members:
 def read_envelope(file: VolumeFile) -> Envelope:
     """Step 1: `SHA256SUMS` and the signatures, read once, not parsed. Raises BundleError, IncompleteError."""
     reader = _Members(file)
-    return Envelope(reader.next(SUMS, MAX_SUMS), {name: reader.next(name, area) for name, area in SLOTS.items()})
+    signed = reader.next(SUMS, MAX_SUMS)
+    slots = {name: reader.next(name, area) for name, area in SLOTS.items()}
+    for name in FILLED:
+        text = slots[name].rstrip(b"\n") + b"\n"
+        if text.ljust(SLOTS[name], b"\n") != slots[name]:
+            raise BundleError(f"{file.path}: {name} does not fill its place")
+        slots[name] = text
+    return Envelope(signed, slots)
 
 
 def read_metadata(files: Sequence[VolumeFile], signed: bytes) -> tuple[BundleManifest, Metadata]:

@@ -13,9 +13,11 @@ OCI_LAYOUT = "oci-layout"
 INDEX_JSON = "index.json"
 MANIFEST_JSON = "manifest.json"
 
-SLOTS = {SIGNATURE: 512, MINISIG: 1024, SIGNATURES: 16 * 1024}
+SLOTS = {SIGNATURE: 512, MINISIG: 512, SIGNATURES: 8192}
 """Signature members and the bytes kept for each, so that signing moves nothing."""
 UNSIGNED = b"unsigned\n"
+FILLED = frozenset({SIGNATURES})
+"""Members that always have their slot's full size: their text is filled up with line feeds."""
 
 MAX_SUMS = 32 * 1024 * 1024
 MAX_BUNDLE_JSON = 256 * 1024 * 1024

@@ -188,7 +188,9 @@ def _signatures(slots: Mapping[str, bytes]) -> tuple[list[bytes], Minisig | None
     """The P-256 signatures and the minisign signature that the slots hold, each in canonical form."""
     p256 = [] if slots[SIGNATURE] == UNSIGNED else [slots[SIGNATURE]]
     if slots[SIGNATURES] != UNSIGNED:
-        p256 += [der for _, der in canonical.decode(slots[SIGNATURES], FurtherSignatures, SIGNATURES).p256]
+        p256 += [
+            der for _, der in canonical.decode(slots[SIGNATURES].rstrip(b"\n"), FurtherSignatures, SIGNATURES).p256
+        ]
     for der in p256:
         try:
             r, s = utils.decode_dss_signature(der)

@@ -1,0 +1,355 @@
+"""Writing a bundle: every blob straight into its final place, metadata last, an interrupted build resumed.
+
+While it grows, a volume is called `NAME.part`. Its `SHA256SUMS` stays empty until everything else is in place, so it
+can never pass for a finished one. `bundle.json` stands in the first volume from the start with all chunk hashes zero;
+each hash is filled in after its chunk is written, the last one of a blob only after the blob's SHA-256 was right.
+A later run therefore knows what to expect at every place, checks that it is really there, and fetches only the rest.
+"""
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from blake3 import blake3
+
+from installer.bundle import sums
+from installer.bundle.limits import (
+    BUNDLE_JSON,
+    CHUNK,
+    FILLED,
+    INDEX_JSON,
+    MANIFEST_JSON,
+    OCI_LAYOUT,
+    SIGNATURE,
+    SLOTS,
+    SUMS,
+    UNSIGNED,
+)
+from installer.bundle.manifest import HASH, BundleBlob, BundleManifest, chunk_count
+from installer.bundle.tar import BLOCK, header, padded
+from installer.bundle.volume import OCI_LAYOUT_TEXT, index_json, metadata_of, volume_sizes
+from installer.errors import ContentError, StorageError, UsageError
+from installer.files import storage_error, sync_folder
+from installer.oci.digest import Digest
+from installer.oci.source import BlobStream
+from installer.report import Reporter, size
+
+OpenBlob = Callable[[BundleBlob, int], BlobStream]
+_NO_HASH = bytes(HASH)
+_KEY = b'"chunks":"'
+
+
+def member(name: str, content: bytes) -> bytes:
+    """A whole member as it stands in the volume. Raises ValueError if its slot cannot hold it."""
+    if name in FILLED:
+        content = content.ljust(SLOTS[name], b"\n")
+    if padded(len(content)) != SLOTS.get(name, padded(len(content))):
+        raise ValueError(f"{name}: {len(content)} bytes do not fit the slot")
+    return header(name, len(content)) + content.ljust(padded(len(content)), b"\0")
+
+
+def write(
+    paths: Sequence[Path],
+    skeleton: BundleManifest,
+    manifest_json: bytes,
+    open_blob: OpenBlob,
+    reporter: Reporter,
+    *,
+    threads: int = 4,
+) -> Digest:
+    """Write the volumes of `skeleton` (its chunk hashes are ignored) to `paths`, and return the digest of SHA256SUMS.
+
+    `open_blob(blob, offset)` gives a blob's bytes from an offset on. Continues what an interrupted run left beside
+    `paths`. Raises StorageError, ContentError where bytes differ from their digest, and what `open_blob` raises.
+    """
+    with _Parts(paths, skeleton.without_chunks(), manifest_json) as parts:
+        reporter.begin("build", sum(blob.size for blob in skeleton.blobs))
+        work = sorted(parts.skeleton.blobs, key=lambda blob: blob.size, reverse=True)
+        with ThreadPoolExecutor(threads) as pool:
+            jobs = [pool.submit(_fill, parts, blob, open_blob, reporter) for blob in work]
+            try:
+                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
+                    job.result()
+            finally:
+                parts.stop.set()
+                pool.shutdown(cancel_futures=True)
+        reporter.end()
+        return parts.finish()
+
+
+def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Reporter) -> None:
+    """Bring one blob to its place, from where the last run stopped."""
+    count = chunk_count(blob.size)
+    buffer = memoryview(bytearray(min(CHUNK, blob.size)))
+    whole, slices = hashlib.sha256(), _Slices(blob)
+    start = parts.present(blob, buffer, None)
+    if start < count:
+        start = parts.present(blob, buffer, whole.update) if start else 0
+    reporter.advance(min(start * CHUNK, blob.size))
+    if not blob.size:
+        parts.frame(blob)
+    if start < count:
+        with open_blob(blob, start * CHUNK) as stream:
+            for number in range(start, count):
+                if parts.stop.is_set():
+                    return
+                view = buffer[: min(CHUNK, blob.size - number * CHUNK)]
+                _read_full(stream, view, blob)
+                whole.update(view)
+                if number == count - 1 and whole.hexdigest() != blob.digest.hex:
+                    parts.forget(blob)
+                    raise ContentError(
+                        f"blob {blob.digest}: its source delivers other content (sha256:{whole.hexdigest()})",
+                        hint="the source is damaged or was tampered with; run again, or fetch from another mirror.",
+                    )
+                parts.put(blob, number, view)
+                reporter.advance(len(view))
+    if len(blob.pieces) > 1:
+        slices.read(parts, buffer)
+        parts.slices[blob.digest] = slices.digests
+
+
+def _read_full(stream: BlobStream, view: memoryview, blob: BundleBlob) -> None:
+    done = 0
+    while done < len(view):
+        count = stream.readinto(view[done:])
+        if not count:
+            raise ContentError(f"blob {blob.digest}: its source ends before {blob.size} bytes")
+        done += count
+
+
+class _Slices:
+    """The SHA-256 of each piece of a blob that is cut across volumes, as SHA256SUMS names them."""
+
+    def __init__(self, blob: BundleBlob) -> None:
+        self._blob = blob
+        self.digests: list[Digest] = []
+
+    def read(self, parts: "_Parts", buffer: memoryview) -> None:
+        position = 0
+        for _, _, length in self._blob.pieces:
+            whole = hashlib.sha256()
+            for start in range(position, position + length, CHUNK):
+                view = buffer[: min(CHUNK, position + length - start)]
+                parts.get(self._blob, start // CHUNK, view)
+                whole.update(view)
+            self.digests.append(Digest.from_hex(whole.hexdigest()))
+            position += length
+
+
+class _Parts:
+    """The growing volumes. Safe to use from several threads, each with blobs of its own."""
+
+    def __init__(self, paths: Sequence[Path], skeleton: BundleManifest, manifest_json: bytes) -> None:
+        if len(paths) != len(skeleton.volumes):
+            raise ValueError(f"{len(paths)} paths for {len(skeleton.volumes)} volumes")
+        self.skeleton, self._paths, self._manifest_json = skeleton, paths, manifest_json
+        self._names = [path.with_name(f"{path.name}.part") for path in paths]
+        self._metadata = metadata_of(skeleton, manifest_json)
+        self._sizes = volume_sizes(skeleton, self._metadata)
+        self._places = self._metadata.places()
+        self._template = skeleton.encode()
+        self._journal = _hash_places(skeleton, self._template)
+        self._fds: list[int] = []
+        self.stop = threading.Event()
+        self.slices: dict[Digest, list[Digest]] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._fds += [_open_part(path) for path in self._names]
+            if not self._continues():
+                for fd, path, wanted in zip(self._fds, self._names, self._sizes, strict=True):
+                    _clear(fd, path, wanted)
+                self._write(0, self._places[BUNDLE_JSON] - BLOCK, member(BUNDLE_JSON, self._template))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+    def _continues(self) -> bool:
+        """Whether the parts were begun for this very content."""
+        if any(os.fstat(fd).st_size != wanted for fd, wanted in zip(self._fds, self._sizes, strict=True)):
+            return False
+        found = bytearray(len(self._template))
+        self._read(0, self._places[BUNDLE_JSON], memoryview(found))
+        for blob in self.skeleton.blobs:
+            place = self._journal[blob.digest]
+            found[place : place + 2 * len(blob.chunks)] = b"0" * (2 * len(blob.chunks))
+        return found == self._template
+
+    def _hashes(self, blob: BundleBlob) -> bytes:
+        """The chunk hashes recorded so far; zero where a chunk is not there yet."""
+        raw = bytearray(2 * len(blob.chunks))
+        self._read(0, self._places[BUNDLE_JSON] + self._journal[blob.digest], memoryview(raw))
+        try:
+            return bytes.fromhex(raw.decode("ascii"))
+        except ValueError:
+            return bytes(len(blob.chunks))
+
+    def _record(self, blob: BundleBlob, number: int, digest: bytes) -> None:
+        place = self._places[BUNDLE_JSON] + self._journal[blob.digest] + 2 * HASH * number
+        self._write(0, place, digest.hex().encode("ascii"))
+
+    def present(self, blob: BundleBlob, buffer: memoryview, feed: Callable[[memoryview], object] | None) -> int:
+        """How many chunks from the start of `blob` are in place and as recorded; each is passed to `feed`."""
+        hashes = self._hashes(blob)
+        for number in range(chunk_count(blob.size)):
+            expected = hashes[HASH * number : HASH * (number + 1)]
+            if expected == _NO_HASH or self.stop.is_set():
+                return number
+            view = buffer[: min(CHUNK, blob.size - number * CHUNK)]
+            self.get(blob, number, view)
+            if blake3(view).digest() != expected:
+                return number
+            if feed is not None:
+                feed(view)
+        return chunk_count(blob.size)
+
+    def forget(self, blob: BundleBlob) -> None:
+        """Take back what was recorded about `blob`: its content is wrong."""
+        self._write(0, self._places[BUNDLE_JSON] + self._journal[blob.digest], b"0" * (2 * len(blob.chunks)))
+
+    def get(self, blob: BundleBlob, number: int, view: memoryview) -> None:
+        """Read a chunk back."""
+        piece, inside = blob.locate(number * CHUNK)
+        volume, offset, _ = blob.pieces[piece]
+        self._read(volume, self._metadata.length + offset + inside, view)
+
+    def put(self, blob: BundleBlob, number: int, view: memoryview) -> None:
+        """Write a chunk to its place, then record its hash."""
+        digest = blake3(view).digest()
+        piece, inside = blob.locate(number * CHUNK)
+        volume, offset, _ = blob.pieces[piece]
+        if not inside:
+            self.frame(blob, piece)
+        self._write(volume, self._metadata.length + offset + inside, view)
+        self._record(blob, number, digest)
+
+    def frame(self, blob: BundleBlob, piece: int = 0) -> None:
+        """Write the header of a member; its padding is zero already."""
+        volume, offset, length = blob.pieces[piece]
+        self._write(volume, self._metadata.length + offset - BLOCK, header(blob.member(piece), length))
+
+    def finish(self) -> Digest:
+        """Write the metadata, make everything durable, give the volumes their names."""
+        blobs = tuple(replace(blob, chunks=self._hashes(blob)) for blob in self.skeleton.blobs)
+        manifest = replace(self.skeleton, blobs=blobs)
+        contents = {
+            BUNDLE_JSON: manifest.encode(),
+            OCI_LAYOUT: OCI_LAYOUT_TEXT,
+            INDEX_JSON: index_json(manifest),
+            MANIFEST_JSON: self._manifest_json,
+        }
+        digests = {name: Digest.of(content) for name, content in contents.items()}
+        for blob in blobs:
+            names = self.slices.get(blob.digest, [blob.digest])
+            digests |= {blob.member(number): digest for number, digest in enumerate(names)}
+        signed = sums.encode(digests)
+        front = b"".join(member(name, content) for name, content in (dict.fromkeys(SLOTS, UNSIGNED) | contents).items())
+        for volume in range(len(self._fds)):
+            self._write(volume, self._places[SIGNATURE] - BLOCK, front)
+            self._sync(volume)
+            self._write(volume, 0, member(SUMS, signed))
+            self._sync(volume)
+        for part, path in zip(self._names, self._paths, strict=True):
+            part.replace(path)
+            sync_folder(path.parent)
+        return Digest.of(signed)
+
+    def _sync(self, volume: int) -> None:
+        try:
+            os.fsync(self._fds[volume])
+        except OSError as exc:
+            raise storage_error(exc, self._names[volume], "write") from exc
+
+    def _write(self, volume: int, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                count = os.pwrite(self._fds[volume], view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as exc:
+            raise storage_error(exc, self._names[volume], "write") from exc
+
+    def _read(self, volume: int, offset: int, view: memoryview) -> None:
+        try:
+            if os.preadv(self._fds[volume], [view], offset) != len(view):
+                raise StorageError(f"{self._names[volume]}: ends early", hint="delete it and build again.")
+        except OSError as exc:
+            raise storage_error(exc, self._names[volume], "read") from exc
+
+
+def _hash_places(skeleton: BundleManifest, raw: bytes) -> dict[Digest, int]:
+    """Where in the bytes of bundle.json the chunk hashes of each blob begin.
+
+    The key cannot occur inside a string, where its quotes would be escaped, and only blobs have it.
+    """
+    places, position = {}, 0
+    for blob in skeleton.blobs:
+        position = raw.index(_KEY, position) + len(_KEY)
+        places[blob.digest] = position
+    return places
+
+
+def _open_part(path: Path) -> int:
+    """Open or create a part file, for this process alone. Raises StorageError, UsageError if another one has it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise storage_error(exc, path, "create") from exc
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(fd)
+        if exc.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise storage_error(exc, path, "lock") from exc
+        raise UsageError(f"{path}: another build is writing it", hint="wait for it, or end it.") from exc
+    return fd
+
+
+def _clear(fd: int, path: Path, wanted: int) -> None:
+    """Empty the file and give it `wanted` bytes of real space where the file system can. Raises StorageError."""
+    try:
+        os.ftruncate(fd, 0)
+        _allocate(fd, wanted)
+    except OSError as exc:
+        free = os.fstatvfs(fd)
+        os.unlink(path)  # noqa: PTH108 - the name was just opened by us
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            room = size(free.f_bavail * free.f_frsize)
+            raise StorageError(
+                f"{path.parent}: {size(wanted)} are needed, {room} are free",
+                hint="free some space, or choose another folder with --output.",
+            ) from exc
+        raise storage_error(exc, path, "write") from exc
+
+
+def _allocate(fd: int, wanted: int) -> None:
+    """`fallocate(2)`; where the file system lacks it, a sparse file after a look at the free space.
+
+    Not os.posix_fallocate: the C library imitates that by writing to every block, which a slow stick pays twice.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if libc.fallocate(fd, 0, 0, wanted) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
+        raise OSError(code, os.strerror(code))
+    free = os.fstatvfs(fd)
+    if free.f_bavail * free.f_frsize < wanted:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(fd, wanted)
