@@ -1,0 +1,102 @@
+"""Where and how a registry is reached."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from installer.errors import UsageError
+from installer.oci.credentials import Credentials
+from installer.oci.proxies import is_loopback
+from installer.oci.reference import DOCKER_HUB
+
+# Docker Hub answers registry requests under this name; its references do not say so.
+HUB_ORIGIN = "https://registry-1.docker.io"
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?", re.ASCII)
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._-]+)*/?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """How to reach one host (`name[:port]` as in image references). Raises UsageError if contradictory.
+
+    plain_http: HTTP without TLS. None decides by the host: only loopback (`localhost`, 127.0.0.0/8, `[::1]`) without
+    a `ca` is plain, as it never leaves the machine. There is no fallback from one to the other.
+    ca: PEM certificates that are trusted for this host besides the system's.
+    mirror: base URL (`http://host:port[/prefix]`) of the registry that is asked in this one's place, with the
+    settings and credentials of the mirror's host; `prefix` is put before each repository.
+    credentials: used instead of what the credential store knows.
+    token_hosts: further hosts that may be given these credentials as token servers.
+    """
+
+    plain_http: bool | None = None
+    ca: bytes | None = field(default=None, repr=False)
+    mirror: str = ""
+    credentials: Credentials | None = None
+    token_hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.plain_http and self.ca:
+            raise UsageError("a host cannot have both plain HTTP and a certificate authority")
+        if self.mirror and not is_base_url(self.mirror):
+            raise UsageError(f"not the base URL of a mirror: {self.mirror[:200]!r}", hint="like https://host/prefix.")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the API of a registry is.
+
+    `host` is what settings and credentials are kept under, `origin` starts each URL (`https://host:port`), `prefix`
+    stands before each repository (empty, or `name/`).
+    """
+
+    host: str
+    origin: str
+    prefix: str = ""
+
+
+def endpoint(host: str, hosts: Mapping[str, HostSettings]) -> Endpoint:
+    """Where the registry that references call `host` is asked."""
+    settings = hosts.get(host, HostSettings())
+    if settings.mirror:
+        parts = urlsplit(settings.mirror)
+        prefix = parts.path.strip("/")
+        return Endpoint(parts.netloc, f"{parts.scheme}://{parts.netloc}", f"{prefix}/" if prefix else "")
+    if host == DOCKER_HUB:
+        return Endpoint(host, HUB_ORIGIN)
+    plain = settings.plain_http
+    if plain is None:
+        plain = settings.ca is None and is_loopback(urlsplit(f"//{host}").hostname or "")
+    return Endpoint(host, f"{'http' if plain else 'https'}://{host}")
+
+
+def is_base_url(text: str) -> bool:
+    """Whether `text` is `http[s]://host[:port][/path]` and nothing more: no user, no query."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    plain = bool(_HOST.fullmatch(parts.netloc)) and bool(_PREFIX.fullmatch(parts.path))
+    return plain and parts.scheme in ("http", "https") and not parts.query and not parts.fragment
+
+
+def is_web_address(url: str) -> bool:
+    """Whether `url` is absolute, of http or https, with a host and without user information."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(_HOST.fullmatch(parts.netloc))
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of `url` in one spelling (RFC 6454, section 4), default ports written out."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def place(url: str) -> str:
+    """Host and path of `url` for messages: its query may hold a signature, that is a secret."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}"[:300]

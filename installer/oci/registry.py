@@ -1,0 +1,225 @@
+"""The client of a registry's API: OCI distribution specification 1.1.
+
+Names in comments (`end-4a` and so on) are that specification's endpoints.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.endpoint import Endpoint, is_web_address, origin
+from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
+from installer.oci.reference import DigestRef, Reference, Repository
+from installer.oci.remote_blob import RemoteBlob
+from installer.oci.transport import Request, Response, Transport
+
+_OK = frozenset({200})
+_HEAD_MISSING = frozenset({200, 404, 405, 501})
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", re.ASCII)
+
+
+class Registry:
+    """Pulls from and pushes to registries. Safe to use from several threads.
+
+    Every method raises AirferryError: RegistryUnreachableError, RegistryAccessError, NotFoundError, ContentError.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def manifest(self, ref: Reference) -> Manifest | Index:
+        """The manifest or index that `ref` names, its digest checked (end-3)."""
+        request = self._request(ref.repository, "GET", f"manifests/{ref.selector}", _OK, accept=media.ACCEPT)
+
+        def once() -> tuple[bytes, str, str]:
+            with self._transport.exchange(request) as response:
+                stated = response.header("Docker-Content-Digest")
+                return response.read(MAX_MANIFEST), response.header("Content-Type"), stated
+
+        raw, media_type, stated = self._transport.retrying(once)
+        if isinstance(ref, DigestRef):
+            ref.digest.check(raw, str(ref))
+        elif stated:
+            _stated_digest(stated, str(ref)).check(raw, str(ref))
+        try:
+            return parse_manifest(raw, media_type)
+        except ContentError as exc:
+            raise ContentError(f"{ref}: {exc.message}", hint=exc.hint) from exc
+
+    def head_manifest(self, ref: Reference) -> Descriptor | None:
+        """What `ref` names, or None if the registry does not have it (end-3)."""
+        request = self._request(ref.repository, "HEAD", f"manifests/{ref.selector}", _HEAD_MISSING, accept=media.ACCEPT)
+        with self._transport.send(request) as response:
+            status, size = response.status, response.length
+            digest, media_type = response.header("Docker-Content-Digest"), response.header("Content-Type")
+        if status == 404:
+            return None
+        if not digest and isinstance(ref, DigestRef):
+            digest = ref.digest.text
+        if status != 200 or size is None or not digest:
+            # Some registries do not answer HEAD, or not fully.
+            try:
+                return self.manifest(ref).descriptor
+            except NotFoundError:
+                return None
+        found = _stated_digest(digest, str(ref))
+        if isinstance(ref, DigestRef) and found != ref.digest:
+            raise ContentError(f"{ref}: the registry says that its digest is {found}")
+        return Descriptor(media_type.partition(";")[0].strip(), found, size)
+
+    def open(self, repository: Repository, descriptor: Descriptor, offset: int = 0) -> RemoteBlob:
+        """The content of `descriptor` from byte `offset` on (end-2; manifests end-3). Not verified here."""
+        manifest = descriptor.is_manifest or descriptor.is_index
+        path = f"{'manifests' if manifest else 'blobs'}/{descriptor.digest}"
+        accept = descriptor.media_type if manifest else "*/*"
+
+        def request(position: int) -> Response:
+            asked = self._request(repository, "GET", path, frozenset({200, 206}) if position else _OK, accept=accept)
+            if position:
+                asked = asked.with_header("Range", f"bytes={position}-")
+            return self._transport.exchange(asked)
+
+        return RemoteBlob(self._transport, request, descriptor, offset)
+
+    def blobs(self, repository: Repository) -> "RepositoryBlobs":
+        """`repository` as a BlobSource."""
+        return RepositoryBlobs(self, repository)
+
+    def has_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+        """Whether `repository` holds the blob. Raises ContentError if it is held with another size (end-2)."""
+        request = self._request(repository, "HEAD", f"blobs/{descriptor.digest}", _HEAD_MISSING)
+        with self._transport.send(request) as response:
+            status, size = response.status, response.length
+        if status == 200 and size is not None and size != descriptor.size:
+            raise ContentError(
+                f"{repository}@{descriptor.digest}: the registry holds {size} bytes instead of {descriptor.size}",
+                hint="its copy is damaged: have this blob deleted there, then run the same command again.",
+            )
+        return status == 200
+
+    def mount(self, repository: Repository, digest: Digest, source: Repository) -> bool:
+        """Have the registry take a blob over from `source`, a repository of the same registry (end-11).
+
+        False if it does not: then the blob must be uploaded.
+        """
+        if source.host != repository.host:
+            return False
+        query = urlencode({"mount": digest.text, "from": self._path(source)})
+        request = self._request(repository, "POST", f"blobs/uploads/?{query}", frozenset({201, 202, 404, 405, 501}))
+        pull = f"repository:{self._path(source)}:pull"
+        with self._transport.send(request.with_scope(pull)) as response:
+            if response.status == 202:
+                self._cancel(request, response)
+            return response.status == 201
+
+    def upload(
+        self, repository: Repository, descriptor: Descriptor, body: Callable[[], Iterator[memoryview | bytes]]
+    ) -> None:
+        """Upload a blob in one piece (end-4a, end-6). `body()` starts anew at each try."""
+        start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
+        sent = False
+
+        def once() -> None:
+            nonlocal sent
+            if sent and self.has_blob(repository, descriptor):
+                # The connection broke after the registry had it all.
+                return
+            with self._transport.exchange(start) as response:
+                url = _upload_url(start.endpoint, start.url, response.header("Location"))
+            url += ("&" if urlsplit(url).query else "?") + urlencode({"digest": descriptor.digest.text})
+            sent = True
+            put = Request(
+                start.endpoint,
+                "PUT",
+                url,
+                frozenset({201}),
+                {"Content-Type": media.OCTETS},
+                start.scopes,
+                body,
+                descriptor.size,
+            )
+            with self._transport.exchange(put) as response:
+                _check_stated(response, descriptor.digest, f"{repository}@{descriptor.digest}")
+
+        self._transport.retrying(once)
+
+    def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> None:
+        """Store a manifest under a tag or its digest (end-7)."""
+        request = self._request(repository, "PUT", f"manifests/{selector}", frozenset({201}))
+        request = request.with_header("Content-Type", media_type).with_body(lambda: [raw], len(raw))
+        with self._transport.send(request) as response:
+            _check_stated(response, Digest.of(raw), f"{repository}:{selector}")
+
+    def _request(
+        self, repository: Repository, method: str, path: str, expect: frozenset[int], *, accept: str = ""
+    ) -> Request:
+        endpoint = self._transport.endpoint(repository.host)
+        name = f"{endpoint.prefix}{repository.path}"
+        actions = "pull" if method in ("GET", "HEAD") else "pull,push"
+        headers = {"Accept": accept} if accept else {}
+        url = f"{endpoint.origin}/v2/{quote(name)}/{path}"
+        return Request(endpoint, method, url, expect, headers, (f"repository:{name}:{actions}",))
+
+    def _path(self, repository: Repository) -> str:
+        return f"{self._transport.endpoint(repository.host).prefix}{repository.path}"
+
+    def _cancel(self, request: Request, response: Response) -> None:
+        """End the upload that a registry began instead of a mount; what it says to that does not matter."""
+        try:
+            url = _upload_url(request.endpoint, request.url, response.header("Location"))
+            cancel = Request(request.endpoint, "DELETE", url, frozenset({204, 202, 200}), scopes=request.scopes)
+            with self._transport.send(cancel):
+                pass
+        except AirferryError:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryBlobs:
+    """A repository as a place that holds blobs (a `BlobSource`)."""
+
+    registry: Registry
+    repository: Repository
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> RemoteBlob:
+        """The blob from byte `offset` on. Raises NotFoundError."""
+        return self.registry.open(self.repository, descriptor, offset)
+
+
+def _stated_digest(text: str, what: str) -> Digest:
+    try:
+        return Digest(text)
+    except ContentError as exc:
+        raise ContentError(f"{what}: the registry states as digest {text[:80]!r}") from exc
+
+
+def _check_stated(response: Response, digest: Digest, what: str) -> None:
+    """Raises ContentError if the registry says that it stored something with another digest."""
+    stated = response.header("Docker-Content-Digest")
+    if stated and stated != digest.text:
+        raise ContentError(f"{what}: the registry stored it as {stated[:80]!r} instead of {digest}")
+
+
+def _upload_url(endpoint: Endpoint, url: str, location: str) -> str:
+    """Where to send an upload that the registry answered with `Location`.
+
+    Only the endpoint's own origin gets it. A registry that does not know under which scheme and port it is seen (a
+    proxy ends the TLS connection) names its own host with others; then path and query count.
+    Raises RegistryAccessError.
+    """
+    target = urljoin(url, location)
+    if not location or not is_web_address(target):
+        raise RegistryAccessError(f"{endpoint.host}: wants an upload sent to no web address")
+    if origin(target) == origin(endpoint.origin):
+        return target
+    other, own = urlsplit(target), urlsplit(endpoint.origin)
+    if other.hostname != own.hostname:
+        raise RegistryAccessError(
+            f"{endpoint.host}: wants uploads sent to another host, {other.netloc}, which is refused",
+            hint="the registry must be told its public address (distribution: http.host).",
+        )
+    return other._replace(scheme=own.scheme, netloc=own.netloc, fragment="").geturl()
