@@ -1,0 +1,208 @@
+"""From upstream image names to those of the enclave's registry, and the proof that none was forgotten.
+
+An image `host/path:tag` lies in the enclave at `<registry>/<project>/<host>/<path>:tag`: reversible and free of
+collisions. Charts spell an image in their values in many ways; `overrides` finds those spellings in the coalesced
+values and answers with values that point into the enclave. Whether a template listens to a value is not known before
+it is rendered, so `stray` then looks at what was rendered: that, not the walk, is what is relied upon.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from installer.chart.helm import Chart, Object
+from installer.chart.images import Found, references
+from installer.errors import AirferryError
+from installer.oci.reference import DigestRef, Reference, Repository, TagRef, parse_reference, parse_repository
+
+# The keys by which a map names a repository. `name` alone means many things, so it needs one of the others beside it.
+_NAME_COMPANIONS = ("tag", "digest", "base")
+
+
+def target(repository: Repository, registry: str, project: str) -> Repository:
+    """Where `repository` lies in the enclave: `<registry>/<project>/<host>/<path>`.
+
+    A port of the upstream host is joined by two underscores, which no host name can hold. An empty `project` is left
+    out. Raises UsageError if the result is no repository.
+    """
+    host = repository.host.lower().replace(":", "__")
+    return Repository(registry, "/".join(part for part in (project, host, repository.path) if part))
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """The images of a bundle, by their upstream names, and the registry and project they are loaded into."""
+
+    registry: str
+    project: str
+    images: frozenset[Reference]
+
+    def __post_init__(self) -> None:
+        for image in self.images:
+            self.target(image)
+
+    def target(self, image: Reference) -> Reference:
+        """The name of `image` in the enclave; its tag and digest stay. Raises UsageError."""
+        repository = target(image.repository, self.registry, self.project)
+        if isinstance(image, DigestRef):
+            return DigestRef(repository, image.digest, image.tag)
+        return TagRef(repository, image.tag)
+
+    def moved(self, name: str) -> Repository | None:
+        """Where the repository that `name` means is in the enclave; None if the bundle has no image of it."""
+        try:
+            repository = parse_repository(name)
+        except AirferryError:
+            return None
+        known = any(image.repository == repository for image in self.images)
+        return target(repository, self.registry, self.project) if known else None
+
+
+@dataclass(frozen=True, order=True)
+class Stray:
+    """A place that asks for an image which the enclave's registry will not have, and why."""
+
+    found: Found
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.found.text}: {self.reason} ({self.found.place})"
+
+
+def overrides(chart: Chart, values: Mapping[str, Any], relocation: Relocation) -> dict[str, Any]:
+    """Values that, merged over `values`, make `chart` take its images from the enclave.
+
+    Only images whose repository is in the bundle are touched: what already points into the enclave, and what the
+    bundle lacks, stays as it is (and `stray` reports the latter). Tags and digests are left alone. A list with an
+    image in it is copied whole, since Helm replaces lists whole. Raises the errors of `Chart.coalesced`.
+    """
+    coalesced = chart.coalesced(values)
+    found = _map(coalesced, relocation, ())
+    if found and _guards_registries(coalesced):
+        # Bitnami's common chart refuses images from registries other than its own unless this is set.
+        found.setdefault("global", {}).setdefault("security", {})["allowInsecureImages"] = True
+    return found
+
+
+def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` merged over a copy of `values`: maps key by key, everything else replaced."""
+    result = copy.deepcopy(dict(values))
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = merged(below, value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def stray(objects: Iterable[Object], relocation: Relocation, *, tests: bool = False) -> list[Stray]:
+    """Every place in rendered `objects` whose image is not one that the bundle brings into the enclave.
+
+    Places that only `helm test` would run are left out unless `tests`. Suspected references are left out as well,
+    see `suspects`.
+    """
+    places = [found for found in references(objects) if found.certain and (tests or not found.test_only)]
+    return _strays(places, relocation)
+
+
+def suspects(objects: Iterable[Object], relocation: Relocation) -> list[Stray]:
+    """The same for texts that only look like references: in arguments, environment, ConfigMaps."""
+    return _strays([found for found in references(objects) if not found.certain], relocation)
+
+
+def _strays(places: Iterable[Found], relocation: Relocation) -> list[Stray]:
+    known = {_identity(relocation.target(image)) for image in relocation.images}
+    strays = []
+    for found in places:
+        try:
+            reference = found.reference()
+        except AirferryError:
+            strays.append(Stray(found, "is no image reference"))
+            continue
+        if reference.repository.host != relocation.registry:
+            strays.append(Stray(found, f"points outside, not to {relocation.registry}"))
+        elif _identity(reference) not in known:
+            strays.append(Stray(found, "is not among the images of the bundle"))
+    return strays
+
+
+def _identity(reference: Reference) -> tuple[Repository, str]:
+    """What a registry is asked for: a tag beside a digest does not count."""
+    return reference.repository, reference.selector
+
+
+_Path = tuple[str, ...]
+
+
+def _map(node: Mapping[str, Any], relocation: Relocation, path: _Path) -> dict[str, Any]:
+    """The overrides for the map at `path`."""
+    found = _split_image(node, relocation)
+    for key, value in node.items():
+        # Coalescing copies the root's `global` into every subchart; the root's own counts.
+        if key in found or (key == "global" and path):
+            continue
+        changed = _value(key, value, relocation, (*path, key))
+        if changed is not None:
+            found[key] = changed
+    return found
+
+
+def _value(key: str, value: Any, relocation: Relocation, path: _Path) -> Any:
+    """What replaces `value`, or None if it stays."""
+    if isinstance(value, Mapping):
+        return _map(value, relocation, path) or None
+    if isinstance(value, list):
+        changed = [_value(key, part, relocation, path) for part in value]
+        if all(part is None for part in changed):
+            return None
+        return [_replaced(old, new) for old, new in zip(value, changed, strict=True)]
+    if isinstance(value, str) and key.lower().endswith(("image", "images", "imagename")):
+        return _text_image(value, relocation)
+    return None
+
+
+def _replaced(old: Any, new: Any) -> Any:
+    if new is None:
+        return copy.deepcopy(old)
+    return merged(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else new
+
+
+def _split_image(node: Mapping[str, Any], relocation: Relocation) -> dict[str, Any]:
+    """Overrides for an image spelt as a map: `repository`, or `name` beside a tag, with or without `registry`."""
+    key = "repository" if isinstance(node.get("repository"), str) else "name"
+    name = node.get(key)
+    if not isinstance(name, str) or not name or (key == "name" and not any(mate in node for mate in _NAME_COMPANIONS)):
+        return {}
+    registry = node.get("registry")
+    moved = relocation.moved(f"{registry}/{name}" if isinstance(registry, str) and registry else name)
+    if moved is None:
+        return {}
+    if "registry" not in node:
+        return {key: str(moved)}
+    # The last part of the host's side goes into `registry`, so that `registry/repository` is what it has to be.
+    original = parse_repository(f"{registry}/{name}" if registry else name)
+    return {"registry": str(moved).removesuffix(f"/{original.path}"), key: original.path}
+
+
+def _text_image(text: str, relocation: Relocation) -> str | None:
+    """The override for an image spelt as one text; what stood behind the repository is kept as it was."""
+    try:
+        reference = parse_reference(text)
+    except AirferryError:
+        return None
+    moved = relocation.moved(str(reference.repository))
+    if moved is None:
+        return None
+    name, at, digest = text.partition("@")
+    tag = name[name.rfind(":") :] if name.rfind(":") > name.rfind("/") else ""
+    return f"{moved}{tag}{at}{digest}"
+
+
+def _guards_registries(node: Mapping[str, Any]) -> bool:
+    """Whether any chart among the coalesced values checks where its images come from."""
+    security = node.get("security")
+    if isinstance(security, Mapping) and security.get("allowInsecureImages") is False:
+        return True
+    return any(_guards_registries(value) for value in node.values() if isinstance(value, Mapping))
