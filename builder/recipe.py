@@ -87,8 +87,10 @@ def _is_chart_repository(text: str) -> str:
     return text.rstrip("/")
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=63)]
-"""A name that is safe in file names, URLs and Kubernetes."""
+# What the bundle can carry (installer/bundle/FORMAT.md), so that a recipe is refused before anything is fetched.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+ChartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}$")]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 ImageText = Annotated[str, Field(max_length=600), AfterValidator(_is_reference)]
@@ -108,8 +110,8 @@ class ChartEntry(_Strict):
     in the file `resource` names: release, namespace and values stand in that resource.
     """
 
-    name: Name
-    version: Text
+    name: ChartName
+    version: Version
     repository: Annotated[str, AfterValidator(_is_chart_repository)] | None = None
     path: File | None = None
     role: Role = "release"
@@ -155,6 +157,11 @@ class ImageEntry(_Strict):
             raise ValueError("`name` is a tag, not a digest")
         return self
 
+    @property
+    def asked(self) -> str:
+        """The name by which the cluster asks for the image, as written."""
+        return self.name or self.ref or self.engine or ""
+
 
 class Exclusion(_Strict):
     """An image that charts name and that is left out all the same, with the reason, for those who review it."""
@@ -163,11 +170,21 @@ class Exclusion(_Strict):
     reason: Text
 
 
+class KubernetesEntry(_Strict):
+    """The cluster that charts are rendered for: its version (Helm's own default if empty) and further API versions."""
+
+    version: Annotated[str, Field(pattern=r"^(v?1\.\d{1,3}(\.\d{1,3})?)?$")] = ""
+    api_versions: list[Text] = []
+
+
 class RegistryEntry(_Strict):
-    """How one registry is reached: another endpoint, plain HTTP, a certificate authority of its own (PEM file)."""
+    """How one registry is reached: another endpoint, plain HTTP, a certificate authority of its own (PEM file).
+
+    Without `plain_http`, only a registry on this machine and without `ca` is asked without TLS.
+    """
 
     mirror: Annotated[str, AfterValidator(_is_url)] = ""
-    plain_http: bool = False
+    plain_http: bool | None = None
     ca: File | None = None
 
 
@@ -175,11 +192,12 @@ class Recipe(_Strict):
     """A recipe as read; see the comments in templates/recipe.yaml for every key."""
 
     name: Name
-    version: Text
+    version: Version
     sequence: Annotated[int, Field(ge=1, lt=2**53)] = 1
     created: Stamp | None = None
     expires: Stamp | None = None
     platforms: Annotated[list[Annotated[str, AfterValidator(_is_platform)]], Field(min_length=1)] = ["linux/amd64"]
+    kubernetes: KubernetesEntry = KubernetesEntry()
     charts: list[ChartEntry] = []
     images: list[ImageEntry] = []
     exclude: list[Exclusion] = []
@@ -194,8 +212,8 @@ class Recipe(_Strict):
             raise ValueError("names neither charts nor images")
         for what, names in (
             ("platform", self.platforms),
-            ("chart", [f"{chart.name} {chart.version} as {chart.release}" for chart in self.charts]),
-            ("image", [str(parse_reference(text)) for image in self.images if (text := image.ref or image.name)]),
+            ("chart", [f"{chart.name} {chart.version}" for chart in self.charts]),
+            ("image", [str(parse_reference(image.asked)) for image in self.images]),
             ("exclusion", [str(parse_reference(item.image)) for item in self.exclude]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})

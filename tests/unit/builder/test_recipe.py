@@ -108,7 +108,7 @@ registries: {localhost:5000: {plain_htttp: true}}
             "`resource` (the file of the custom resource) belongs to role platform",
         ),
         (
-            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c, role: platform, resource: r, values: {}}]\n",
+            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c, role: platform, resource: r, values: x}]",
             "remove `values`",
         ),
         (
