@@ -1,0 +1,228 @@
+"""Keys and signatures: the private half of trust. Never reachable from the installer.
+
+Signing fills slots of fixed size at the front of each volume: it moves nothing and takes milliseconds whatever the
+size. It touches neither `SHA256SUMS` nor anything it names.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from installer.bundle import canonical
+from installer.bundle.envelope import Envelope, read_envelope
+from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, SLOTS, UNSIGNED
+from installer.bundle.signature import (
+    Ed25519Key,
+    FurtherSignatures,
+    Minisig,
+    P256Key,
+    PublicKey,
+    Trust,
+    Verdict,
+    verify,
+)
+from installer.bundle.tar import BLOCK, padded
+from installer.bundle.volume import VolumeFile
+from installer.bundle.writer import member
+from installer.errors import BundleError, UntrustedError, UsageError
+from installer.files import read_bounded, storage_error, write_atomic
+
+_MAX_KEY = 64 * 1024
+_END = b"-----END ENCRYPTED PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A release key: one P-256 and one Ed25519 private key, so that stock tools of both kinds can check."""
+
+    p256: ec.EllipticCurvePrivateKey = field(repr=False)
+    ed25519: ed25519.Ed25519PrivateKey = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> "SigningKey":
+        """A new key from the system's random source."""
+        return cls(ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate())
+
+    @property
+    def public(self) -> tuple[P256Key, Ed25519Key]:
+        """The public keys."""
+        der = self.p256.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return P256Key(der), Ed25519Key.of(self.ed25519.public_key().public_bytes_raw())
+
+    def private_pem(self, passphrase: bytes) -> bytes:
+        """Both keys as PKCS #8 in PEM, encrypted unless `passphrase` is empty."""
+        protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if passphrase:
+            protection = serialization.BestAvailableEncryption(passphrase)
+        form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        return b"".join(key.private_bytes(*form, protection) for key in (self.p256, self.ed25519))
+
+    def public_pem(self) -> bytes:
+        """Both public keys in PEM, the P-256 one first: that is the one `openssl dgst -verify` takes."""
+        form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        return b"".join(key.public_key().public_bytes(*form) for key in (self.p256, self.ed25519))
+
+    def minisign_pub(self) -> bytes:
+        """The Ed25519 public key as the file that `minisign -p` takes."""
+        key = self.public[1]
+        text = f"untrusted comment: minisign public key {key.key_id[::-1].hex().upper()}\n{key.minisign}\n"
+        return text.encode("ascii")
+
+    @classmethod
+    def load(cls, data: bytes, passphrase: bytes, name: str) -> "SigningKey":
+        """The key in a file that `private_pem` made. Raises UsageError."""
+        try:
+            blocks = _blocks(data)
+            keys = [serialization.load_pem_private_key(block, passphrase or None) for block in blocks]
+        except (ValueError, TypeError) as exc:
+            raise UsageError(f"{name}: cannot be read with this passphrase", hint="give the right passphrase.") from exc
+        if len(keys) == 2:
+            p256, ed = keys
+            if isinstance(p256, ec.EllipticCurvePrivateKey) and isinstance(p256.curve, ec.SECP256R1):
+                if isinstance(ed, ed25519.Ed25519PrivateKey):
+                    return cls(p256, ed)
+        raise UsageError(f"{name}: not a key that `airferry keygen` wrote")
+
+
+def _blocks(data: bytes) -> list[bytes]:
+    blocks, current = [], b""
+    for line in data.splitlines(keepends=True):
+        current += line
+        if line in _END:
+            blocks.append(current)
+            current = b""
+    return blocks
+
+
+def keygen(prefix: Path, passphrase: bytes) -> tuple[PublicKey, ...]:
+    """Write `PREFIX.key` (private, mode 0600), `PREFIX.pub` and `PREFIX.minisign.pub`; return the public keys.
+
+    Raises UsageError if one of them exists: a key is never overwritten.
+    """
+    paths = [prefix.with_name(prefix.name + end) for end in (".key", ".pub", ".minisign.pub")]
+    for path in paths:
+        if path.exists():
+            raise UsageError(f"{path}: exists already", hint="choose another name; a key is never overwritten.")
+    key = SigningKey.generate()
+    for path, data in zip(paths, (key.private_pem(passphrase), key.public_pem(), key.minisign_pub()), strict=True):
+        write_atomic(path, data, mode=0o600 if path == paths[0] else 0o644)
+    return key.public
+
+
+def load_key(path: Path, passphrase: bytes) -> SigningKey:
+    """The private key in `path`. Raises UsageError, NotFoundError, StorageError."""
+    return SigningKey.load(read_bounded(path, _MAX_KEY), passphrase, str(path))
+
+
+def sign(volumes: Sequence[Path], key: SigningKey) -> Verdict:
+    """Sign the bundle in `volumes` with both halves of `key`. Signing again with the same key changes nothing.
+
+    Raises BundleError, StorageError, UntrustedError if another key holds the only minisign slot.
+    """
+    p256, ed = key.public
+    signed = _sums(volumes)
+    der = key.p256.sign(signed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    for path in volumes:
+        slots = _envelope(path).slots
+        _put_minisig(path, slots, _minisig(key, ed, signed), ed, signed)
+        _put_der(path, slots, p256, der)
+    return _check(volumes, Trust((p256, ed)))
+
+
+def attach(volumes: Sequence[Path], signature: bytes, key: PublicKey) -> Verdict:
+    """Put a signature that was made elsewhere (HSM, minisign) over `SHA256SUMS` into its slot.
+
+    `signature` is DER for a P-256 key, a minisign file for an Ed25519 key. Raises UntrustedError if it is not that
+    key's, BundleError, StorageError.
+    """
+    signed = _sums(volumes)
+    for path in volumes:
+        slots = _envelope(path).slots
+        if isinstance(key, P256Key):
+            if not key.verifies(signature, signed):
+                raise UntrustedError("the signature is not this key's over SHA256SUMS", hint="sign SHA256SUMS itself.")
+            _put_der(path, slots, key, signature)
+        else:
+            _put_minisig(path, slots, Minisig.decode(signature, any_comment=True), key, signed)
+    return _check(volumes, Trust((key,)))
+
+
+def sums_of(volume: Path) -> bytes:
+    """`SHA256SUMS` of a volume, for signing elsewhere. Raises BundleError, IncompleteError, StorageError."""
+    return _envelope(volume).sums
+
+
+def _minisig(key: SigningKey, public: Ed25519Key, signed: bytes) -> Minisig:
+    comment = "airferry bundle, file SHA256SUMS"
+    signature = key.ed25519.sign(hashlib.blake2b(signed).digest())
+    return Minisig(public.key_id, signature, comment, key.ed25519.sign(signature + comment.encode("ascii")))
+
+
+def _envelope(path: Path) -> Envelope:
+    file = VolumeFile(path)
+    try:
+        return read_envelope(file)
+    finally:
+        file.close()
+
+
+def _sums(volumes: Sequence[Path]) -> bytes:
+    found = {_envelope(path).sums for path in volumes}
+    if len(found) != 1:
+        raise BundleError("these volumes belong to different bundles", hint="sign the volumes of one bundle together.")
+    return found.pop()
+
+
+def _put_der(path: Path, slots: dict[str, bytes], key: P256Key, der: bytes) -> None:
+    """Into the first slot when it is free, else among the further signatures."""
+    if slots[SIGNATURE] in (UNSIGNED, der):
+        _fill(path, SIGNATURE, der)
+        return
+    further: tuple[tuple[str, bytes], ...] = ()
+    if slots[SIGNATURES] != UNSIGNED:
+        further = canonical.decode(slots[SIGNATURES].rstrip(b"\n"), FurtherSignatures, SIGNATURES).p256
+    kept = tuple(sorted({*further, (key.fingerprint, der)}))
+    _fill(path, SIGNATURES, canonical.encode(FurtherSignatures(kept)) + b"\n")
+
+
+def _put_minisig(path: Path, slots: dict[str, bytes], minisig: Minisig, key: Ed25519Key, signed: bytes) -> None:
+    if not minisig.verifies(key, signed):
+        raise UntrustedError("the minisign signature is not this key's over SHA256SUMS", hint="sign SHA256SUMS itself.")
+    if slots[MINISIG] not in (UNSIGNED, minisig.encode()):
+        raise UntrustedError(
+            f"{path}: carries a minisign signature of another key, and there is room for one",
+            hint="further people sign with P-256: `airferry sign --attach`.",
+        )
+    _fill(path, MINISIG, minisig.encode())
+
+
+def _fill(path: Path, slot: str, content: bytes) -> None:
+    """Replace one signature member in place. Raises StorageError."""
+    with_sums = _envelope(path).sums
+    offset = BLOCK + padded(len(with_sums))
+    for name, area in SLOTS.items():
+        if name == slot:
+            break
+        offset += BLOCK + area
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, member(slot, content), offset)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise storage_error(exc, path, "sign") from exc
+
+
+def _check(volumes: Sequence[Path], trust: Trust) -> Verdict:
+    """What a reader makes of the result."""
+    verdicts = [verify(envelope.sums, envelope.slots, trust) for envelope in map(_envelope, volumes)]
+    return verdicts[0]
