@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint type check test clean
+.PHONY: help dev fmt lint type check test cluster cluster-down test-cluster clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,17 @@ type: dev ## static types
 
 test: dev ## all tests that need no cluster
 	$(BIN)/pytest -m 'not cluster' -n 2
+
+cluster: dev ## build (once) and start the enclave: a real cluster of one node without a way out
+	$(BIN)/python -m tests.parts.enclave build
+	$(BIN)/python -m tests.parts.enclave up
+
+cluster-down: dev ## end and remove the enclave
+	$(BIN)/python -m tests.parts.enclave down
+
+test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
+	$(BIN)/python -m tests.parts.enclave build
+	$(BIN)/pytest -m cluster
 
 clean: ## remove what the build made
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

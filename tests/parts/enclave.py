@@ -184,6 +184,8 @@ class Enclave:
         ca = self.ca if self.tls else None
         push(layout, sandbox_image, prefix=self.confinement.network_prefix, ca=ca)
         self._wait("the API server", self._api_ready)
+        # Without it the kubelet ends at once.
+        self._wait("containerd", self._runtime_ready)
         start("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
         self._wait("the node", self._node_ready)
         (self.folder / "enclave.json").write_text(json.dumps(self.facts()))
@@ -246,6 +248,11 @@ class Enclave:
     def _api_ready(self) -> bool:
         return self._answer("get", "--raw=/readyz") == "ok"
 
+    def _runtime_ready(self) -> bool:
+        ask = ["ctr", f"--address={cluster_files.RUNTIME_SOCKET}", "--connect-timeout=1s", "version"]
+        asked = subprocess.run([*self.confinement.full_prefix(), *ask], capture_output=True, timeout=20, check=False)
+        return asked.returncode == 0
+
     def _node_ready(self) -> bool:
         query = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
         if self._answer("get", "node", NODE, f"--output={query}") != "True":
@@ -305,7 +312,8 @@ def _act(enclave: Enclave, action: str, command: list[str]) -> int:
         case "build":
             print(kubernetes.build())
         case "packages":
-            print(" ".join(sorted(set(PACKAGES.values()))))
+            go = {"golang-go"} if kubernetes.missing() and shutil.which("go") is None else set()
+            print(" ".join(sorted(go | set(PACKAGES.values()))))
         case "up":
             print(json.dumps(enclave.up().facts(), indent=1))
         case "down":

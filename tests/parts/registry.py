@@ -145,23 +145,7 @@ class Registry:
 
     def accesses(self) -> list[Access]:
         """What the registry answered so far, oldest first."""
-        if not self.access_log.exists():
-            return []
-        found = (ACCESS.match(line) for line in self.access_log.read_text().splitlines())
-        return [
-            Access(
-                client=match["client"],
-                user=match["user"],
-                method=match["method"],
-                path=match["path"],
-                query=match["query"] or "",
-                status=int(match["status"]),
-                size=int(match["size"]),
-                agent=match["agent"],
-            )
-            for match in found
-            if match is not None
-        ]
+        return read_accesses(self.access_log)
 
     def __enter__(self) -> Registry:
         return self.start()
@@ -206,3 +190,24 @@ class Registry:
     def _settled(self, offset: int) -> bool:
         assert self.process is not None
         return LISTENING.search(self._log(offset)) is not None or self.process.gone()
+
+
+def read_accesses(log: Path) -> list[Access]:
+    """The lines of a registry's access log, oldest first; none where there is no log yet."""
+    if not log.exists():
+        return []
+    found = (ACCESS.match(line) for line in log.read_text().splitlines())
+    return [
+        Access(
+            client=match["client"],
+            user=match["user"],
+            method=match["method"],
+            path=match["path"],
+            query=match["query"] or "",
+            status=int(match["status"]),
+            size=int(match["size"]),
+            agent=match["agent"],
+        )
+        for match in found
+        if match is not None
+    ]

@@ -1,0 +1,30 @@
+"""The enclave that the live tests share, and a namespace of its own for each test."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.parts.enclave import Enclave
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def enclave() -> Iterator[Enclave]:
+    """The enclave that runs already, else one that is ended after the tests."""
+    with Enclave() as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(enclave: Enclave) -> Iterator[str]:
+    """A Kubernetes namespace that is deleted with everything in it after the test."""
+    name = f"test-{secrets.token_hex(4)}"
+    enclave.kubectl("create", "namespace", name)
+    enclave.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    yield name
+    enclave.kubectl("delete", "namespace", name, "--wait=false")
