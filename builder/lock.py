@@ -132,13 +132,18 @@ class LockedManifest:
 
 @dataclass(frozen=True, slots=True)
 class LockedImage:
-    """An image under the name by which it is asked for; see `installer.bundle.manifest.BundleImage`."""
+    """An image under the name by which it is asked for; see `installer.bundle.manifest.BundleImage`.
+
+    `single` is the manifest for the recipe's first platform, or `digest` itself where there is none to choose from:
+    what engines load that know one platform only.
+    """
 
     source: str
     digest: Digest
     media_type: str
     size: int
     upstream: Digest
+    single: Digest
     platforms: tuple[Platform, ...]
     origin: Origin
     reasons: tuple[Reason, ...]

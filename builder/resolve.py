@@ -104,11 +104,19 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
         media_type=descriptor.media_type,
         size=descriptor.size,
         upstream=upstream.descriptor.digest,
+        single=_single(places, wanted, root, platforms[0]),
         platforms=tuple(sorted(runs_on)),
         origin=wanted.origin,
         reasons=wanted.reasons,
     )
     return Resolved(image, carried, tuple(notes))
+
+
+def _single(places: Places, wanted: Wanted, root: Manifest | Index, platform: Platform) -> Digest:
+    try:
+        return _choose(places, wanted, root, platform).descriptor.digest
+    except NotFoundError:
+        return root.descriptor.digest
 
 
 def _choose(

@@ -41,7 +41,7 @@ class SigningKey:
     """A release key: one P-256 and one Ed25519 private key, so that stock tools of both kinds can check."""
 
     p256: ec.EllipticCurvePrivateKey = field(repr=False)
-    ed25519: ed25519.Ed25519PrivateKey = field(repr=False)
+    ed: ed25519.Ed25519PrivateKey = field(repr=False)
 
     @classmethod
     def generate(cls) -> "SigningKey":
@@ -54,7 +54,7 @@ class SigningKey:
         der = self.p256.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        return P256Key(der), Ed25519Key.of(self.ed25519.public_key().public_bytes_raw())
+        return P256Key(der), Ed25519Key.of(self.ed.public_key().public_bytes_raw())
 
     def private_pem(self, passphrase: bytes) -> bytes:
         """Both keys as PKCS #8 in PEM, encrypted unless `passphrase` is empty."""
@@ -62,12 +62,12 @@ class SigningKey:
         if passphrase:
             protection = serialization.BestAvailableEncryption(passphrase)
         form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        return b"".join(key.private_bytes(*form, protection) for key in (self.p256, self.ed25519))
+        return b"".join(key.private_bytes(*form, protection) for key in (self.p256, self.ed))
 
     def public_pem(self) -> bytes:
         """Both public keys in PEM, the P-256 one first: that is the one `openssl dgst -verify` takes."""
         form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        return b"".join(key.public_key().public_bytes(*form) for key in (self.p256, self.ed25519))
+        return b"".join(key.public_key().public_bytes(*form) for key in (self.p256, self.ed))
 
     def minisign_pub(self) -> bytes:
         """The Ed25519 public key as the file that `minisign -p` takes."""
@@ -83,11 +83,10 @@ class SigningKey:
             keys = [serialization.load_pem_private_key(block, passphrase or None) for block in blocks]
         except (ValueError, TypeError) as exc:
             raise UsageError(f"{name}: cannot be read with this passphrase", hint="give the right passphrase.") from exc
-        if len(keys) == 2:
-            p256, ed = keys
-            if isinstance(p256, ec.EllipticCurvePrivateKey) and isinstance(p256.curve, ec.SECP256R1):
-                if isinstance(ed, ed25519.Ed25519PrivateKey):
-                    return cls(p256, ed)
+        p256 = next((key for key in keys if isinstance(key, ec.EllipticCurvePrivateKey)), None)
+        ed = next((key for key in keys if isinstance(key, ed25519.Ed25519PrivateKey)), None)
+        if p256 is not None and ed is not None and isinstance(p256.curve, ec.SECP256R1):
+            return cls(p256, ed)
         raise UsageError(f"{name}: not a key that `airferry keygen` wrote")
 
 
@@ -161,8 +160,8 @@ def sums_of(volume: Path) -> bytes:
 
 def _minisig(key: SigningKey, public: Ed25519Key, signed: bytes) -> Minisig:
     comment = "airferry bundle, file SHA256SUMS"
-    signature = key.ed25519.sign(hashlib.blake2b(signed).digest())
-    return Minisig(public.key_id, signature, comment, key.ed25519.sign(signature + comment.encode("ascii")))
+    signature = key.ed.sign(hashlib.blake2b(signed).digest())
+    return Minisig(public.key_id, signature, comment, key.ed.sign(signature + comment.encode("ascii")))
 
 
 def _envelope(path: Path) -> Envelope:
