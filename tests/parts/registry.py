@@ -29,7 +29,7 @@ START_SECONDS = 20.0
 LISTENING = re.compile(r"listening on ([0-9a-f.:\[\]]+?):(\d+)\b")
 # Apache's "combined" format, as gorilla/handlers writes it.
 ACCESS = re.compile(
-    r'^(?P<client>\S+) \S+ (?P<user>\S+) \[[^\]]+\] "(?P<method>[A-Z]+) (?P<path>[^ ?]+)(?:\?(?P<query>\S*))? [^"]*" '
+    r'^(?P<client>\S+) \S+ \S+ \[[^\]]+\] "(?P<method>[A-Z]+) (?P<path>[^ ?]+)(?:\?(?P<query>\S*))? [^"]*" '
     r'(?P<status>\d{3}) (?P<size>\d+) "[^"]*" "(?P<agent>[^"]*)"'
 )
 
@@ -47,7 +47,6 @@ class Access:
     """One line of the access log; `size` counts the bytes of the answer's body."""
 
     client: str
-    user: str
     method: str
     path: str
     query: str
@@ -200,7 +199,6 @@ def read_accesses(log: Path) -> list[Access]:
     return [
         Access(
             client=match["client"],
-            user=match["user"],
             method=match["method"],
             path=match["path"],
             query=match["query"] or "",
