@@ -1,0 +1,258 @@
+"""A read-only registry and chart repository straight from the volumes.
+
+- `/v2/HOST/PATH/…` is the registry (OCI distribution specification 1.1, pull): every image under its upstream name,
+  for containerd mirrors also as `/v2/PATH/…?ns=HOST`; `/v2/charts/NAME/…` are the charts as OCI artifacts.
+- `/charts/index.yaml` and `/charts/NAME-VERSION.tgz` are a Helm repository with relative URLs.
+
+Only known names are answered, there are no listings of folders and no redirects, and every chunk is verified before
+it leaves.
+"""
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from installer.bundle.limits import CHUNK
+from installer.bundle.manifest import BundleChart, BundleImage
+from installer.bundle.reader import Bundle
+from installer.chart.helm import Chart
+from installer.errors import AirferryError, StorageError
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.model import Manifest, parse_manifest
+from installer.report import Reporter, printable
+
+_PATH = re.compile(r"/v2/(?P<name>[a-z0-9._/:-]+)/(?P<kind>manifests|blobs|tags)/(?P<ref>[A-Za-z0-9._:+-]+)", re.ASCII)
+_RANGE = re.compile(r"bytes=([0-9]{1,16})-([0-9]{0,16})", re.ASCII)
+_IDLE_SECONDS = 60
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a path holds: a blob of the bundle, or `text` when there is no digest."""
+
+    media_type: str
+    size: int
+    digest: Digest | None = None
+    text: bytes = b""
+
+
+class Catalogue:
+    """Which path means what. Pure: no sockets."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+
+    def find(self, target: str) -> Answer | None:
+        """The answer for a request target (path and query), or None. Raises BundleError for a damaged bundle."""
+        parts = urlsplit(target)
+        path = unquote(parts.path)
+        if path in ("/v2", "/v2/"):
+            return _text(b"{}")
+        if path.startswith("/charts/"):
+            return self._charts.get(path.removeprefix("/charts/"))
+        match = _PATH.fullmatch(path)
+        if match is None:
+            return None
+        namespace = parse_qs(parts.query).get("ns", [""])[0]
+        name = f"{namespace}/{match['name']}" if namespace else match["name"]
+        content = self._repositories.get(name)
+        if content is None:
+            return None
+        if match["kind"] == "tags":
+            listed = {"name": match["name"], "tags": sorted(key for key in content if ":" not in key)}
+            return _text(json.dumps(listed).encode()) if match["ref"] == "list" else None
+        answer = content.get(match["ref"])
+        is_manifest = answer is not None and answer.media_type in media.INDEXES | media.MANIFESTS
+        return answer if is_manifest == (match["kind"] == "manifests") else None
+
+    @cached_property
+    def _repositories(self) -> dict[str, dict[str, Answer]]:
+        """Per repository, its content by digest and manifests also by tag."""
+        found: dict[str, dict[str, Answer]] = {}
+        for image in self._bundle.manifest.images:
+            self._add_image(found.setdefault(str(image.reference.repository), {}), image)
+        for chart in self._bundle.manifest.charts:
+            self._add_chart(found.setdefault(f"charts/{chart.name}", {}), chart)
+        return found
+
+    def _add_image(self, content: dict[str, Answer], image: BundleImage) -> None:
+        for blob in self._bundle.closure(image).values():
+            content[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
+        if image.tag:
+            content[image.tag] = content[image.digest.text]
+
+    def _add_chart(self, content: dict[str, Answer], chart: BundleChart) -> None:
+        artifact = self._bundle.blob(chart.artifact)
+        manifest = parse_manifest(self._bundle.read(chart.artifact), artifact.media_type)
+        for blob in (artifact.descriptor, *(manifest.blobs if isinstance(manifest, Manifest) else ())):
+            content[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
+        # HIP 6: a version's plus sign, which no tag may hold, is written as an underscore.
+        content[chart.version.replace("+", "_")] = content[chart.artifact.text]
+
+    @cached_property
+    def _charts(self) -> dict[str, Answer]:
+        """The Helm repository. Its index is JSON, which is YAML that Helm reads faster and stricter."""
+        files: dict[str, Answer] = {}
+        entries: dict[str, list[dict[str, Any]]] = {}
+        for chart in self._bundle.manifest.charts:
+            blob = self._bundle.blob(chart.archive)
+            files[chart.file_name] = Answer("application/gzip", blob.size, chart.archive)
+            entry = {
+                **Chart.load(self._bundle.read(chart.archive)).metadata,
+                "created": self._bundle.manifest.created,
+                "digest": chart.archive.hex,
+                "urls": [chart.file_name],
+            }
+            entries.setdefault(chart.name, []).append(entry)
+        index = {"apiVersion": "v1", "entries": entries, "generated": self._bundle.manifest.created}
+        files["index.yaml"] = _text(json.dumps(index).encode())
+        return files
+
+
+def _text(text: bytes) -> Answer:
+    return Answer(_JSON, len(text), None, text)
+
+
+class Server:
+    """Serves a bundle on one address while its context is open.
+
+    `port` 0 takes a free one; `address` is `HOST:PORT` as it is reached. Raises StorageError if the address cannot
+    be had.
+    """
+
+    def __init__(self, bundle: Bundle, host: str, port: int, reporter: Reporter) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._http = _Http((host, port), family)
+        except OSError as exc:
+            raise StorageError(
+                f"{host}:{port}: cannot listen: {exc.strerror or exc}", hint="choose another address with --listen."
+            ) from exc
+        self._http.catalogue, self._http.bundle, self._http.reporter = Catalogue(bundle), bundle, reporter
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
+        bound = self._http.server_address[1]
+        self.address = f"[{host}]:{bound}" if family == socket.AF_INET6 else f"{host}:{bound}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+    catalogue: Catalogue
+    bundle: Bundle
+    reporter: Reporter
+
+    def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
+        self.address_family = family
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no event; the handler reports what is."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "airferry"
+    sys_version = ""
+    timeout = _IDLE_SECONDS
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the library's
+        """Requests are not logged one by one."""
+
+    def _answer(self, *, body: bool) -> None:
+        server = cast("_Http", self.server)
+        try:
+            answer = server.catalogue.find(self.path)
+        except AirferryError as exc:
+            server.reporter.note(f"{self.path}: {exc.message}")
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return
+        if answer is None:
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return
+        span = _span(self.headers.get("Range"), answer.size)
+        if span is None:
+            self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+            return
+        start, end = span
+        self.send_response(HTTPStatus.OK if (start, end) == (0, answer.size) else HTTPStatus.PARTIAL_CONTENT)
+        if (start, end) != (0, answer.size):
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{answer.size}")
+        self._head(answer.media_type, end - start)
+        self.send_header("Accept-Ranges", "bytes")
+        if answer.digest is not None:
+            self.send_header("Docker-Content-Digest", answer.digest.text)
+        self.end_headers()
+        if body:
+            self._send(server, answer, start, end)
+
+    def _head(self, media_type: str, length: int) -> None:
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(length))
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        code = {404: "NOT_FOUND"}.get(status, "UNSUPPORTED")
+        text = json.dumps({"errors": [{"code": code, "message": printable(self.path[:200])}]}).encode()
+        self.send_response(status)
+        self._head(_JSON, len(text))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    def _send(self, server: _Http, answer: Answer, start: int, end: int) -> None:
+        try:
+            for view in _views(server.bundle, answer, start, end):
+                self.wfile.write(view)
+        except AirferryError as exc:
+            # The length is promised already: a cut connection is the one way left to say that this is not it.
+            server.reporter.note(exc.message)
+            self.close_connection = True
+        except OSError:
+            self.close_connection = True
+
+
+def _views(bundle: Bundle, answer: Answer, start: int, end: int) -> Iterator[memoryview | bytes]:
+    if answer.digest is None:
+        yield answer.text[start:end]
+        return
+    position = start // CHUNK * CHUNK
+    for view in bundle.chunks(answer.digest, start // CHUNK):
+        yield view[max(start - position, 0) : end - position]
+        position += len(view)
+        if position >= end:
+            return
+
+
+def _span(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte and end of what a Range header (RFC 9110, section 14) asks for; None if it cannot be met."""
+    match = _RANGE.fullmatch(header) if header else None
+    if match is None:
+        return 0, size
+    start, end = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
+    return (start, end) if start < end else None
