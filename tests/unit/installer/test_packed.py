@@ -1,0 +1,93 @@
+"""Libraries that are unpacked when their module is imported."""
+
+import importlib
+import json
+import lzma
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from installer import packed
+from installer.errors import AirferryError, StorageError
+
+PARTS = (os.urandom(100_000), b"", b"second " * 50_000, b"x")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "__init__.py").write_text("")
+    streams = [lzma.compress(part) for part in PARTS]
+    (tmp_path / "late" / "native.py.xz").write_bytes(b"".join(streams))
+    sizes = [[len(stream), len(part)] for stream, part in zip(streams, PARTS, strict=True)]
+    (tmp_path / packed.LIST).write_text(
+        json.dumps([{"module": "late.native", "path": "late/native.py", "sizes": sizes}])
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def imports(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.syspath_prepend(folder)
+    yield
+    for name in [name for name in sys.modules if name.startswith("late")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("imports")
+def test_a_library_appears_when_its_module_is_imported(folder: Path) -> None:
+    source = "VALUE = 42\n"
+    stream = lzma.compress(source.encode())
+    (folder / "late" / "native.py.xz").write_bytes(stream)
+    entry = {"module": "late.native", "path": "late/native.py", "sizes": [[len(stream), len(source)]]}
+    (folder / packed.LIST).write_text(json.dumps([entry]))
+    packed.install(folder)
+    importlib.import_module("late")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("late.other")  # the listing of the folder is now known without the library
+    assert not (folder / "late" / "native.py").exists()
+    assert importlib.import_module("late.native").VALUE == 42
+
+
+def library(folder: Path) -> packed.PackedLibrary:
+    (entry,) = json.loads((folder / packed.LIST).read_text())
+    return packed.PackedLibrary(folder / entry["path"], tuple(map(tuple, entry["sizes"])))
+
+
+def test_parts_come_together_in_their_order(folder: Path) -> None:
+    library(folder).unpack()
+    assert (folder / "late" / "native.py").read_bytes() == b"".join(PARTS)
+    assert (folder / "late" / "native.py").stat().st_mode & 0o777 == 0o700
+    assert sorted(path.name for path in (folder / "late").iterdir()) == ["__init__.py", "native.py", "native.py.xz"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "size", "gone"])
+def test_a_damaged_library_is_an_error_with_the_next_step(folder: Path, damage: str) -> None:
+    path = folder / "late" / "native.py.xz"
+    raw = bytearray(path.read_bytes())
+    found = library(folder)
+    match damage:
+        case "flip":
+            raw[50_000] ^= 1
+            path.write_bytes(raw)
+        case "cut":
+            path.write_bytes(raw[:-4])
+        case "size":
+            found = packed.PackedLibrary(found.path, (*found.sizes[:-1], (found.sizes[-1][0], 2)))
+        case _:
+            path.unlink()
+    with pytest.raises(StorageError, match="cannot unpack") as caught:
+        found.unpack()
+    assert "TMPDIR" in caught.value.hint
+    assert not found.path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}}", '[{"module": "a"}]', '[{"module": "a", "path": "b", "sizes": [1]}]'])
+def test_a_bad_list_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / packed.LIST).write_text(text)
+    with pytest.raises(AirferryError, match=r"packed\.json"):
+        packed.install(tmp_path)
