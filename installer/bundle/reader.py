@@ -72,6 +72,10 @@ class Bundle:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the volume files."""
         for file in self._volumes.values():
             file.close()
 

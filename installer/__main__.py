@@ -1,0 +1,25 @@
+"""The enclave's program: `python -m installer`, or the frozen file."""
+
+import os
+import sys
+import time
+
+from installer import program
+
+
+def main() -> None:
+    """Put the process into order, then run the command line. Nothing heavier may be imported before that."""
+    from installer.errors import AirferryError
+
+    try:
+        executable = program.begin(os.environ, time.time())
+    except AirferryError as exc:
+        sys.stderr.write(f"error: {exc.message}\nnext: {exc.hint}\n")
+        sys.exit(exc.exit_code)
+    from installer.cli import start
+
+    start(executable)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What both command lines share: options of every command, results and talk, errors, signals and exit codes.
+
+stdout carries the result and nothing else, stderr the talk. Only modules of the command line read the environment, the
+clock and the arguments, and they do so through this one.
+"""
+
+import contextlib
+import datetime as dt
+import functools
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn, TypeVar
+
+import click
+
+from installer.errors import AirferryError, InterruptedByUserError
+from installer.files import storage_error
+from installer.oci.credentials import CredentialStore
+from installer.report import Reporter, printable, reporter
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = InterruptedByUserError.exit_code
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+"""Settings of every command: what `click.group(context_settings=…)` takes."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of one command: the form of its result, who hears of its progress, and the process's surroundings."""
+
+    output: Literal["text", "json"]
+    reporter: Reporter
+    environment: Mapping[str, str]
+
+    def emit(self, document: Any, text: str) -> None:
+        """Print the result: `document` as JSON, or `text`, whatever the user chose. Raises StorageError."""
+        if self.output == "json":
+            show(json.dumps(document, indent=1, sort_keys=True))
+        else:
+            show(text)
+
+    def now(self) -> dt.datetime:
+        """The time by this machine's clock, in UTC, whole seconds."""
+        return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+    def proxies(self) -> Mapping[str, str]:
+        """The proxy variables of the environment."""
+        names = ("http_proxy", "https_proxy", "no_proxy")
+        return {name: value for name, value in self.environment.items() if name.lower() in names}
+
+    def credentials(self) -> CredentialStore:
+        """Registry credentials, from the file that the user's other tools use too.
+
+        `REGISTRY_AUTH_FILE` (skopeo, podman), else `config.json` in `DOCKER_CONFIG` or `~/.docker`. A file named by
+        the environment must exist. Raises NotFoundError, UsageError, StorageError.
+        """
+        named = self.environment.get("REGISTRY_AUTH_FILE")
+        if named:
+            if not Path(named).exists():
+                raise storage_error(FileNotFoundError(2, "no such file"), Path(named), "read (REGISTRY_AUTH_FILE)")
+            return CredentialStore.from_docker_config(Path(named), self.environment)
+        folder = self.environment.get("DOCKER_CONFIG") or Path(self.environment.get("HOME") or "/", ".docker")
+        return CredentialStore.from_docker_config(Path(folder, "config.json"), self.environment)
+
+
+def show(text: str) -> None:
+    """Print `text` on stdout, each line made harmless for terminals. Raises StorageError if it cannot be written."""
+    try:
+        for line in text.splitlines():
+            print(printable(line))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. What Python still holds must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as exc:
+        raise storage_error(exc, Path("/dev/stdout"), "write the result") from exc
+
+
+def common(command: _F) -> _F:
+    """Give a command `--output` and `--quiet`, and pass it a `Session` as its first argument."""
+
+    @click.option(
+        "--output", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the result on stdout."
+    )
+    @click.option("-q", "--quiet", is_flag=True, help="No progress and remarks on stderr; errors are printed.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, form: Literal["text", "json"], quiet: bool, **kwargs: Any) -> Any:
+        session = Session(form, reporter(quiet=quiet), os.environ)
+        try:
+            return command(session, *args, **kwargs)
+        finally:
+            session.reporter.end()
+
+    return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one
+
+
+def run(command: click.Command, program: str, arguments: Sequence[str] | None = None, *, obj: Any = None) -> int:
+    """Run `command` with `arguments` (the process's own by default); every error printed; the exit code.
+
+    `obj` is what the root context of click holds for the commands.
+    """
+    try:
+        with _signals_raise():
+            code = command.main(args=arguments, prog_name=program, standalone_mode=False, obj=obj)
+            return code if isinstance(code, int) else 0
+    except click.ClickException as exc:
+        return _print_usage(exc, program)
+    except (click.Abort, KeyboardInterrupt):
+        # click turns Ctrl-C at a prompt, and the end of its input, into Abort.
+        return print_error(InterruptedByUserError("interrupted", hint="nothing was done."))
+    except AirferryError as exc:
+        return print_error(exc)
+    except Exception:  # noqa: BLE001 - the last resort of the program: what gets here is a bug
+        traceback.print_exc()
+        _say(f"error: this is a bug in {program}")
+        _say("next: please report it with the lines above; they hold no secrets, but may hold names of your hosts.")
+        return 1
+
+
+def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
+    """Run `command` as the whole process."""
+    code = run(command, program, obj=obj)
+    if code == INTERRUPTED:
+        # Threads may still wait for a slow host; all clean-up of ours has run.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def print_error(error: AirferryError) -> int:
+    """Print `error` and the next step on stderr; its exit code."""
+    first, *rest = error.message.splitlines() or [""]
+    _say(f"error: {first}")
+    for line in rest:
+        _say(line)
+    if error.hint:
+        _say(f"next: {error.hint}")
+    return error.exit_code
+
+
+def _print_usage(exc: click.ClickException, program: str) -> int:
+    _say(f"error: {exc.format_message()}")
+    context = exc.ctx if isinstance(exc, click.UsageError) else None
+    _say(f"next: see `{context.command_path if context else program} --help`.")
+    return 2
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Meanwhile the first signal raises InterruptedByUserError in the main thread, and the next one ends at once."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, lambda *_: os._exit(INTERRUPTED))
+        raise InterruptedByUserError(
+            f"interrupted by {signal.Signals(number).name}",
+            hint="run the same command again: it continues where it stopped.",
+        )
+
+    before = {number: signal.signal(number, handler) for number in _SIGNALS if _is_heard(number)}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def _is_heard(number: signal.Signals) -> bool:
+    """Whether a signal is not ignored: `nohup` lets a program ignore SIGHUP, and it shall stay so."""
+    return signal.getsignal(number) is not signal.SIG_IGN
