@@ -24,7 +24,8 @@ MOUNT = "/charts"
 MAX_CONFIG_MAP = 1024 * 1024
 MAX_MEMBERS = 20_000
 MAX_UNPACKED = 64 * 1024 * 1024
-# What no template reads: neither is part of a release's objects.
+_LABELS = {"app.kubernetes.io/managed-by": "airferry"}
+# What no template reads.
 _DOCUMENTATION_FOLDERS = frozenset({"docs", "examples", "ci", "tests"})
 
 
@@ -86,7 +87,9 @@ def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | Non
     """
     data = dict((current or {}).get("binaryData") or {})
     data[file.key] = base64.b64encode(file.archive).decode()
-    room = MAX_CONFIG_MAP - len(file.archive)
+    # What others put there as text is not ours to touch, but takes room.
+    texts = ((current or {}).get("data") or {}).values()
+    room = MAX_CONFIG_MAP - len(file.archive) - sum(len(text.encode()) for text in texts)
     kept = {file.key: data[file.key]}
     for key in sorted(data):
         size = len(base64.b64decode(data[key]))
@@ -99,10 +102,15 @@ def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | Non
         "metadata": {
             "name": CONFIG_MAP_NAME,
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "airferry"},
+            "labels": dict(_LABELS),
         },
         "binaryData": dict(sorted(kept.items())),
     }
+
+
+def is_ours(config_map: Mapping[str, Any]) -> bool:
+    """Whether `config_map` was made here."""
+    return _LABELS.items() <= (config_map["metadata"].get("labels") or {}).items()
 
 
 def _files(archive: bytes) -> dict[str, bytes]:

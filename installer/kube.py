@@ -104,7 +104,7 @@ class _RefusedError(Exception):
 
 
 class AbsentError(ClusterError):
-    """The API server answers 404: no such object, kind or namespace."""
+    """No such object, kind or namespace."""
 
 
 class _TooLargeError(Exception):
@@ -298,14 +298,14 @@ class Cluster:
         return tuple(sorted({*versions, *kinds}))
 
     def kind(self, api_version: str, name: str) -> Kind:
-        """The kind as the server knows it. Raises ClusterError if it does not."""
+        """The kind as the server knows it. Raises AbsentError if it does not."""
         for fresh in (False, True):
             if fresh:
                 self._discovered.pop(api_version, None)
             for kind in self._kinds(api_version):
                 if kind.name == name:
                     return kind
-        raise ClusterError(
+        raise AbsentError(
             f"{self.endpoint.server}: has no kind {name} in {api_version}",
             hint="its CustomResourceDefinition is missing, or the cluster is too old or too new for the chart.",
         )

@@ -7,9 +7,9 @@ from typing import Any
 
 from installer import controller, diagnosis
 from installer.errors import AirferryError, ClusterUnreachableError, NotReadyError
-from installer.kube import Cluster
+from installer.kube import JOB, Cluster
 from installer.report import Reporter
-from installer.workload import ReleaseName, Workload, workloads
+from installer.workload import ReleaseName, Workload, workload, workloads
 
 POLL_SECONDS = 2.0
 # Causes are told while waiting as well: somebody can mend them meanwhile.
@@ -33,9 +33,13 @@ class Patience:
     def __post_init__(self) -> None:
         self._start = self._diagnosed = self.clock()
 
+    def left(self) -> float:
+        """Seconds that are left, 0 at least."""
+        return max(self.seconds - (self.clock() - self._start), 0.0)
+
     def over(self) -> bool:
         """Whether the time is used up."""
-        return self.clock() - self._start >= self.seconds
+        return self.left() <= 0
 
     def rest(self) -> None:
         """Sleep until the next look."""
@@ -87,12 +91,17 @@ def until_rolled_out(cluster: Cluster, release: ReleaseName, patience: Patience)
 
 
 def until_installed(
-    cluster: Cluster, resource: Mapping[str, Any], since: str, operator: ReleaseName, patience: Patience
+    cluster: Cluster,
+    resource: Mapping[str, Any],
+    since: str,
+    operator: ReleaseName,
+    hooks: Iterable[str],
+    patience: Patience,
 ) -> None:
     """Wait until the W&B controller has deployed the release of `resource`, the object as we applied it.
 
-    `since` as for `controller.verdict`. Raises NotReadyError with the controller's own words if it refuses, or with
-    the hook Jobs it hangs on.
+    `since` as for `controller.verdict`, `hooks` as for `pending_hooks`. Raises NotReadyError with the controller's own
+    words if it refuses, or with the hook Jobs it hangs on.
     """
     name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
     what = f"custom resource {namespace}/{name}"
@@ -101,22 +110,28 @@ def until_installed(
         patience.state(f"{what}: {found.state}")
         if found.installed:
             return
-        hooks = [item for item in workloads(cluster, ReleaseName(name, namespace)) if item.hook and not item.ready]
+        pending = pending_hooks(cluster, ReleaseName(name, namespace), hooks)
         if found.refused:
             said = controller.complaint(cluster, operator, name) or "its log does not say why"
-            causes = "".join(f"\n  {cause}" for item in hooks for cause in diagnosis.causes(cluster, item))
+            causes = "".join(f"\n  {cause}" for item in pending for cause in diagnosis.causes(cluster, item))
             raise NotReadyError(f"{what}: the controller refuses it ({found.state}): {said}{causes}", hint=AGAIN)
         if patience.over():
-            if hooks:
-                raise not_ready(cluster, what, hooks)
+            if pending:
+                raise not_ready(cluster, what, pending)
             said = controller.complaint(cluster, operator, name)
             raise NotReadyError(
                 f"{what}: {found.state}{f'; the controller says: {said}' if said else ''}",
                 hint=f"read the controller's log in namespace {operator.namespace}; {AGAIN}",
             )
-        if hooks and patience.may_diagnose():
-            patience.once(f"  {cause}" for item in hooks for cause in diagnosis.causes(cluster, item))
+        if pending and patience.may_diagnose():
+            patience.once(f"  {cause}" for item in pending for cause in diagnosis.causes(cluster, item))
         patience.rest()
+
+
+def pending_hooks(cluster: Cluster, release: ReleaseName, names: Iterable[str]) -> list[Workload]:
+    """Those of the Jobs called `names`, which Helm runs as hooks of `release`, that exist and are not complete."""
+    jobs = [cluster.get(JOB, name, release.namespace) for name in sorted(names)]
+    return [item for job in jobs if job and not (item := workload(job, JOB)).ready]
 
 
 def not_ready(cluster: Cluster, what: str, missing: Iterable[Workload]) -> NotReadyError:

@@ -58,7 +58,7 @@ def workloads(cluster: Cluster, release: ReleaseName) -> list[Workload]:
     for kind in KINDS:
         for obj in cluster.find(kind, release.namespace):
             owners = [owner["kind"] for owner in obj["metadata"].get("ownerReferences") or []]
-            if _of_release(obj, release) and "CronJob" not in owners:
+            if of_release(obj, release) and "CronJob" not in owners:
                 found.append(workload(obj, kind))
     return sorted(found, key=lambda item: (item.kind.name, item.name))
 
@@ -97,7 +97,8 @@ def condition(obj: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {}
 
 
-def _of_release(obj: Object, release: ReleaseName) -> bool:
+def of_release(obj: Object, release: ReleaseName) -> bool:
+    """Whether Helm made `obj` for `release`."""
     metadata = obj["metadata"]
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
     if _RELEASE_NAME in annotations:

@@ -60,8 +60,11 @@ class Releases:
         timeout: int = 300,
         create_namespace: bool = False,
         skip_crds: bool = False,
+        repair: bool = False,
     ) -> bool:
         """Bring `release` to `chart` with `values`; whether anything had to be done.
+
+        With `repair` it is upgraded even where it is as wanted, which restores objects that were removed.
 
         Waits at most `timeout` seconds for hooks, and for nothing else. What an earlier run left unfinished is
         finished: a release that never was in service, or was being removed, is removed and installed anew, since an
@@ -76,7 +79,7 @@ class Releases:
             self._install(wanted, create_namespace=create_namespace)
             return True
         last = history[-1]
-        if last.deployed and last.label == _label(chart) and _same(self.values(release), values):
+        if not repair and last.deployed and last.label == _label(chart) and _same(self.values(release), values):
             return False
         if last.status.startswith("pending-"):
             self._roll_back(release, history, timeout)

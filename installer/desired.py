@@ -1,0 +1,203 @@
+"""What shall stand in the cluster, worked out from bundle and site before anything is applied.
+
+`render` writes it down, `install` brings it about. Making it proves that no image reference of any object leaves the
+enclave's registry or the bundle, for the first installation as well as for every later change (`helm upgrade` runs
+hooks that an installation does not).
+"""
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from installer.bundle.manifest import BundleChart
+from installer.bundle.reader import Bundle
+from installer.chart import retarget
+from installer.chart.helm import Chart, hook_events, parse_values
+from installer.chart_source import ChartFile, chart_file
+from installer.custom_resource import custom_resource, template_values
+from installer.errors import BundleError, SiteError
+from installer.kube import FIELD_MANAGER, JOB, Object
+from installer.site import Site, SiteSecret
+from installer.workload import ReleaseName
+
+MAX_CHART = 32 * 1024 * 1024
+MAX_DOCUMENT = 4 * 1024 * 1024
+MANAGED_BY = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
+_EVENTS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class ChartRelease:
+    """A chart with its final values, and the objects it makes of them when installed for the first time.
+
+    `hooks` are the names of the Jobs that Helm runs when it installs or upgrades the release.
+    """
+
+    chart: Chart
+    name: ReleaseName
+    values: Mapping[str, Any] = field(repr=False)
+    objects: tuple[Object, ...] = field(repr=False)
+    hooks: frozenset[str]
+
+    @property
+    def crds(self) -> list[Object]:
+        """Its CustomResourceDefinitions that Helm would never upgrade: those of the `crds/` folders."""
+        return self.chart.crds(self.values)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """All of it. `operator`, `platform`, `chart_file` and `resource` are there together or not at all.
+
+    `releases` are the charts that the installer installs itself, the operator's not among them.
+    """
+
+    namespaces: tuple[str, ...]
+    secrets: tuple[Object, ...] = field(repr=False)
+    releases: tuple[ChartRelease, ...]
+    operator: ChartRelease | None
+    platform: ChartRelease | None
+    chart_file: ChartFile | None
+    resource: Object | None = field(repr=False)
+
+    @property
+    def installed(self) -> tuple[ChartRelease, ...]:
+        """The charts that Helm installs from here, in order."""
+        return (*self.releases, *((self.operator,) if self.operator else ()))
+
+    @property
+    def home(self) -> str:
+        """The namespace in which the installer keeps its own notes."""
+        return (self.operator or self.installed[0]).name.namespace
+
+
+def desired(bundle: Bundle, site: Site, *, kube_version: str = "", api_versions: Iterable[str] = ()) -> Desired:
+    """What `bundle` shall be at `site`; `kube_version` and `api_versions` are what the charts see of the cluster.
+
+    Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
+    if the bundle does not hold together.
+    """
+    charts = bundle.manifest.charts
+    if not charts:
+        raise BundleError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
+    site.check(charts)
+    maker = _Maker(bundle, site, kube_version, tuple(api_versions))
+    made = {chart: maker.release(chart) for chart in charts}
+    operator, platform = _one(charts, "operator"), _one(charts, "platform")
+    if bool(operator) != bool(platform):
+        raise BundleError("a bundle has both a chart of role operator and one of role platform, or neither")
+    releases = tuple(made[chart] for chart in charts if chart.role == "release")
+    secrets = tuple(maker.secret(secret) for secret in site.secrets(charts))
+    file, resource = None, None
+    if operator and platform:
+        file = chart_file(made[platform].chart)
+        resource = maker.resource(platform, made[platform], file)
+    places = {item.name.namespace for item in made.values()} | {item["metadata"]["namespace"] for item in secrets}
+    return Desired(
+        namespaces=tuple(sorted(places)),
+        secrets=secrets,
+        releases=releases,
+        operator=made[operator] if operator else None,
+        platform=made[platform] if platform else None,
+        chart_file=file,
+        resource=resource,
+    )
+
+
+class _Maker:
+    """Puts together what bundle and site say about one chart each."""
+
+    def __init__(self, bundle: Bundle, site: Site, kube_version: str, api_versions: tuple[str, ...]) -> None:
+        self._bundle, self._site = bundle, site
+        self._kube_version, self._api_versions = kube_version, api_versions
+        images = frozenset(image.reference for image in bundle.manifest.images)
+        self._relocation = retarget.Relocation(site.registry, site.project, images)
+
+    def release(self, entry: BundleChart) -> ChartRelease:
+        """The chart `entry` with final values, its references proven."""
+        chart = Chart.load(
+            self._bundle.read(entry.archive, MAX_CHART),
+            source=f"chart {entry.name}",
+            error=BundleError,
+            values_error=SiteError,
+        )
+        values = retarget.merged(self._given(entry), self._site.values(entry))
+        values = retarget.merged(values, retarget.overrides(chart, values, self._relocation))
+        name = ReleaseName(self._site.release(entry), self._site.namespace(entry))
+        installed, upgraded = (self._render(chart, values, name, upgrade=upgrade) for upgrade in (False, True))
+        self._prove(entry, [*installed, *upgraded])
+        hooks = {
+            item["metadata"]["name"]
+            for item in (*installed, *upgraded)
+            if item.get("kind") == JOB.name and _EVENTS.intersection(hook_events(item))
+        }
+        return ChartRelease(chart, name, values, tuple(installed), frozenset(hooks))
+
+    def resource(self, entry: BundleChart, release: ChartRelease, file: ChartFile) -> Object:
+        """The custom resource for the platform chart `entry`."""
+        return custom_resource(
+            self._template(entry),
+            name=release.name.name,
+            namespace=release.name.namespace,
+            values=release.values,
+            chart_path=file.path,
+        )
+
+    def secret(self, secret: SiteSecret) -> Object:
+        """A Secret of the site."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": secret.name, "namespace": secret.namespace, "labels": dict(MANAGED_BY)},
+            "type": secret.type,
+            "data": {key: base64.b64encode(value.reveal().encode()).decode() for key, value in secret.data.items()},
+        }
+
+    def _given(self, entry: BundleChart) -> dict[str, Any]:
+        """The values that the bundle gives to the chart."""
+        if not entry.values:
+            return {}
+        if entry.role == "platform":
+            return template_values(self._template(entry), entry.values)
+        return parse_values(self._document(entry.values), entry.values, BundleError)
+
+    def _template(self, entry: BundleChart) -> dict[str, Any]:
+        return parse_values(self._document(entry.values), entry.values, BundleError)
+
+    def _document(self, name: str) -> bytes:
+        for document in self._bundle.manifest.documents:
+            if document.name == name:
+                return self._bundle.read(document.digest, MAX_DOCUMENT)
+        raise BundleError(f"the bundle has no document {name!r}")
+
+    def _render(self, chart: Chart, values: Mapping[str, Any], name: ReleaseName, *, upgrade: bool) -> list[Object]:
+        return chart.render(
+            values,
+            release=name.name,
+            namespace=name.namespace,
+            kube_version=self._kube_version,
+            api_versions=self._api_versions,
+            upgrade=upgrade,
+        )
+
+    def _prove(self, entry: BundleChart, objects: list[Object]) -> None:
+        """Raises SiteError if an image that the cluster would ask for is not one that the bundle brings along."""
+        offenders = sorted({str(stray) for stray in retarget.stray(objects, self._relocation)})
+        if offenders:
+            more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
+            raise SiteError(
+                "\n  ".join(
+                    [f"chart {entry.name}: images that this enclave will not have:", *offenders[:_SHOWN], *more]
+                ),
+                hint="point these values into the registry in site.yaml, switch the part off, or add the image to the "
+                "recipe and build again.",
+            )
+
+
+def _one(charts: Iterable[BundleChart], role: str) -> BundleChart | None:
+    found = [chart for chart in charts if chart.role == role]
+    if len(found) > 1:
+        raise BundleError(f"{len(found)} charts of role {role}; there can be one")
+    return found[0] if found else None

@@ -1,0 +1,55 @@
+"""The W&B operator: installed by Helm, and running with the chart at hand."""
+
+from installer import controller
+from installer.errors import NotReadyError
+from installer.kube import FIELD_MANAGER, POD, Cluster, Object
+from installer.wait import AGAIN, Patience, until_rolled_out
+from installer.workload import ReleaseName, condition, pods_of, workloads
+
+
+def until_chart_is_seen(cluster: Cluster, operator: ReleaseName, config_map: Object, patience: Patience) -> None:
+    """Wait until every pod of the operator runs with the content of `config_map`, the ConfigMap as we applied it.
+
+    A kubelet renews a mounted ConfigMap after a minute or so, and nothing tells when; a new pod starts with what
+    there is. So pods that are older than the ConfigMap's last change are replaced. Raises NotReadyError.
+    """
+    renew(cluster, operator, controller.apply_time(config_map, FIELD_MANAGER), patience)
+
+
+def wake(cluster: Cluster, operator: ReleaseName, patience: Patience) -> str:
+    """Make the controller look again at a custom resource that it has refused: it does so only when it starts.
+
+    Returns the time of the new start, by the clock of the cluster. Raises NotReadyError.
+    """
+    former = max((_started(pod) for pod in _pods(cluster, operator)), default="")
+    for pod in _pods(cluster, operator):
+        cluster.delete(POD, pod["metadata"]["name"], operator.namespace)
+    renew(cluster, operator, former, patience)
+    return min((_started(pod) for pod in _pods(cluster, operator)), default=former)
+
+
+def renew(cluster: Cluster, operator: ReleaseName, since: str, patience: Patience) -> None:
+    """Replace the operator's pods that started before `since` and wait for the others. Raises NotReadyError."""
+    while True:
+        until_rolled_out(cluster, operator, patience)
+        pods = _pods(cluster, operator)
+        outdated = [pod for pod in pods if _started(pod) < since]
+        if pods and not outdated and all(condition(pod, "Ready").get("status") == "True" for pod in pods):
+            return
+        for pod in outdated:
+            patience.reporter.note(
+                f"{operator}: replacing pod {pod['metadata']['name']}, which is older than its chart"
+            )
+            cluster.delete(POD, pod["metadata"]["name"], operator.namespace)
+        if patience.over():
+            raise NotReadyError(f"release {operator}: its pods are not replaced in time", hint=AGAIN)
+        patience.rest()
+
+
+def _pods(cluster: Cluster, operator: ReleaseName) -> list[Object]:
+    return [pod for part in workloads(cluster, operator) for pod in pods_of(cluster, part)]
+
+
+def _started(pod: Object) -> str:
+    """When the kubelet took the pod up; before that, the far future, since it will start with what there is then."""
+    return str((pod.get("status") or {}).get("startTime") or "9999")

@@ -1,0 +1,75 @@
+"""What an installation is doing now, from its record and the cluster alone: no bundle is needed."""
+
+from dataclasses import dataclass
+
+from installer import controller, diagnosis
+from installer.controller import CUSTOM_RESOURCE
+from installer.kube import Cluster
+from installer.record import InstalledChart, Record
+from installer.report import printable
+from installer.workload import ReleaseName, Workload, workloads
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseStatus:
+    """A release. `helm` is Helm's word on its newest revision, empty if there is none; `causes` say why not ready."""
+
+    chart: str
+    version: str
+    release: str
+    namespace: str
+    helm: str
+    workloads: tuple[Workload, ...]
+    causes: tuple[diagnosis.Cause, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is deployed and everything of it is rolled out."""
+        return self.helm == "deployed" and all(item.ready for item in self.workloads if not item.hook)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """An installation. `phase` is what the custom resource says of itself, empty where there is none."""
+
+    record: Record
+    phase: str
+    releases: tuple[ReleaseStatus, ...]
+    complaint: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of it is there and rolled out."""
+        return bool(self.releases) and all(item.ready for item in self.releases) and self.phase != controller.INVALID
+
+
+def status(cluster: Cluster, record: Record) -> Status:
+    """The state of the installation that `record` describes. Changes nothing."""
+    charts = (*record.charts, *((record.platform,) if record.platform else ()))
+    phase, complaint = "", ""
+    if record.platform and record.operator:
+        phase = _phase(cluster, record.platform.name)
+        if phase == controller.INVALID:
+            complaint = controller.complaint(cluster, record.operator.name, record.platform.release)
+    return Status(record, phase, tuple(_release(cluster, chart) for chart in charts), complaint)
+
+
+def _phase(cluster: Cluster, name: ReleaseName) -> str:
+    held = cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
+    if held is None:
+        return "the custom resource does not exist"
+    return printable(str((held.get("status") or {}).get("phase") or "not seen by the controller yet"))
+
+
+def _release(cluster: Cluster, chart: InstalledChart) -> ReleaseStatus:
+    found = workloads(cluster, chart.name)
+    missing = [item for item in found if not item.ready and not item.hook]
+    return ReleaseStatus(
+        chart=chart.chart,
+        version=chart.version,
+        release=chart.release,
+        namespace=chart.namespace,
+        helm=controller.release_status(cluster, chart.release, chart.namespace),
+        workloads=tuple(found),
+        causes=tuple(cause for item in missing for cause in diagnosis.causes(cluster, item)),
+    )
