@@ -1,7 +1,7 @@
 """Charts from where they are published: an HTTP chart repository, an OCI registry, or a local archive.
 
-Sources of the foreign rules: helm.sh/docs/topics/chart_repository (index file); HIP 6 and helm.sh/docs/topics/registries
-for charts as OCI artifacts (media types, `+` in versions written as `_` in tags).
+Sources of the foreign rules: helm.sh/docs, "The Chart Repository Guide" (index file); the same, "Use OCI-based
+registries", and HIP 6 (charts as OCI artifacts: media types, `+` in versions written as `_` in tags).
 """
 
 import json

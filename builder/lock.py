@@ -121,10 +121,7 @@ class LockedBlob:
 
 @dataclass(frozen=True, slots=True)
 class LockedManifest:
-    """What a manifest names, in its order: an index its manifests, a manifest its configuration and then its layers.
-
-    Layers that no registry holds (OCI layer.md, "Non-Distributable Layers") are left out.
-    """
+    """What a manifest names, in its order: an index its manifests, a manifest its configuration and then its layers."""
 
     digest: Digest
     content: tuple[Digest, ...]

@@ -56,17 +56,24 @@ class Carried:
             self.blobs[blob.digest] = blob
 
     def add(self, manifest: Manifest | Index, *, text: str = "") -> None:
-        """Take in a manifest or index, with its blobs."""
+        """Take in a manifest or index, with its blobs. Raises ContentError for layers that no registry holds."""
         digest = manifest.descriptor.digest
         self.add_blob(LockedBlob(digest, manifest.descriptor.media_type, manifest.descriptor.size, text))
         if isinstance(manifest, Index):
-            self.manifests[digest] = LockedManifest(digest, tuple(child.digest for child in manifest.manifests))
-            return
-        held = {blob.digest for blob in manifest.blobs}
-        layers = tuple(layer.digest for layer in manifest.layers if layer.digest in held)
-        self.manifests[digest] = LockedManifest(digest, (manifest.config.digest, *layers))
-        for blob in manifest.blobs:
-            self.add_blob(LockedBlob(blob.digest, blob.media_type, blob.size))
+            content = tuple(child.digest for child in manifest.manifests)
+            if not content:
+                raise ContentError(f"{digest}: an index of nothing", hint="its publisher has to push the image again.")
+        else:
+            content = (manifest.config.digest, *(layer.digest for layer in manifest.layers))
+            foreign = [layer for layer in manifest.layers if layer.media_type in media.FOREIGN_LAYERS]
+            if foreign:
+                raise ContentError(
+                    f"{digest}: layer {foreign[0].digest} stays at its vendor and is in no registry",
+                    hint="such an image (usually Windows) cannot be carried; exclude it.",
+                )
+            for blob in manifest.blobs:
+                self.add_blob(LockedBlob(blob.digest, blob.media_type, blob.size))
+        self.manifests[digest] = LockedManifest(digest, content)
 
     def merge(self, other: "Carried") -> None:
         """Take in all of `other`."""

@@ -5,9 +5,11 @@
 
 import io
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
+
+from installer.oci.docker_archive import DockerArchive
+from installer.oci.layout import OciLayout
 
 from builder.engine import Engine
 from builder.lock import Lock, Origin, reach
@@ -15,8 +17,6 @@ from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import ContentError, NotFoundError, UsageError
 from installer.files import storage_error
 from installer.oci.digest import Digest
-from installer.oci.docker_archive import DockerArchive
-from installer.oci.layout import OciLayout
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import DigestRef, TagRef
 from installer.oci.registry import Registry
@@ -142,7 +142,7 @@ class LockSource:
 
     def __init__(self, lock: Lock, places: Places) -> None:
         self._places = places
-        self._texts: Mapping[Digest, bytes] = {
+        self._texts = {
             blob.digest: blob.text.encode("ascii") for blob in lock.blobs if blob.text or not blob.size
         }
         self._origins = _origins(lock)

@@ -1,0 +1,40 @@
+"""The way to the places that a lock or recipe names, made of its settings and the user's surroundings."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from builder.engine import Engine
+from builder.lock import LockedRegistry
+from builder.source import Places
+from installer.files import read_bounded
+from installer.oci.credentials import CredentialStore
+from installer.oci.endpoint import HostSettings
+from installer.oci.registry import Registry
+from installer.oci.transport import Transport
+
+MAX_CA = 4 * 1024 * 1024
+_SCHEMES = {"": None, "http": True, "https": False}
+
+
+def connect(
+    registries: Iterable[LockedRegistry],
+    folder: Path,
+    engine: Engine,
+    *,
+    credentials: CredentialStore,
+    proxies: Mapping[str, str],
+) -> Places:
+    """The places; nothing is contacted yet. `folder` is where relative paths start.
+
+    Raises NotFoundError or StorageError for the file of an authority, UsageError for contradictory settings.
+    """
+    hosts = {
+        registry.host: HostSettings(
+            plain_http=_SCHEMES[registry.scheme],
+            ca=read_bounded(folder / registry.ca, MAX_CA) if registry.ca else None,
+            mirror=registry.mirror,
+        )
+        for registry in registries
+    }
+    transport = Transport(hosts=hosts, credentials=credentials, proxies=proxies)
+    return Places(folder, Registry(transport), transport, engine)
