@@ -9,11 +9,12 @@ it is rendered, so `stray` then looks at what was rendered: that, not the walk, 
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from installer.chart.helm import Chart, Object
 from installer.chart.images import Found, references
 from installer.errors import AirferryError
+from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef, parse_reference, parse_repository
 
 # The keys by which a map names a repository. `name` alone means many things, so it needs one of the others beside it.
@@ -41,6 +42,18 @@ class Relocation:
     def __post_init__(self) -> None:
         for image in self.images:
             self.target(image)
+
+    @classmethod
+    def of(cls, images: Iterable[tuple[str, Digest]], registry: str, project: str) -> Self:
+        """The relocation of `images`, each a reference and the digest of what it names in the bundle.
+
+        The same content may then also be asked for by that digest. Raises UsageError.
+        """
+        known: set[Reference] = set()
+        for text, digest in images:
+            reference = parse_reference(text)
+            known |= {reference, DigestRef(reference.repository, digest)}
+        return cls(registry, project, frozenset(known))
 
     def target(self, image: Reference) -> Reference:
         """The name of `image` in the enclave; its tag and digest stay. Raises UsageError."""

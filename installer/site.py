@@ -1,0 +1,199 @@
+"""site.yaml: all that an installation must know of the place where it happens.
+
+`Answers` is the schema. `Site` is what the workflows ask: values per chart, Secrets to make, how to reach the registry.
+Secrets never stand in the file, and never in values: values refer to Secret objects, and only those hold them.
+"""
+
+import datetime as dt
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from installer import platform_values
+from installer.answers import Answers, ChartAnswers
+from installer.bundle.manifest import BundleChart
+from installer.certificates import Certificates
+from installer.chart.helm import parse_values
+from installer.chart.retarget import merged
+from installer.errors import AirferryError, SiteError
+from installer.files import read_bounded
+from installer.oci.credentials import Credentials
+from installer.schema import report, validate
+from installer.secret import Environment, Prompt, Secret, SecretReader, SecretSource
+
+MAX_SITE = 1 << 20
+MAX_CERTIFICATE_FILE = 4 << 20
+_HINT = "correct site.yaml; the template in the bundle explains every key."
+
+
+@dataclass(frozen=True)
+class SiteSecret:
+    """A Secret object to be made; `data` is not yet base64."""
+
+    name: str
+    namespace: str
+    data: Mapping[str, Secret]
+    type: str = "Opaque"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The answers, with the files they name read and checked. Secrets are read when they are asked for, once each."""
+
+    answers: Answers
+    certificates: tuple[str, ...]
+    registry_ca: bytes | None
+    mysql_ca: str
+    notes: tuple[str, ...]
+    reader: SecretReader = field(repr=False, compare=False)
+    _read: dict[str, Secret] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(
+        cls,
+        data: bytes,
+        folder: Path,
+        *,
+        name: str = "site.yaml",
+        now: dt.datetime,
+        environment: Environment,
+        prompt: Prompt,
+    ) -> Self:
+        """The site that the YAML in `data` describes; files in it are relative to `folder`.
+
+        `environment` and `prompt` answer for secrets that are kept there; neither is asked before a secret is needed.
+        Raises SiteError naming every defect, and no secret.
+        """
+        answers = validate(Answers, parse_values(data, name, SiteError), name, SiteError, hint=_HINT)
+        reader = SecretReader(folder, environment, prompt)
+        files = _Files(folder, now)
+        trusted = Certificates.joined(
+            files.certificates(file, f"certificates[{index}]") for index, file in enumerate(answers.certificates)
+        )
+        registry = files.certificates(answers.registry.ca, "registry.ca")
+        mysql = files.certificates(answers.mysql.ca if answers.mysql else None, "mysql.ca")
+        for key, source in answers.secret_sources().items():
+            files.exists(source.file, key)
+        if files.defects:
+            raise report(name, files.defects, SiteError, hint=_HINT)
+        remarks = [reader.note(source, key) for key, source in answers.secret_sources().items()]
+        return cls(
+            answers=answers,
+            certificates=trusted.pems,
+            registry_ca="".join(registry.pems).encode() or None,
+            mysql_ca="".join(mysql.pems),
+            notes=(*trusted.notes, *registry.notes, *mysql.notes, *filter(None, remarks)),
+            reader=reader,
+        )
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """The JSON Schema of site.yaml, for editors."""
+        return Answers.model_json_schema()
+
+    @property
+    def registry(self) -> str:
+        """Host and port of the registry."""
+        return self.answers.registry.host
+
+    @property
+    def project(self) -> str:
+        """The path before all images in the registry; may be empty."""
+        return self.answers.registry.project
+
+    def credentials(self) -> Credentials | None:
+        """The registry's user, if the site names one. Raises SiteError if the password cannot be had."""
+        login = self.answers.registry.credentials
+        if login is None:
+            return None
+        return Credentials(login.username, self._secret(login.password, "registry.credentials.password").reveal())
+
+    def check(self, charts: Iterable[BundleChart]) -> None:
+        """Raises SiteError if an answer is about a chart that is not among `charts`."""
+        known = sorted({name for chart in charts for name in (chart.name, chart.release)})
+        for name in self.answers.charts:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                also = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
+                raise SiteError(f"site.yaml: charts.{name}: the bundle has no such chart; {also}", hint=_HINT)
+
+    def release(self, chart: BundleChart) -> str:
+        """The release name of `chart`; for the platform also the name of its custom resource."""
+        return chart.release
+
+    def namespace(self, chart: BundleChart) -> str:
+        """The namespace of `chart`."""
+        general = self.answers.operator_namespace if chart.role == "operator" else self.answers.namespace
+        return self._chart(chart).namespace or general or chart.namespace
+
+    def values(self, chart: BundleChart) -> dict[str, Any]:
+        """What this site adds to the values of `chart`: later answers win, `charts` over all. Holds no secret."""
+        values: dict[str, Any] = {}
+        if chart.role == "platform":
+            values = merged(
+                platform_values.platform(self.answers, self.certificates, self.mysql_ca), self.answers.values
+            )
+        elif chart.role == "operator":
+            values = merged(platform_values.operator(self.answers, self.certificates), self.answers.operator_values)
+        return merged(values, self._chart(chart).values)
+
+    def secrets(self, charts: Iterable[BundleChart]) -> tuple[SiteSecret, ...]:
+        """The Secrets that `charts` need. Raises SiteError if one cannot be had."""
+        charts = list(charts)
+        found: list[SiteSecret] = []
+        if self.answers.registry.pull_secret:
+            found += [self._pull_secret(place) for place in sorted({self.namespace(chart) for chart in charts})]
+        for chart in charts:
+            if chart.role == "platform":
+                for item in platform_values.needed(self.answers):
+                    data = {key: self._secret(source, path) for key, (source, path) in item.data.items()}
+                    found.append(SiteSecret(item.name, self.namespace(chart), data))
+        return tuple(found)
+
+    def _chart(self, chart: BundleChart) -> ChartAnswers:
+        return self.answers.charts.get(chart.release) or self.answers.charts.get(chart.name) or ChartAnswers()
+
+    def _pull_secret(self, namespace: str) -> SiteSecret:
+        """Kubernetes documentation, "Pull an Image from a Private Registry": the form of docker's config.json."""
+        credentials = self.credentials()
+        if credentials is None:
+            raise SiteError("registry.pull_secret: needs credentials", hint=_HINT)
+        token = credentials.basic().removeprefix("Basic ")
+        login = {"username": credentials.username, "password": credentials.password, "auth": token}
+        config = json.dumps({"auths": {self.registry: login}}, sort_keys=True)
+        return SiteSecret(
+            platform_values.PULL_SECRET,
+            namespace,
+            {".dockerconfigjson": Secret(config)},
+            "kubernetes.io/dockerconfigjson",
+        )
+
+    def _secret(self, source: SecretSource, key: str) -> Secret:
+        if key not in self._read:
+            self._read[key] = self.reader.read(source, key)
+        return self._read[key]
+
+
+class _Files:
+    """Reads the files that the answers name and gathers what is wrong with them."""
+
+    def __init__(self, folder: Path, now: dt.datetime) -> None:
+        self.folder, self.now = folder, now
+        self.defects: list[str] = []
+
+    def certificates(self, file: str | None, key: str) -> Certificates:
+        """The certificates in `file`; none if there is a defect or no file."""
+        if file is None:
+            return Certificates(())
+        try:
+            return Certificates.parse(read_bounded(self.folder / file, MAX_CERTIFICATE_FILE), file, self.now)
+        except AirferryError as exc:
+            self.defects.append(f"{key}: {exc.message}")
+            return Certificates(())
+
+    def exists(self, file: str | None, key: str) -> None:
+        if file is not None and not (self.folder / file).exists():
+            self.defects.append(f"{key}: no such file: {file}")
