@@ -1,0 +1,68 @@
+"""A blob that lies in a local file, whole or as a part of it."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Self
+
+from installer.errors import ContentError
+from installer.files import storage_error
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor for reading the regular file at `path`, not through a link at its end.
+
+    Raises NotFoundError, StorageError, and ContentError for anything but a regular file.
+    """
+    try:
+        # Without O_NONBLOCK the open of a named pipe would wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise storage_error(exc, path, "open") from exc
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ContentError(f"{path}: not a regular file")
+    return fd
+
+
+class LocalBlob:
+    """A stream over `size` bytes of an open file from byte `start` on (a `BlobStream`).
+
+    Reads by position, so that any number of streams may share the descriptor `fd`; it is closed in the end if `owned`.
+    """
+
+    def __init__(self, fd: int, path: Path, start: int, size: int, *, offset: int = 0, owned: bool = False) -> None:
+        self._fd, self._path, self._owned = fd, path, owned
+        self._position, self._end = start + min(offset, size), start + size
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill a part of `view`; the count of bytes, 0 at the end. Raises ContentError, StorageError."""
+        view = view[: self._end - self._position]
+        if not view:
+            return 0
+        try:
+            count = os.preadv(self._fd, [view], self._position)
+        except OSError as exc:
+            raise storage_error(exc, self._path, "read") from exc
+        if not count:
+            raise ContentError(f"{self._path}: ends at byte {self._position}, before the blob does")
+        self._position += count
+        return count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._owned:
+            self._owned = False
+            os.close(self._fd)
+
+
+def read_region(fd: int, path: Path, start: int, size: int) -> bytes:
+    """`size` bytes of an open file from byte `start` on; the caller has bounded `size`."""
+    data = bytearray(size)
+    view, count = memoryview(data), 0
+    with LocalBlob(fd, path, start, size) as blob:
+        while part := blob.readinto(view[count:]):
+            count += part
+    return bytes(data)
