@@ -81,15 +81,9 @@ class Confinement:
 
     def parts(self) -> dict[str, Process]:
         """The servers that run, by the name they were started under."""
-        found: dict[str, Process] = {}
-        for candidate, environment in self._marked():
-            parent_mark = environment.get(PART)
-            # Children inherit the mark; the server itself is the oldest that has it.
-            if parent_mark is not None:
-                known = found.get(parent_mark)
-                if known is None or (candidate.started, candidate.pid) < (known.started, known.pid):
-                    found[parent_mark] = candidate
-        return found
+        # Children inherit the mark; the server itself is the oldest process that has it, so it comes last here.
+        youngest_first = sorted(self._marked(), key=lambda marked: (marked[0].started, marked[0].pid), reverse=True)
+        return {environment[PART]: found for found, environment in youngest_first if PART in environment}
 
     def remove(self, order: Sequence[str] = ()) -> None:
         """End everything inside and remove namespaces and control groups; nothing happens where there is nothing.
