@@ -140,13 +140,12 @@ def _choose(
     if not fitting:
         raise _not_for(wanted, _named(upstream.manifests), [platform])
     fitting.sort(key=lambda child: child.platform is not None and child.platform.variant != platform.variant)
-    return _choose(places, wanted, places.manifest(wanted.origin, fitting[0].digest), platform, depth + 1)
+    return _choose(places, wanted, places.child(wanted.origin, fitting[0]), platform, depth + 1)
 
 
 def _walk(places: Places, origin: Origin, manifest: Manifest | Index, carried: Carried, depth: int = 0) -> None:
-    """Collect `manifest` and all below it. Archives name no manifests: theirs are generated here and kept as text."""
-    generated = origin.kind in ("archive", "engine")
-    carried.add(manifest, text=manifest.raw.decode("ascii") if generated else "")
+    """Collect `manifest` and all below it; one that no place holds is kept as text."""
+    carried.add(manifest, text=manifest.raw.decode("ascii") if places.generates(origin, manifest) else "")
     if isinstance(manifest, Manifest):
         return
     if depth == MAX_DEPTH:
@@ -155,7 +154,7 @@ def _walk(places: Places, origin: Origin, manifest: Manifest | Index, carried: C
         if not child.is_index and not child.is_manifest:
             raise ContentError(f"{manifest.descriptor.digest}: its entry of type {child.media_type:.100} is no image")
         if child.digest not in carried.manifests:
-            _walk(places, origin, places.manifest(origin, child.digest), carried, depth + 1)
+            _walk(places, origin, places.child(origin, child), carried, depth + 1)
 
 
 def _platforms(places: Places, origin: Origin, root: Manifest | Index) -> set[Platform]:

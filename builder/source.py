@@ -8,16 +8,15 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from installer.oci.docker_archive import DockerArchive
-from installer.oci.layout import OciLayout
-
 from builder.engine import Engine
 from builder.lock import Lock, Origin, reach
 from installer.bundle.limits import MAX_SMALL_BLOB
-from installer.errors import ContentError, NotFoundError, UsageError
-from installer.files import storage_error
+from installer.errors import ContentError, NotFoundError, RecipeError, UsageError
+from installer.files import read_bounded, storage_error
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor, Index, Manifest
+from installer.oci.docker_archive import DockerArchive
+from installer.oci.layout import OciLayout
+from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, TagRef
 from installer.oci.registry import Registry
 from installer.oci.source import BlobStream
@@ -83,20 +82,33 @@ class Places:
         return self.folder / text
 
     def manifest(self, origin: Origin, digest: Digest | None = None) -> Manifest | Index:
-        """The manifest `digest` at `origin`, or the one that the origin's name stands for.
+        """The manifest that the origin's name stands for, or in a registry the one with `digest`.
 
         Raises the errors of the place, NotFoundError if it does not hold it.
         """
         if origin.kind == "registry":
             reference = DigestRef(origin.repository, digest) if digest else TagRef(origin.repository, origin.name)
             return self.registry.manifest(reference)
-        place = self._local(origin)
-        if isinstance(place, OciLayout):
-            return place.manifest(digest.text if digest else origin.name)
-        found = place.manifest(origin.name or origin.location)
+        found = self._local(origin).manifest(_name(origin))
         if digest not in (None, found.descriptor.digest):
-            raise NotFoundError(f"{origin}: holds {found.descriptor.digest}, not {digest}", hint="run `airferry lock`.")
+            raise NotFoundError(f"{origin}: holds {found.descriptor.digest}, not {digest}", hint="correct the recipe.")
         return found
+
+    def child(self, origin: Origin, descriptor: Descriptor) -> Manifest | Index:
+        """A manifest that an index at `origin` names."""
+        if origin.kind == "registry":
+            return self.registry.manifest(DigestRef(origin.repository, descriptor.digest))
+        return parse_manifest(self.read(origin, descriptor, MAX_MANIFEST), descriptor.media_type)
+
+    def generates(self, origin: Origin, manifest: Manifest | Index) -> bool:
+        """Whether `manifest` was made here because the place has none: old docker archives name no manifests."""
+        if origin.kind not in ("archive", "engine"):
+            return False
+        try:
+            with self.open(origin, manifest.descriptor):
+                return False
+        except NotFoundError:
+            return True
 
     def open(self, origin: Origin, descriptor: Descriptor, offset: int = 0) -> BlobStream:
         """The blob from byte `offset` on. Raises NotFoundError where the place does not hold it."""
@@ -130,11 +142,17 @@ class Places:
     def _open_local(self, origin: Origin) -> OciLayout | DockerArchive:
         if origin.kind == "layout":
             return OciLayout(self.path(origin.location))
-        if origin.kind == "archive":
-            return DockerArchive(self.path(origin.location))
-        if origin.kind == "engine":
-            return DockerArchive(self.engine.save(origin.location))
-        raise UsageError(f"{origin}: no place that holds images")
+        if origin.kind not in ("archive", "engine"):
+            raise UsageError(f"{origin}: no place that holds images")
+        engine = origin.kind == "engine"
+        archive = DockerArchive(self.engine.save(origin.location) if engine else self.path(origin.location))
+        # Layers of an old archive have digests only after they were read once.
+        archive.manifest(_name(origin))
+        return archive
+
+
+def _name(origin: Origin) -> str:
+    return origin.location if origin.kind == "engine" else origin.name
 
 
 class LockSource:
@@ -142,9 +160,7 @@ class LockSource:
 
     def __init__(self, lock: Lock, places: Places) -> None:
         self._places = places
-        self._texts = {
-            blob.digest: blob.text.encode("ascii") for blob in lock.blobs if blob.text or not blob.size
-        }
+        self._texts = {blob.digest: blob.text.encode("ascii") for blob in lock.blobs if blob.text or not blob.size}
         self._origins = _origins(lock)
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
@@ -183,3 +199,22 @@ def _origins(lock: Lock) -> dict[Digest, list[Origin]]:
         digest: sorted(set(origins), key=lambda origin: (_NEAR.index(origin.kind), origin))
         for digest, origins in found.items()
     }
+
+
+def check_documents(lock: Lock, folder: Path) -> None:
+    """Raises RecipeError naming every local file that is not what it was when it was locked."""
+    sizes = {blob.digest: blob.size for blob in lock.blobs}
+    changed = []
+    for document in lock.documents:
+        path = folder / document.origin.location
+        if document.origin.kind == "file" and not (
+            path.is_file()
+            and path.stat().st_size == sizes[document.digest]
+            and Digest.of(read_bounded(path, MAX_SMALL_BLOB)) == document.digest
+        ):
+            changed.append(document.origin.location)
+    if changed:
+        raise RecipeError(
+            f"changed since they were locked, or gone: {', '.join(changed)}",
+            hint="run `airferry lock`, or restore them from version control.",
+        )

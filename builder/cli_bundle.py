@@ -1,0 +1,276 @@
+"""The commands around a bundle: build, keygen, sign, verify, inspect, freeze."""
+
+import hashlib
+from pathlib import Path
+
+import click
+
+from builder import sign as signing
+from builder.build import build as build_bundle
+from builder.cli_recipe import lock_argument, places_of
+from builder.contents import contents
+from builder.freeze import freeze as freeze_bundle
+from builder.lock import Lock
+from builder.program import build_program
+from builder.source import LockSource, check_documents
+from installer.bundle.describe import description, summary
+from installer.bundle.front import PinnedKey
+from installer.bundle.reader import Bundle
+from installer.bundle.signature import PublicKey, Trust, parse_keys
+from installer.bundle.volume import VolumeFile
+from installer.errors import UntrustedError, UsageError
+from installer.files import read_bounded, storage_error, write_atomic
+from installer.oci.digest import Digest
+from installer.report import Reporter
+from installer.report import size as human
+from installer.shell import Session, common
+
+MAX_KEY_FILE = 64 * 1024
+MAX_SIGNATURE = 16 * 1024
+_STEP = 4 * 1024 * 1024
+
+_file = click.Path(path_type=Path, dir_okay=False)
+_bundle_argument = click.argument("bundle", type=_file, nargs=-1, required=True)
+_key_option = click.option(
+    "-k", "--key", "keys", type=_file, multiple=True, help="Public key (.pub) to trust; may be repeated."
+)
+_sums_option = click.option(
+    "--sums", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS, as its sender told it."
+)
+_passphrase_option = click.option(
+    "--passphrase-file", type=_file, help="File with the key's passphrase; else it is asked for, on the terminal."
+)
+
+
+@click.command()
+@lock_argument
+@click.option("-o", "--file", "out", type=_file, help="The bundle to write; NAME-VERSION.tar by default.")
+@click.option("--threads", type=click.IntRange(1, 32), default=4, show_default=True, help="Downloads at a time.")
+@common
+def build(session: Session, *, lock: Path, out: Path | None, threads: int) -> None:
+    """Fetch everything that LOCK names and write one bundle, then read it back.
+
+    Nothing is resolved by name. Interrupted, the same command continues. The bundle is unsigned: see `airferry sign`.
+
+    \b
+      airferry build
+      airferry build -o /media/stick/platform-1.0.tar
+    """
+    read = Lock.load(lock)
+    out = out or Path(f"{read.name}-{read.version}.tar")
+    check_documents(read, lock.parent)
+    total = sum(contents(read).volume_sizes)
+    with places_of(session, read.registries, lock.parent, out.parent) as places:
+        digest = build_bundle(read, LockSource(read, places), out, session.reporter, threads=threads)
+    session.emit(
+        {"file": str(out), "bytes": total, "sums": digest.text},
+        f"{out}: {total} bytes ({human(total)})\nSHA256SUMS: {digest}",
+    )
+    session.reporter.note(f"next: `airferry sign {out} --key NAME.key` (`airferry keygen NAME` makes one).")
+
+
+@click.command()
+@click.argument("name", type=click.Path(path_type=Path))
+@_passphrase_option
+@click.option("--no-passphrase", is_flag=True, help="Leave the key file unencrypted: for tests.")
+@common
+def keygen(session: Session, *, name: Path, passphrase_file: Path | None, no_passphrase: bool) -> None:
+    """Make a release key: NAME.key (secret), NAME.pub and NAME.minisign.pub (for those who verify).
+
+    \b
+      airferry keygen release
+    """
+    passphrase = b"" if no_passphrase else _passphrase(passphrase_file, confirm=True)
+    keys = signing.keygen(name, passphrase)
+    files = [f"{name}{end}" for end in (".key", ".pub", ".minisign.pub")]
+    lines = [*(f"written {path}" for path in files), *(f"{key.family}: {key.fingerprint}" for key in keys)]
+    document = {"files": files, "fingerprints": {key.family: key.fingerprint for key in keys}}
+    session.emit(document, "\n".join(lines))
+    session.reporter.note("next: tell the fingerprint to those who verify, by another way than the bundle's.")
+
+
+@click.command()
+@_bundle_argument
+@click.option("-k", "--key", type=_file, help="The secret key that `airferry keygen` wrote.")
+@_passphrase_option
+@click.option("--export", type=_file, help="Write SHA256SUMS to this file, to be signed elsewhere.")
+@click.option("--attach", type=_file, help="A signature made elsewhere: DER (openssl, cosign, HSM) or minisign.")
+@click.option("--public-key", type=_file, help="The public key of --attach.")
+@click.option("--sidecar", is_flag=True, help="Also write BUNDLE.sha256 over the whole file, for `sha256sum -c`.")
+@common
+def sign(
+    session: Session,
+    *,
+    bundle: tuple[Path, ...],
+    key: Path | None,
+    passphrase_file: Path | None,
+    export: Path | None,
+    attach: Path | None,
+    public_key: Path | None,
+    sidecar: bool,
+) -> None:
+    """Sign BUNDLE (all its volumes) in place: the signature covers SHA256SUMS, and nothing moves.
+
+    \b
+      airferry sign platform-1.0.tar --key release.key
+      airferry sign platform-1.0.tar --export SHA256SUMS            # sign it elsewhere, then
+      airferry sign platform-1.0.tar --attach SHA256SUMS.sig --public-key hsm.pub
+    """
+    if [key, export, attach].count(None) != 2 or (attach is None) != (public_key is None):
+        raise UsageError(
+            "sign needs one of --key, --export, --attach (with --public-key)", hint="see `airferry sign --help`."
+        )
+    if export is not None:
+        raw = signing.sums_of(bundle[0])
+        write_atomic(export, raw)
+        session.emit({"file": str(export), "sha256": Digest.of(raw).hex}, f"{export}: {Digest.of(raw)}")
+        return
+    if key is not None:
+        verdict = signing.sign(bundle, signing.load_key(key, _passphrase_for(key, passphrase_file)))
+    else:
+        one = _one_key(public_key or Path())
+        verdict = signing.attach(bundle, read_bounded(attach or Path(), MAX_SIGNATURE), one)
+    sidecars = [_sidecar(path, session.reporter) for path in bundle] if sidecar else []
+    document = {"sums": verdict.sums.text, "signers": list(verdict.signers), "sidecars": sidecars}
+    lines = [f"SHA256SUMS: {verdict.sums}", *(f"signed by {signer}" for signer in verdict.signers)]
+    session.emit(document, "\n".join([*lines, *(f"written {path}" for path in sidecars)]))
+
+
+@click.command()
+@_bundle_argument
+@_key_option
+@_sums_option
+@click.option("--sha256", is_flag=True, help="Check with SHA-256 only, where policy asks for it; slower.")
+@common
+def verify(
+    session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str | None, sha256: bool
+) -> None:
+    """Check signature, structure and every byte of BUNDLE, as the installer does.
+
+    \b
+      airferry verify platform-1.0.tar --key release.pub
+    """
+    with Bundle.open([VolumeFile(path) for path in bundle], _trust(keys, sums)) as opened:
+        opened.check_time(session.now())
+        opened.require_all()
+        opened.verify(session.reporter, sha256=sha256)
+        session.emit({**description(opened), "verified": True}, f"{summary(opened)}\nverified: every byte")
+
+
+@click.command()
+@_bundle_argument
+@_key_option
+@_sums_option
+@common
+def inspect(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str | None) -> None:
+    """Show what BUNDLE holds. Without a key the answer is marked as unverified.
+
+    \b
+      airferry inspect platform-1.0.tar --key release.pub
+      airferry inspect platform-1.0.tar --output json | jq -r '.images[].image'
+    """
+    trusted = bool(keys or sums)
+    trust = _trust(keys, sums) if trusted else Trust(sums=Digest.of(signing.sums_of(bundle[0])))
+    with Bundle.open([VolumeFile(path) for path in bundle], trust) as opened:
+        head = "" if trusted else "UNVERIFIED: no key was given, anyone may have written this\n"
+        session.emit({**description(opened), "authentic": trusted}, head + summary(opened, images=True))
+
+
+@click.command()
+@click.argument("bundle", type=_file)
+@click.option(
+    "-k", "--key", "keys", type=_file, multiple=True, required=True, help="Public key to pin; may be repeated."
+)
+@click.option("-o", "--file", "out", type=_file, required=True, help="The executable file to write.")
+@click.option("--beside", is_flag=True, help="Leave the bundle out: it will lie beside the program.")
+@common
+def freeze(session: Session, *, bundle: Path, keys: tuple[Path, ...], out: Path, beside: bool) -> None:
+    """Make one self-contained executable of the installer and BUNDLE, which trusts exactly the given keys.
+
+    \b
+      airferry freeze platform-1.0.tar --key release.pub -o platform-1.0.run
+    """
+    with Bundle.open([VolumeFile(bundle)], _trust(keys, None)) as opened:
+        opened.check_time(session.now())
+        opened.require_all()
+        name = f"{opened.manifest.name}-{opened.manifest.version}"
+    program = build_program(_cache(session), session.reporter)
+    pinned = [PinnedKey.of(_key_text(path), key.fingerprint) for path in keys for key in _keys(path)]
+    freeze_bundle(program, None if beside else bundle, out, name=name, keys=pinned, reporter=session.reporter)
+    total = out.stat().st_size
+    session.emit({"file": str(out), "bytes": total}, f"{out}: {total} bytes ({human(total)})")
+    session.reporter.note(f"next: carry it over, then `./{out.name} verify` and `./{out.name} --help`.")
+
+
+def _keys(path: Path) -> tuple[PublicKey, ...]:
+    return parse_keys(read_bounded(path, MAX_KEY_FILE), str(path))
+
+
+def _key_text(path: Path) -> str:
+    return read_bounded(path, MAX_KEY_FILE).decode("ascii", "replace")
+
+
+def _one_key(path: Path) -> PublicKey:
+    found = _keys(path)
+    if len(found) != 1:
+        raise UsageError(f"{path}: holds {len(found)} keys", hint="give the one key that made the signature.")
+    return found[0]
+
+
+def _trust(keys: tuple[Path, ...], sums: str | None) -> Trust:
+    if not keys and not sums:
+        raise UntrustedError(
+            "no key was given to check the signature with", hint="give --key NAME.pub, or --sums if you know it."
+        )
+    return Trust(tuple(key for path in keys for key in _keys(path)), _typed(sums) if sums else None)
+
+
+def _typed(sums: str) -> Digest:
+    try:
+        return Digest.from_hex(sums.strip().removeprefix("sha256:").lower())
+    except Exception as exc:
+        raise UsageError("--sums is not 64 hex digits", hint="it is the SHA-256 of the file SHA256SUMS.") from exc
+
+
+def _passphrase_for(key: Path, file: Path | None) -> bytes:
+    """The passphrase of a secret key; none is asked for if its file is not encrypted."""
+    if b"ENCRYPTED" not in read_bounded(key, MAX_KEY_FILE):
+        return b""
+    return _passphrase(file, confirm=False)
+
+
+def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
+    """From `file` (its first line), else from the terminal. Never from the command line, where others could see it."""
+    if file is not None:
+        found = read_bounded(file, MAX_KEY_FILE).split(b"\n")[0].rstrip(b"\r")
+    else:
+        found = click.prompt("passphrase", hide_input=True, confirmation_prompt=confirm, err=True).encode()
+    if not found:
+        raise UsageError("an empty passphrase", hint="give one, or --no-passphrase for a key that protects nothing.")
+    return found
+
+
+def _cache(session: Session) -> Path:
+    """Where programs are kept between calls (XDG Base Directory Specification)."""
+    base = session.environment.get("XDG_CACHE_HOME")
+    return Path(base or Path(session.environment.get("HOME") or "/root", ".cache"), "airferry")
+
+
+def _sidecar(path: Path, reporter: Reporter) -> str:
+    """Write `PATH.sha256`, as `sha256sum` would; its name."""
+    whole = hashlib.sha256()
+    try:
+        reporter.begin(f"sha256 of {path.name}", path.stat().st_size)
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(_STEP):
+                whole.update(piece)
+                reporter.advance(len(piece))
+        reporter.end()
+    except OSError as exc:
+        raise storage_error(exc, path, "read") from exc
+    sidecar = path.with_name(f"{path.name}.sha256")
+    write_atomic(sidecar, f"{whole.hexdigest()}  {path.name}\n".encode())
+    return str(sidecar)
+
+
+COMMANDS: tuple[click.Command, ...] = (build, keygen, sign, verify, inspect, freeze)

@@ -1,0 +1,173 @@
+"""The commands before anything is fetched: init, lock, list, plan."""
+
+import importlib.resources
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.connect import connect
+from builder.contents import contents
+from builder.engine import Engine
+from builder.listing import changes, image_list, image_table, plan_document, plan_table
+from builder.lock import LOCK_NAME, Lock
+from builder.locking import locked_registries, make_lock, needs
+from builder.recipe import Recipe, stamp
+from builder.source import Places
+from installer.errors import RecipeError, UsageError
+from installer.files import storage_error, write_atomic
+from installer.report import size
+from installer.shell import Session, common
+
+RECIPE_NAME = "recipe.yaml"
+_recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), default=Path(RECIPE_NAME))
+lock_argument = click.argument("lock", type=click.Path(path_type=Path), default=Path(LOCK_NAME))
+"""The argument LOCK of commands that start from a lock."""
+
+
+def lock_of(recipe: Path) -> Path:
+    """The lock of a recipe: it lies beside it, since paths in both are relative to their folder."""
+    return recipe.with_name(LOCK_NAME if recipe.name == RECIPE_NAME else f"{recipe.stem}.lock")
+
+
+@contextmanager
+def places_of(session: Session, registries: Any, folder: Path, spool: Path) -> Iterator[Places]:
+    """The places that a recipe or lock in `folder` names; images of the engine are saved in `spool` meanwhile."""
+    with Engine(spool, session.environment.get("DOCKER_HOST", "")) as engine:
+        yield connect(registries, folder, engine, credentials=session.credentials(), proxies=session.proxies())
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+@common
+def init(session: Session, *, folder: Path) -> None:
+    """Write a commented recipe and its companions to FOLDER; files that exist are left alone.
+
+    \b
+      airferry init                  into this folder
+      airferry init platform-1.0     into a new one
+
+    Then correct recipe.yaml and run `airferry lock`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise storage_error(exc, folder, "create") from exc
+    written, kept = [], []
+    for item in sorted(importlib.resources.files("templates").iterdir(), key=lambda item: item.name):
+        if item.name.endswith(".yaml"):
+            path = folder / item.name
+            if os.path.lexists(path):
+                kept.append(str(path))
+            else:
+                write_atomic(path, item.read_bytes())
+                written.append(str(path))
+    lines = [*(f"written {path}" for path in written), *(f"kept    {path} (it exists)" for path in kept)]
+    session.emit({"written": written, "kept": kept}, "\n".join(lines))
+    session.reporter.note(f"next: edit {folder / RECIPE_NAME}, then `airferry lock {folder / RECIPE_NAME}`.")
+
+
+@click.command()
+@_recipe_argument
+@click.option("--check", is_flag=True, help="Write nothing; fail (exit code 41) if the lock would change.")
+@click.option("--update", is_flag=True, help="Resolve every name anew instead of keeping the digests of the lock.")
+@click.option(
+    "--update-image", "names", multiple=True, metavar="NAME", help="Resolve this image anew; may be repeated."
+)
+@common
+def lock(session: Session, *, recipe: Path, check: bool, update: bool, names: tuple[str, ...]) -> None:
+    """Resolve RECIPE to airferry.lock beside it: every tag to a digest, every chart to an archive.
+
+    Charts are rendered as they are going to be installed, and every image in them is found. Names that the lock
+    already knows keep their digests. Commit the lock: the same lock gives the same bundle, byte for byte.
+
+    \b
+      airferry lock                                     recipe.yaml in this folder
+      airferry lock --update                            what do the tags stand for today?
+      airferry lock --update-image docker.io/wandb/local:0.70.0
+      airferry lock --check                             in a pipeline: is the lock up to date?
+      airferry lock --check --update                    has anything moved upstream?
+    """
+    path = lock_of(recipe)
+    old = Lock.load(path) if path.exists() else None
+    if names and update:
+        raise UsageError("--update already covers all images", hint="give either --update or --update-image.")
+    read = Recipe.load(recipe)
+    folder = recipe.parent
+    with places_of(session, locked_registries(read.registries), folder, folder) as places:
+        new = make_lock(
+            read,
+            recipe.name,
+            places,
+            session.reporter,
+            now=stamp(session.now()),
+            old=old,
+            update=None if update else names,
+        )
+    changed = changes(old, new)
+    if check and new != old:
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise RecipeError(f"{path} is not up to date with {recipe}:{lines}", hint="run `airferry lock` and commit it.")
+    if new != old:
+        new.save(path)
+    total = sum(blob.size for blob in new.blobs)
+    counts = f"{len(new.images)} images, {len(new.charts)} charts, {len(new.blobs)} blobs, {size(total)}"
+    state = "written" if new != old else "unchanged"
+    document = {"lock": str(path), "state": state, "images": len(new.images), "charts": len(new.charts), "bytes": total}
+    session.emit({**document, "changes": changed}, "\n".join([*changed, f"{path} {state}: {counts}"]))
+
+
+@click.command("list")
+@_recipe_argument
+@click.option("--recipe", "unlocked", is_flag=True, help="Ask the recipe, even where there is a lock.")
+@common
+def list_images(session: Session, *, recipe: Path, unlocked: bool) -> None:
+    """List the images that a release needs, each with the places that ask for it.
+
+    Taken from the lock beside RECIPE if there is one; else charts are fetched and rendered, and names stay names.
+
+    \b
+      airferry list
+      airferry list --recipe                            before there is a lock
+      airferry list --output json | jq -r '.images[].image'
+    """
+    path = lock_of(recipe)
+    if path.exists() and not unlocked:
+        found = image_list(Lock.load(path))
+        session.reporter.note(f"from {path}")
+    else:
+        read = Recipe.load(recipe)
+        with places_of(session, locked_registries(read.registries), recipe.parent, recipe.parent) as places:
+            wanted = needs(read, recipe.name, places, session.reporter)
+        found = image_list(wanted)
+        session.reporter.note(f"from {recipe}: names only, `airferry lock` finds digests and sizes")
+    session.emit(found, image_table(found))
+
+
+@click.command()
+@lock_argument
+@click.option("--target", type=click.Path(path_type=Path), default=Path(), help="Where the bundle will be written.")
+@common
+def plan(session: Session, *, lock: Path, target: Path) -> None:
+    """Say what a bundle will hold and how large it will be, to the byte; nothing is fetched.
+
+    \b
+      airferry plan
+      airferry plan --target /media/stick
+    """
+    read = Lock.load(lock)
+    folder = target if target.is_dir() else target.parent
+    try:
+        status = os.statvfs(folder)
+    except OSError as exc:
+        raise storage_error(exc, folder, "look for free space") from exc
+    document = plan_document(read, contents(read).volume_sizes, status.f_bavail * status.f_frsize)
+    session.emit(document, plan_table(document))
+    if document["file_bytes"] > document["free_bytes"]:
+        session.reporter.note(f"note: {folder} has too little free space for this bundle")
+
+
+COMMANDS: tuple[click.Command, ...] = (init, lock, list_images, plan)
