@@ -1,18 +1,13 @@
 """The command line of the enclave: arguments to one workflow call each."""
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
-from installer import __version__, shell
+from installer import __version__, cli_cluster, shell
+from installer.cli_options import FILE, bundle_options
 from installer.shell import Session, common
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.group(context_settings=shell.CONTEXT)
@@ -32,25 +27,6 @@ def cli() -> None:
     """
 
 
-def bundle_options(command: _F) -> _F:
-    """Options that choose a bundle and whom to trust; the command gets `bundle`, opened and authenticated."""
-
-    @click.option("--bundle", "files", type=_FILE, multiple=True, help="File of the bundle (each volume once).")
-    @click.option("--key", "keys", type=_FILE, multiple=True, help="Public key to trust instead of the pinned ones.")
-    @click.option("--sums", default="", metavar="HEX", help="Trust by the SHA-256 of SHA256SUMS as its sender states.")
-    @functools.wraps(command)
-    def wrapped(
-        session: Session, *args: Any, files: tuple[Path, ...], keys: tuple[Path, ...], sums: str, **kwargs: Any
-    ) -> Any:
-        from installer.opening import open_bundle
-
-        executable = click.get_current_context().find_root().obj
-        with open_bundle(executable, files, keys, sums, session.now()) as bundle:
-            return command(session, bundle, *args, **kwargs)
-
-    return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one
-
-
 @cli.command()
 @common
 @bundle_options
@@ -60,9 +36,9 @@ def inspect(session: Session, bundle: Any) -> None:
     \b
     Example: ./wandb-installer inspect
     """
-    from installer import describe
+    from installer.bundle.describe import description, summary
 
-    session.emit(describe.document(bundle), describe.text(bundle))
+    session.emit(description(bundle), summary(bundle, images=True))
 
 
 @cli.command()
@@ -76,11 +52,58 @@ def verify(session: Session, bundle: Any, *, sha256: bool) -> None:
     Example: ./wandb-installer verify
     Exit code 0: genuine and whole; 10: damaged; 11: not signed by a trusted key; 12: a volume is missing.
     """
-    from installer import describe
+    from installer.bundle.describe import description, summary
 
     bundle.verify(session.reporter, sha256=sha256)
     bundle.require_all()
-    session.emit(describe.document(bundle), f"{describe.text(bundle)}\n\ngenuine and whole")
+    session.emit(description(bundle), f"{summary(bundle)}\ngenuine and whole")
+
+
+@cli.command()
+@common
+@bundle_options
+@click.option("--site", "site_file", type=FILE, help="Answers about this site; its `registry` part is used.")
+@click.option("--registry", default="", metavar="HOST[:PORT]", help="The registry, where there is no site.yaml.")
+@click.option("--project", default="airferry", show_default=True, help="Path before all images there; may be empty.")
+@click.option("--ca", type=FILE, help="PEM file of the authority that the registry's certificate comes from.")
+@click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS.")
+@click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
+def load(
+    session: Session,
+    bundle: Any,
+    site_file: Path | None,
+    registry: str,
+    project: str,
+    ca: Path | None,
+    *,
+    plain_http: bool,
+    sha256: bool,
+) -> None:
+    """Load the images into the registry of this enclave.
+
+    \b
+    Examples:
+      ./wandb-installer load --site site.yaml
+      ./wandb-installer load --registry registry.example:5000 --ca registry-ca.pem
+    What is there already is not sent again. Without credentials in site.yaml those of `docker login` are used.
+    """
+    from installer import loading
+    from installer.load import summary
+
+    if bool(site_file) == bool(registry):
+        raise click.UsageError("say where to: --site FILE, or --registry HOST")
+    if site_file:
+        place = loading.of_site(loading.read_site(session, site_file))
+    else:
+        place = loading.Place(registry, project, loading.host_settings(plain_http=plain_http, ca=ca))
+    result = loading.load_into(session, bundle, place, sha256=sha256)
+    images = [
+        {"source": item.source, "target": str(item.target), "digest": item.digest.text, "present": item.present}
+        for item in result.images
+    ]
+    lines = [f"{item.target}  {'was there' if item.present else 'loaded'}" for item in result.images]
+    document = {"images": images, "sent": result.sent, "mounted": result.mounted, "present": result.present}
+    session.emit(document, "\n".join([*lines, summary(result)]))
 
 
 @cli.command()
@@ -109,6 +132,10 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
             f"registry {server.address}, charts http://{server.address}/charts",
         )
         threading.Event().wait()
+
+
+for _command in (cli_cluster.render, cli_cluster.install, cli_cluster.status, cli_cluster.uninstall):
+    cli.add_command(_command)
 
 
 def start(executable: Path | None) -> NoReturn:

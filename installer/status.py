@@ -1,6 +1,7 @@
 """What an installation is doing now, from its record and the cluster alone: no bundle is needed."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from installer import controller, diagnosis
 from installer.controller import CUSTOM_RESOURCE
@@ -41,6 +42,44 @@ class Status:
     def ready(self) -> bool:
         """Whether all of it is there and rolled out."""
         return bool(self.releases) and all(item.ready for item in self.releases) and self.phase != controller.INVALID
+
+    def document(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "installation": asdict(self.record),
+            "ready": self.ready,
+            "phase": self.phase,
+            "complaint": self.complaint,
+            "releases": [
+                {
+                    "release": f"{item.namespace}/{item.release}",
+                    "chart": item.chart,
+                    "version": item.version,
+                    "helm": item.helm,
+                    "ready": item.ready,
+                    "workloads": [
+                        {"workload": str(each), "ready": each.ready, "state": each.state} for each in item.workloads
+                    ],
+                    "causes": [str(cause) for cause in item.causes],
+                }
+                for item in self.releases
+            ],
+        }
+
+    def text(self) -> str:
+        """The same for people."""
+        lines = [f"{self.record.bundle} {self.record.version}, installed {self.record.time}"]
+        if self.phase:
+            lines.append(f"custom resource: {self.phase}")
+        if self.complaint:
+            lines.append(f"the controller says: {self.complaint}")
+        for item in self.releases:
+            lines.append(
+                f"release {item.namespace}/{item.release} ({item.chart} {item.version}): {item.helm or 'absent'}"
+            )
+            lines += [f"  {each}: {each.state}" for each in item.workloads]
+            lines += [f"  cause: {cause}" for cause in item.causes]
+        return "\n".join([*lines, "everything runs" if self.ready else "not ready"])
 
 
 def status(cluster: Cluster, record: Record) -> Status:

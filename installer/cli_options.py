@@ -1,0 +1,33 @@
+"""Options that commands of the enclave share. Heavy libraries are imported only when a command runs."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from installer.shell import Session
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def bundle_options(command: _F) -> _F:
+    """Options that choose a bundle and whom to trust; the command gets `bundle`, opened and authenticated."""
+
+    @click.option("--bundle", "files", type=FILE, multiple=True, help="File of the bundle (each volume once).")
+    @click.option("--key", "keys", type=FILE, multiple=True, help="Public key to trust instead of the pinned ones.")
+    @click.option("--sums", default="", metavar="HEX", help="Trust by the SHA-256 of SHA256SUMS as its sender states.")
+    @functools.wraps(command)
+    def wrapped(
+        session: Session, *args: Any, files: tuple[Path, ...], keys: tuple[Path, ...], sums: str, **kwargs: Any
+    ) -> Any:
+        from installer.opening import open_bundle
+
+        executable = click.get_current_context().find_root().obj
+        with open_bundle(executable, files, keys, sums, session.now()) as bundle:
+            return command(session, bundle, *args, **kwargs)
+
+    return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one

@@ -1,0 +1,66 @@
+"""What the commands that fill a registry share: where it is, how it is reached, who logs in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from installer.bundle.reader import Bundle
+from installer.chart.retarget import Relocation
+from installer.files import read_bounded
+from installer.load import LoadResult, load
+from installer.oci.credentials import Credentials
+from installer.oci.endpoint import HostSettings
+from installer.oci.registry import Registry
+from installer.oci.transport import Transport
+from installer.shell import Session
+from installer.site import MAX_SITE, Site
+
+_MAX_CA = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A registry, the path before all images there, and how it is reached."""
+
+    registry: str
+    project: str
+    settings: HostSettings
+
+
+def host_settings(*, plain_http: bool, ca: Path | None, credentials: Credentials | None = None) -> HostSettings:
+    """Settings from arguments; without `plain_http` the host decides, see HostSettings. Raises UsageError."""
+    authority = read_bounded(ca, _MAX_CA) if ca else None
+    return HostSettings(plain_http=plain_http or None, ca=authority, credentials=credentials)
+
+
+def read_site(session: Session, file: Path) -> Site:
+    """The answers in `file`; secrets that are kept in the environment or asked for are had from the session."""
+    site = Site.load(
+        read_bounded(file, MAX_SITE),
+        file.parent,
+        name=file.name,
+        now=session.now(),
+        environment=session.environment.get,
+        prompt=lambda text: str(click.prompt(text, hide_input=True, err=True)),
+    )
+    for note in site.notes:
+        session.reporter.note(note)
+    return site
+
+
+def of_site(site: Site) -> Place:
+    """The registry of a site."""
+    answers = site.answers.registry
+    settings = HostSettings(plain_http=answers.plain_http or None, ca=site.registry_ca, credentials=site.credentials())
+    return Place(site.registry, site.project, settings)
+
+
+def load_into(session: Session, bundle: Bundle, place: Place, *, sha256: bool = False) -> LoadResult:
+    """Load all images of `bundle`. Raises the errors of `installer.load.load`."""
+    transport = Transport(
+        hosts={place.registry: place.settings}, credentials=session.credentials(), proxies=session.proxies()
+    )
+    images = frozenset(image.reference for image in bundle.manifest.images)
+    relocation = Relocation(place.registry, place.project, images)
+    return load(bundle, Registry(transport), relocation, session.reporter, sha256=sha256)
