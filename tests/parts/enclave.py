@@ -105,7 +105,11 @@ class Enclave:
         return self
 
     def down(self) -> None:
-        """End and remove everything but the logs; nothing happens where nothing runs."""
+        """End and remove everything but the logs; nothing happens where nothing runs.
+
+        The folders that served as mount points (`cluster_files.PLACES`) stay behind empty, where they were not there
+        before: removing one would also unmount what other enclaves have mounted there.
+        """
         with self._lock():
             self._remove()
 
@@ -217,10 +221,6 @@ class Enclave:
 
     def _remove(self) -> None:
         self.confinement.remove(STOPPING)
-        for place in cluster_files.PLACES:
-            # Made by us as mount points unless the host uses them itself.
-            with contextlib.suppress(OSError):
-                Path(place).rmdir()
         for name in STATE:
             path = self.folder / name
             if path.is_dir():
