@@ -58,7 +58,7 @@ def render(session: Session, bundle: Any, site_file: Path, output_dir: Path, kub
     from installer.loading import read_site
     from installer.render import render as write
 
-    files = write(desired(bundle, read_site(session, site_file), kube_version=kube_version), output_dir)
+    files = write(desired(bundle, read_site(session, site_file), kube_version=kube_version, blank=True), output_dir)
     session.emit({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
 
 

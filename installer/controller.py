@@ -49,7 +49,7 @@ def verdict(cluster: Cluster, resource: Mapping[str, Any], since: str) -> Verdic
     phase = printable(str((current.get("status") or {}).get("phase") or "not seen by the controller yet"))
     status = release_status(cluster, name, namespace)
     if _active(cluster, resource) and status == "deployed":
-        return Verdict(installed=True, refused=False, state=phase)
+        return Verdict(installed=True, refused=False, state="its release is deployed")
     if phase == INVALID and status_time(current) >= since:
         return Verdict(installed=False, refused=True, state=phase)
     return Verdict(installed=False, refused=False, state=f"{phase}; Helm release: {status or 'none yet'}")

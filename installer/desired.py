@@ -73,9 +73,12 @@ class Desired:
         return (self.operator or self.installed[0]).name.namespace
 
 
-def desired(bundle: Bundle, site: Site, *, kube_version: str = "", api_versions: Iterable[str] = ()) -> Desired:
+def desired(
+    bundle: Bundle, site: Site, *, kube_version: str = "", api_versions: Iterable[str] = (), blank: bool = False
+) -> Desired:
     """What `bundle` shall be at `site`; `kube_version` and `api_versions` are what the charts see of the cluster.
 
+    With `blank` no secret of the site is read, and Secrets have empty values.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
     if the bundle does not hold together.
     """
@@ -89,7 +92,7 @@ def desired(bundle: Bundle, site: Site, *, kube_version: str = "", api_versions:
     if bool(operator) != bool(platform):
         raise BundleError("a bundle has both a chart of role operator and one of role platform, or neither")
     releases = tuple(made[chart] for chart in charts if chart.role == "release")
-    secrets = tuple(maker.secret(secret) for secret in site.secrets(charts))
+    secrets = tuple(maker.secret(secret) for secret in site.secrets(charts, blank=blank))
     file, resource = None, None
     if operator and platform:
         file = chart_file(made[platform].chart)

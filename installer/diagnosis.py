@@ -131,7 +131,7 @@ def _unbound(cluster: Cluster, claim: Object) -> Cause:
 def _unmounted(cluster: Cluster, pod: Object, where: str) -> Iterator[Cause]:
     metadata = pod["metadata"]
     for event in reversed(cluster.events(metadata["namespace"], "Pod", metadata["name"])):
-        if event.get("type") == "Warning":
+        if str(event.get("reason", "")).startswith("Failed"):
             message = _short(event.get("message"))
             yield Cause(where, message, _missing_step(message) or "look at its events.")
             return

@@ -140,36 +140,46 @@ class Site:
             values = merged(platform_values.operator(self.answers, self.certificates), self.answers.operator_values)
         return merged(values, self._chart(chart).values)
 
-    def secrets(self, charts: Iterable[BundleChart]) -> tuple[SiteSecret, ...]:
-        """The Secrets that `charts` need. Raises SiteError if one cannot be had."""
+    def secrets(self, charts: Iterable[BundleChart], *, blank: bool = False) -> tuple[SiteSecret, ...]:
+        """The Secrets that `charts` need. Raises SiteError if one cannot be had.
+
+        With `blank` their values are left empty, and nothing is read or asked for.
+        """
         charts = list(charts)
         found: list[SiteSecret] = []
         if self.answers.registry.pull_secret:
-            found += [self._pull_secret(place) for place in sorted({self.namespace(chart) for chart in charts})]
+            places = sorted({self.namespace(chart) for chart in charts})
+            found += [self._pull_secret(place, blank=blank) for place in places]
         for chart in charts:
             if chart.role == "platform":
                 for item in platform_values.needed(self.answers):
-                    data = {key: self._secret(source, path) for key, (source, path) in item.data.items()}
+                    data = {
+                        key: Secret("") if blank else self._secret(source, path)
+                        for key, (source, path) in item.data.items()
+                    }
                     found.append(SiteSecret(item.name, self.namespace(chart), data))
         return tuple(found)
 
     def _chart(self, chart: BundleChart) -> ChartAnswers:
         return self.answers.charts.get(chart.release) or self.answers.charts.get(chart.name) or ChartAnswers()
 
-    def _pull_secret(self, namespace: str) -> SiteSecret:
+    def _pull_secret(self, namespace: str, *, blank: bool) -> SiteSecret:
         """Kubernetes documentation, "Pull an Image from a Private Registry": the form of docker's config.json."""
-        credentials = self.credentials()
-        if credentials is None:
-            raise SiteError("registry.pull_secret: needs credentials", hint=_HINT)
-        token = credentials.basic().removeprefix("Basic ")
-        login = {"username": credentials.username, "password": credentials.password, "auth": token}
-        config = json.dumps({"auths": {self.registry: login}}, sort_keys=True)
+        config = "" if blank else self._docker_config()
         return SiteSecret(
             platform_values.PULL_SECRET,
             namespace,
             {".dockerconfigjson": Secret(config)},
             "kubernetes.io/dockerconfigjson",
         )
+
+    def _docker_config(self) -> str:
+        credentials = self.credentials()
+        if credentials is None:
+            raise SiteError("registry.pull_secret: needs credentials", hint=_HINT)
+        token = credentials.basic().removeprefix("Basic ")
+        login = {"username": credentials.username, "password": credentials.password, "auth": token}
+        return json.dumps({"auths": {self.registry: login}}, sort_keys=True)
 
     def _secret(self, source: SecretSource, key: str) -> Secret:
         if key not in self._read:

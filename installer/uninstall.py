@@ -12,7 +12,7 @@ from installer import chart_source, controller
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.errors import NotReadyError
-from installer.kube import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, SECRET, VOLUME_CLAIM, Cluster, Object, describe
+from installer.kube import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, JOB, SECRET, VOLUME_CLAIM, Cluster, Object, describe
 from installer.record import PREFIX, InstalledChart, Record
 from installer.wait import AGAIN, Patience
 from installer.workload import ReleaseName, of_release, workloads
@@ -48,6 +48,9 @@ def uninstall(cluster: Cluster, releases: Callable[[str], Releases], record: Rec
         seconds = max(int(patience.left()), HOOK_SECONDS)
         if releases(chart.namespace).uninstall(chart.release, timeout=seconds):
             note(f"release {chart.name}")
+    for release in record.releases:
+        for name in _remove_hooks(cluster, release):
+            note(f"Job {release.namespace}/{name}")
     kept = _kept(cluster, record)
     if record.operator and _remove_charts(cluster, record.operator.namespace):
         note(f"ConfigMap {record.operator.namespace}/{chart_source.CONFIG_MAP_NAME}")
@@ -103,6 +106,12 @@ def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> No
     rest = [item for item in finalizers if item != FINALIZER]
     change = {"metadata": {"finalizers": rest, "resourceVersion": metadata["resourceVersion"]}}
     cluster.merge(CUSTOM_RESOURCE, metadata["name"], metadata["namespace"], change)
+
+
+def _remove_hooks(cluster: Cluster, release: ReleaseName) -> list[str]:
+    """Hook Jobs, which Helm leaves where a chart does not say otherwise."""
+    names = [item.name for item in workloads(cluster, release) if item.hook]
+    return [name for name in names if cluster.delete(JOB, name, release.namespace)]
 
 
 def _remove_charts(cluster: Cluster, namespace: str) -> bool:
