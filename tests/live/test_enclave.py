@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.parts.cluster_files import PLACES
 from tests.parts.enclave import Enclave
 from tests.parts.images import push, write_layout
 from tests.parts.kubernetes import VERSION
@@ -147,6 +148,16 @@ def test_a_registry_with_a_private_authority_is_trusted_by_the_node(tmp_path: Pa
         run_pod(other, "default", "web", image)
         other.kubectl("wait", "pod/web", "--for=condition=Ready", WAIT)
     assert_no_trace(other)
+
+
+def test_ending_one_enclave_leaves_another_alone(enclave: Enclave, namespace: str, tmp_path: Path) -> None:
+    with Enclave(tmp_path / "other"):
+        assert enclave.ready()
+    assert enclave.ready()
+    prefix = enclave.confinement.full_prefix()
+    mounts = subprocess.run([*prefix, "cat", "/proc/self/mountinfo"], check=True, capture_output=True, text=True).stdout
+    assert set(PLACES) <= {line.split()[4] for line in mounts.splitlines()}
+    assert run_job(enclave, namespace, tmp_path, "echo it still works") == "it still works\n"
 
 
 def assert_no_trace(enclave: Enclave) -> None:
