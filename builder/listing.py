@@ -12,6 +12,11 @@ MAX_REASONS = 4
 """Places that a table shows for each image; the JSON form shows all."""
 
 
+def count(number: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def image_list(found: Lock | Needs) -> dict[str, Any]:
     """The images of a lock, or (without digests and sizes) those of a recipe, with the places that ask for them."""
     if isinstance(found, Lock):
@@ -144,7 +149,7 @@ def plan_table(document: Mapping[str, Any]) -> str:
     saved = document["image_bytes"] - document["blob_bytes"]
     lines += [
         "",
-        f"{document['blobs']} blobs, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
+        f"{count(document['blobs'], 'blob')}, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
         f"file: {document['file_bytes']} bytes ({size(document['file_bytes'])}); free: {size(document['free_bytes'])}",
     ]
     return "\n".join(lines)

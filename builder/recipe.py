@@ -5,18 +5,17 @@ every defect at once. File names in it are relative to the recipe's folder.
 """
 
 import datetime as dt
-import difflib
 import re
-import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from installer.errors import AirferryError, RecipeError
 from installer.files import load_yaml, read_bounded
 from installer.oci.model import Platform
 from installer.oci.reference import Repository, parse_reference
+from installer.schema import Strict, validate
 
 MAX_RECIPE = 4 * 1024 * 1024
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
@@ -87,6 +86,12 @@ def _is_chart_repository(text: str) -> str:
     return text.rstrip("/")
 
 
+def _is_values(value: Any) -> str | dict[str, Any] | None:
+    if value is None or (isinstance(value, str) and value) or isinstance(value, dict):
+        return value
+    raise ValueError("neither the name of a values file nor a mapping of values")
+
+
 # What the bundle can carry (installer/bundle/FORMAT.md), so that a recipe is refused before anything is fetched.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 ChartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -94,16 +99,11 @@ Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}$")]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 ImageText = Annotated[str, Field(max_length=600), AfterValidator(_is_reference)]
+PlatformText = Annotated[str, AfterValidator(_is_platform)]
 Stamp = Annotated[str, BeforeValidator(_stamp_text), AfterValidator(_is_stamp)]
 
 
-class _Strict(BaseModel):
-    """Unknown keys are refused and nothing is converted: `version: 1.0` is a number, not the text `1.0`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ChartEntry(_Strict):
+class ChartEntry(Strict):
     """A chart: `name` at `version` from `repository` (http, https or oci), or the archive in the file `path`.
 
     `values` is a file name or the values themselves. A chart of role `platform` is the one that the custom resource
@@ -117,7 +117,7 @@ class ChartEntry(_Strict):
     role: Role = "release"
     release: Name | None = None
     namespace: Name | None = None
-    values: File | dict[str, Any] | None = None
+    values: Annotated[Any, AfterValidator(_is_values)] = None
     resource: File | None = None
 
     @model_validator(mode="after")
@@ -131,7 +131,7 @@ class ChartEntry(_Strict):
         return self
 
 
-class ImageEntry(_Strict):
+class ImageEntry(Strict):
     """An image: `ref` at a registry; or `name`d, from an OCI layout folder, a docker archive, or the local engine."""
 
     ref: ImageText | None = None
@@ -163,21 +163,21 @@ class ImageEntry(_Strict):
         return self.name or self.ref or self.engine or ""
 
 
-class Exclusion(_Strict):
+class Exclusion(Strict):
     """An image that charts name and that is left out all the same, with the reason, for those who review it."""
 
     image: ImageText
     reason: Text
 
 
-class KubernetesEntry(_Strict):
+class KubernetesEntry(Strict):
     """The cluster that charts are rendered for: its version (Helm's own default if empty) and further API versions."""
 
     version: Annotated[str, Field(pattern=r"^(v?1\.\d{1,3}(\.\d{1,3})?)?$")] = ""
-    api_versions: list[Text] = []
+    api_versions: list[Text] = Field(default_factory=list)
 
 
-class RegistryEntry(_Strict):
+class RegistryEntry(Strict):
     """How one registry is reached: another endpoint, plain HTTP, a certificate authority of its own (PEM file).
 
     Without `plain_http`, only a registry on this machine and without `ca` is asked without TLS.
@@ -188,7 +188,7 @@ class RegistryEntry(_Strict):
     ca: File | None = None
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A recipe as read; see the comments in templates/recipe.yaml for every key."""
 
     name: Name
@@ -196,15 +196,15 @@ class Recipe(_Strict):
     sequence: Annotated[int, Field(ge=1, lt=2**53)] = 1
     created: Stamp | None = None
     expires: Stamp | None = None
-    platforms: Annotated[list[Annotated[str, AfterValidator(_is_platform)]], Field(min_length=1)] = ["linux/amd64"]
+    platforms: list[PlatformText] = Field(default_factory=lambda: ["linux/amd64"], min_length=1)
     kubernetes: KubernetesEntry = KubernetesEntry()
-    charts: list[ChartEntry] = []
-    images: list[ImageEntry] = []
-    exclude: list[Exclusion] = []
+    charts: list[ChartEntry] = Field(default_factory=list)
+    images: list[ImageEntry] = Field(default_factory=list)
+    exclude: list[Exclusion] = Field(default_factory=list)
     site: File | None = None
-    documents: list[File] = []
-    registries: dict[Annotated[str, AfterValidator(_is_host)], RegistryEntry] = {}
-    substitutions: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)]] = {}
+    documents: list[File] = Field(default_factory=list)
+    registries: dict[Annotated[str, AfterValidator(_is_host)], RegistryEntry] = Field(default_factory=dict)
+    substitutions: dict[Text, Text] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -235,49 +235,6 @@ class Recipe(_Strict):
 def parse_recipe(data: bytes, file_name: str) -> Recipe:
     """The recipe in the YAML document `data`. Raises RecipeError naming every defect."""
     document = load_yaml(data, file_name, RecipeError)
-    if not isinstance(document, dict):
-        raise RecipeError(f"{file_name}: not a mapping of keys", hint="start from `airferry init`.")
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as exc:
-        defects = [_defect(error["loc"], error["type"], error["msg"], error["input"]) for error in exc.errors()]
-    lines = "".join(f"\n  {line}" for line in dict.fromkeys(defects))
-    raise RecipeError(f"{file_name}: {len(defects)} {'defect' if len(defects) == 1 else 'defects'}:{lines}") from None
-
-
-def _defect(place: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
-    """One line about one defect; values are not shown, only their kind: they may be secrets put in by mistake."""
-    path = _path(place)
-    if kind == "extra_forbidden":
-        known = _keys(place[:-1])
-        near = difflib.get_close_matches(str(place[-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"{path}: unknown key; {hint}"
-    if kind == "missing":
-        return f"{path}: missing"
-    if kind == "string_type" and isinstance(value, int | float):
-        return f"{path}: YAML reads this as a {'truth value' if isinstance(value, bool) else 'number'}; quote it"
-    return f"{path}: {message.removeprefix('Value error, ')}"
-
-
-def _path(place: tuple[int | str, ...]) -> str:
-    """`charts[0].name`. The names that pydantic adds for the branches of a union are left out."""
-    text = ""
-    for part in place:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif "[" not in part and part not in ("str", "dict"):
-            text += f".{part}"
-    return text.removeprefix(".") or "recipe"
-
-
-def _keys(place: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at `place`."""
-    model: Any = Recipe
-    for part in place:
-        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
-            model = model.model_fields[part].annotation
-        else:
-            arguments = [item for item in typing.get_args(model) if item is not type(None)]
-            model = arguments[-1] if arguments else model
-    return list(getattr(model, "model_fields", {}))
+    return validate(
+        Recipe, document, file_name, RecipeError, hint="`airferry init` writes a recipe that explains itself."
+    )

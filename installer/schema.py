@@ -54,7 +54,8 @@ def _defect(model: type[BaseModel], place: tuple[int | str, ...], kind: str, mes
 
 
 def _path(place: tuple[int | str, ...]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    # "[key]" is pydantic's way of saying that a key of a mapping is wrong, not its value.
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place if part != "[key]")
     return text.removeprefix(".") or "the document"
 
 

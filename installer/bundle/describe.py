@@ -58,7 +58,7 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
         f"{manifest.name} {manifest.version} (sequence {manifest.sequence})",
         f"created {manifest.created}, expires {manifest.expires}",
         f"platforms: {', '.join(map(str, manifest.platforms))}",
-        f"{size(bundle.size)} in {files}: {len(manifest.images)} images, {len(manifest.charts)} charts",
+        f"{size(bundle.size)} in {files}; images: {len(manifest.images)}, charts: {len(manifest.charts)}",
         f"SHA256SUMS: {bundle.verdict.sums}",
         *(f"signed by {signer}" for signer in bundle.verdict.signers),
         *(bundle.verdict.notes),

@@ -1,9 +1,9 @@
 """Real charts: described as templates and values, packed and indexed by the real helm, served by a plain web server.
 
-    charts = ChartRepository(folder)
-    charts.add(web_chart())
-    with charts:
-        ...  # http://127.0.0.1:PORT/index.yaml
+charts = ChartRepository(folder)
+charts.add(web_chart())
+with charts:
+    ...  # http://127.0.0.1:PORT/index.yaml
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import http.server
 import json
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.parts.kubectl import tools
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
 
 
@@ -137,11 +137,14 @@ metadata: {name: "{{ .Release.Name }}-migrate", annotations: {helm.sh/hook: "pre
 spec: {template: {spec: {restartPolicy: Never, containers: [{name: migrate, image: "{{ .Values.job.image }}"}]}}}
 {{- end }}
 """
+TEMPLATES = {"web": WEB_TEMPLATE, "cron": CRON_TEMPLATE, "hook": HOOK_TEMPLATE}
 
 
 def web_chart(registry: str, *, name: str = "web", version: str = "1.2.3") -> ChartSource:
-    """A chart whose images are at `registry`: `team/web:1.0`, `team/init:1.0`, `team/job:1.0` (cron job and upgrade
-    hook), and `team/agent:1.0`, which stands in an argument only."""
+    """A chart whose images are at `registry`: `team/web:1.0`, `team/init:1.0`, `team/job:1.0` and `team/agent:1.0`.
+
+    The job is used by a cron job and by a hook of upgrades; the agent stands in an argument only.
+    """
     return ChartSource(
         name,
         version,
@@ -151,5 +154,5 @@ def web_chart(registry: str, *, name: str = "web", version: str = "1.2.3") -> Ch
             "job": {"image": f"{registry}/team/job:1.0"},
             "agent": f"{registry}/team/agent:1.0",
         },
-        files={"templates/web.yaml": WEB_TEMPLATE, "templates/cron.yaml": CRON_TEMPLATE, "templates/hook.yaml": HOOK_TEMPLATE},
+        files={f"templates/{kind}.yaml": text for kind, text in TEMPLATES.items()},
     )

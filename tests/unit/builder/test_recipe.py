@@ -72,12 +72,12 @@ registries: {localhost:5000: {plain_htttp: true}}
     for line in (
         "name: String should match pattern",
         "version: YAML reads this as a number; quote it",
-        "platfroms: unknown key; did you mean 'platforms'?",
-        "charts[0].relase: unknown key; did you mean 'release'?",
+        "platfroms: unknown key; did you mean platforms?",
+        "charts[0].relase: unknown key; did you mean release?",
         "charts[1]: needs either `repository` or `path`",
         "images[0].ref: not an image reference",
         "images[1]: `layout` and `archive` need `name`",
-        "registries.localhost:5000.plain_htttp: unknown key; did you mean 'plain_http'?",
+        "registries.localhost:5000.plain_htttp: unknown key; did you mean plain_http?",
     ):
         assert line in message
     assert "8 defects" in message
