@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from installer.bundle.manifest import BundleManifest
-from installer.desired import MANAGED_BY, Desired
+from installer.desired import MANAGED_BY, ChartRelease, Desired
 from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.kube import CONFIG_MAP, Cluster, Object
 from installer.oci import strict_json
@@ -24,13 +24,14 @@ MAX_RECORD = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class InstalledChart:
-    """A chart and the Helm release it became."""
+    """A chart and the Helm release it became; `hooks` are the names of the Jobs that Helm runs for it."""
 
     chart: str
     version: str
     archive: str
     release: str
     namespace: str
+    hooks: tuple[str, ...]
 
     @property
     def name(self) -> ReleaseName:
@@ -61,9 +62,9 @@ class Record:
     secrets: tuple[str, ...]
 
     @property
-    def releases(self) -> tuple[ReleaseName, ...]:
-        """All releases, the operator's last but for the platform's."""
-        return tuple(chart.name for chart in (*self.charts, *((self.platform,) if self.platform else ())))
+    def all_charts(self) -> tuple[InstalledChart, ...]:
+        """All charts in the order of installation; the operator's and then the platform's come last."""
+        return (*self.charts, *((self.platform,) if self.platform else ()))
 
     def as_object(self) -> Object:
         """The ConfigMap."""
@@ -82,9 +83,9 @@ class Record:
 def record(manifest: BundleManifest, sums: Digest, wanted: Desired, time: str) -> Record:
     """The record of installing `wanted` at `time`, like `2026-01-31T00:00:00Z`."""
 
-    def installed(release: Any) -> InstalledChart:
-        chart = release.chart
-        return InstalledChart(chart.name, chart.version, chart.digest.text, release.name.name, release.name.namespace)
+    def installed(release: ChartRelease) -> InstalledChart:
+        chart, name, hooks = release.chart, release.name, tuple(sorted(release.hooks))
+        return InstalledChart(chart.name, chart.version, chart.digest.text, name.name, name.namespace, hooks)
 
     return Record(
         format=FORMAT,
@@ -141,12 +142,13 @@ def read(config_map: Object) -> Record:
     try:
         if doc["format"] != FORMAT:
             raise ClusterError(f"{what}: written by another version of this program", hint="use that version.")
-        charts = [InstalledChart(**chart) for chart in doc.pop("charts")]
-        operator, platform = (InstalledChart(**each) if (each := doc.pop(key)) else None for key in _SINGLE)
+        charts = tuple(_chart(chart) for chart in doc.pop("charts"))
+        operator, platform = (_chart(each) if (each := doc.pop(key)) else None for key in ("operator", "platform"))
         secrets = tuple(doc.pop("secrets"))
-        return Record(**doc, charts=tuple(charts), operator=operator, platform=platform, secrets=secrets)
+        return Record(**doc, charts=charts, operator=operator, platform=platform, secrets=secrets)
     except (KeyError, TypeError, AttributeError) as exc:
         raise ClusterError(f"{what}: damaged ({type(exc).__name__})", hint="run `install` again.") from exc
 
 
-_SINGLE = ("operator", "platform")
+def _chart(doc: dict[str, Any]) -> InstalledChart:
+    return InstalledChart(**{**doc, "hooks": tuple(doc["hooks"])})

@@ -125,13 +125,12 @@ def document(found: Status) -> dict[str, Any]:
 
 def status(cluster: Cluster, record: Record) -> Status:
     """The state of the installation that `record` describes. Changes nothing."""
-    charts = (*record.charts, *((record.platform,) if record.platform else ()))
     phase, complaint = "", ""
     if record.platform and record.operator:
         phase = _phase(cluster, record.platform.name)
         if phase == controller.INVALID:
             complaint = controller.complaint(cluster, record.operator.name, record.platform.release)
-    return Status(record, phase, tuple(_release(cluster, chart) for chart in charts), complaint)
+    return Status(record, phase, tuple(_release(cluster, chart) for chart in record.all_charts), complaint)
 
 
 def _phase(cluster: Cluster, name: ReleaseName) -> str:

@@ -48,9 +48,11 @@ def uninstall(cluster: Cluster, releases: Callable[[str], Releases], record: Rec
         seconds = max(int(patience.left()), HOOK_SECONDS)
         if releases(chart.namespace).uninstall(chart.release, timeout=seconds):
             note(f"release {chart.name}")
-    for release in record.releases:
-        for name in _remove_hooks(cluster, release):
-            note(f"Job {release.namespace}/{name}")
+    # Helm leaves the Jobs of its hooks where a chart does not say otherwise.
+    for chart in record.all_charts:
+        for name in chart.hooks:
+            if cluster.delete(JOB, name, chart.namespace):
+                note(f"Job {chart.namespace}/{name}")
     kept = _kept(cluster, record)
     if record.operator and _remove_charts(cluster, record.operator.namespace):
         note(f"ConfigMap {record.operator.namespace}/{chart_source.CONFIG_MAP_NAME}")
@@ -108,12 +110,6 @@ def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> No
     cluster.merge(CUSTOM_RESOURCE, metadata["name"], metadata["namespace"], change)
 
 
-def _remove_hooks(cluster: Cluster, release: ReleaseName) -> list[str]:
-    """Hook Jobs, which Helm leaves where a chart does not say otherwise."""
-    names = [item.name for item in workloads(cluster, release) if item.hook]
-    return [name for name in names if cluster.delete(JOB, name, release.namespace)]
-
-
 def _remove_charts(cluster: Cluster, namespace: str) -> bool:
     held = cluster.get(CONFIG_MAP, chart_source.CONFIG_MAP_NAME, namespace)
     if held is None or not chart_source.is_ours(held):
@@ -128,11 +124,11 @@ def _kept(cluster: Cluster, record: Record) -> list[str]:
         namespace, _, name = place.partition("/")
         if cluster.get(SECRET, name, namespace) is not None:
             kept.append(f"Secret {place} (given by the site)")
-    for release in record.releases:
-        kept += _left(cluster, release)
+    for chart in record.all_charts:
+        kept += _left(cluster, chart.name)
     if record.operator and cluster.get(CUSTOM_RESOURCE_DEFINITION, f"{CUSTOM_RESOURCE.plural}.{CUSTOM_RESOURCE.group}"):
         kept.append(f"CustomResourceDefinition {CUSTOM_RESOURCE.plural}.{CUSTOM_RESOURCE.group} (others may use it)")
-    kept += [f"Namespace {name}" for name in sorted({release.namespace for release in record.releases})]
+    kept += [f"Namespace {name}" for name in sorted({chart.namespace for chart in record.all_charts})]
     return kept
 
 
