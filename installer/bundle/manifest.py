@@ -145,8 +145,10 @@ class BundleBlob:
         _require(
             sum(length for _, _, length in self.pieces) == self.size, f"blob {self.digest}: pieces and size differ"
         )
-        cuts = self.pieces[:-1]
-        _require(all(cut % CHUNK == 0 and cut for _, _, cut in cuts), f"blob {self.digest}: cut inside a chunk")
+        lengths = [length for _, _, length in self.pieces]
+        _require(bool(lengths), f"blob {self.digest}: without a place")
+        _require(all(cut % CHUNK == 0 for cut in lengths[:-1]), f"blob {self.digest}: cut inside a chunk")
+        _require(len(lengths) == 1 or all(lengths), f"blob {self.digest}: cut into an empty piece")
 
     @property
     def descriptor(self) -> Descriptor:

@@ -6,7 +6,7 @@ Nothing from a volume is parsed before a trusted signature, or the typed checksu
 
 import datetime as dt
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Self
@@ -130,7 +130,10 @@ class Bundle:
         blob = self.blob(digest)
         buffer = buffer or bytearray(min(CHUNK, blob.size))
         for number in range(start, chunk_count(blob.size)):
-            yield self._chunk(blob, number, buffer)
+            try:
+                yield self._chunk(blob, number, buffer)
+            except BundleError as exc:
+                raise BundleError(exc.message + self._needed_by(digest), hint=exc.hint) from exc
 
     def _chunk(self, blob: BundleBlob, number: int, buffer: bytearray) -> memoryview:
         """Chunk `number` of `blob`, read into `buffer` and verified there (step 7)."""
@@ -146,7 +149,7 @@ class Bundle:
         if blake3(view).digest() != blob.chunks[HASH * number : HASH * (number + 1)]:
             raise BundleError(
                 f"{file.path}: damaged between byte {file.base + place} and {file.base + place + len(view)}"
-                f" (blob {blob.digest.hex[:12]}, chunk {number}){self._needed_by(blob.digest)}",
+                f" (blob {blob.digest.hex[:12]}, chunk {number})",
                 hint="copy this file again from its source, and compare its checksum.",
             )
         return view
@@ -169,11 +172,21 @@ class Bundle:
 
     def _needed_by(self, digest: Digest) -> str:
         """Which images a blob belongs to, for messages; empty when that cannot be told."""
-        try:
-            names = [image.source for image in self.manifest.images if digest in self.closure(image)]
-        except AirferryError:
-            return ""
+        names = self._owners.get(digest, [])
         return f", needed by {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
+
+    @cached_property
+    def _owners(self) -> dict[Digest, list[str]]:
+        """The images that each blob belongs to, as far as their manifests are whole."""
+        owners: dict[Digest, list[str]] = {}
+        for image in self.manifest.images:
+            try:
+                parts = set(self.closure(image))
+            except AirferryError:
+                parts = {image.digest}
+            for digest in parts:
+                owners.setdefault(digest, []).append(image.source)
+        return owners
 
     def open_blob(self, descriptor: Descriptor, offset: int = 0) -> "BlobReader":
         """A stream over a blob's verified bytes from `offset` on. Raises NotFoundError."""
@@ -184,7 +197,9 @@ class Bundle:
         blob = self.blob(digest)
         if blob.size > limit:
             raise BundleError(f"blob {digest}: {blob.size} bytes; at most {limit} make sense for it")
-        data = b"".join(bytes(view) for view in self.chunks(digest))
+        # Not by `chunks`: its messages name images, and telling those takes reading manifests by this very method.
+        buffer = bytearray(min(CHUNK, blob.size))
+        data = b"".join(bytes(self._chunk(blob, number, buffer)) for number in range(chunk_count(blob.size)))
         if Digest.of(data) != digest:
             raise BundleError(f"blob {digest}: signed chunk hashes and digest disagree")
         return data
@@ -224,14 +239,16 @@ class Bundle:
 
         Goes on to the end of the volumes and raises BundleError with all that is wrong.
         """
-        held = [blob for blob in self.manifest.blobs if all(piece[0] in self._volumes for piece in blob.pieces)]
-        reporter.begin("verify", sum(blob.size for blob in held))
+        lengths = [
+            length for blob in self.manifest.blobs for volume, _, length in blob.pieces if volume in self._volumes
+        ]
+        reporter.begin("verify", sum(lengths))
 
         def examine(work: tuple[BundleBlob, range]) -> list[str]:
             return self._examine(*work, reporter, sha256=sha256)
 
         with ThreadPoolExecutor(threads) as pool:
-            findings = [text for found in pool.map(examine, _stripes(held, whole=sha256)) for text in found]
+            findings = [text for found in pool.map(examine, self._stripes(whole=sha256)) for text in found]
         reporter.end()
         if not findings and not self.missing:
             findings = self._open_images()
@@ -242,9 +259,9 @@ class Bundle:
             )
 
     def _examine(self, blob: BundleBlob, numbers: range, reporter: Reporter, *, sha256: bool) -> list[str]:
-        """What is wrong with the given chunks of a blob; with `sha256`, which takes all of them, with its digest."""
+        """What is wrong with the given chunks of a blob; with `sha256`, and if they are all, with its digest."""
         findings: list[str] = []
-        whole = hashlib.sha256()
+        whole = hashlib.sha256() if sha256 and len(numbers) == chunk_count(blob.size) else None
         buffer = bytearray(min(CHUNK, blob.size))
         try:
             if not blob.size:
@@ -255,14 +272,30 @@ class Bundle:
             try:
                 view = self._chunk(blob, number, buffer)
             except (BundleError, StorageError) as exc:
-                findings.append(exc.message)
+                findings.append(exc.message + self._needed_by(blob.digest))
             else:
-                if sha256:
+                if whole is not None:
                     whole.update(view)
             reporter.advance(min(CHUNK, blob.size - number * CHUNK))
-        if sha256 and not findings and whole.hexdigest() != blob.digest.hex:
+        if whole is not None and not findings and whole.hexdigest() != blob.digest.hex:
             findings.append(f"blob {blob.digest}: its content has another SHA-256")
         return findings
+
+    def _stripes(self, *, whole: bool) -> Iterator[tuple[BundleBlob, range]]:
+        """Work for `verify` in payload order: runs of chunks at hand, or `whole` blobs where possible."""
+        for blob in self.manifest.blobs:
+            runs, start = [], 0
+            for volume, _, length in blob.pieces:
+                stop = start + chunk_count(length)
+                if volume in self._volumes:
+                    runs.append(range(start, stop))
+                start = stop
+            if whole and len(runs) == len(blob.pieces):
+                yield blob, range(start)
+                continue
+            for run in runs:
+                for first in range(run.start, max(run.stop, run.start + 1), _STRIPE):
+                    yield blob, range(first, min(first + _STRIPE, run.stop))
 
     def _open_images(self) -> list[str]:
         """Images with parts that the bundle does not hold."""
@@ -298,12 +331,3 @@ class BlobReader:
         view[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
-
-
-def _stripes(blobs: Iterable[BundleBlob], *, whole: bool) -> Iterator[tuple[BundleBlob, range]]:
-    """Work for `verify` in payload order: runs of chunks, or all chunks of a blob when it is hashed as a whole."""
-    for blob in blobs:
-        count = chunk_count(blob.size)
-        step = max(count, 1) if whole else _STRIPE
-        for start in range(0, max(count, 1), step):
-            yield blob, range(start, min(start + step, count))

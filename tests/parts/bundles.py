@@ -1,0 +1,250 @@
+"""Bundles for tests, made by the real writer from real images, charts and documents, and signed with a test key."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from builder.sign import SigningKey, load_key, sign
+from installer.bundle.limits import FORMAT
+from installer.bundle.manifest import NEVER, BundleBlob, BundleChart, BundleDocument, BundleImage, BundleManifest
+from installer.bundle.reader import Bundle
+from installer.bundle.signature import Trust
+from installer.bundle.volume import VolumeFile, metadata_of, order, place
+from installer.bundle.writer import write
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor, Index, Manifest, Platform, parse_manifest
+from installer.report import Silent
+from tests.parts.images import File, Image, Layer, Layout, Run, compact, write_layout
+from tests.parts.images import Platform as ImagePlatform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+KEYS = Path(__file__).parent.parent / "vectors" / "keys"
+AMD64 = Platform("linux", "amd64")
+
+
+def signing_key(name: str = "test-only") -> SigningKey:
+    """The private key `tests/vectors/keys/NAME.key`; everybody knows it, it signs nothing but tests."""
+    return load_key(KEYS / f"{name}.key", b"")
+
+
+def trust(name: str = "test-only") -> Trust:
+    """Both public keys of that file."""
+    return Trust(signing_key(name).public)
+
+
+class MemoryStream:
+    """A blob's bytes as a stream."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill `view`; less at the end."""
+        return self._file.readinto(view)
+
+
+@dataclass
+class Cargo:
+    """What a bundle shall hold, and the bundle made of it."""
+
+    name: str = "reference"
+    version: str = "1.0"
+    created: str = "2026-01-01T00:00:00Z"
+    expires: str = NEVER
+    blobs: dict[Descriptor, bytes] = field(default_factory=dict)
+    images: list[BundleImage] = field(default_factory=list)
+    charts: list[BundleChart] = field(default_factory=list)
+    documents: list[BundleDocument] = field(default_factory=list)
+
+    def put(self, data: bytes, media_type: str = media.OCTETS) -> Descriptor:
+        """Add a blob."""
+        descriptor = Descriptor(media_type, Digest.of(data), len(data))
+        self.blobs[descriptor] = data
+        return descriptor
+
+    def image(self, source: str, layout: Layout, *, platform: Platform | None = None) -> BundleImage:
+        """Add the image of a layout folder under the name `source`: all of it, or the part for one platform."""
+        root = Digest(layout.digest)
+        node = self._node(layout, root, layout.media_type)
+        if platform is not None and isinstance(node, Index):
+            chosen = next(child for child in node.manifests if child.platform == platform)
+            node = self._node(layout, chosen.digest, chosen.media_type)
+        platforms = self._carry(layout, node)
+        descriptor = node.descriptor
+        entry = BundleImage(source, descriptor.digest, descriptor.media_type, descriptor.size, root, platforms)
+        self.images.append(entry)
+        return entry
+
+    def _node(self, layout: Layout, digest: Digest, media_type: str) -> Manifest | Index:
+        return parse_manifest(_blob(layout, digest), media_type)
+
+    def _carry(self, layout: Layout, node: Manifest | Index) -> tuple[Platform, ...]:
+        self.put(node.raw, node.descriptor.media_type)
+        if isinstance(node, Index):
+            found = [self._carry(layout, self._node(layout, item.digest, item.media_type)) for item in node.manifests]
+            return tuple(sorted({platform for platforms in found for platform in platforms}))
+        for blob in node.blobs:
+            self.put(_blob(layout, blob.digest), blob.media_type)
+        config = json.loads(_blob(layout, node.config.digest))
+        return (Platform(config["os"], config["architecture"], config.get("variant", "")),)
+
+    def chart(self, archive: bytes, *, role: str = "release", values: str = "") -> BundleChart:
+        """Add a packed chart and its form as an OCI artifact (Helm's HIP 6)."""
+        metadata = chart_metadata(archive)
+        config = self.put(compact(metadata), media.HELM_CONFIG)
+        layer = self.put(archive, media.HELM_CHART)
+        artifact = {
+            "schemaVersion": 2,
+            "mediaType": media.OCI_MANIFEST,
+            "config": _json(config),
+            "layers": [_json(layer)],
+        }
+        manifest = self.put(compact(artifact), media.OCI_MANIFEST)
+        name, version = metadata["name"], metadata["version"]
+        source = f"https://charts.example.com/{name}-{version}.tgz"
+        entry = BundleChart(name, version, role, name, "default", layer.digest, manifest.digest, source, values)
+        self.charts.append(entry)
+        return entry
+
+    def document(self, name: str, data: bytes, kind: str = "other") -> BundleDocument:
+        """Add a document."""
+        entry = BundleDocument(name, kind, self.put(data).digest)
+        self.documents.append(entry)
+        return entry
+
+    def skeleton(self, volume_size: int | None = None) -> BundleManifest:
+        """The manifest without chunk hashes, laid out in volumes of at most `volume_size` bytes."""
+        metadata = 0
+        while True:
+            blobs, volumes = place(order(self.blobs), volume_size, metadata)
+            found = BundleManifest(
+                format=FORMAT,
+                name=self.name,
+                version=self.version,
+                sequence=1,
+                created=self.created,
+                expires=self.expires,
+                minimum_installer="0.1.0",
+                platforms=tuple(sorted({platform for image in self.images for platform in image.platforms} or {AMD64})),
+                images=tuple(sorted(self.images, key=lambda image: image.source)),
+                charts=tuple(sorted(self.charts, key=lambda chart: f"{chart.name}-{chart.version}")),
+                documents=tuple(sorted(self.documents, key=lambda document: document.name)),
+                blobs=blobs,
+                volumes=volumes,
+            )
+            needed = metadata_of(found, self.manifest_json()).length
+            if volume_size is None or needed <= metadata:
+                return found
+            metadata = needed
+
+    def manifest_json(self) -> bytes:
+        """Docker's index: one entry for each set of layers, for the first platform of an index."""
+        entries: dict[Digest, dict[str, Any]] = {}
+        held = {blob.digest: (blob, data) for blob, data in self.blobs.items()}
+        for image in self.images:
+            blob, data = held[image.digest]
+            node = parse_manifest(data, blob.media_type)
+            if isinstance(node, Index):
+                blob, data = held[node.manifests[0].digest]
+                node = parse_manifest(data, blob.media_type)
+            assert isinstance(node, Manifest)
+            layers = [f"blobs/sha256/{layer.digest.hex}" for layer in node.layers]
+            empty = {"Config": f"blobs/sha256/{node.config.digest.hex}", "Layers": layers, "RepoTags": []}
+            entry = entries.setdefault(node.descriptor.digest, empty)
+            if image.tag:
+                entry["RepoTags"].append(f"{image.reference.repository}:{image.tag}")
+        return compact([entries[digest] for digest in sorted(entries)])
+
+    def open_blob(self, blob: BundleBlob, offset: int) -> MemoryStream:
+        """A blob from a byte on, as the writer asks for it."""
+        return MemoryStream(self.blobs[blob.descriptor][offset:])
+
+    def write(
+        self, folder: Path, *, volume_size: int | None = None, key: SigningKey | None = None, name: str = "bundle"
+    ) -> tuple[Path, ...]:
+        """Write the bundle into `folder` and sign it unless `key` is None; the paths of its volumes."""
+        skeleton = self.skeleton(volume_size)
+        count = len(skeleton.volumes)
+        paths = tuple(folder / (f"{name}.tar" if count == 1 else f"{name}-{n + 1}.tar") for n in range(count))
+        write(paths, skeleton, self.manifest_json(), self.open_blob, Silent(), threads=2)
+        if key is not None:
+            sign(paths, key)
+        return paths
+
+
+def open_bundle(paths: Sequence[Path], trusted: Trust | None = None) -> Bundle:
+    """The bundle in `paths`, trusted with the test key unless told otherwise."""
+    return Bundle.open([VolumeFile(path) for path in paths], trusted or trust())
+
+
+def packed_chart(name: str, version: str, files: Mapping[str, str] | None = None) -> bytes:
+    """A chart archive that `helm` reads, always the same bytes for the same files."""
+    metadata = f"apiVersion: v2\nname: {name}\nversion: {version}\nappVersion: '{version}'\n"
+    template = (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n"
+        "data: {greeting: {{ .Values.greeting }}}\n"
+    )
+    content = {
+        "Chart.yaml": metadata,
+        "values.yaml": "greeting: hello\n",
+        "templates/greeting.yaml": template,
+        **(files or {}),
+    }
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(content):
+            header = tarfile.TarInfo(f"{name}/{path}")
+            header.size = len(content[path].encode())
+            archive.addfile(header, io.BytesIO(content[path].encode()))
+    return gzip.compress(plain.getvalue(), 9, mtime=0)
+
+
+def chart_metadata(archive: bytes) -> dict[str, str]:
+    """Name and version as Chart.yaml (one `key: value` a line) in an archive of `packed_chart` has them."""
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
+        path = next(name for name in files.getnames() if name.count("/") == 1 and name.endswith("/Chart.yaml"))
+        content = files.extractfile(path)
+        assert content is not None
+        pairs = (line.split(": ", 1) for line in content.read().decode().splitlines())
+        return {key: value.strip("'") for key, value in pairs}
+
+
+def reference_cargo(folder: Path) -> Cargo:
+    """A small cargo with everything that a bundle can hold: two images with a shared layer, one of them an index,
+    a chart, its values, and a document without content. `folder` is for the layouts of the images."""
+    base = Layer({"/etc/base": File(b"the layer that both images share\n")})
+    page = Layer({"/www/index.html": File(b"hello\n")})
+    layer = Layer({"/bin/tool": File(b"tool\n" * 100, 0o755)}, "none")
+    plain = Image((base, page), Run(entrypoint=("/bin/serve",)))
+    arm = Image((layer,), platform=ImagePlatform("arm64", variant="v8"))
+    cargo = Cargo()
+    cargo.image("docker.io/library/page:1.0", write_layout(folder / "page", plain))
+    several = write_layout(folder / "tool", [Image((base, layer)), arm])
+    cargo.image(f"registry.example.com/team/tool@{several.digest}", several)
+    cargo.document("values.yaml", b"greeting: hello from outside\n", "values")
+    cargo.document("empty.txt", b"")
+    cargo.chart(packed_chart("greeter", "0.1.0"), values="values.yaml")
+    return cargo
+
+
+def _blob(layout: Layout, digest: Digest) -> bytes:
+    return (layout.path / "blobs" / "sha256" / digest.hex).read_bytes()
+
+
+def _json(descriptor: Descriptor) -> dict[str, Any]:
+    return {"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size}
