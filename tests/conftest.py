@@ -1,0 +1,36 @@
+"""What every test may ask for, and which tests are left out where their parts are missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ASSETS = "AIRFERRY_TEST_ASSETS"
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is left out and why; nothing is ever skipped in silence."""
+    if os.environ.get(ASSETS):
+        return []
+    return [f"{ASSETS} names no folder with the real W&B controller and charts: tests marked `controller` are left out"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what needs the real controller and charts where they are not given."""
+    if os.environ.get(ASSETS):
+        return
+    left_out = [item for item in items if item.get_closest_marker("controller")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("controller")]
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder with the real W&B controller and charts."""
+    folder = Path(os.environ[ASSETS]).resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{ASSETS} names {folder}, which is no folder")
+    return folder
