@@ -58,10 +58,10 @@ class Found:
 
     @property
     def place(self) -> str:
-        """For people: `Deployment app, container web`."""
+        """For people: `Deployment app, container web`; for a suspected one the field."""
         owner = f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
         hook = f" (hook {', '.join(self.hooks)})" if self.hooks else ""
-        return f"{owner}{hook}, {f'container {self.container}' if self.container else self.path}"
+        return f"{owner}{hook}, {f'container {self.container}' if self.container and self.certain else self.path}"
 
     def reference(self) -> Reference:
         """What `text` refers to, docker.io rules applied. Raises UsageError if it is no reference."""

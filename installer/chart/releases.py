@@ -199,7 +199,10 @@ class _Wanted:
 
 
 def _in_thread(work: Callable[[], _Result], cancel: Callable[[], None] | None) -> _Result:
-    """Run `work` in a thread; on KeyboardInterrupt call `cancel`, give it a moment, and pass the interrupt on."""
+    """Run `work` in a thread; on KeyboardInterrupt `cancel` it, give it a moment for that, and pass the interrupt on.
+
+    Without `cancel` the thread is left behind: it ends with the process.
+    """
     results: list[_Result] = []
     errors: list[BaseException] = []
 
@@ -217,7 +220,7 @@ def _in_thread(work: Callable[[], _Result], cancel: Callable[[], None] | None) -
     except KeyboardInterrupt:
         if cancel is not None:
             cancel()
-        thread.join(_CANCEL_SECONDS)
+            thread.join(_CANCEL_SECONDS)
         raise
     if errors:
         raise errors[0]
