@@ -28,6 +28,13 @@ RUN_MARK = "airferry-run"
 PACKED = "packed.json"
 PART = 8 * 1024 * 1024
 RUST = Path("cryptography", "hazmat", "bindings", "_rust.abi3.so")
+BOOTLOADER = 100_000
+"""Bytes at the start of the file that are staticx's bootloader alone."""
+MESSAGES = {
+    b"Failed to execv() %s: %m\n\0": b"Set TMPDIR: can't run %s\n\0",
+    b"tar_extract_all() failed\0": b"can't unpack: set TMPDIR\0",
+}
+"""Texts of the bootloader and what it says instead, of the same length."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,19 @@ def wrap(program: Path, out: Path) -> None:
         for name in needed:
             generator.add_library(name, exist_ok=True)
         generator.generate(str(out))
+    _say_what_to_do(out)
     out.chmod(0o755)
+
+
+def _say_what_to_do(out: Path) -> None:
+    """Give the bootloader's messages for an unfit temporary folder a next step; nothing of ours runs by then."""
+    with out.open("r+b") as file:
+        bootloader = file.read(BOOTLOADER)
+        for old, new in MESSAGES.items():
+            if bootloader.count(old) != 1 or len(old) != len(new):
+                raise ValueError(f"staticx's bootloader has no message {old!r}")
+            file.seek(bootloader.index(old))
+            file.write(new)
 
 
 def _files(folder: Path) -> list[Path]:
