@@ -12,7 +12,7 @@ from builder.contents import contents
 from builder.freeze import freeze as freeze_bundle
 from builder.lock import Lock
 from builder.program import build_program
-from builder.source import LockSource, check_documents
+from builder.source import LockSource, check_files
 from installer.bundle.describe import description, summary
 from installer.bundle.front import PinnedKey
 from installer.bundle.reader import Bundle
@@ -58,7 +58,7 @@ def build(session: Session, *, lock: Path, out: Path | None, threads: int) -> No
     """
     read = Lock.load(lock)
     out = out or Path(f"{read.name}-{read.version}.tar")
-    check_documents(read, lock.parent)
+    check_files(read, lock.parent)
     total = sum(contents(read).volume_sizes)
     with places_of(session, read.registries, lock.parent, out.parent) as places:
         digest = build_bundle(read, LockSource(read, places), out, session.reporter, threads=threads)

@@ -40,7 +40,7 @@ class Engine:
     def _save(self, name: str) -> Path:
         import docker
         import requests
-        from docker.errors import DockerException, ImageNotFound
+        from docker.errors import DockerException, NotFound
 
         try:
             if self._spool is None:
@@ -49,7 +49,7 @@ class Engine:
             with contextlib.closing(docker.DockerClient(base_url=self._url)) as client, path.open("wb") as file:
                 for chunk in client.api.get_image(familiar(name)):
                     file.write(chunk)
-        except ImageNotFound as exc:
+        except NotFound as exc:
             raise NotFoundError(
                 f"the engine at {self._url} has no image {name}", hint="build or pull it, or name a registry's image."
             ) from exc

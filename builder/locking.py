@@ -171,9 +171,9 @@ def wanted_images(recipe: Recipe, found: Needs, old: Lock | None, update: Collec
     local = {}
     for entry in recipe.images:
         if entry.layout is not None or entry.archive is not None:
-            place = Origin("layout", entry.layout, entry.name or "") if entry.layout else None
-            place = place or Origin("archive", entry.archive or "", entry.name or "")
-            local[locked.full_name(entry.asked)] = place
+            kind = "layout" if entry.layout else "archive"
+            inside = entry.asked if entry.entry is None else entry.entry
+            local[locked.full_name(entry.asked)] = Origin(kind, entry.layout or entry.archive or "", inside)
         elif entry.engine is not None:
             local[locked.full_name(entry.asked)] = Origin("engine", entry.engine)
     wanted = []
@@ -218,7 +218,7 @@ def make_lock(
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
     reporter.note(f"resolving {_count(wanted, 'image')}")
     asked = [Platform.parse(text) for text in recipe.platforms]
-    resolved = in_parallel(lambda item: resolve(places, item, asked), wanted, "images cannot be resolved")
+    resolved = in_parallel(lambda item: _resolve(places, item, asked), wanted, "images cannot be resolved")
     for note in (*found.notes, *(note for item in resolved for note in item.notes)):
         reporter.note(f"note: {note}")
     for text, reasons in found.suspected.items():
@@ -232,6 +232,15 @@ def make_lock(
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:
         return old
     return lock
+
+
+def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Resolved:
+    """`resolve`, its errors extended by the image's name and by who asks for it."""
+    try:
+        return resolve(places, wanted, platforms)
+    except AirferryError as exc:
+        message = exc.message.removeprefix(f"{wanted.source}: ")
+        raise type(exc)(f"{wanted.source} ({wanted.reasons[0]}): {message}", hint=exc.hint) from exc
 
 
 def _assemble(

@@ -132,13 +132,18 @@ class ChartEntry(Strict):
 
 
 class ImageEntry(Strict):
-    """An image: `ref` at a registry; or `name`d, from an OCI layout folder, a docker archive, or the local engine."""
+    """An image: `ref` at a registry; or from an OCI layout folder, a docker archive, or the local engine.
+
+    `name` is the reference by which the cluster asks for it; `entry` is what it is called in the layout or archive,
+    where that differs, or empty for the only image there.
+    """
 
     ref: ImageText | None = None
     layout: File | None = None
     archive: File | None = None
     engine: ImageText | None = None
     name: ImageText | None = None
+    entry: Annotated[str, Field(max_length=600)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -151,6 +156,8 @@ class ImageEntry(Strict):
             raise ValueError("needs one of: a reference, `layout`, `archive`, `engine`")
         if (self.layout or self.archive) and not self.name:
             raise ValueError("`layout` and `archive` need `name`: the reference by which the cluster asks for it")
+        if self.entry is not None and not (self.layout or self.archive):
+            raise ValueError("`entry` is for layout and archive")
         if self.ref and self.name:
             raise ValueError("`name` is for layout, archive and engine; to fetch from elsewhere use `substitutions`")
         if self.name and "@" in self.name:

@@ -104,6 +104,8 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
     notes = _check_platforms(wanted, runs_on, platforms)
     if isinstance(reference, TagRef) and reference.tag == "latest":
         notes.append(f"{wanted.source}: `latest` is whatever was pushed last; locked to {upstream.descriptor.digest}")
+    if carried.blobs[root.descriptor.digest].text:
+        notes.append(f"{wanted.source}: its digest is made here from {wanted.origin}; no registry knows it")
     descriptor = root.descriptor
     image = LockedImage(
         source=wanted.source,

@@ -201,18 +201,20 @@ def _origins(lock: Lock) -> dict[Digest, list[Origin]]:
     }
 
 
-def check_documents(lock: Lock, folder: Path) -> None:
-    """Raises RecipeError naming every local file that is not what it was when it was locked."""
+def check_files(lock: Lock, folder: Path) -> None:
+    """Raises RecipeError naming every document and chart of `folder` that is not what it was when it was locked."""
     sizes = {blob.digest: blob.size for blob in lock.blobs}
+    named = [(document.origin, document.digest) for document in lock.documents]
+    named += [(chart.origin, chart.archive) for chart in lock.charts]
     changed = []
-    for document in lock.documents:
-        path = folder / document.origin.location
-        if document.origin.kind == "file" and not (
+    for origin, digest in named:
+        path = folder / origin.location
+        if origin.kind == "file" and not (
             path.is_file()
-            and path.stat().st_size == sizes[document.digest]
-            and Digest.of(read_bounded(path, MAX_SMALL_BLOB)) == document.digest
+            and path.stat().st_size == sizes[digest]
+            and Digest.of(read_bounded(path, MAX_SMALL_BLOB)) == digest
         ):
-            changed.append(document.origin.location)
+            changed.append(origin.location)
     if changed:
         raise RecipeError(
             f"changed since they were locked, or gone: {', '.join(changed)}",

@@ -1,0 +1,413 @@
+"""Locking and building against real registries, a real chart repository, helm, skopeo and a real engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder.cli import cli
+from builder.lock import Lock
+from installer import shell
+from installer.oci import media
+from installer.oci.digest import Digest
+from tests.parts import images, runnable
+from tests.parts.chart_repository import ChartRepository, ChartSource, pack, web_chart
+from tests.parts.dockerd import Dockerd
+from tests.parts.kubectl import tools
+from tests.parts.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+@dataclass
+class Upstream:
+    """A registry with the images of `web_chart`, and a chart repository that publishes it."""
+
+    registry: Registry
+    charts: ChartRepository
+    layouts: Mapping[str, images.Layout]
+
+    @property
+    def address(self) -> str:
+        return self.registry.address
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    folder = tmp_path_factory.mktemp("upstream")
+    pictures: dict[str, images.Image | list[images.Image]] = {
+        "web": runnable.two_platforms(runnable.httpd()),
+        "init": runnable.job("echo init"),
+        "job": runnable.job("echo job"),
+        "agent": runnable.pause(),
+    }
+    with Registry(folder / "registry") as registry, ChartRepository(folder / "charts") as charts:
+        layouts = {name: images.write_layout(folder / name, pictures[name], tag="1.0") for name in pictures}
+        for name, layout in layouts.items():
+            images.push(layout, f"{registry.address}/team/{name}:1.0")
+        charts.add(web_chart(registry.address))
+        yield Upstream(registry, charts, layouts)
+
+
+@dataclass
+class Workshop:
+    """A folder with a recipe, and the command line run in this process on it."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def write(self, recipe: Mapping[str, Any], **files: str) -> None:
+        whole = {"name": "demo", "version": "1.0", "created": "2026-01-01T00:00:00Z", **recipe}
+        (self.folder / "recipe.yaml").write_text(json.dumps(whole))
+        for name, text in files.items():
+            (self.folder / name).write_text(text)
+
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """Run `airferry ARGUMENTS`, with `@` for the recipe and `%` for the lock; stdout and stderr."""
+        names = {"@": str(self.folder / "recipe.yaml"), "%": str(self.folder / "airferry.lock")}
+        found = shell.run(cli, "airferry", [names.get(argument, argument) for argument in arguments])
+        out, err = self.capsys.readouterr()
+        assert found == code, err
+        return out, err
+
+    def locked(self, *arguments: str) -> Lock:
+        self.run("lock", "@", *arguments)
+        return self.lock
+
+    @property
+    def lock(self) -> Lock:
+        return Lock.load(self.folder / "airferry.lock")
+
+    def build(self, name: str = "bundle.tar") -> Path:
+        self.run("build", "%", "--file", str(self.folder / name))
+        return self.folder / name
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "no-docker-config"))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Workshop(folder, capsys)
+
+
+def web_entry(upstream: Upstream, **more: object) -> dict[str, object]:
+    return {"name": "web", "version": "1.2.3", "repository": upstream.charts.url, **more}
+
+
+def test_a_chart_is_locked_with_all_its_images(workshop: Workshop, upstream: Upstream) -> None:
+    workshop.write({"charts": [web_entry(upstream, release="site", namespace="prod")]})
+    lock = workshop.locked()
+    found = {image.source: image for image in lock.images}
+    address = upstream.address
+    assert sorted(found) == [f"{address}/team/{name}:1.0" for name in ("init", "job", "web")]
+    web = found[f"{address}/team/web:1.0"]
+    # One platform: the child of the index is carried, under its own digest.
+    assert (web.digest.text, web.upstream.text) == (
+        upstream.layouts["web"].manifests[0],
+        upstream.layouts["web"].digest,
+    )
+    assert [str(platform) for platform in web.platforms] == ["linux/amd64"]
+    job = found[f"{address}/team/job:1.0"]
+    assert job.digest.text == upstream.layouts["job"].digest
+    assert {(reason.kind, reason.name, reason.container, reason.hooks) for reason in job.reasons} == {
+        ("CronJob", "site-tidy", "tidy", ""),
+        ("Job", "site-migrate", "migrate", "pre-upgrade,post-upgrade"),
+    }
+    sizes = {blob.digest.text: blob.size for blob in lock.blobs}
+    for name in ("init", "job"):
+        assert upstream.layouts[name].blobs.items() <= sizes.items()
+    assert [item.text for item in lock.suspected] == [f"{address}/team/agent:1.0"]
+    (chart,) = lock.charts
+    assert (chart.release, chart.namespace, chart.role) == ("site", "prod", "release")
+    assert chart.origin.location == f"{upstream.charts.url}/web-1.2.3.tgz"
+
+
+def test_several_platforms_and_digests_carry_the_index_whole(workshop: Workshop, upstream: Upstream) -> None:
+    index, name = upstream.layouts["web"], f"{upstream.address}/team/web"
+    workshop.write({"images": [f"{name}@{index.digest}", f"{name}:1.0"]})
+    by_tag, by_digest = workshop.locked().images
+    assert by_digest.digest.text == index.digest
+    assert by_tag.digest.text == index.manifests[0]
+    assert set(index.blobs) <= {blob.digest.text for blob in workshop.lock.blobs}
+    workshop.write({"images": [f"{name}:1.0"], "platforms": ["linux/amd64", "linux/arm64"]})
+    (image,) = workshop.locked().images
+    assert (image.digest.text, image.media_type) == (index.digest, media.OCI_INDEX)
+    assert [str(platform) for platform in image.platforms] == ["linux/amd64", "linux/arm64/v8"]
+
+
+def test_pins_outlive_a_moved_tag_until_they_are_updated(
+    workshop: Workshop, upstream: Upstream, tmp_path: Path
+) -> None:
+    name = f"{upstream.address}/moving/app:latest"
+    first = images.write_layout(tmp_path / "first", runnable.job("echo 1"), tag="1")
+    images.push(first, name)
+    workshop.write({"images": [name]})
+    _, err = workshop.run("lock", "@")
+    assert f"`latest` is whatever was pushed last; locked to {first.digest}" in err
+    raw = (workshop.folder / "airferry.lock").read_bytes()
+    second = images.write_layout(tmp_path / "second", runnable.job("echo 2"), tag="2")
+    images.push(second, name)
+    out, _ = workshop.run("lock", "@")
+    assert "unchanged" in out
+    workshop.run("lock", "@", "--check")
+    assert (workshop.folder / "airferry.lock").read_bytes() == raw
+    _, err = workshop.run("lock", "@", "--check", "--update", code=41)
+    assert f"image {name}: {first.digest} -> {second.digest}" in err
+    assert (workshop.folder / "airferry.lock").read_bytes() == raw
+    workshop.run("lock", "@", "--update-image", "no/such:1", code=41)
+    assert workshop.locked("--update-image", name).images[0].digest.text == second.digest
+
+
+def test_a_changed_recipe_fails_the_check(workshop: Workshop, upstream: Upstream) -> None:
+    workshop.write({"images": [f"{upstream.address}/team/job:1.0"]})
+    workshop.locked()
+    workshop.write({"images": [f"{upstream.address}/team/job:1.0", f"{upstream.address}/team/init:1.0"]})
+    _, err = workshop.run("lock", "@", "--check", code=41)
+    assert f"image {upstream.address}/team/init:1.0: - -> sha256:" in err
+    assert "document recipe.yaml: " in err
+    _, err = workshop.run("build", "%", code=41)
+    assert "recipe.yaml" in err
+
+
+def test_every_image_that_fails_is_named(workshop: Workshop, upstream: Upstream) -> None:
+    workshop.write({"images": [f"{upstream.address}/team/{name}" for name in ("job:1.0", "gone:1.0", "job:9")]})
+    _, err = workshop.run("lock", "@", code=22)
+    assert "2 images cannot be resolved" in err
+    assert f"{upstream.address}/team/gone:1.0 (recipe images[1]): " in err
+    assert f"{upstream.address}/team/job:9 (recipe images[2]): " in err
+    assert not (workshop.folder / "airferry.lock").exists()
+
+
+def test_an_image_for_another_platform_is_refused(workshop: Workshop, upstream: Upstream) -> None:
+    workshop.write(
+        {"images": [f"{upstream.address}/team/{name}:1.0" for name in ("web", "job")], "platforms": ["linux/s390x"]}
+    )
+    _, err = workshop.run("lock", "@", code=22)
+    assert "published for linux/amd64, linux/arm64/v8" in err
+    assert "team/job:1.0 (recipe images[1]): not for linux/s390x; it is published for linux/amd64" in err
+
+
+def test_substitutions_keep_the_asked_name_and_take_bytes_from_elsewhere(
+    workshop: Workshop, upstream: Upstream
+) -> None:
+    workshop.write(
+        {
+            "images": ["docker.io/bitnami/job:1.0", "docker.io/wandb/local:latest"],
+            "substitutions": {
+                "docker.io/bitnami/": f"{upstream.address}/team/",
+                "docker.io/wandb/local:latest": f"{upstream.address}/team/init:1.0",
+            },
+        }
+    )
+    first, second = workshop.locked().images
+    assert (first.source, first.digest.text) == ("docker.io/bitnami/job:1.0", upstream.layouts["job"].digest)
+    assert str(first.origin) == f"registry {upstream.address}/team/job:1.0"
+    assert (second.source, second.digest.text) == ("docker.io/wandb/local:latest", upstream.layouts["init"].digest)
+    workshop.build()
+
+
+def test_a_mirror_is_asked_and_the_true_name_kept(workshop: Workshop, upstream: Upstream) -> None:
+    workshop.write({"images": ["team/job:1.0"], "registries": {"docker.io": {"mirror": upstream.registry.url}}})
+    (image,) = workshop.locked().images
+    assert image.source == "docker.io/team/job:1.0"
+    assert image.digest.text == upstream.layouts["job"].digest
+    workshop.build()
+
+
+def test_a_build_asks_for_no_tag_and_no_index_and_is_the_same_each_time(workshop: Workshop, upstream: Upstream) -> None:
+    workshop.write({"charts": [web_entry(upstream, values={"note": "inline"})]}, **{"notes.txt": "hello"})
+    workshop.locked()
+    seen, asked = len(upstream.registry.accesses()), len(upstream.charts.asked)
+    first = workshop.build("first.tar")
+    paths = [access.path for access in upstream.registry.accesses()[seen:]]
+    assert paths
+    assert not [path for path in paths if path.endswith("/manifests/1.0")]
+    assert upstream.charts.asked[asked:] == ["/web-1.2.3.tgz"]
+    assert workshop.build("second.tar").read_bytes() == first.read_bytes()
+    out, _ = workshop.run("plan", "%", "--output", "json")
+    assert json.loads(out)["file_bytes"] == first.stat().st_size
+
+
+def test_a_chart_in_a_registry_keeps_its_own_manifest(workshop: Workshop, upstream: Upstream, tmp_path: Path) -> None:
+    archive = pack(web_chart(upstream.address, name="pushed", version="1.0.0+build.7"), tmp_path)
+    tools().run_helm("push", archive, f"oci://{upstream.address}/charts", "--plain-http", home=tmp_path)
+    repository = f"oci://{upstream.address}/charts"
+    workshop.write({"charts": [{"name": "pushed", "version": "1.0.0+build.7", "repository": repository}]})
+    lock = workshop.locked()
+    (chart,) = lock.charts
+    assert str(chart.origin) == f"registry {upstream.address}/charts/pushed:1.0.0_build.7"
+    raw = subprocess.run(
+        [
+            "skopeo",
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            f"docker://{upstream.address}/charts/pushed:1.0.0_build.7",
+        ],
+        check=True,
+        capture_output=True,
+    ).stdout
+    assert chart.artifact.text == Digest.of(raw).text
+    assert not any(blob.text for blob in lock.blobs)
+    workshop.build()
+
+
+def test_a_local_chart(workshop: Workshop, upstream: Upstream) -> None:
+    archive = pack(web_chart(upstream.address, name="local", version="0.1.0"), workshop.folder)
+    workshop.write({"charts": [{"name": "local", "version": "0.1.0", "path": archive.name}]})
+    assert len(workshop.locked().images) == 3
+    workshop.build()
+    archive.write_bytes(archive.read_bytes() + b"\0")
+    _, err = workshop.run("build", "%", code=41)
+    assert archive.name in err
+    workshop.write({"charts": [{"name": "other", "version": "0.1.0", "path": archive.name}]})
+    _, err = workshop.run("lock", "@", code=41)
+    assert "holds local 0.1.0, the recipe says other 0.1.0" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"version": "9.9.9"}, 22, "versions are exact; the newest there: 1.2.3"),
+        ({"name": "wbe"}, 22, "no chart wbe"),
+        ({"values": {"image": {"repository": "Not An Image"}}}, 41, "chart web: Deployment web-web, container web"),
+        ({"repository": "http://127.0.0.1:1"}, 20, "127.0.0.1:1"),
+    ],
+)
+def test_charts_that_cannot_be_had(
+    workshop: Workshop, upstream: Upstream, change: Mapping[str, object], code: int, words: str
+) -> None:
+    workshop.write({"charts": [web_entry(upstream, **change)]})
+    _, err = workshop.run("lock", "@", code=code)
+    assert words in err
+    assert "next: " in err
+
+
+def test_an_archive_that_differs_from_the_index_is_refused(
+    workshop: Workshop, upstream: Upstream, tmp_path: Path
+) -> None:
+    with ChartRepository(tmp_path / "charts") as charts:
+        archive = charts.add(web_chart(upstream.address))
+        other = pack(web_chart(upstream.address, version="1.2.4"), tmp_path)
+        archive.write_bytes(other.read_bytes())
+        workshop.write({"charts": [web_entry(upstream, repository=charts.url)]})
+        _, err = workshop.run("lock", "@", code=23)
+    assert "says sha256" in err
+
+
+def test_a_chart_published_anew_under_its_version_is_noticed(
+    workshop: Workshop, upstream: Upstream, tmp_path: Path
+) -> None:
+    with ChartRepository(tmp_path / "charts") as charts:
+        charts.add(web_chart(upstream.address))
+        workshop.write({"charts": [web_entry(upstream, repository=charts.url)]})
+        workshop.locked()
+        changed = web_chart(upstream.address)
+        charts.add(ChartSource(changed.name, changed.version, {**changed.values, "more": 1}, changed.files))
+        _, err = workshop.run("lock", "@", code=23)
+        assert "was locked as" in err
+        workshop.locked("--update")
+
+
+def test_layout_archive_and_engine(
+    workshop: Workshop, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = upstream.layouts["job"]
+    archive = workshop.folder / "job.tar"
+    subprocess.run(
+        [
+            *("skopeo", "--insecure-policy", "copy", "--quiet"),
+            *(f"oci:{layout.path}:{layout.tag}", f"docker-archive:{archive}:demo/job:1.0"),
+        ],
+        check=True,
+    )
+    (workshop.folder / "layout").symlink_to(layout.path)
+    workshop.write(
+        {
+            "images": [
+                {"engine": "demo/job:1.0"},
+                {"archive": "job.tar", "name": "demo/job:2.0", "entry": "demo/job:1.0"},
+                {"layout": "layout", "name": "demo/job:3.0", "entry": "1.0"},
+            ]
+        }
+    )
+    with Dockerd(tmp_path_factory.mktemp("d", numbered=True)) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        engine.docker("load", "--input", archive)
+        _, err = workshop.run("lock", "@")
+        assert "docker.io/demo/job:1.0: its digest is made here" in err
+        saved, packed, plain = workshop.lock.images
+        assert plain.digest.text == layout.digest
+        # Both unpack the same layer, so both get the same generated manifest.
+        assert saved.digest == packed.digest != plain.digest
+        bundle = workshop.build()
+    listed = subprocess.run(
+        ["skopeo", "inspect", f"oci-archive:{bundle}:docker.io/demo/job:2.0"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(listed.stdout)["Digest"] == packed.digest.text
+    assert not [path for path in workshop.folder.iterdir() if path.name.startswith(".")]
+    _, err = workshop.run("lock", "@", "--update", code=20)
+    assert "does not answer" in err
+
+
+def test_an_engine_without_the_image(
+    workshop: Workshop, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.write({"images": [{"engine": "no/such:1.0"}]})
+    with Dockerd(tmp_path_factory.mktemp("d", numbered=True)) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        _, err = workshop.run("lock", "@", code=22)
+    assert "has no image no/such:1.0" in err
+
+
+PLATFORM = """
+apiVersion: apps.wandb.com/v1
+kind: WeightsAndBiases
+metadata: {name: wandb, namespace: default}
+spec:
+  chart: {}
+  values: {image: {tag: "1.0"}}
+"""
+
+
+def test_a_platform_chart_takes_release_and_values_from_its_resource(workshop: Workshop, upstream: Upstream) -> None:
+    entry = web_entry(upstream, role="platform", resource="wandb.yaml")
+    workshop.write({"charts": [entry]}, **{"wandb.yaml": PLATFORM})
+    (chart,) = workshop.locked().charts
+    assert (chart.release, chart.namespace, chart.values) == ("wandb", "default", "wandb.yaml")
+    (kind,) = (document.kind for document in workshop.lock.documents if document.name == "wandb.yaml")
+    assert kind == "custom-resource"
+    workshop.write({"charts": [{**entry, "release": "other"}]}, **{"wandb.yaml": PLATFORM})
+    workshop.run("lock", "@", code=41)
+
+
+def test_exclusions_and_the_list(workshop: Workshop, upstream: Upstream) -> None:
+    init = f"{upstream.address}/team/init:1.0"
+    agent = f"{upstream.address}/team/agent:1.0"
+    exclusions = [{"image": init, "reason": "on every node"}, {"image": agent, "reason": "unused"}]
+    workshop.write({"charts": [web_entry(upstream)], "exclude": exclusions})
+    out, err = workshop.run("list", "@", "--output", "json")
+    assert "names only" in err
+    before = json.loads(out)
+    assert (before["source"], "digest" in before["images"][0]) == ("recipe", False)
+    workshop.locked()
+    out, _ = workshop.run("list", "@", "--output", "json")
+    after = json.loads(out)
+    names = [f"{upstream.address}/team/{name}:1.0" for name in ("job", "web")]
+    assert [item["image"] for item in after["images"]] == [item["image"] for item in before["images"]] == names
+    assert after["suspected"] == []
+    assert {item["image"] for item in after["excluded"]} == {init, agent}
+    out, _ = workshop.run("list", "@")
+    assert "because on every node" in out
+    assert "CronJob web-tidy, container tidy" in out
