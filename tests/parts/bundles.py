@@ -72,9 +72,10 @@ class Cargo:
     documents: list[BundleDocument] = field(default_factory=list)
 
     def put(self, data: bytes, media_type: str = media.OCTETS) -> Descriptor:
-        """Add a blob."""
+        """Add a blob; one that is there already keeps its media type."""
         descriptor = Descriptor(media_type, Digest.of(data), len(data))
-        self.blobs[descriptor] = data
+        if all(blob.digest != descriptor.digest for blob in self.blobs):
+            self.blobs[descriptor] = data
         return descriptor
 
     def image(self, source: str, layout: Layout, *, platform: Platform | None = None) -> BundleImage:
