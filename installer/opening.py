@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
-from installer import program
+from installer import __version__, program
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import MAX_KEY_FILE, Trust, keys_of, parse_keys
 from installer.bundle.volume import VolumeFile
@@ -40,6 +40,7 @@ def open_bundle(
         trusted = keys_of(key.text for key in embedded.keys)
     bundle = Bundle.open(volumes, Trust(trusted, digest_typed(sums) if sums else None))
     try:
+        bundle.check_program(__version__)
         bundle.check_time(now)
     except BaseException:
         bundle.close()

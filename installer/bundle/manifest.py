@@ -15,6 +15,7 @@ from installer.oci.reference import DigestRef, Reference, parse_reference
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}", re.ASCII)
+_RELEASE = re.compile(r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 NEVER = "never"
@@ -36,6 +37,12 @@ def parse_time(text: str) -> dt.datetime:
         raise BundleError(f"not a time like 2026-01-31T00:00:00Z: {text[:40]!r}") from exc
     _require(time.strftime(_TIME) == text, f"not a time like 2026-01-31T00:00:00Z: {text[:40]!r}")
     return time
+
+
+def parse_release(text: str) -> tuple[int, ...]:
+    """The three numbers of a program's version, such as `0.1.0`. Raises BundleError."""
+    _require(bool(_RELEASE.fullmatch(text)), f"not a version like 1.2.3: {text[:40]!r}")
+    return tuple(int(part) for part in text.split("."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,7 @@ class BundleManifest:
         parse_time(self.created)
         if self.expires != NEVER:
             parse_time(self.expires)
+        parse_release(self.minimum_installer)
         _require(0 < len(self.volumes) <= MAX_VOLUMES, f"{len(self.volumes)} volumes; 1 to {MAX_VOLUMES} are allowed")
         held = {blob.digest for blob in self.blobs}
         _require(len(held) == len(self.blobs), "a blob stands twice")

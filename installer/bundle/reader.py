@@ -16,7 +16,16 @@ from blake3 import blake3
 from installer.bundle import signature
 from installer.bundle.envelope import match_volumes, read_envelope, read_metadata
 from installer.bundle.limits import CHUNK, MAX_SMALL_BLOB
-from installer.bundle.manifest import HASH, NEVER, BundleBlob, BundleImage, BundleManifest, chunk_count, parse_time
+from installer.bundle.manifest import (
+    HASH,
+    NEVER,
+    BundleBlob,
+    BundleImage,
+    BundleManifest,
+    chunk_count,
+    parse_release,
+    parse_time,
+)
 from installer.bundle.signature import Trust, Verdict
 from installer.bundle.tar import BLOCK, header, padded
 from installer.bundle.volume import Metadata, VolumeFile, volume_sizes
@@ -113,6 +122,14 @@ class Bundle:
             raise PolicyError(
                 f"the bundle expired on {self.manifest.expires}, and this machine's clock says {now:%Y-%m-%d}",
                 hint="ask for a current bundle; if the clock is wrong, set it.",
+            )
+
+    def check_program(self, version: str) -> None:
+        """Step 6. Raises PolicyError if the bundle asks for a newer program than `version`."""
+        if parse_release(version) < parse_release(self.manifest.minimum_installer):
+            raise PolicyError(
+                f"the bundle needs airferry {self.manifest.minimum_installer} or later, this is {version}",
+                hint="use the program that came with the bundle, or ask its sender for it.",
             )
 
     def blob(self, digest: Digest) -> BundleBlob:
