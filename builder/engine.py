@@ -5,14 +5,16 @@ by this program and name no upstream content. Such an image can be carried, but 
 """
 
 import contextlib
+import socket
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 from installer.errors import NotFoundError, RegistryUnreachableError, StorageError
 from installer.files import storage_error
 from installer.oci.reference import DOCKER_HUB, TagRef, parse_reference
+
+PROBE_SECONDS = 10.0
 
 
 class Engine:
@@ -40,24 +42,27 @@ class Engine:
     def _save(self, name: str) -> Path:
         import docker
         import requests
-        from docker.errors import DockerException, NotFound
+        from docker.errors import APIError, DockerException, NotFound
 
+        _probe(self._url)
         try:
             if self._spool is None:
                 self._spool = tempfile.TemporaryDirectory(prefix=".airferry-engine-", dir=self._folder)
             path = Path(self._spool.name, f"{len(self._saved)}.tar")
             with contextlib.closing(docker.DockerClient(base_url=self._url)) as client, path.open("wb") as file:
-                for chunk in client.api.get_image(familiar(name)):
-                    file.write(chunk)
+                try:
+                    for chunk in client.api.get_image(familiar(name)):
+                        file.write(chunk)
+                except APIError as exc:
+                    if exc.response is not None:
+                        exc.response.close()
+                    raise
         except NotFound as exc:
             raise NotFoundError(
                 f"the engine at {self._url} has no image {name}", hint="build or pull it, or name a registry's image."
             ) from exc
         except (DockerException, requests.RequestException) as exc:
-            raise RegistryUnreachableError(
-                f"the engine at {self._url} does not answer: {_brief(exc)}",
-                hint="start it, or set DOCKER_HOST; images at a registry need no engine.",
-            ) from exc
+            raise _silent(self._url, exc) from exc
         except OSError as exc:
             raise storage_error(exc, self._folder, "save an image of the engine") from exc
         return path
@@ -80,13 +85,30 @@ class Engine:
         self.close()
 
 
+def _probe(url: str) -> None:
+    """Raises RegistryUnreachableError if nobody listens at a local socket.
+
+    docker 7.2 would find out too, but forgets to close its own socket then.
+    """
+    if url.startswith("unix://"):
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(PROBE_SECONDS)
+                probe.connect(url.removeprefix("unix://"))
+        except OSError as exc:
+            raise _silent(url, exc) from exc
+
+
+def _silent(url: str, exc: Exception) -> RegistryUnreachableError:
+    return RegistryUnreachableError(
+        f"the engine at {url} does not answer: {' '.join(str(exc).split())[:300]}",
+        hint="start it, or set DOCKER_HOST; images at a registry need no engine.",
+    )
+
+
 def familiar(name: str) -> str:
     """The name by which the engine's own interface knows an image: without docker.io and library."""
     reference = parse_reference(name)
     repository = reference.repository
     path = repository.path.removeprefix("library/") if repository.host == DOCKER_HUB else str(repository)
     return f"{path}:{reference.tag}" if isinstance(reference, TagRef) else f"{path}@{reference.digest}"
-
-
-def _brief(exc: Any) -> str:
-    return " ".join(str(exc).split())[:300]
