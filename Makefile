@@ -4,12 +4,13 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint type check test cluster cluster-down test-cluster clean
+.PHONY: help dev fmt lint type check demo test docs cluster cluster-down test-cluster clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -m tests.packages python
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -25,7 +26,14 @@ lint: dev ## style rules
 type: dev ## static types
 	$(BIN)/mypy builder installer tests
 
+demo: dev ## the whole way with real commands, between two registries that it starts (KUBECONFIG: and into a cluster)
+	@$(BIN)/python -m tests.demo
+
+docs: dev ## write anew what README.md takes from the code
+	$(BIN)/python -m tests.journeys.exit_codes README.md
+
 test: dev ## all tests that need no cluster
+	@$(PYTHON) -m tests.packages test
 	$(BIN)/pytest -m 'not cluster' -n 2
 
 cluster: dev ## build (once) and start the enclave: a real cluster of one node without a way out
