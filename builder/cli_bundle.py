@@ -195,7 +195,7 @@ def freeze(session: Session, *, bundle: Path, keys: tuple[Path, ...], out: Path,
         opened.require_all()
         name = f"{opened.manifest.name}-{opened.manifest.version}"
     program = build_program(_cache(session), session.reporter)
-    pinned = [PinnedKey.of(_key_text(path), key.fingerprint) for path in keys for key in _keys(path)]
+    pinned = [PinnedKey.of(key.text, key.fingerprint) for path in keys for key in _keys(path)]
     freeze_bundle(program, None if beside else bundle, out, name=name, keys=pinned, reporter=session.reporter)
     total = out.stat().st_size
     session.emit({"file": str(out), "bytes": total}, f"{out}: {total} bytes ({human(total)})")
@@ -204,10 +204,6 @@ def freeze(session: Session, *, bundle: Path, keys: tuple[Path, ...], out: Path,
 
 def _keys(path: Path) -> tuple[PublicKey, ...]:
     return parse_keys(read_bounded(path, MAX_KEY_FILE), str(path))
-
-
-def _key_text(path: Path) -> str:
-    return read_bounded(path, MAX_KEY_FILE).decode("ascii", "replace")
 
 
 def _one_key(path: Path) -> PublicKey:

@@ -14,7 +14,7 @@ from installer.errors import AirferryError, RecipeError
 
 @dataclass(frozen=True)
 class Discovery:
-    """Images by their full name and text that may be an image, both with the places that ask for them."""
+    """Images by their full name, and text that may be an image or that only `helm test` asks for; both with places."""
 
     images: Mapping[str, tuple[Reason, ...]]
     suspected: Mapping[str, tuple[Reason, ...]]
@@ -49,7 +49,7 @@ def discover(release: Release, kubernetes: KubernetesEntry) -> Discovery:
         )
         for found in references(objects):
             reason = _reason(chart.name, found)
-            if found.certain:
+            if found.certain and not found.test_only:
                 images.setdefault(_full_name(found, reason), set()).add(reason)
             else:
                 suspected.setdefault(found.text, set()).add(reason)

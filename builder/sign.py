@@ -71,9 +71,7 @@ class SigningKey:
 
     def minisign_pub(self) -> bytes:
         """The Ed25519 public key as the file that `minisign -p` takes."""
-        key = self.public[1]
-        text = f"untrusted comment: minisign public key {key.key_id[::-1].hex().upper()}\n{key.minisign}\n"
-        return text.encode("ascii")
+        return self.public[1].text.encode("ascii")
 
     @classmethod
     def load(cls, data: bytes, passphrase: bytes, name: str) -> "SigningKey":

@@ -1,5 +1,6 @@
 """The command line of the enclave: arguments to one workflow call each."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -7,6 +8,7 @@ import click
 
 from installer import __version__, cli_cluster, shell
 from installer.cli_options import FILE, bundle_options
+from installer.errors import InterruptedByUserError
 from installer.shell import Session, common
 
 
@@ -131,7 +133,10 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
             {"registry": server.address, "charts": f"http://{server.address}/charts"},
             f"registry {server.address}, charts http://{server.address}/charts",
         )
-        threading.Event().wait()
+        # Ctrl-C is how a server is meant to end.
+        with contextlib.suppress(InterruptedByUserError):
+            threading.Event().wait()
+        session.reporter.note("ended")
 
 
 for _command in (cli_cluster.render, cli_cluster.install, cli_cluster.status, cli_cluster.uninstall):

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,12 @@ class P256Key:
     def fingerprint(self) -> str:
         """SHA-256 of the DER, 64 hex digits: `openssl pkey -pubin -in K -outform DER | sha256sum`."""
         return hashlib.sha256(self.spki).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """The key as a PEM file holds it."""
+        body = "\n".join(textwrap.wrap(base64.b64encode(self.spki).decode("ascii"), 64))
+        return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether the DER `signature`, in its one encoding, is this key's over `message`."""
@@ -78,6 +85,11 @@ class Ed25519Key:
     def minisign(self) -> str:
         """The key as minisign's `-P` takes it."""
         return base64.b64encode(b"Ed" + self.key_id + self.raw).decode("ascii")
+
+    @property
+    def text(self) -> str:
+        """The key as the file that `minisign -p` takes; unlike PEM it tells the id."""
+        return f"untrusted comment: minisign public key {self.key_id[::-1].hex().upper()}\n{self.minisign}\n"
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` (64 bytes) is this key's over `message`."""
