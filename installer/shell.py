@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from installer.report import Reporter, printable, reporter
 _F = TypeVar("_F", bound=Callable[..., Any])
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = InterruptedByUserError.exit_code
+_ECHO_SECONDS = 0.5
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of every command: what `click.group(context_settings=…)` takes."""
 
@@ -161,11 +163,20 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Meanwhile the first signal raises InterruptedByUserError in the main thread, and the next one ends at once."""
+    """Meanwhile the first signal raises InterruptedByUserError in the main thread, and the next one ends at once.
+
+    The frozen program hears one Ctrl-C twice, from the terminal and from its parent; an echo is no second signal.
+    """
 
     def handler(number: int, _frame: FrameType | None) -> None:
+        first = time.monotonic()
+
+        def again(*_: object) -> None:
+            if time.monotonic() - first > _ECHO_SECONDS:
+                os._exit(INTERRUPTED)
+
         for each in _SIGNALS:
-            signal.signal(each, lambda *_: os._exit(INTERRUPTED))
+            signal.signal(each, again)
         raise InterruptedByUserError(
             f"interrupted by {signal.Signals(number).name}",
             hint="run the same command again: it continues where it stopped.",
