@@ -86,9 +86,17 @@ def _is_chart_repository(text: str) -> str:
     return text.rstrip("/")
 
 
+def _is_ascii(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("only printable ASCII can be carried: the other side may show nothing else")
+    return text
+
+
 def _is_values(value: Any) -> str | dict[str, Any] | None:
-    if value is None or (isinstance(value, str) and value) or isinstance(value, dict):
+    if value is None or isinstance(value, dict):
         return value
+    if isinstance(value, str) and value:
+        return _is_ascii(value)
     raise ValueError("neither the name of a values file nor a mapping of values")
 
 
@@ -96,8 +104,8 @@ def _is_values(value: Any) -> str | dict[str, Any] | None:
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 ChartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}$")]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
-File = Annotated[str, Field(min_length=1, max_length=4096)]
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_ascii)]
+File = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_is_ascii)]
 ImageText = Annotated[str, Field(max_length=600), AfterValidator(_is_reference)]
 PlatformText = Annotated[str, AfterValidator(_is_platform)]
 Stamp = Annotated[str, BeforeValidator(_stamp_text), AfterValidator(_is_stamp)]

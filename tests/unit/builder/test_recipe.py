@@ -93,6 +93,8 @@ registries: {localhost:5000: {plain_htttp: true}}
         (SMALL + "expires: tomorrow\n", "expires: not a time"),
         (SMALL + "expires: 2026-02-31T00:00:00Z\n", "recipe.yaml"),
         (SMALL + "created: 2027-01-01\nexpires: 2026-01-01\n", "expires before it is created"),
+        (SMALL + "exclude: [{image: a, reason: entfällt}]\n", "exclude[0].reason: only printable ASCII"),
+        (SMALL + "documents: [größe.txt]\n", "documents[0]: only printable ASCII"),
         (SMALL + "platforms: []\n", "platforms"),
         (SMALL + "platforms: [linux]\n", "platforms[0]: not a platform"),
         (SMALL + "sequence: 0\n", "sequence"),

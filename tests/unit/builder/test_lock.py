@@ -1,0 +1,223 @@
+"""The lock file: what it says, and that nothing else is read."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from builder.contents import contents
+from builder.listing import changes, image_list, image_table, plan_document, plan_table
+from builder.lock import (
+    FORMAT,
+    Excluded,
+    Lock,
+    LockedBlob,
+    LockedChart,
+    LockedDocument,
+    LockedImage,
+    LockedManifest,
+    LockedRegistry,
+    Origin,
+    Reason,
+    Suspected,
+    reach,
+)
+from builder.plan import image_bytes
+from installer.bundle.manifest import NEVER
+from installer.errors import BundleError, RecipeError
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.model import Platform
+
+AMD64 = Platform("linux", "amd64")
+
+
+def digest(name: str) -> Digest:
+    return Digest.of(name.encode())
+
+
+def image(name: str, layers: list[str]) -> tuple[LockedImage, LockedManifest, list[LockedBlob]]:
+    """An image whose blobs are called by name; a layer `base100` has 100 bytes, all others 1."""
+    manifest = LockedManifest(digest(name), (digest(f"{name} config"), *map(digest, layers)))
+    reason = Reason("web", "Deployment", "prod", "web", "main", "spec.containers[0].image", "")
+    locked = LockedImage(
+        source=f"docker.io/team/{name}:1.0",
+        digest=digest(name),
+        media_type=media.OCI_MANIFEST,
+        size=1,
+        upstream=digest(name),
+        single=digest(name),
+        platforms=(AMD64,),
+        origin=Origin("registry", f"docker.io/team/{name}", "1.0"),
+        reasons=(reason, Reason("", "", "", "", "", "images[0]", "")),
+    )
+    blobs = [LockedBlob(digest(name), media.OCI_MANIFEST, 1), LockedBlob(digest(f"{name} config"), media.OCI_CONFIG, 1)]
+    blobs += [LockedBlob(digest(layer), media.OCI_LAYER_GZIP, 100 if layer == "base100" else 1) for layer in layers]
+    return locked, manifest, blobs
+
+
+def example() -> Lock:
+    parts = [image("app", ["base100", "own"]), image("job", ["base100"])]
+    text = '{"schemaVersion":2}'
+    values = "{}"
+    artifact = LockedManifest(Digest.of(text.encode()), (digest("helm config"), digest("archive")))
+    chart = LockedChart(
+        name="web",
+        version="1.2.3",
+        role="release",
+        release="web",
+        namespace="prod",
+        values="web-values.json",
+        origin=Origin("url", "https://charts.example.com/web-1.2.3.tgz"),
+        archive=digest("archive"),
+        artifact=artifact.digest,
+    )
+    blobs = [
+        *(blob for _, _, found in parts for blob in found),
+        LockedBlob(artifact.digest, media.OCI_MANIFEST, len(text), text),
+        LockedBlob(digest("helm config"), media.HELM_CONFIG, 5),
+        LockedBlob(digest("archive"), media.HELM_CHART, 7),
+        LockedBlob(Digest.of(values.encode()), media.OCTETS, len(values), values),
+        LockedBlob(digest("recipe"), media.OCTETS, 9),
+    ]
+    unique = {blob.digest: blob for blob in blobs}
+    documents = (
+        LockedDocument("recipe.yaml", "recipe", digest("recipe"), Origin("file", "recipe.yaml")),
+        LockedDocument("web-values.json", "values", Digest.of(values.encode()), Origin("inline", "")),
+    )
+    manifests = [artifact, *(manifest for _, manifest, _ in parts)]
+    return Lock(
+        format=FORMAT,
+        name="demo",
+        version="1.0",
+        sequence=1,
+        created="2026-01-01T00:00:00Z",
+        expires=NEVER,
+        platforms=(AMD64,),
+        images=tuple(locked for locked, _, _ in parts),
+        charts=(chart,),
+        documents=documents,
+        excluded=(Excluded("docker.io/library/python:3.12", "test pods only"),),
+        suspected=(Suspected("docker.io/team/agent:1", (Reason("web", "ConfigMap", "", "c", "", "data.x", ""),)),),
+        registries=(LockedRegistry("localhost:5000", "", "http", ""),),
+        manifests=tuple(sorted(manifests, key=lambda manifest: manifest.digest)),
+        blobs=tuple(sorted(unique.values(), key=lambda blob: blob.digest)),
+    )
+
+
+def test_written_and_read_back() -> None:
+    lock = example()
+    raw = lock.encode()
+    assert Lock.decode(raw) == lock
+    assert raw.endswith(b"}\n")
+    assert raw.isascii()
+    assert json.loads(raw)["images"][0]["origin"] == {
+        "kind": "registry",
+        "location": "docker.io/team/app",
+        "name": "1.0",
+    }
+
+
+def edited(change: Any) -> bytes:
+    document = json.loads(example().encode())
+    change(document)
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda doc: doc.update(format="airferry-lock/2"), "this program reads airferry-lock/1"),
+        (lambda doc: doc.update(extra=1), "unknown or missing keys: extra"),
+        (lambda doc: doc.pop("images"), "unknown or missing keys: images"),
+        (lambda doc: doc.update(sequence="1"), "sequence"),
+        (lambda doc: doc.update(created="yesterday"), "not a time"),
+        (lambda doc: doc["images"].reverse(), "images are not sorted"),
+        (lambda doc: doc["blobs"].pop(), "missing"),
+        (lambda doc: doc["manifests"].pop(), "content"),
+        (lambda doc: doc["images"].pop(), "nothing uses"),
+        (lambda doc: doc["images"][0].update(size=2), "two sizes"),
+        (lambda doc: doc["images"][0].update(source="team/app:1.0"), "not the full form"),
+        (lambda doc: doc["images"][0]["origin"].update(kind="ftp"), "unknown kind of origin"),
+        (lambda doc: doc["images"][0]["origin"].update(location="team/app"), "not a full repository name"),
+        (lambda doc: doc["charts"][0].update(archive=doc["documents"][0]["digest"]), "archive"),
+        (lambda doc: doc["documents"][0].update(name="../x"), "not a document name"),
+        (lambda doc: doc["documents"][1].update(kind="surprise"), "unknown kind"),
+        (lambda doc: doc["registries"][0].update(scheme="ftp"), "unknown scheme"),
+        (lambda doc: doc["blobs"][0].update(digest="sha256:0"), "not a sha256 digest"),
+        (lambda doc: doc["blobs"][0].update(text="not what the digest says"), "not its text"),
+        (lambda doc: doc["blobs"][0].update(size=-1), ""),
+    ],
+)
+def test_an_edited_lock_is_refused(change: Any, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Lock.decode(edited(change))
+    assert words in caught.value.message
+    assert caught.value.message.startswith("airferry.lock: ")
+    assert "airferry lock" in caught.value.hint
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"a":1,"a":2}', b'{"format": 1.5}', b"\xff", b'{"a": null}'])
+def test_what_is_no_lock_is_refused(raw: bytes) -> None:
+    with pytest.raises(RecipeError):
+        Lock.decode(raw)
+
+
+def test_every_byte_matters_or_is_refused() -> None:
+    """No single changed byte leads to another valid lock that is taken for the same."""
+    raw = example().encode()
+    for place in range(0, len(raw), 7):
+        changed = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+        try:
+            assert Lock.decode(changed) != example() or changed.split() == raw.split()
+        except RecipeError:
+            continue
+
+
+def test_names_outside_ascii_are_refused_with_a_hint() -> None:
+    lock = dataclasses.replace(example(), excluded=(Excluded("docker.io/library/x:1", "ausgeführt"),))
+    with pytest.raises(RecipeError, match="ASCII"):
+        lock.encode()
+
+
+def test_a_tree_that_contains_itself_is_refused() -> None:
+    one, two = LockedManifest(digest("1"), (digest("2"),)), LockedManifest(digest("2"), (digest("1"),))
+    with pytest.raises(BundleError, match="deep"):
+        reach({one.digest: one, two.digest: two}, one.digest)
+
+
+def test_own_and_shared_bytes() -> None:
+    app, job = image_bytes(example())
+    assert (app.image.source, app.own, app.shared, app.total) == ("docker.io/team/app:1.0", 3, 100, 103)
+    assert (job.own, job.shared) == (2, 100)
+
+
+def test_the_plan_adds_up() -> None:
+    lock = example()
+    sizes = contents(lock).volume_sizes
+    document = plan_document(lock, sizes, free=10**9)
+    assert document["file_bytes"] == sum(sizes)
+    assert document["blob_bytes"] == sum(blob.size for blob in lock.blobs)
+    table = plan_table(document)
+    assert f"file: {sum(sizes)} bytes" in table
+    assert "docker.io/team/app:1.0" in table
+
+
+def test_the_list_says_why() -> None:
+    document = image_list(example())
+    assert [item["image"] for item in document["images"]] == ["docker.io/team/app:1.0", "docker.io/team/job:1.0"]
+    assert document["images"][0]["reasons"][0]["container"] == "main"
+    table = image_table(document)
+    assert "    chart web: Deployment web, container main: spec.containers[0].image" in table
+    assert "docker.io/library/python:3.12 (excluded)\n    because test pods only" in table
+    assert "docker.io/team/agent:1 (may be an image; not carried)" in table
+
+
+def test_changes_name_what_moved() -> None:
+    old = example()
+    moved = dataclasses.replace(old.images[0], upstream=digest("other"))
+    new = dataclasses.replace(old, images=(moved, old.images[1]))
+    assert changes(None, new) == changes(old, old) == []
+    assert changes(old, new) == [f"image docker.io/team/app:1.0: {digest('app')} -> {digest('other')}"]
+    assert changes(old, dataclasses.replace(old, version="1.1")) == ["settings, reasons or descriptions differ"]
