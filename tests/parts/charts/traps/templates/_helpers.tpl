@@ -1,0 +1,10 @@
+{{- define "traps.pod" -}}
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ .name }}
+spec:
+  containers:
+    - name: main
+      image: {{ .image }}
+{{- end }}

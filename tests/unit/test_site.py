@@ -1,0 +1,447 @@
+"""site.yaml: every defect at once with its place, no secret in sight, and the values and Secrets it becomes."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import datetime as dt
+import json
+import pickle
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.bundle.manifest import BundleChart
+from installer.certificates import MAX_CERTIFICATES, Certificates
+from installer.chart.helm import Chart
+from installer.errors import SiteError
+from installer.oci.digest import Digest
+from installer.secret import MAX_SECRET, Secret
+from installer.site import Site
+from tests.parts.authority import Authority
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = dt.datetime.now(dt.UTC)
+CANARY = "canary-3c9f1e"
+REGISTRY = "registry: {host: 'r.enclave:5000'}\n"
+LITERAL = (
+    "a secret never stands in this file: write it to a file and give {file: NAME}, "
+    "or use {env: NAME}, {prompt: QUESTION}, {secret: NAME, key: KEY}"
+)
+EMPTY = Digest.of(b"")
+
+Load = Callable[..., Site]
+
+
+def entry(name: str, role: str, release: str, namespace: str) -> BundleChart:
+    return BundleChart(name, "1.0.0", role, release, namespace, EMPTY, EMPTY, "here", "")
+
+
+OPERATOR = entry("operator", "operator", "operator", "wandb-system")
+PLATFORM = entry("operator-wandb", "platform", "wandb", "wandb")
+RELEASE = entry("demo-app", "release", "demo", "demo")
+CHARTS = (OPERATOR, PLATFORM, RELEASE)
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads a site whose files lie in the test's folder."""
+
+    def load(text: str, *, environment: dict[str, str] | None = None, answer: str = "answered") -> Site:
+        return Site.load(
+            text.encode(),
+            tmp_path,
+            now=NOW,
+            environment=(environment or {}).get,
+            prompt=lambda question: f"{answer} {question}",
+        )
+
+    return load
+
+
+def defects(load: Load, text: str) -> list[str]:
+    with pytest.raises(SiteError) as caught:
+        load(text)
+    assert caught.value.exit_code == 40
+    assert caught.value.hint
+    assert CANARY not in str(caught.value) + caught.value.hint
+    lines = str(caught.value).removeprefix("site.yaml: ").split("\n  ")
+    return lines if len(lines) == 1 else lines[1:]
+
+
+def test_the_smallest_site(load: Load) -> None:
+    site = load(REGISTRY)
+    assert (site.registry, site.project) == ("r.enclave:5000", "airferry")
+    assert site.credentials() is None
+    assert site.secrets(CHARTS) == ()
+    assert site.notes == ()
+    assert site.values(OPERATOR) == {"airgapped": True}
+    assert site.values(PLATFORM) == {"global": {}}
+    assert site.values(RELEASE) == {}
+
+
+def test_all_defects_are_reported_at_once_with_their_places(load: Load) -> None:
+    text = f"""
+registry: {{host: "HTTP://x", proj: a, credentials: {{username: 1, password: "{CANARY}"}}}}
+mysql: {{host: db, pasword: {{file: {CANARY}}}, port: "1"}}
+host: wandb.example
+license: {{file: a, env: {CANARY}}}
+bucket: {{name: x, access_key: {{secret: a, key: k}}}}
+values: {{a: {{b: [null]}}, c: ~}}
+charts: {{demo: {{valeus: {{}}}}}}
+ingress: {{clas: nginx, annotations: {{a: 1}}}}
+ingres: {{}}
+namespace: Not_A_Label
+certificates: {CANARY}
+size: 3
+"""
+    assert defects(load, text) == [
+        "registry.host: not a registry host: 'HTTP://x'; write it like registry.example:5000",
+        "registry.credentials.username: YAML reads this as a number; quote it",
+        f"registry.credentials.password: {LITERAL}",
+        "registry.proj: unknown key; did you mean project?",
+        "namespace: String should match pattern '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$'",
+        "host: must be http://HOST or https://HOST, without a path",
+        "ingress.annotations.a: YAML reads this as a number; quote it",
+        "ingress.clas: unknown key; did you mean class?",
+        "license: needs one of file, env, prompt, secret",
+        "certificates: Input should be a valid list",
+        "mysql.port: Input should be a valid integer",
+        "mysql.password: missing",
+        "mysql.pasword: unknown key; did you mean password?",
+        "bucket: `access_key` and `secret_key` belong together",
+        "size: YAML reads this as a number; quote it",
+        "values: null is not allowed here: a.b[0], c",
+        "charts.demo.valeus: unknown key; did you mean values?",
+        "ingres: unknown key; did you mean ingress?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "registry: missing"),
+        ("registry: text", "registry: must be a mapping of keys"),
+        ("registry: {}", "registry.host: missing"),
+        (f"registry: {{host: h}}\nmysql: '{CANARY}'", "mysql: must be a mapping of keys"),
+        ("registry: {host: h, xyz: 1}", "registry.xyz: unknown key; known here: ca, credentials, host, plain_http, "),
+        ("registry: {host: h, plain_http: 'yes'}", "registry.plain_http: Input should be a valid boolean"),
+        ("registry: {host: h, project: A}", "registry.project: not a repository path: 'A'"),
+        ("registry: {host: h, ca: f, plain_http: true}", "registry: `ca` has no meaning with `plain_http`"),
+        ("registry: {host: h, pull_secret: true}", "registry: `pull_secret` needs `credentials`"),
+        (
+            "registry: {host: h, credentials: {username: u, password: {secret: s, key: k}}}",
+            "registry.credentials: the password is needed here, not in the cluster: use file, env or prompt",
+        ),
+        (REGISTRY + "license: {secret: s}", "license: `secret` (the name of a Secret in the cluster) and `key` belong"),
+        (REGISTRY + "license: {env: ''}", "license: needs one of file, env, prompt, secret"),
+        (
+            REGISTRY + f"license: {{litral: {CANARY}}}",
+            "license.litral: unknown key; known here: env, file, key, prompt",
+        ),
+        (
+            REGISTRY + "bucket: {name: b, access_key: {secret: s, key: a}, secret_key: {env: E}}",
+            "bucket: `access_key` and `secret_key` must stand in the same Secret, or both outside the cluster",
+        ),
+        (REGISTRY + "mysql: {host: h, port: 70000, password: {env: E}}", "mysql.port: Input should be less than or"),
+        (REGISTRY + "host: https://user@h", "host: must be http://HOST or https://HOST, without a path"),
+        ("a: 1\na: 2", "line 2, column 1: key 'a' stands twice"),
+        (f"registry: {{host: {CANARY}", "line 2, column 1: did not find"),
+        ("- a", "not a values document"),
+    ],
+)
+def test_a_defect_names_its_place(load: Load, text: str, expected: str) -> None:
+    [line] = defects(load, text)
+    assert line.startswith(expected)
+
+
+def test_files_that_are_named_must_be_there_and_be_what_they_should(load: Load, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    (tmp_path / "key.pem").write_bytes(authority.issue("server").key.read_bytes())
+    (tmp_path / "text.pem").write_text("no certificate")
+    (tmp_path / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    text = REGISTRY.replace("}", ", ca: absent.pem}") + "certificates: [key.pem, text.pem, broken.pem]\n"
+    text += "license: {file: absent.txt}\nmysql: {host: h, password: {file: absent.txt}, ca: key.pem}\n"
+    found = defects(load, text)
+    assert [line.partition(": ")[0] for line in found] == [
+        *("certificates[0]", "certificates[1]", "certificates[2]"),
+        *("registry.ca", "mysql.ca", "license", "mysql.password"),
+    ]
+    assert "holds a private key" in found[0]
+    assert "no certificate in PEM" in found[1]
+    assert "malformed" in found[2]
+
+
+def test_certificates_are_split_and_repetitions_dropped(load: Load, tmp_path: Path) -> None:
+    one, two = (Authority(tmp_path / name, name) for name in ("one", "two"))
+    first, second = (authority.certificate.read_bytes() for authority in (one, two))
+    (tmp_path / "both.pem").write_bytes(b"# comment\n" + first + b"\ntext between\n" + second.replace(b"\n", b"\r\n"))
+    (tmp_path / "again.pem").write_bytes(second + first)
+    site = load(REGISTRY + "certificates: [both.pem, again.pem]\n")
+    assert site.certificates == (first.decode(), second.decode())
+    assert site.values(OPERATOR)["customCACerts"] == site.values(PLATFORM)["global"]["customCACerts"]
+
+
+def test_an_expired_certificate_is_named_but_kept(load: Load, tmp_path: Path) -> None:
+    old = Authority(tmp_path).issue("old.example", ["old.example"], lifetime=timedelta(days=-1))
+    (tmp_path / "old.pem").write_bytes(old.certificate.read_bytes())
+    site = load(REGISTRY + "certificates: [old.pem]\n")
+    assert len(site.certificates) == 1
+    [note] = site.notes
+    assert "old.pem" in note
+    assert "old.example" in note
+    assert "expired on" in note
+
+
+def test_certificates_fit_into_a_config_map() -> None:
+    many = [Certificates((f"{number:01000}",)) for number in range(MAX_CERTIFICATES // 1000 + 1)]
+    assert len(Certificates.joined(many[:-1]).pems) == len(many) - 1
+    with pytest.raises(SiteError, match="ConfigMap"):
+        Certificates.joined(many)
+
+
+FULL = """
+registry:
+  host: r.enclave:5000
+  credentials: {username: robot, password: {file: registry.password}}
+  pull_secret: true
+host: https://wandb.enclave.example:8443/
+ingress: {class: nginx, annotations: {a: b}, tls_secret: tls}
+license: {file: license.txt}
+mysql: {host: db, password: {prompt: of MySQL}}
+bucket: {name: "s3:9000", path: b, region: r, access_key: {env: ACCESS}, secret_key: {env: SECRET}}
+storage_class: fast
+size: small
+values: {global: {size: large}, app: {replicas: 2}}
+operator_values: {resources: {}}
+charts:
+  demo: {namespace: elsewhere, values: {greeting: hi}}
+  operator: {values: {airgapped: false}}
+"""
+
+
+@pytest.fixture
+def full(load: Load, tmp_path: Path) -> Site:
+    """A site that answers everything."""
+    for name, text in (("registry.password", "pass:wörd"), ("license.txt", "eyJ.abc\r\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    return load(FULL, environment={"ACCESS": "AK", "SECRET": "S/K+ "})
+
+
+def test_answers_become_values_of_the_platform(full: Site) -> None:
+    values = full.values(PLATFORM)
+    assert values == {
+        "global": {
+            "host": "https://wandb.enclave.example:8443",
+            "storageClass": "fast",
+            "size": "large",
+            "licenseSecret": {"name": "airferry-license", "key": "license"},
+            "mysql": {
+                "host": "db",
+                "port": 3306,
+                "database": "wandb_local",
+                "user": "wandb",
+                "passwordSecret": {"name": "airferry-mysql", "passwordKey": "MYSQL_PASSWORD"},
+            },
+            "bucket": {
+                "provider": "s3",
+                "name": "s3:9000",
+                "path": "b",
+                "region": "r",
+                "secret": {
+                    "secretName": "airferry-bucket",
+                    "accessKeyName": "ACCESS_KEY",
+                    "secretKeyName": "SECRET_KEY",
+                },
+            },
+            "imagePullSecrets": [{"name": "airferry-registry"}],
+        },
+        "mysql": {"install": False},
+        "prometheus": {"instance": {"imagePullSecrets": [{"name": "airferry-registry"}]}},
+        "ingress": {
+            "class": "nginx",
+            "annotations": {"a": "b"},
+            "tls": [{"secretName": "tls", "hosts": ["wandb.enclave.example"]}],
+        },
+        "app": {"replicas": 2},
+    }
+
+
+def test_later_answers_win(full: Site) -> None:
+    assert full.values(OPERATOR) == {
+        "airgapped": False,
+        "image": {"pullSecrets": ["airferry-registry"]},
+        "resources": {},
+    }
+    assert full.values(RELEASE) == {"greeting": "hi"}
+    assert [full.namespace(chart) for chart in CHARTS] == ["wandb-system", "wandb", "elsewhere"]
+    assert [full.release(chart) for chart in CHARTS] == ["operator", "wandb", "demo"]
+
+
+def test_namespaces_of_the_site(load: Load) -> None:
+    site = load(REGISTRY + "namespace: ml\noperator_namespace: ops\n")
+    assert [site.namespace(chart) for chart in CHARTS] == ["ops", "ml", "ml"]
+
+
+def test_secrets_arrive_exactly(full: Site) -> None:
+    found = {(item.name, item.namespace): item for item in full.secrets(CHARTS)}
+    assert set(found) == {
+        ("airferry-registry", "elsewhere"),
+        ("airferry-registry", "wandb"),
+        ("airferry-registry", "wandb-system"),
+        ("airferry-license", "wandb"),
+        ("airferry-mysql", "wandb"),
+        ("airferry-bucket", "wandb"),
+    }
+
+    def data(name: str) -> dict[str, str]:
+        return {key: value.reveal() for key, value in found[name, "wandb"].data.items()}
+
+    assert data("airferry-license") == {"license": "eyJ.abc"}
+    assert data("airferry-mysql") == {"MYSQL_PASSWORD": "answered of MySQL"}
+    assert data("airferry-bucket") == {"ACCESS_KEY": "AK", "SECRET_KEY": "S/K+ "}
+    pull = found["airferry-registry", "wandb"]
+    assert pull.type == "kubernetes.io/dockerconfigjson"
+    [(host, login)] = json.loads(pull.data[".dockerconfigjson"].reveal())["auths"].items()
+    assert (host, login["username"], login["password"]) == ("r.enclave:5000", "robot", "pass:wörd")
+    assert base64.b64decode(login["auth"]).decode() == "robot:pass:wörd"
+
+
+def test_no_secret_shows_itself(full: Site) -> None:
+    credentials, secrets = full.credentials(), full.secrets(CHARTS)
+    shown = repr((full, credentials, secrets)) + str(full) + json.dumps([full.values(chart) for chart in CHARTS])
+    for text in ("pass:wörd", "eyJ.abc", "answered", "AK", "S/K+"):
+        assert text not in shown.replace("MASK", "")
+    secret = Secret(CANARY)
+    assert CANARY not in f"{secret} {secret!r} {[secret]}"
+    assert secret != Secret(CANARY)
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError):
+            copied(secret)
+
+
+def test_nothing_is_asked_before_it_is_needed_and_nothing_twice(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def prompt(question: str) -> str:
+        asked.append(question)
+        return "word"
+
+    text = REGISTRY + "mysql: {host: h, password: {prompt: one}}\nlicense: {prompt: two}\n"
+    site = Site.load(text.encode(), tmp_path, now=NOW, environment=lambda _: None, prompt=prompt)
+    site.values(PLATFORM)
+    assert asked == []
+    first = site.secrets([PLATFORM])
+    second = site.secrets([PLATFORM])
+    assert sorted(asked) == ["one", "two"]
+    assert [item.data for item in first] == [item.data for item in second]
+    assert site.secrets([RELEASE]) == ()
+
+
+def test_secrets_that_are_in_the_cluster_are_only_named(load: Load) -> None:
+    text = REGISTRY + "license: {secret: given, key: L}\nmysql: {host: h, password: {secret: given, key: P}}\n"
+    text += "bucket: {name: b, access_key: {secret: given, key: A}, secret_key: {secret: given, key: S}}\n"
+    site = load(text)
+    assert site.secrets(CHARTS) == ()
+    everywhere = site.values(PLATFORM)["global"]
+    assert everywhere["licenseSecret"] == {"name": "given", "key": "L"}
+    assert everywhere["mysql"]["passwordSecret"] == {"name": "given", "passwordKey": "P"}
+    assert everywhere["bucket"]["secret"] == {"secretName": "given", "accessKeyName": "A", "secretKeyName": "S"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"word", "word"),
+        (b"word\n", "word"),
+        (b"word\r\n", "word"),
+        (b' $word\'s "quotes" \\ ', ' $word\'s "quotes" \\ '),
+        ("geheim äöü 密码".encode(), "geheim äöü 密码"),
+        (b"x" * 100_000, "x" * 100_000),
+    ],
+)
+def test_a_secret_from_a_file_is_exact(load: Load, tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / "f").write_bytes(content)
+    [secret] = load(REGISTRY + "license: {file: f}\n").secrets([PLATFORM])
+    assert secret.data["license"].reveal() == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"\n", "empty"),
+        (b"canary-3c9f1e\n\n", "line break"),
+        (b"canary-3c9f1e\x00", "control character"),
+        (b"canary-3c9f1e\xff", "UTF-8"),
+        (b"canary-3c9f1e" * (MAX_SECRET // 13 + 1), "larger than"),
+    ],
+)
+def test_a_secret_that_would_not_survive_is_refused_unshown(
+    load: Load, tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "f").write_bytes(content)
+    site = load(REGISTRY + "license: {file: f}\n")
+    with pytest.raises(SiteError, match=f"^license: .*{says}") as caught:
+        site.secrets([PLATFORM])
+    assert CANARY not in str(caught.value)
+
+
+def test_a_variable_that_is_not_set_is_named(load: Load) -> None:
+    site = load(REGISTRY + "license: {env: LICENSE_TEXT}\n")
+    with pytest.raises(SiteError, match=r"^license: environment variable LICENSE_TEXT is not set$"):
+        site.secrets([PLATFORM])
+
+
+def test_a_secret_that_everybody_may_read_is_remarked(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("word")
+    (tmp_path / "f").chmod(0o644)
+    assert load(REGISTRY + "license: {file: f}\n").notes == ("license: everybody may read f; chmod 600 it",)
+    (tmp_path / "f").chmod(0o640)
+    assert load(REGISTRY + "license: {file: f}\n").notes == ()
+
+
+def test_answers_about_a_chart_that_the_bundle_lacks_are_refused(load: Load) -> None:
+    load(REGISTRY + "charts: {demo-app: {}, wandb: {}}\n").check(CHARTS)
+    with pytest.raises(SiteError, match=r"charts\.demp: the bundle has no such chart; did you mean demo\?"):
+        load(REGISTRY + "charts: {demp: {}}\n").check(CHARTS)
+
+
+def test_yaml_is_read_as_helm_reads_it(load: Load) -> None:
+    site = load(REGISTRY + "charts: {demo: {values: {day: 2026-01-02, truth: on}}}\n")
+    assert site.values(RELEASE) == {"day": "2026-01-02", "truth": True}
+
+
+def test_the_schema_for_editors_describes_the_keys() -> None:
+    schema = Site.json_schema()
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["registry"]
+    assert "class" in schema["$defs"]["IngressAnswers"]["properties"]
+    json.dumps(schema)
+
+
+@pytest.mark.controller
+def test_the_real_charts_understand_the_values(full: Site, assets: Path) -> None:
+    platform = Chart.load((assets / "operator-wandb-0.43.8.tgz").read_bytes())
+    objects = platform.render(full.values(PLATFORM), release="wandb", namespace="wandb")
+    text = json.dumps(objects)
+    for name in ("airferry-license", "airferry-mysql", "airferry-bucket", "airferry-registry"):
+        assert f'"name": "{name}"' in text
+    [ingress] = [item for item in objects if item["kind"] == "Ingress"]
+    assert ingress["spec"]["ingressClassName"] == "nginx"
+    assert ingress["spec"]["tls"] == [{"secretName": "tls", "hosts": ["wandb.enclave.example"]}]
+    for item in objects:
+        pod = item["spec"]["template"]["spec"] if item["kind"] in ("Deployment", "StatefulSet", "DaemonSet") else {}
+        assert pod.get("imagePullSecrets", [{"name": "airferry-registry"}]) == [{"name": "airferry-registry"}]
+    operator = Chart.load((assets / "operator-1.4.8.tgz").read_bytes())
+    [deployment] = [
+        item
+        for item in operator.render(full.values(OPERATOR), release="operator", namespace="wandb")
+        if item["kind"] == "Deployment"
+    ]
+    assert deployment["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "airferry-registry"}]
