@@ -1,0 +1,211 @@
+"""What a user sees of any command: results on stdout, talk on stderr, exit codes, signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import click
+import pytest
+
+from installer import errors, shell
+from installer.shell import Session, common
+
+Capture = pytest.CaptureFixture[str]
+
+
+@click.group(context_settings=shell.CONTEXT)
+def program() -> None:
+    """A program."""
+
+
+@program.command()
+@click.argument("kind")
+@common
+def act(session: Session, kind: str) -> None:
+    """Do something."""
+    session.reporter.note("a remark")
+    if kind == "bug":
+        raise ZeroDivisionError("a defect of ours")
+    if kind == "full":
+        raise errors.StorageError("no space\n  second line", hint="free some.")
+    if kind == "escape":
+        raise errors.NotFoundError("evil \x1b[2J name")
+    session.emit({"kind": kind}, f"it is {kind}")
+
+
+def run(*arguments: str) -> int:
+    return shell.run(program, "program", arguments)
+
+
+def test_the_result_is_on_stdout_and_the_talk_on_stderr(capsys: Capture) -> None:
+    assert run("act", "fine") == 0
+    assert capsys.readouterr() == ("it is fine\n", "a remark\n")
+
+
+def test_json(capsys: Capture) -> None:
+    assert run("act", "fine", "--output", "json", "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == ({"kind": "fine"}, "")
+
+
+def test_an_expected_error_has_its_code_and_a_next_step(capsys: Capture) -> None:
+    assert run("act", "full", "-q") == errors.StorageError.exit_code
+    assert capsys.readouterr() == ("", "error: no space\n  second line\nnext: free some.\n")
+
+
+def test_names_cannot_steer_the_terminal(capsys: Capture) -> None:
+    run("act", "escape", "-q")
+    assert capsys.readouterr().err == "error: evil \\x1b[2J name\n"
+
+
+def test_a_bug_shows_its_trace(capsys: Capture) -> None:
+    assert run("act", "bug", "-q") == 1
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError: a defect of ours" in err
+    assert "error: this is a bug in program\nnext: please report it" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["act"], ["act", "x", "--nonsense"], ["nonsense"], ["act", "x", "--output", "xml"]]
+)
+def test_wrong_calls(capsys: Capture, arguments: list[str]) -> None:
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "--help`.\n" in err
+
+
+def test_help_is_no_error(capsys: Capture) -> None:
+    assert run("--help") == 0
+    assert "A program." in capsys.readouterr().out
+
+
+def test_handlers_are_given_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    run("--help")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+SLEEPER = """
+import os, time
+import click
+from installer import shell
+
+@click.command()
+@shell.common
+def command(session):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+        if os.environ.get("STUCK"):
+            time.sleep(60)
+
+shell.main(command, "sleeper")
+"""
+
+
+def start(**environment: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cleans_up_and_says_how_to_go_on(number: signal.Signals) -> None:
+    with start() as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "cleaned up\n")
+    assert (
+        err
+        == f"error: interrupted by {number.name}\nnext: run the same command again: it continues where it stopped.\n"
+    )
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    with start(STUCK="1") as process:
+        assert process.stdout is not None
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "cleaned up\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    """What nohup does."""
+    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{textwrap.dedent(SLEEPER)}"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert b"interrupted by SIGTERM" in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = "from installer import shell; shell.show('x' * 200000 + chr(10) + 'y')"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert (process.wait(timeout=30), process.stderr.read()) == (0, b"")
+
+
+def test_a_full_disk_under_stdout_is_an_error() -> None:
+    script = (
+        "from tests.unit.installer.test_shell import program; from installer import shell; shell.main(program, 'p')"
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "act", "x"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == errors.StorageError.exit_code
+    assert "No space left" in done.stderr
+
+
+def session(environment: dict[str, str]) -> Session:
+    from installer.report import Silent
+
+    return Session("text", Silent(), environment)
+
+
+def write_auth(path: Path, host: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"auths": {host: {"username": "user", "password": "word"}}}))
+
+
+def test_where_credentials_come_from(tmp_path: Path) -> None:
+    write_auth(tmp_path / ".docker" / "config.json", "home.example")
+    write_auth(tmp_path / "docker" / "config.json", "docker.example")
+    write_auth(tmp_path / "auth.json", "named.example")
+    home = {"HOME": str(tmp_path)}
+    docker = {**home, "DOCKER_CONFIG": str(tmp_path / "docker")}
+    named = {**docker, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
+    for environment, host in ((home, "home.example"), (docker, "docker.example"), (named, "named.example")):
+        found = session(environment).credentials().find(host)
+        assert found is not None
+        assert "word" not in repr(found)
+    assert session({}).credentials().find("home.example") is None
+    with pytest.raises(errors.NotFoundError, match="REGISTRY_AUTH_FILE"):
+        session({"REGISTRY_AUTH_FILE": os.fspath(tmp_path / "gone")}).credentials()
+
+
+def test_proxies_are_taken_in_either_case() -> None:
+    given = {"HTTPS_PROXY": "a", "no_proxy": "b", "PATH": "c"}
+    assert session(given).proxies() == {"HTTPS_PROXY": "a", "no_proxy": "b"}
