@@ -95,7 +95,7 @@ def load(
     if bool(site_file) == bool(registry):
         raise click.UsageError("say where to: --site FILE, or --registry HOST")
     if site_file:
-        place = loading.of_site(loading.read_site(session, site_file))
+        place = loading.of_site(loading.read_site(session, site_file, for_charts=False))
     else:
         place = loading.Place(registry, project, loading.host_settings(plain_http=plain_http, ca=ca))
     result = loading.load_into(session, bundle, place, sha256=sha256)

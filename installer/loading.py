@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from installer.bundle.reader import Bundle
+from installer.chart.helm import parse_values
 from installer.chart.retarget import Relocation
-from installer.files import read_bounded
+from installer.files import load_yaml, read_bounded
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
@@ -34,8 +35,12 @@ def host_settings(*, plain_http: bool, ca: Path | None, credentials: Credentials
     return HostSettings(plain_http=plain_http or None, ca=authority, credentials=credentials)
 
 
-def read_site(session: Session, file: Path) -> Site:
-    """The answers in `file`; secrets that are kept in the environment or asked for are had from the session."""
+def read_site(session: Session, file: Path, *, for_charts: bool = True) -> Site:
+    """The answers in `file`; secrets that are kept in the environment or asked for are had from the session.
+
+    Without `for_charts` its `values` are of no use: they are not read the way Helm does, whose library takes a second
+    to unpack.
+    """
     site = Site.load(
         read_bounded(file, MAX_SITE),
         file.parent,
@@ -43,6 +48,7 @@ def read_site(session: Session, file: Path) -> Site:
         now=session.now(),
         environment=session.environment.get,
         prompt=lambda text: str(click.prompt(text, hide_input=True, err=True)),
+        parse=parse_values if for_charts else load_yaml,
     )
     for note in site.notes:
         session.reporter.note(note)

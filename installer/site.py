@@ -7,7 +7,7 @@ Secrets never stand in the file, and never in values: values refer to Secret obj
 import datetime as dt
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,8 @@ from installer.files import read_bounded
 from installer.oci.credentials import Credentials
 from installer.schema import report, validate
 from installer.secret import Environment, Prompt, Secret, SecretReader, SecretSource
+
+Parse = Callable[[bytes, str, type[AirferryError]], Any]
 
 MAX_SITE = 1 << 20
 MAX_CERTIFICATE_FILE = 4 << 20
@@ -61,13 +63,15 @@ class Site:
         now: dt.datetime,
         environment: Environment,
         prompt: Prompt,
+        parse: Parse = parse_values,
     ) -> Self:
         """The site that the YAML in `data` describes; files in it are relative to `folder`.
 
         `environment` and `prompt` answer for secrets that are kept there; neither is asked before a secret is needed.
+        `parse` reads the YAML; Helm's way is the default, since `values` go to charts.
         Raises SiteError naming every defect, and no secret.
         """
-        answers = validate(Answers, parse_values(data, name, SiteError), name, SiteError, hint=_HINT)
+        answers = validate(Answers, parse(data, name, SiteError), name, SiteError, hint=_HINT)
         reader = SecretReader(folder, environment, prompt)
         files = _Files(folder, now)
         trusted = Certificates.joined(
