@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from installer.errors import UsageError
 from installer.oci.credentials import Credentials
@@ -87,6 +87,15 @@ def is_web_address(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(_HOST.fullmatch(parts.netloc))
+
+
+def joined(url: str, location: str) -> str:
+    """Where a `Location` in an answer to `url` leads; empty unless that is a web address (RFC 9110, section 10.2.2)."""
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        return ""
+    return target if location and is_web_address(target) else ""
 
 
 def origin(url: str) -> str:

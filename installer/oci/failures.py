@@ -1,6 +1,7 @@
 """What went wrong over HTTP, as errors of this program: failed connections and refusing answers."""
 
 import errno
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -51,9 +52,7 @@ def network_failure(exc: Exception, url: str, *, direct: bool = True) -> Excepti
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return _tls_failure(cause, where)
     if isinstance(exc, ProxyError):
-        what = f"the proxy does not connect: {_reason(exc)}"
-        hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
-        return TransientError(RegistryUnreachableError(f"{where}: {what}", hint=hint))
+        return _proxy_failure(exc, where)
     return TransientError(RegistryUnreachableError(f"{where}: {_reason(exc)}", hint=_NETWORK))
 
 
@@ -80,6 +79,21 @@ def _tls_failure(exc: ssl.SSLError, where: str) -> AirferryError:
     return RegistryAccessError(f"{where}: TLS fails: {printable(reason)}", hint=hint)
 
 
+def _proxy_failure(exc: ProxyError, where: str) -> Exception:
+    for cause in _causes(exc):
+        # http.client tells the status of a refused CONNECT in the text only.
+        refused = re.search(r"Tunnel connection failed: ([0-9]{3})", str(cause))
+        if refused and refused[1] == "407":
+            hint = "put them into the proxy variable: http://user:password@proxy:port."
+            return RegistryAccessError(f"{where}: the proxy wants credentials", hint=hint)
+        if refused:
+            hint = "the proxy must allow this host; NO_PROXY names hosts that are reached without it."
+            error = RegistryUnreachableError(f"{where}: the proxy refuses to connect ({refused[1]})", hint=hint)
+            return error if refused[1] == "403" else TransientError(error)
+    hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
+    return TransientError(RegistryUnreachableError(f"{where}: the proxy does not answer: {_reason(exc)}", hint=hint))
+
+
 def _reason(exc: BaseException) -> str:
     """One clause on a failed connection, without addresses of objects and without URLs."""
     causes = list(_causes(exc))
@@ -95,10 +109,10 @@ def _reason(exc: BaseException) -> str:
                 return "no route to the host"
     for cause in causes:
         match cause:
-            case ReadTimeoutError():
-                return "no answer in time"
-            case ConnectTimeoutError() | TimeoutError():
+            case ConnectTimeoutError():
                 return "no connection in time"
+            case ReadTimeoutError() | TimeoutError():
+                return "no answer in time"
             case OSError() if cause.strerror and not isinstance(cause, HTTPError):
                 return printable(cause.strerror)
     return f"the connection broke ({type(exc).__name__})"

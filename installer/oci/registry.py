@@ -6,16 +6,16 @@ Names in comments (`end-4a` and so on) are that specification's endpoints.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
 from installer.oci import media
 from installer.oci.digest import Digest
-from installer.oci.endpoint import Endpoint, is_web_address, origin
+from installer.oci.endpoint import Endpoint, joined, origin
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
-from installer.oci.transport import Request, Response, Transport
+from installer.oci.transport import Request, Response, TransientError, Transport
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
@@ -132,18 +132,13 @@ class Registry:
                 url = _upload_url(start.endpoint, start.url, response.header("Location"))
             url += ("&" if urlsplit(url).query else "?") + urlencode({"digest": descriptor.digest.text})
             sent = True
-            put = Request(
-                start.endpoint,
-                "PUT",
-                url,
-                frozenset({201}),
-                {"Content-Type": media.OCTETS},
-                start.scopes,
-                body,
-                descriptor.size,
-            )
-            with self._transport.exchange(put) as response:
-                _check_stated(response, descriptor.digest, f"{repository}@{descriptor.digest}")
+            put = Request(start.endpoint, "PUT", url, frozenset({201}), {"Content-Type": media.OCTETS}, start.scopes)
+            try:
+                with self._transport.exchange(put.with_body(body, descriptor.size)) as response:
+                    _check_stated(response, descriptor.digest, f"{repository}@{descriptor.digest}")
+            except NotFoundError as exc:
+                # The registry has forgotten the upload: it was restarted, or another replica answered.
+                raise TransientError(exc) from exc
 
         self._transport.retrying(once)
 
@@ -211,8 +206,8 @@ def _upload_url(endpoint: Endpoint, url: str, location: str) -> str:
     proxy ends the TLS connection) names its own host with others; then path and query count.
     Raises RegistryAccessError.
     """
-    target = urljoin(url, location)
-    if not location or not is_web_address(target):
+    target = joined(url, location)
+    if not target:
         raise RegistryAccessError(f"{endpoint.host}: wants an upload sent to no web address")
     if origin(target) == origin(endpoint.origin):
         return target

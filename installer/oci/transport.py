@@ -18,19 +18,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from installer.errors import ContentError, RegistryAccessError
+from installer.errors import ContentError, RegistryAccessError, UsageError
 from installer.oci import failures
 from installer.oci.authorization import Authorizer, parse_challenges
 from installer.oci.credentials import Credentials, CredentialStore
-from installer.oci.endpoint import Endpoint, HostSettings, endpoint, is_web_address, origin, place
+from installer.oci.endpoint import Endpoint, HostSettings, endpoint, is_web_address, joined, origin, place
 from installer.oci.failures import TransientError
 from installer.oci.proxies import Proxies, Proxy
 from installer.oci.trust import TrustStore
+
+__all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport"]
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -47,6 +49,7 @@ TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 POOLED_CONNECTIONS = 32
 POOLED_HOSTS = 64
+NETWORK_ERRORS = (HTTPError, http.client.HTTPException, OSError)
 
 T = TypeVar("T")
 Body = Callable[[], Iterable[memoryview | bytes]]
@@ -104,7 +107,7 @@ class Response:
         """The whole body. Raises ContentError if it has more than `limit` bytes, TransientError if it breaks off."""
         try:
             data = self.inner.read(limit + 1, decode_content=False)
-        except (HTTPError, OSError, ValueError) as exc:
+        except NETWORK_ERRORS as exc:
             raise failures.network_failure(exc, self.url) from exc
         if len(data) > limit:
             self.inner.close()
@@ -115,7 +118,7 @@ class Response:
         """The first `limit` bytes of the body, as far as they arrive: for the text of an error."""
         try:
             return self.inner.read(limit, decode_content=False)
-        except (HTTPError, OSError, ValueError):
+        except NETWORK_ERRORS:
             return b""
 
     def readinto(self, view: memoryview) -> int:
@@ -127,7 +130,7 @@ class Response:
         raw: http.client.HTTPResponse = self.inner._fp  # type: ignore[attr-defined]  # noqa: SLF001
         try:
             return raw.readinto(view)
-        except (HTTPError, http.client.HTTPException, OSError, ValueError) as exc:
+        except NETWORK_ERRORS as exc:
             raise failures.network_failure(exc, self.url) from exc
 
     def finish(self) -> bool:
@@ -244,6 +247,8 @@ class Transport:
 
         Credentials are those of the URL's host. Raises AirferryError.
         """
+        if not is_web_address(url):
+            raise UsageError(f"not a web address: {place(url)!r}", hint="like https://host/path, without a password.")
         endpoint = Endpoint(urlsplit(url).netloc, origin(url))
         request = Request(endpoint, "GET", url, frozenset({200}), {"Accept": accept})
 
@@ -295,7 +300,7 @@ class Transport:
                 preload_content=False,
                 decode_content=False,
             )
-        except (HTTPError, OSError, ValueError) as exc:
+        except NETWORK_ERRORS as exc:
             raise failures.network_failure(exc, url, direct=direct) from exc
         return Response(inner, request.method, url)
 
@@ -363,8 +368,8 @@ def _redirected(request: Request, url: str, location: str) -> str:
     """Where a redirect from `url` leads. Raises RegistryAccessError where we do not go."""
     if request.method not in ("GET", "HEAD"):
         raise RegistryAccessError(f"{place(url)}: redirects a {request.method}, which is not followed")
-    target = urljoin(url, location)
-    if not location or not is_web_address(target):
+    target = joined(url, location)
+    if not target:
         raise RegistryAccessError(f"{place(url)}: redirects to something that is no web address")
     if url.startswith("https:") and target.startswith("http:"):
         raise RegistryAccessError(f"{place(url)}: redirects from https to http ({place(target)})")

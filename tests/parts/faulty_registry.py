@@ -1,0 +1,323 @@
+"""A registry that misbehaves on request, for faults that no real registry produces on demand.
+
+    with FaultyRegistry() as registry:
+        descriptor = registry.put_blob(data)
+        registry.on("GET", "/blobs/", truncate(1000), times=3)
+
+It speaks enough of the OCI distribution specification for pulls and pushes in one piece, keeps everything in memory
+and records each request. Faults are tried in the order they were set; one that is used up is passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import ssl
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from tests.parts.registry import Certificate
+
+OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request as it arrived; header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass
+class Answer:
+    """What a correct registry would answer; faults change it or take its place."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+Fault = Callable[["_Handler"], None]
+
+
+@dataclass
+class _Rule:
+    method: str
+    pattern: re.Pattern[str]
+    fault: Fault
+    left: int
+    after: int
+
+
+class FaultyRegistry:
+    """A server on `host` (any loopback address) at a free port; runs within `with`."""
+
+    def __init__(self, host: str = "127.0.0.1", tls: Certificate | None = None) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, tuple[str, bytes]] = {}
+        self.seen: list[Seen] = []
+        self._rules: list[_Rule] = []
+        self._lock = threading.Lock()
+        self._server = _Server((host, 0), _handler(self))
+        self.address = f"{host}:{self._server.server_address[1]}"
+        self.url = f"{'https' if tls else 'http'}://{self.address}"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.certificate, tls.key)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def on(
+        self,
+        method: str,
+        pattern: str,
+        fault: Fault,
+        *,
+        times: int = 1_000_000,
+        after: int = 0,
+    ) -> None:
+        """Apply `fault` to requests with `method` whose path matches `pattern`, `times` times, skipping `after`."""
+        self._rules.append(_Rule(method, re.compile(pattern), fault, times, after))
+
+    def put_blob(self, data: bytes) -> str:
+        """Hold a blob; its digest."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        return digest
+
+    def put_manifest(self, raw: bytes, media_type: str, tag: str = "") -> str:
+        """Hold a manifest under its digest and a tag; its digest."""
+        digest = "sha256:" + hashlib.sha256(raw).hexdigest()
+        for name in filter(None, (digest, tag)):
+            self.manifests[name] = (media_type, raw)
+        return digest
+
+    def count(self, method: str, pattern: str = "") -> int:
+        """How many requests came with `method` to a path that matches `pattern`."""
+        return sum(seen.method == method and bool(re.search(pattern, seen.path)) for seen in self.seen)
+
+    def fault(self, method: str, path: str) -> Fault | None:
+        """The fault for a request, used up once more."""
+        with self._lock:
+            for rule in self._rules:
+                if rule.method == method and rule.left and rule.pattern.search(path):
+                    if rule.after:
+                        rule.after -= 1
+                        continue
+                    rule.left -= 1
+                    return rule.fault
+        return None
+
+    def __enter__(self) -> FaultyRegistry:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close without the FIN that the base class sends first: it would come before a reset."""
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that break off are part of the tests; anything else is a fault of this file."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    registry: FaultyRegistry
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing: the requests are recorded."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names that http.server prescribes
+
+    def _serve(self) -> None:
+        parts = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        seen = Seen(self.command, parts.path, parts.query, headers, body)
+        self.registry.seen.append(seen)
+        self._seen = seen
+        fault = self.registry.fault(self.command, parts.path)
+        if fault is not None:
+            fault(self)
+        else:
+            self.reply(self.answer())
+
+    def reply(self, answer: Answer, *, upto: int | None = None) -> None:
+        """Send `answer`, of its body only `upto` bytes (the headers announce all of it)."""
+        self.send_response_only(answer.status)
+        answer.headers.setdefault("Content-Length", str(len(answer.body)))
+        for name, value in answer.headers.items():
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body[:upto])
+
+    def cut(self, *, reset: bool = False) -> None:
+        """End the connection, with a reset if asked."""
+        self.wfile.flush()
+        if reset:
+            # A linger time of 0 makes close() send RST instead of FIN.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            self.connection.shutdown(socket.SHUT_WR)
+        self.close_connection = True
+
+    def answer(self) -> Answer:
+        """Do what a correct registry does for the request."""
+        seen = self._seen
+        kind, _, name = seen.path.rpartition("/")
+        if kind.endswith("/manifests"):
+            return self._manifest(seen, name)
+        if kind.endswith("/blobs/uploads"):
+            return self._upload(seen, name)
+        if kind.endswith("/blobs"):
+            return self._blob(seen, name)
+        return Answer(200 if seen.path == "/v2/" else 404)
+
+    def _manifest(self, seen: Seen, name: str) -> Answer:
+        if seen.method == "PUT":
+            digest = self.registry.put_manifest(seen.body, seen.headers.get("content-type", ""), name)
+            return Answer(201, {"Docker-Content-Digest": digest})
+        if name not in self.registry.manifests:
+            return Answer(404, {}, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}')
+        media_type, raw = self.registry.manifests[name]
+        digest = "sha256:" + hashlib.sha256(raw).hexdigest()
+        return Answer(200, {"Content-Type": media_type, "Docker-Content-Digest": digest}, raw)
+
+    def _upload(self, seen: Seen, name: str) -> Answer:
+        if seen.method == "POST":
+            return Answer(202, {"Location": f"{seen.path}1"})
+        if seen.method == "DELETE":
+            return Answer(204)
+        (digest,) = parse_qs(seen.query)["digest"]
+        if digest != "sha256:" + hashlib.sha256(seen.body).hexdigest():
+            return Answer(400, {}, b'{"errors":[{"code":"DIGEST_INVALID","message":"digest does not match"}]}')
+        self.registry.put_blob(seen.body)
+        return Answer(201, {"Docker-Content-Digest": digest})
+
+    def _blob(self, seen: Seen, name: str) -> Answer:
+        data = self.registry.blobs.get(name)
+        if data is None:
+            return Answer(404, {}, b'{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}')
+        asked = re.fullmatch(r"bytes=(\d+)-", seen.headers.get("range", ""))
+        if asked is None:
+            return Answer(200, {"Content-Type": OCTETS}, data)
+        first = int(asked[1])
+        span = f"bytes {first}-{len(data) - 1}/{len(data)}"
+        return Answer(206, {"Content-Type": OCTETS, "Content-Range": span}, data[first:])
+
+
+def _handler(owner: FaultyRegistry) -> type[_Handler]:
+    class Handler(_Handler):
+        registry = owner
+
+    return Handler
+
+
+def truncate(count: int) -> Fault:
+    """Announce all, send `count` bytes of the body, end the connection."""
+
+    def fault(handler: _Handler) -> None:
+        handler.reply(handler.answer(), upto=count)
+        handler.cut()
+
+    return fault
+
+
+def reset(count: int = 0, *, done: bool = False) -> Fault:
+    """Announce all, send `count` bytes of the body, reset the connection.
+
+    With 0 without any answer: before anything is done for the request, or when all is done.
+    """
+
+    def fault(handler: _Handler) -> None:
+        if count:
+            handler.reply(handler.answer(), upto=count)
+        elif done:
+            handler.answer()
+        handler.cut(reset=True)
+
+    return fault
+
+
+def status(code: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Fault:
+    """Answer with a status of its own, and end the connection: the headers may make the body's end unknowable."""
+
+    def fault(handler: _Handler) -> None:
+        handler.reply(Answer(code, {"Connection": "close", **(headers or {})}, body))
+        handler.close_connection = True
+
+    return fault
+
+
+def changed(*, body: bytes | None = None, headers: Mapping[str, str] | None = None, code: int | None = None) -> Fault:
+    """The right answer with another body, other headers (empty: left out) or another status."""
+
+    def fault(handler: _Handler) -> None:
+        answer = handler.answer()
+        answer.body = answer.body if body is None else body
+        answer.status = code or answer.status
+        answer.headers |= headers or {}
+        handler.reply(answer)
+        handler.close_connection = True
+
+    return fault
+
+
+def chunked(extra: bytes = b"") -> Fault:
+    """The right body and `extra` without Content-Length, in chunks (RFC 9112, section 7.1)."""
+
+    def fault(handler: _Handler) -> None:
+        answer = handler.answer()
+        data = answer.body + extra
+        handler.reply(Answer(answer.status, {**answer.headers, "Content-Length": "", "Transfer-Encoding": "chunked"}))
+        for start in range(0, len(data), 10_000):
+            part = data[start : start + 10_000]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return fault
+
+
+def challenge(header: str) -> Fault:
+    """401 with `header` as WWW-Authenticate."""
+    body = json.dumps({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}).encode()
+    return status(401, {"WWW-Authenticate": header}, body)

@@ -1,0 +1,46 @@
+"""A misbehaving registry, and a client for it that waits no real time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.oci.registry import Registry
+from installer.oci.transport import HostSettings, Transport
+from tests.parts.faulty_registry import FaultyRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from installer.oci.credentials import CredentialStore
+
+
+class Client:
+    """A registry client and the pauses that it made, in seconds."""
+
+    def __init__(self, hosts: dict[str, HostSettings] | None = None, store: CredentialStore | None = None) -> None:
+        self.pauses: list[float] = []
+        self.now = 0.0
+        self.transport = Transport(hosts=hosts, credentials=store, sleep=self.pauses.append, clock=lambda: self.now)
+        self.registry = Registry(self.transport)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyRegistry]:
+    """A registry at 127.0.0.1."""
+    with FaultyRegistry() as running:
+        yield running
+
+
+@pytest.fixture
+def foreign() -> Iterator[FaultyRegistry]:
+    """A second server, at another address: nothing secret may ever arrive there."""
+    with FaultyRegistry("127.0.0.2") as running:
+        yield running
+
+
+@pytest.fixture
+def client() -> Client:
+    """A client without settings."""
+    return Client()

@@ -1,0 +1,730 @@
+"""The registry client against a registry that breaks off, lies, refuses and sends elsewhere.
+
+Names in parentheses are rows of the fault lists that this program is held to.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.errors import (
+    AirferryError,
+    ContentError,
+    RegistryAccessError,
+    RegistryUnreachableError,
+)
+from installer.oci import media
+from installer.oci.credentials import Credentials
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor
+from installer.oci.reference import DigestRef, Repository, TagRef
+from installer.oci.registry import Registry
+from installer.oci.transport import HostSettings, Transport
+from tests.parts.authority import Authority
+from tests.parts.faulty_registry import (
+    FaultyRegistry,
+    challenge,
+    changed,
+    chunked,
+    reset,
+    status,
+    truncate,
+)
+from tests.unit.oci.conftest import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATA = random.Random(7).randbytes(300_000)
+SECRET = "canary-3f1c"
+MANIFEST = b'{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"sha256:%b","size":1},"layers":[]}' % (b"0" * 64)
+
+
+def repository(server: FaultyRegistry) -> Repository:
+    return Repository(server.address, "team/app")
+
+
+def blob(data: bytes = DATA) -> Descriptor:
+    return Descriptor(media.OCI_LAYER, Digest.of(data), len(data))
+
+
+def download(client: Client, server: FaultyRegistry, descriptor: Descriptor, offset: int = 0) -> bytes:
+    view, count = memoryview(bytearray(descriptor.size + 1)), 0
+    with client.registry.open(repository(server), descriptor, offset) as stream:
+        while part := stream.readinto(view[count : count + 70_000]):
+            count += part
+    return bytes(view[:count])
+
+
+def upload(client: Client, server: FaultyRegistry, data: bytes = DATA) -> int:
+    """Upload `data`; how often its bytes were asked for."""
+    started = 0
+
+    def body() -> Iterator[memoryview | bytes]:
+        nonlocal started
+        started += 1
+        view = memoryview(data)
+        for start in range(0, len(data), 100_000):
+            yield view[start : start + 100_000]
+
+    client.registry.upload(repository(server), blob(data), body)
+    return started
+
+
+class TestDownload:
+    def test_continues_where_the_connection_broke_off(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", truncate(65_536), times=4)
+        assert download(client, server, blob()) == DATA
+        assert [seen.headers.get("range") for seen in server.seen] == [
+            None,
+            *(f"bytes={65_536 * count}-" for count in range(1, 5)),
+        ]
+
+    def test_continues_after_resets(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", reset(65_536))
+        assert download(client, server, blob()) == DATA
+
+    def test_continues_after_a_reset_before_any_answer(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", reset(), times=4)
+        assert download(client, server, blob()) == DATA
+        assert len(client.pauses) == 4
+
+    def test_gives_up_when_it_gets_no_further(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", truncate(100))
+        with pytest.raises(RegistryUnreachableError, match="ends after 500 of 300000 bytes"):
+            download(client, server, blob())
+        assert server.count("GET") == 5
+
+    def test_skips_what_a_server_without_ranges_sends_again(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", truncate(100_000), times=1)
+        server.on("GET", "/blobs/", changed(body=DATA, headers={"Content-Range": ""}, code=200))
+        assert download(client, server, blob()) == DATA
+
+    def test_starts_in_the_middle(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        assert download(client, server, blob(), 123_456) == DATA[123_456:]
+        assert download(client, server, blob(), len(DATA)) == b""
+
+    @pytest.mark.parametrize("span", ["bytes 0-299999/300000", "bytes 100-299999/400000", "bytes */300000", "", "junk"])
+    def test_refuses_another_range_than_it_asked_for(self, server: FaultyRegistry, client: Client, span: str) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", changed(headers={"Content-Range": span}))
+        with pytest.raises(ContentError, match="asked for bytes from 100 of 300000"):
+            download(client, server, blob(), 100)
+
+    @pytest.mark.parametrize("length", [0, 1, 299_999, 300_001, 10**15])
+    def test_refuses_another_length_than_the_descriptor_says(
+        self, server: FaultyRegistry, client: Client, length: int
+    ) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", changed(headers={"Content-Length": str(length)}))
+        with pytest.raises(ContentError, match=f"{length} bytes are announced"):
+            download(client, server, blob())
+
+    @pytest.mark.parametrize("length", ["-1", "1e3", "300000, 300000", "٣", "0x10", ""])
+    def test_takes_a_senseless_length_for_none(self, server: FaultyRegistry, client: Client, length: str) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", changed(headers={"Content-Length": length}))
+        try:
+            assert download(client, server, blob()) == DATA
+        except AirferryError as exc:
+            assert isinstance(exc, ContentError | RegistryUnreachableError)  # noqa: PT017 - either end is good
+
+    def test_takes_chunks_without_a_length(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", chunked())
+        assert download(client, server, blob()) == DATA
+        assert download(client, server, blob()) == DATA
+
+    def test_refuses_more_than_the_descriptor_says(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", chunked(b"x"))
+        with pytest.raises(ContentError, match="more than the 300000 bytes"):
+            download(client, server, blob())
+
+    def test_refuses_a_content_encoding(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", changed(headers={"Content-Encoding": "gzip"}))
+        with pytest.raises(ContentError, match="Content-Encoding 'gzip'"):
+            download(client, server, blob())
+        assert server.seen[0].headers["accept-encoding"] == "identity"
+
+    def test_passes_wrong_content_on_as_it_is(self, server: FaultyRegistry, client: Client) -> None:
+        """Who asked for a blob checks its digest, in the buffer that is used."""
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", changed(body=bytes(300_000)))
+        assert download(client, server, blob()) == bytes(300_000)
+
+    def test_reuses_the_connection(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        for _ in range(3):
+            download(client, server, blob())
+        (manager,) = client.transport._managers.values()
+        pool = manager.connection_from_url(server.url)
+        assert pool.num_connections == 1
+
+    def test_a_stream_left_early_does_not_disturb_the_next(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        with client.registry.open(repository(server), blob()) as stream:
+            stream.readinto(memoryview(bytearray(10)))
+        assert download(client, server, blob()) == DATA
+
+
+class TestRetries:
+    @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
+    def test_repeats_what_may_pass(self, server: FaultyRegistry, client: Client, code: int) -> None:
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("GET", "/manifests/", status(code), times=4)
+        assert client.registry.manifest(TagRef(repository(server), "1")).raw == MANIFEST
+        assert len(client.pauses) == 4
+        assert client.pauses == sorted(client.pauses)
+        assert 0.25 <= client.pauses[0] <= 0.5
+        assert 2 <= client.pauses[3] <= 4
+
+    def test_gives_up_after_five_tries(self, server: FaultyRegistry, client: Client) -> None:
+        server.on("GET", "/manifests/", status(503, body=b'{"errors":[{"code":"UNAVAILABLE","message":"full"}]}'))
+        with pytest.raises(RegistryUnreachableError, match="503: UNAVAILABLE full"):
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert server.count("GET") == 5
+
+    @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 410, 416, 418, 501])
+    def test_does_not_repeat_what_will_not_pass(self, server: FaultyRegistry, client: Client, code: int) -> None:
+        server.on("GET", "/manifests/", status(code))
+        with pytest.raises(AirferryError):
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert server.count("GET") == 1
+        assert client.pauses == []
+
+    @pytest.mark.parametrize(
+        ("headers", "least", "most"),
+        [
+            ({"Retry-After": "7"}, 7, 7.5),
+            ({"Retry-After": "999999"}, 120, 121),
+            ({"Retry-After": "9" * 40}, 0, 1),
+            ({"Retry-After": "-5"}, 0, 1),
+            ({"Retry-After": "soon"}, 0, 1),
+            ({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT", "Date": "Fri, 31 Dec 1999 23:59:49 GMT"}, 10, 11),
+            ({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT", "Date": "Sat, 01 Jan 2000 00:00:00 GMT"}, 0, 1),
+            ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT", "Date": "Sat, 01 Jan 2000 00:00:00 GMT"}, 120, 121),
+            ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 0, 1),
+        ],
+    )
+    def test_waits_as_long_as_it_is_told(
+        self, server: FaultyRegistry, client: Client, headers: dict[str, str], least: float, most: float
+    ) -> None:
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("GET", "/manifests/", status(429, headers), times=1)
+        client.registry.manifest(TagRef(repository(server), "1"))
+        assert least <= client.pauses[0] <= most
+
+    def test_every_request_of_a_push_may_fail_once(self, server: FaultyRegistry, client: Client) -> None:
+        for method, pattern in (("POST", "/uploads/$"), ("PUT", "/uploads/1"), ("PUT", "/manifests/"), ("HEAD", "/")):
+            server.on(method, pattern, reset(), times=1)
+            server.on(method, pattern, status(503), times=1)
+        assert not client.registry.has_blob(repository(server), blob())
+        assert upload(client, server) == 3
+        client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
+        assert server.blobs[blob().digest.text] == DATA
+        assert server.manifests["1"] == (media.OCI_MANIFEST, MANIFEST)
+
+    def test_does_not_send_again_what_arrived_although_the_answer_was_lost(
+        self, server: FaultyRegistry, client: Client
+    ) -> None:
+        server.on("PUT", "/uploads/", reset(done=True), times=1)
+        assert upload(client, server) == 1
+        assert server.count("PUT") == 1
+
+    def test_begins_a_lost_upload_anew(self, server: FaultyRegistry, client: Client) -> None:
+        lost = b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}'
+        server.on("PUT", "/uploads/", status(404, body=lost), times=1)
+        assert upload(client, server) == 2
+
+
+class TestContent:
+    def test_a_manifest_with_another_digest_is_refused(self, server: FaultyRegistry, client: Client) -> None:
+        other = MANIFEST.replace(b'"size":1', b'"size":2')
+        digest = server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("GET", "/manifests/", changed(body=other))
+        for ref in (DigestRef(repository(server), Digest(digest)), TagRef(repository(server), "1")):
+            with pytest.raises(ContentError, match="expected sha256:"):
+                client.registry.manifest(ref)
+
+    def test_a_manifest_may_come_without_a_stated_digest(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("GET", "/manifests/", changed(headers={"Docker-Content-Digest": ""}))
+        server.on("HEAD", "/manifests/", changed(headers={"Docker-Content-Digest": ""}))
+        ref = TagRef(repository(server), "1")
+        assert client.registry.head_manifest(ref) == client.registry.manifest(ref).descriptor
+
+    @pytest.mark.parametrize("code", [405, 501])
+    def test_head_may_be_unknown_to_a_registry(self, server: FaultyRegistry, client: Client, code: int) -> None:
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("HEAD", "/", status(code))
+        found = client.registry.head_manifest(TagRef(repository(server), "1"))
+        assert found == Descriptor(media.OCI_MANIFEST, Digest.of(MANIFEST), len(MANIFEST))
+        assert client.registry.head_manifest(TagRef(repository(server), "2")) is None
+        assert not client.registry.has_blob(repository(server), blob())
+
+    def test_head_states_another_digest(self, server: FaultyRegistry, client: Client) -> None:
+        digest = server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("HEAD", "/", changed(headers={"Docker-Content-Digest": "sha256:" + "0" * 64}), times=1)
+        server.on("HEAD", "/", changed(headers={"Docker-Content-Digest": "sha256:\x1b[31m"}))
+        for _ in range(2):
+            with pytest.raises(ContentError, match=r"digest is sha256:0|states as digest 'sha256:\\x1b"):
+                client.registry.head_manifest(DigestRef(repository(server), Digest(digest)))
+
+    def test_a_manifest_without_end_is_not_read_to_its_end(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_manifest(MANIFEST + b" " * (5 << 20), media.OCI_MANIFEST, "1")
+        with pytest.raises(ContentError, match="larger than 4194304 bytes"):
+            client.registry.manifest(TagRef(repository(server), "1"))
+
+    def test_a_blob_held_with_another_size_is_an_error(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("HEAD", "/blobs/", changed(headers={"Content-Length": "299999"}))
+        with pytest.raises(ContentError, match="holds 299999 bytes instead of 300000"):
+            client.registry.has_blob(repository(server), blob())
+
+    def test_a_registry_that_stores_something_else_is_an_error(self, server: FaultyRegistry, client: Client) -> None:
+        other = {"Docker-Content-Digest": "sha256:" + "1" * 64}
+        server.on("PUT", "/", changed(headers=other))
+        with pytest.raises(ContentError, match="stored it as 'sha256:1"):
+            upload(client, server)
+        with pytest.raises(ContentError, match="stored it as 'sha256:1"):
+            client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
+
+    def test_a_wrong_upload_is_refused_in_the_words_of_the_registry(
+        self, server: FaultyRegistry, client: Client
+    ) -> None:
+        wrong = Descriptor(media.OCI_LAYER, Digest.of(b"other"), len(DATA))
+        with pytest.raises(ContentError, match="400: DIGEST_INVALID digest does not match"):
+            client.registry.upload(repository(server), wrong, lambda: iter([DATA]))
+
+    def test_413_names_the_proxy_setting(self, server: FaultyRegistry, client: Client) -> None:
+        server.on("PUT", "/", status(413, body=b"<html>413 Request Entity Too Large</html>"))
+        with pytest.raises(ContentError, match="413: a web page") as caught:
+            upload(client, server)
+        assert "client_max_body_size" in caught.value.hint
+
+    def test_error_bodies_are_bounded_and_printable(self, server: FaultyRegistry, client: Client) -> None:
+        text = "\x1b[2J\u202e" + "x" * (2 << 20)
+        body = b'{"errors":[{"code":"DENIED","message":"\\u001b[2J\\u202e' + b"x" * 1000 + b'"}]}'
+        server.on("GET", "/manifests/", status(400, body=text.encode()), times=1)
+        server.on("GET", "/manifests/", status(403, body=body))
+        for expected in (ContentError, RegistryAccessError):
+            with pytest.raises(expected) as caught:
+                client.registry.manifest(TagRef(repository(server), "1"))
+            assert caught.value.message.isprintable()
+            assert len(caught.value.message) < 1000
+
+    def test_mount(self, server: FaultyRegistry, client: Client) -> None:
+        there, here = Repository(server.address, "a/b"), repository(server)
+        server.on("POST", "/uploads/", status(201), times=1)
+        assert client.registry.mount(here, blob().digest, there)
+        assert server.seen[-1].query == f"mount=sha256%3A{blob().digest.hex}&from=a%2Fb"
+        assert not client.registry.mount(here, blob().digest, there)
+        assert server.count("DELETE", "/uploads/1") == 1
+        for code in (404, 405, 501):
+            server.on("POST", "/uploads/", status(code), times=1)
+            assert not client.registry.mount(here, blob().digest, there)
+        before = len(server.seen)
+        assert not client.registry.mount(here, blob().digest, Repository("registry.other", "a/b"))
+        assert len(server.seen) == before
+
+
+def admitted(*servers: FaultyRegistry) -> Client:
+    """A client that has the password of the first server, and an own one of each other."""
+    hosts = {
+        server.address: HostSettings(credentials=Credentials(f"user{count}", f"{SECRET}-{count}"))
+        for count, server in enumerate(servers)
+    }
+    return Client(hosts)
+
+
+class TestElsewhere:
+    @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+    def test_credentials_do_not_follow_a_redirect(
+        self, server: FaultyRegistry, foreign: FaultyRegistry, code: int
+    ) -> None:
+        client = admitted(server)
+        server.put_blob(DATA)
+        foreign.put_blob(DATA)
+        path = f"/v2/team/app/blobs/{blob().digest}"
+        server.on("GET", "/blobs/", challenge('Basic realm="x"'), times=1)
+        server.on("GET", "/blobs/", status(code, {"Location": f"{foreign.url}{path}?signature={SECRET}"}))
+        assert download(client, server, blob()) == DATA
+        assert "authorization" in server.seen[-1].headers
+        assert "authorization" not in foreign.seen[-1].headers
+        assert foreign.count("GET") == 1
+
+    def test_another_port_of_the_same_host_is_another_place(self, server: FaultyRegistry) -> None:
+        client = admitted(server)
+        with FaultyRegistry() as other:
+            other.put_blob(DATA)
+            server.on("GET", "/blobs/", challenge('Basic realm="x"'), times=1)
+            server.on("GET", "/blobs/", status(307, {"Location": f"{other.url}/v2/x/blobs/{blob().digest}"}))
+            assert download(client, server, blob()) == DATA
+            assert "authorization" not in other.seen[-1].headers
+
+    def test_credentials_stay_on_the_way_within_one_origin(self, server: FaultyRegistry) -> None:
+        client = admitted(server)
+        server.put_blob(DATA)
+        server.on("GET", "/team/app/", challenge('Basic realm="x"'), times=1)
+        server.on("GET", "/team/app/", status(307, {"Location": f"/v2/storage/blobs/{blob().digest}"}))
+        assert download(client, server, blob()) == DATA
+        assert "authorization" in server.seen[-1].headers
+
+    def test_a_foreign_401_is_not_answered(self, server: FaultyRegistry, foreign: FaultyRegistry) -> None:
+        client = admitted(server, foreign)
+        server.on("GET", "/blobs/", status(307, {"Location": f"{foreign.url}/signed?signature={SECRET}"}))
+        foreign.on("GET", "/", challenge('Basic realm="give"'))
+        with pytest.raises(RegistryAccessError, match=r"127\.0\.0\.2:[0-9]+/signed: GET answered with 401") as caught:
+            download(client, server, blob())
+        assert SECRET not in str(caught.value)
+        assert foreign.count("GET") == 1
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "",
+            "data:text/plain,x",
+            "file:///etc/passwd",
+            "ftp://h/x",
+            "//",
+            "http://",
+            "http://a@b/",
+            "http://[::1/",
+            "http:x",
+        ],
+    )
+    def test_refuses_redirects_to_no_web_address(self, server: FaultyRegistry, client: Client, target: str) -> None:
+        server.on("GET", "/blobs/", status(307, {"Location": target}))
+        with pytest.raises(RegistryAccessError, match=r"no web address|more than 5 redirects"):
+            download(client, server, blob())
+
+    def test_cuts_a_loop_of_redirects(self, server: FaultyRegistry, client: Client) -> None:
+        server.on("GET", "/blobs/", status(302, {"Location": "?again"}))
+        with pytest.raises(RegistryAccessError, match="more than 5 redirects"):
+            download(client, server, blob())
+        assert server.count("GET") == 6
+
+    @pytest.mark.parametrize("method", ["POST", "PUT"])
+    def test_does_not_follow_redirects_of_uploads(
+        self, server: FaultyRegistry, foreign: FaultyRegistry, client: Client, method: str
+    ) -> None:
+        server.on(method, "/", status(307, {"Location": f"{foreign.url}/"}))
+        with pytest.raises(RegistryAccessError, match=f"redirects a {method}"):
+            upload(client, server)
+        assert foreign.seen == []
+
+    def test_never_from_https_to_http(self, tmp_path: Path, foreign: FaultyRegistry) -> None:
+        authority = Authority(tmp_path)
+        with FaultyRegistry(tls=authority.issue("registry", ["127.0.0.1"])) as secure:
+            client = Client({secure.address: HostSettings(ca=authority.certificate.read_bytes())})
+            secure.on("GET", "/blobs/", status(307, {"Location": f"{foreign.url}/x"}))
+            with pytest.raises(RegistryAccessError, match="redirects from https to http"):
+                download(client, secure, blob())
+        assert foreign.seen == []
+
+    def test_an_upload_does_not_go_to_another_host(self, server: FaultyRegistry, foreign: FaultyRegistry) -> None:
+        client = admitted(server, foreign)
+        server.on("POST", "/", changed(headers={"Location": f"{foreign.url}/v2/team/app/blobs/uploads/1"}))
+        with pytest.raises(RegistryAccessError, match=r"another host, 127\.0\.0\.2:"):
+            upload(client, server)
+        assert foreign.seen == []
+
+    @pytest.mark.parametrize("location", ["", "ftp://h/", "http://u:p@127.0.0.1/x", "data:,", "http://\x01/"])
+    def test_an_upload_does_not_go_to_no_web_address(
+        self, server: FaultyRegistry, client: Client, location: str
+    ) -> None:
+        server.on("POST", "/", changed(headers={"Location": location}))
+        with pytest.raises(RegistryAccessError, match="no web address"):
+            upload(client, server)
+
+    def test_an_upload_stays_with_a_registry_that_does_not_know_its_address(
+        self, server: FaultyRegistry, client: Client
+    ) -> None:
+        server.on("POST", "/", changed(headers={"Location": "https://127.0.0.1:1/v2/team/app/blobs/uploads/1?state=a"}))
+        upload(client, server)
+        assert server.blobs[blob().digest.text] == DATA
+        assert server.seen[-1].query.startswith("state=a&digest=sha256")
+
+    def test_cookies_are_not_kept(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", changed(headers={"Set-Cookie": "a=b"}))
+        for _ in range(2):
+            download(client, server, blob())
+        assert "cookie" not in server.seen[-1].headers
+
+
+class TestAuthorization:
+    def test_a_401_without_end_ends(self, server: FaultyRegistry) -> None:
+        client = admitted(server)
+        server.on("GET", "/manifests/", challenge('Basic realm="x"'))
+        with pytest.raises(RegistryAccessError, match="401: UNAUTHORIZED authentication required"):
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert server.count("GET") == 2
+
+    def test_a_wrong_password_is_sent_once(self, server: FaultyRegistry) -> None:
+        client = admitted(server)
+        server.on("GET", "/manifests/", challenge('Basic realm="x"'))
+        for _ in range(2):
+            with pytest.raises(RegistryAccessError) as caught:
+                client.registry.manifest(TagRef(repository(server), "1"))
+            assert SECRET not in f"{caught.value!r} {caught.value.hint} {caught.value.__cause__!r}"
+        assert [bool(seen.headers.get("authorization")) for seen in server.seen] == [False, True, True]
+
+    def test_a_token_is_fetched_used_and_renewed(self, server: FaultyRegistry) -> None:
+        client = admitted(server)
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        ref = TagRef(repository(server), "1")
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token",service="s"'), times=1)
+        server.on("GET", "/token", status(200, body=b'{"token":"one","expires_in":100}'), times=1)
+        server.on("GET", "/token", status(200, body=b'{"access_token":"two","token":"three"}'))
+        client.registry.manifest(ref)
+        client.registry.manifest(ref)
+        assert server.count("GET", "/token") == 1
+        assert server.seen[-1].headers["authorization"] == "Bearer one"
+        asked = next(seen for seen in server.seen if seen.path == "/token")
+        assert asked.query == "service=s&scope=repository%3Ateam%2Fapp%3Apull"
+        assert asked.headers["authorization"].startswith("Basic ")
+        client.now = 91.0
+        client.registry.manifest(ref)
+        assert server.seen[-1].headers["authorization"] == "Bearer three"
+
+    def test_a_token_that_is_refused_early_is_renewed(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        header = f'Bearer realm="{server.url}/token"'
+        server.on("GET", "/manifests/", challenge(header), times=1)
+        server.on("GET", "/token", status(200, body=b'{"token":"one"}'), times=1)
+        server.on("GET", "/token", status(200, body=b'{"token":"two"}'), times=1)
+        client.registry.manifest(TagRef(repository(server), "1"))
+        server.on("GET", "/manifests/", challenge(header), times=1)
+        client.registry.manifest(TagRef(repository(server), "1"))
+        assert server.seen[-1].headers["authorization"] == "Bearer two"
+
+    def test_a_token_lost_at_the_end_of_an_upload_is_renewed(self, server: FaultyRegistry, client: Client) -> None:
+        header = f'Bearer realm="{server.url}/token"'
+        server.on("GET", "/token", status(200, body=b'{"token":"one"}'), times=1)
+        server.on("GET", "/token", status(200, body=b'{"token":"two"}'), times=1)
+        server.on("POST", "/uploads/", challenge(header), times=1)
+        server.on("PUT", "/uploads/", challenge(header), times=1)
+        assert upload(client, server) == 2
+        assert server.blobs[blob().digest.text] == DATA
+
+    def test_an_identity_token_is_posted(self, server: FaultyRegistry) -> None:
+        client = Client({server.address: HostSettings(credentials=Credentials(identity_token=SECRET))})
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token",service="s"'), times=1)
+        server.on("POST", "/token", status(200, body=b'{"access_token":"one"}'))
+        client.registry.manifest(TagRef(repository(server), "1"))
+        asked = next(seen for seen in server.seen if seen.path == "/token")
+        assert f"refresh_token={SECRET}" in asked.body.decode()
+        assert "authorization" not in asked.headers
+
+    @pytest.mark.parametrize(
+        "realm",
+        ["https://127.0.0.2/token", "https://registry.evil/token", "https://169.254.169.254/", "https://localhost/"],
+    )
+    def test_credentials_do_not_go_to_a_strange_token_server(self, server: FaultyRegistry, realm: str) -> None:
+        client = admitted(server)
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{realm}"'))
+        with pytest.raises(RegistryAccessError, match="wants its credentials sent to") as caught:
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert "token_hosts" in caught.value.hint
+        assert client.pauses == []
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_no_token_is_fetched_without_tls_from_another_host(
+        self, server: FaultyRegistry, foreign: FaultyRegistry, *, known: bool
+    ) -> None:
+        client = admitted(server) if known else Client()
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{foreign.url}/token"'))
+        with pytest.raises(RegistryAccessError, match="without TLS"):
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert foreign.seen == []
+
+    def test_a_named_token_server_gets_them(self, server: FaultyRegistry, tmp_path: Path) -> None:
+        authority = Authority(tmp_path)
+        with FaultyRegistry("127.0.0.2", tls=authority.issue("token", ["127.0.0.2"])) as tokens:
+            mine = HostSettings(credentials=Credentials("user", SECRET), token_hosts=("127.0.0.2",))
+            ca = HostSettings(ca=authority.certificate.read_bytes())
+            client = Client({server.address: mine, tokens.address: ca})
+            server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+            server.on("GET", "/manifests/", challenge(f'Bearer realm="{tokens.url}/token"'), times=1)
+            tokens.on("GET", "/token", status(200, body=b'{"token":"one"}'))
+            client.registry.manifest(TagRef(repository(server), "1"))
+            assert server.seen[-1].headers["authorization"] == "Bearer one"
+            # The token server's own certificate counts, too.
+            server.on("GET", "/manifests/", challenge(f'Bearer realm="{tokens.url}/token"'), times=1)
+            strict = Client({server.address: mine})
+            with pytest.raises(RegistryAccessError, match="not trusted"):
+                strict.registry.manifest(TagRef(repository(server), "1"))
+
+    @pytest.mark.parametrize("realm", ["", "token", "/token", "ftp://x/", "http://a:b@127.0.0.1/token"])
+    def test_a_realm_that_is_no_web_address(self, server: FaultyRegistry, realm: str) -> None:
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{realm}"'))
+        with pytest.raises(RegistryAccessError):
+            admitted(server).registry.manifest(TagRef(repository(server), "1"))
+        assert server.count("GET") == 1
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"<html>log in</html>",
+            b"{}",
+            b"[]",
+            b'{"token":""}',
+            b'{"token":5}',
+            b'{"token":"a\\r\\nX: y"}',
+            b'{"token":"a","token":"b"}',
+            b'{"token":"' + b"a" * 70_000 + b'"}',
+            b"x" * (2 << 20),
+        ],
+    )
+    def test_a_token_answer_that_is_none(self, server: FaultyRegistry, client: Client, body: bytes) -> None:
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token"'))
+        server.on("GET", "/token", status(200, body=body))
+        with pytest.raises((RegistryAccessError, ContentError)):
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert server.count("GET") == 2
+
+    @pytest.mark.parametrize(
+        "life",
+        ["-1", "0", "1e400", '"60"', "null", "true", "1" + "0" * 30],
+    )
+    def test_a_senseless_life_of_a_token(self, server: FaultyRegistry, client: Client, life: str) -> None:
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token"'), times=1)
+        server.on("GET", "/token", status(200, body=b'{"token":"one","expires_in":%b}' % life.encode()))
+        for _ in range(2):
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert server.count("GET", "/token") == 1
+        client.now = 51.0
+        client.registry.manifest(TagRef(repository(server), "1"))
+        assert server.count("GET", "/token") == 2
+
+    def test_a_token_server_that_redirects_is_not_followed(
+        self, server: FaultyRegistry, foreign: FaultyRegistry
+    ) -> None:
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token"'))
+        server.on("GET", "/token", status(307, {"Location": f"{foreign.url}/token"}))
+        with pytest.raises(AirferryError):
+            admitted(server).registry.manifest(TagRef(repository(server), "1"))
+        assert foreign.seen == []
+
+
+class TestUnreachable:
+    def test_a_refused_connection(self, client: Client) -> None:
+        with pytest.raises(RegistryUnreachableError, match=r"localhost:1: connection refused"):
+            client.registry.manifest(TagRef(Repository("localhost:1", "a"), "1"))
+        assert len(client.pauses) == 4
+
+    def test_a_name_that_does_not_exist(self, client: Client) -> None:
+        with pytest.raises(RegistryUnreachableError, match=r"registry\.invalid:443: the name cannot be resolved"):
+            client.registry.manifest(TagRef(Repository("registry.invalid", "a"), "1"))
+
+    def test_no_tls_where_tls_is_expected(self, server: FaultyRegistry) -> None:
+        client = Client({server.address: HostSettings(plain_http=False)})
+        with pytest.raises(RegistryAccessError, match="answers without TLS") as caught:
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert "plain_http" in caught.value.hint
+        assert client.pauses == []
+
+    def test_a_certificate_of_an_unknown_authority(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path, "The Site's Own")
+        with FaultyRegistry(tls=authority.issue("registry", ["127.0.0.1"])) as secure:
+            client = Client({secure.address: HostSettings(plain_http=False)})
+            with pytest.raises(RegistryAccessError, match='issuer "CN=The Site\'s Own", SHA-256') as caught:
+                client.registry.manifest(TagRef(repository(secure), "1"))
+            assert "`ca:`" in caught.value.hint
+            assert client.pauses == []
+
+    def test_a_certificate_for_another_name(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path)
+        with FaultyRegistry(tls=authority.issue("registry", ["registry.site"])) as secure:
+            client = Client({secure.address: HostSettings(ca=authority.certificate.read_bytes())})
+            with pytest.raises(RegistryAccessError, match="IP address mismatch") as caught:
+                client.registry.manifest(TagRef(repository(secure), "1"))
+            assert "name" in caught.value.hint
+
+    def test_an_authority_counts_for_its_host_only(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path)
+        tls = authority.issue("registry", ["127.0.0.1", "127.0.0.2"])
+        with FaultyRegistry(tls=tls) as one, FaultyRegistry("127.0.0.2", tls=tls) as two:
+            one.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+            client = Client(
+                {
+                    one.address: HostSettings(ca=authority.certificate.read_bytes()),
+                    two.address: HostSettings(plain_http=False),
+                }
+            )
+            client.registry.manifest(TagRef(repository(one), "1"))
+            with pytest.raises(RegistryAccessError, match="not trusted"):
+                client.registry.manifest(TagRef(repository(two), "1"))
+
+
+def test_seeded_nonsense_is_refused_without_a_trace(server: FaultyRegistry) -> None:
+    """Answers of random status, headers and bodies: an error of ours or content that the caller will check."""
+    dice = random.Random(11)
+    names = ["Content-Length", "Content-Type", "Location", "Docker-Content-Digest", "Content-Range", "Retry-After"]
+    names += ["Transfer-Encoding", "Content-Encoding", "WWW-Authenticate", "Connection", "Date"]
+    values = [
+        "",
+        "0",
+        "5",
+        "-1",
+        "\x7f",
+        "gzip",
+        "chunked",
+        "close",
+        "Bearer",
+        'Bearer realm="',
+        "bytes 0-1/2",
+        "text/html",
+    ]
+    values += ["sha256:" + "a" * 64, "http://[", "/x", "é", "a" * 5000, media.OCI_INDEX, "Basic x", "=,=,"]
+    bodies = [b"", b"{}", b"[]", b"null", b"\xff\xfe", MANIFEST, b'{"errors":[5]}', b'{"errors":{"a":1}}', DATA[:5000]]
+    codes = [200, 200, 200, 201, 202, 204, 206, 301, 307, 400, 401, 404, 413, 416, 429, 500, 599]
+    for _ in range(150):
+        client = admitted(server)
+        headers = {dice.choice(names): dice.choice(values).encode().decode("latin-1") for _ in range(dice.randrange(4))}
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
+            server.on(method, "/", status(dice.choice(codes), headers, dice.choice(bodies)), times=1)
+        error = outcome(client, server, dice.randrange(6))
+        if error is not None:
+            assert error.message.isprintable()
+            assert SECRET not in error.message + error.hint
+
+
+def outcome(client: Client, server: FaultyRegistry, action: int) -> AirferryError | None:
+    """The error that one of the client's actions ends in, if any."""
+    try:
+        match action:
+            case 0:
+                client.registry.manifest(TagRef(repository(server), "1"))
+            case 1:
+                client.registry.head_manifest(TagRef(repository(server), "1"))
+            case 2:
+                client.registry.has_blob(repository(server), blob())
+            case 3:
+                client.registry.mount(repository(server), blob().digest, Repository(server.address, "b"))
+            case 4:
+                upload(client, server, DATA[:100])
+            case _:
+                download(client, server, blob(DATA[:100]))
+    except AirferryError as exc:
+        return exc
+    return None
+
+
+def test_a_client_can_be_made_without_any_settings() -> None:
+    assert isinstance(Registry(Transport()), Registry)
