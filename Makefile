@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint type check demo test docs cluster cluster-down test-cluster clean
+.PHONY: help dev fmt lint type check demo test docs cluster cluster-down test-cluster bench bench-short clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,12 @@ cluster-down: dev ## end and remove the enclave
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
 	$(BIN)/python -m tests.parts.enclave build
 	$(BIN)/pytest -m cluster
+
+bench: dev ## registry to bundle to registry, side by side with other programs, on 2 GB; writes docs/performance.md
+	$(BIN)/python -m tests.bench.transfer --runs 3 --write docs/performance.md
+
+bench-short: dev ## the same on a tenth of the bytes, printed only
+	$(BIN)/python -m tests.bench.transfer --runs 1 --scale 0.1
 
 clean: ## remove what the build made
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

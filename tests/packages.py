@@ -59,8 +59,18 @@ GROUPS: dict[str, dict[str, Probe]] = {
         "openssl": _program("openssl"),
         "util-linux": _program("unshare"),
     },
+    "cluster": {
+        "conntrack": _program("conntrack"),
+        "containernetworking-plugins": Path("/usr/lib/cni/bridge").exists,
+        "etcd-server": _program("etcd"),
+        "golang-go": _program("go"),
+        "iptables": _program("iptables"),
+        "runc": _program("runc"),
+        "zstd": _program("zstd"),
+    },
+    "bench": {"golang-go": _program("go")},
 }
-INCLUDES = {"test": ("demo",)}
+INCLUDES = {"test": ("demo",), "cluster": ("demo", "test"), "bench": ("demo",)}
 
 
 def missing(groups: Sequence[str]) -> list[str]:
