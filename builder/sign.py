@@ -182,9 +182,7 @@ def _put_der(path: Path, slots: dict[str, bytes], key: P256Key, der: bytes) -> N
     if slots[SIGNATURE] in (UNSIGNED, der):
         _fill(path, SIGNATURE, der)
         return
-    further: tuple[tuple[str, bytes], ...] = ()
-    if slots[SIGNATURES] != UNSIGNED:
-        further = canonical.decode(slots[SIGNATURES].rstrip(b"\n"), FurtherSignatures, SIGNATURES).p256
+    further = FurtherSignatures.decode(slots[SIGNATURES]).p256
     kept = tuple(sorted({*further, (key.fingerprint, der)}))
     _fill(path, SIGNATURES, canonical.encode(FurtherSignatures(kept)) + b"\n")
 

@@ -33,7 +33,11 @@ def decode(raw: bytes, kind: type[_T], what: str) -> _T:
         value: _T = _typed(json.loads(raw.decode("ascii")), kind, what)
     except (ValueError, RecursionError) as exc:
         raise BundleError(f"{what}: not canonical JSON ({type(exc).__name__})") from exc
-    if encode(value) != raw:
+    try:
+        canonical = encode(value) == raw
+    except BundleError as exc:
+        raise BundleError(f"{what}: {exc.message}") from exc
+    if not canonical:
         raise BundleError(f"{what}: not in canonical form")
     return value
 

@@ -24,7 +24,9 @@ from installer.oci.digest import Digest
 
 MAX_KEY_FILE = 64 * 1024
 _PEM = re.compile(r"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----", re.ASCII)
-_COMMENT = re.compile(r"[ -~]{0,200}", re.ASCII)
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# minisign itself writes a time, a file name and "hashed", separated by tabs.
+_COMMENT = re.compile(r"[\t -~]{0,200}", re.ASCII)
 _HOW = "check with the sender which key signs this bundle; never take a key from the medium that brought the bundle."
 
 
@@ -156,6 +158,13 @@ class FurtherSignatures:
     def __post_init__(self) -> None:
         if list(self.p256) != sorted(set(self.p256)):
             raise BundleError(f"{SIGNATURES}: not sorted")
+        if not all(_FINGERPRINT.fullmatch(fingerprint) for fingerprint, _ in self.p256):
+            raise BundleError(f"{SIGNATURES}: names a key by something else than its fingerprint")
+
+    @classmethod
+    def decode(cls, slot: bytes) -> "FurtherSignatures":
+        """The signatures in a slot, which may be unsigned. Raises BundleError."""
+        return cls(()) if slot == UNSIGNED else canonical.decode(slot.rstrip(b"\n"), cls, SIGNATURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +191,7 @@ def verify(sums: bytes, slots: Mapping[str, bytes], trust: Trust) -> Verdict:
     """Whether `trust` accepts `sums`. Raises UntrustedError with the reason, BundleError for malformed slots."""
     digest = Digest.of(sums)
     p256, minisig = _signatures(slots)
+    _check_claims(slots, sums, trust)
     if trust.sums is not None and trust.sums != digest:
         raise UntrustedError(f"SHA256SUMS has {digest}, expected {trust.sums}", hint=_HOW)
     if trust.sums is None and not trust.keys:
@@ -199,10 +209,7 @@ def verify(sums: bytes, slots: Mapping[str, bytes], trust: Trust) -> Verdict:
 def _signatures(slots: Mapping[str, bytes]) -> tuple[list[bytes], Minisig | None]:
     """The P-256 signatures and the minisign signature that the slots hold, each in canonical form."""
     p256 = [] if slots[SIGNATURE] == UNSIGNED else [slots[SIGNATURE]]
-    if slots[SIGNATURES] != UNSIGNED:
-        p256 += [
-            der for _, der in canonical.decode(slots[SIGNATURES].rstrip(b"\n"), FurtherSignatures, SIGNATURES).p256
-        ]
+    p256 += [der for _, der in FurtherSignatures.decode(slots[SIGNATURES]).p256]
     for der in p256:
         try:
             r, s = utils.decode_dss_signature(der)
@@ -211,6 +218,14 @@ def _signatures(slots: Mapping[str, bytes]) -> tuple[list[bytes], Minisig | None
         if utils.encode_dss_signature(r, s) != der:
             raise BundleError(f"{SIGNATURE}: not in DER form")
     return p256, None if slots[MINISIG] == UNSIGNED else Minisig.decode(slots[MINISIG])
+
+
+def _check_claims(slots: Mapping[str, bytes], sums: bytes, trust: Trust) -> None:
+    """A further signature that names a trusted key must be that key's, even where another one would be enough."""
+    trusted = {key.fingerprint: key for key in trust.keys if isinstance(key, P256Key)}
+    for fingerprint, der in FurtherSignatures.decode(slots[SIGNATURES]).p256:
+        if fingerprint in trusted and not trusted[fingerprint].verifies(der, sums):
+            raise UntrustedError(f"{SIGNATURES}: the signature in the name of key {fingerprint[:16]} is not its own")
 
 
 def _made(key: PublicKey, sums: bytes, p256: Iterable[bytes], minisig: Minisig | None) -> bool:
