@@ -37,6 +37,7 @@ test: dev ## all tests that need no cluster
 	$(BIN)/pytest -m 'not cluster' -n 2
 
 cluster: dev ## build (once) and start the enclave: a real cluster of one node without a way out
+	@$(PYTHON) -m tests.packages cluster
 	$(BIN)/python -m tests.parts.enclave build
 	$(BIN)/python -m tests.parts.enclave up
 
@@ -44,13 +45,16 @@ cluster-down: dev ## end and remove the enclave
 	$(BIN)/python -m tests.parts.enclave down
 
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
+	@$(PYTHON) -m tests.packages cluster
 	$(BIN)/python -m tests.parts.enclave build
 	$(BIN)/pytest -m cluster
 
 bench: dev ## registry to bundle to registry, side by side with other programs, on 2 GB; writes docs/performance.md
+	@$(PYTHON) -m tests.packages bench
 	$(BIN)/python -m tests.bench.transfer --runs 3 --write docs/performance.md
 
 bench-short: dev ## the same on a tenth of the bytes, printed only
+	@$(PYTHON) -m tests.packages bench
 	$(BIN)/python -m tests.bench.transfer --runs 1 --scale 0.1
 
 clean: ## remove what the build made

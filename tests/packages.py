@@ -42,7 +42,7 @@ def _venv() -> bool:
 
 
 GROUPS: dict[str, dict[str, Probe]] = {
-    "python": {"python3-venv": _venv},
+    "python": {"make": _program("make"), "python3-venv": _venv},
     "demo": {
         "binutils": _program("objcopy"),
         "busybox-static": _static_busybox,
