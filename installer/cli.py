@@ -11,6 +11,8 @@ from installer.cli_options import FILE, bundle_options
 from installer.errors import InterruptedByUserError
 from installer.shell import Session, common
 
+_MAX_TEMPLATE = 1 << 20
+
 
 @click.group(context_settings=shell.CONTEXT)
 @click.version_option(__version__, prog_name="airferry installer")
@@ -20,6 +22,7 @@ def cli() -> None:
     \b
     The usual order:
       verify     is the bundle genuine and whole?
+      template   site.yaml, to be filled in with answers about this place
       load       its images into the registry of this enclave
       install    operator and application into the cluster, from answers in site.yaml
       status     does it really run?
@@ -59,6 +62,24 @@ def verify(session: Session, bundle: Any, *, sha256: bool) -> None:
     bundle.verify(session.reporter, sha256=sha256)
     bundle.require_all()
     session.emit(description(bundle), f"{summary(bundle)}\ngenuine and whole")
+
+
+@cli.command()
+@common
+@bundle_options
+def template(session: Session, bundle: Any) -> None:
+    """Print the template of site.yaml that the bundle carries, with comments on every key.
+
+    \b
+    Example: ./wandb-installer template > site.yaml
+    """
+    from installer.errors import NotFoundError
+
+    found = [document for document in bundle.manifest.documents if document.kind == "site"]
+    if not found:
+        raise NotFoundError("the bundle carries no template", hint="ask the release engineer: `airferry init` has it.")
+    text = bundle.read(found[0].digest, _MAX_TEMPLATE).decode("utf-8", "replace")
+    session.emit({"name": found[0].name, "text": text}, text)
 
 
 @cli.command()
