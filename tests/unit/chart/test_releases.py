@@ -1,0 +1,140 @@
+"""Releases where there is no cluster to speak of: every failure has its class, and Ctrl-C is heard at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.chart.releases import Releases
+from installer.errors import AirferryError, ClusterUnreachableError
+from tests.parts.charts import package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def kubeconfig(folder: Path, port: int) -> Path:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "u", "user": {"token": "canary-token"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def answering(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a server that answers every request with the bytes of the parameter; None answers never."""
+    answer: bytes | None = request.param
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                held.append(connection)
+                if answer is not None:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+        for connection in held:
+            connection.close()
+
+
+def refused() -> int:
+    """A port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def test_a_cluster_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
+    releases = Releases(kubeconfig(tmp_path, refused()), namespace="n")
+    with pytest.raises(ClusterUnreachableError, match=r"cannot read release r: .*refused") as caught:
+        releases.history("r")
+    assert "canary-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("context", ["", "nowhere"])
+def test_a_kubeconfig_that_does_not_fit_is_named(tmp_path: Path, context: str) -> None:
+    path = kubeconfig(tmp_path, refused()) if context else tmp_path / "absent"
+    with pytest.raises(ClusterUnreachableError, match=context or "absent"):
+        Releases(path, context=context, namespace="n").status("r")
+
+
+def test_the_environment_names_no_other_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    other.write_text("not a kubeconfig: [")
+    monkeypatch.setenv("KUBECONFIG", str(other))
+    monkeypatch.setenv("HELM_KUBECONTEXT", "other")
+    monkeypatch.setenv("HELM_NAMESPACE", "other")
+    port = refused()
+    with pytest.raises(ClusterUnreachableError, match=f"127.0.0.1:{port}"):
+        Releases(kubeconfig(tmp_path, port), namespace="n").status("r")
+
+
+@pytest.mark.parametrize("answering", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{]"], indirect=True)
+def test_a_server_that_is_no_cluster_raises_one_of_our_errors(tmp_path: Path, answering: int) -> None:
+    with pytest.raises(AirferryError):
+        Releases(kubeconfig(tmp_path, answering), namespace="n").status("r")
+
+
+@pytest.mark.parametrize("answering", [None], indirect=True)
+@pytest.mark.parametrize("call", ["releases.status('r')", "releases.ensure(chart, 'r', {})", "releases.uninstall('r')"])
+def test_ctrl_c_ends_a_call_that_hangs(tmp_path: Path, answering: int, call: str) -> None:
+    archive = tmp_path / "chart.tgz"
+    archive.write_bytes(package("demo-app"))
+    program = f"""
+import sys
+from pathlib import Path
+from installer.chart.helm import Chart
+from installer.chart.releases import Releases
+releases = Releases(Path(sys.argv[1]), namespace="n")
+chart = Chart.load(Path(sys.argv[2]).read_bytes())
+print("started", flush=True)
+try:
+    {call}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, kubeconfig(tmp_path, answering), archive],
+        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(1)  # for the call to reach the server; earlier it is only easier to end
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+    assert (stdout, stderr, process.returncode) == ("interrupted\n", "", 0)
