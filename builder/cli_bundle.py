@@ -249,7 +249,7 @@ def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
 def _cache(session: Session) -> Path:
     """Where programs are kept between calls (XDG Base Directory Specification)."""
     base = session.environment.get("XDG_CACHE_HOME")
-    return Path(base or Path(session.environment.get("HOME") or "/root", ".cache"), "airferry")
+    return Path(base or Path(session.environment.get("HOME") or "/root", ".cache"), "airferry", "program")
 
 
 def _sidecar(path: Path, reporter: Reporter) -> str:

@@ -332,7 +332,7 @@ def _clear(fd: int, path: Path, wanted: int) -> None:
             room = size(free.f_bavail * free.f_frsize)
             raise StorageError(
                 f"{path.parent}: {size(wanted)} are needed, {room} are free",
-                hint="free some space, or choose another folder with --output.",
+                hint="free some space, or choose another file with --file.",
             ) from exc
         raise storage_error(exc, path, "write") from exc
 
