@@ -12,9 +12,10 @@ import click
 from builder.connect import connect
 from builder.contents import contents
 from builder.engine import Engine
-from builder.listing import changes, count, image_list, image_table, plan_document, plan_table
+from builder.listing import changes, image_list, image_table, plan_document, plan_table
 from builder.lock import LOCK_NAME, Lock
-from builder.locking import locked_registries, make_lock, needs
+from builder.locking import locked_registries, make_lock
+from builder.needs import count, needs
 from builder.recipe import Recipe, stamp
 from builder.source import Places
 from installer.errors import RecipeError, UsageError
@@ -114,9 +115,7 @@ def lock(session: Session, *, recipe: Path, check: bool, update: bool, names: tu
     if new != old:
         new.save(path)
     total = sum(blob.size for blob in new.blobs)
-    counts = ", ".join(
-        [count(len(new.images), "image"), count(len(new.charts), "chart"), count(len(new.blobs), "blob"), size(total)]
-    )
+    counts = ", ".join([count(new.images, "image"), count(new.charts, "chart"), count(new.blobs, "blob"), size(total)])
     state = "written" if new != old else "unchanged"
     document = {"lock": str(path), "state": state, "images": len(new.images), "charts": len(new.charts), "bytes": total}
     session.emit({**document, "changes": changed}, "\n".join([*changed, f"{path} {state}: {counts}"]))

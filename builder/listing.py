@@ -3,18 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.lock import Lock, Reason
-from builder.locking import Needs
+from builder.lock import Lock, Reason, why_left
+from builder.needs import Needs
 from builder.plan import image_bytes
 from installer.report import size
 
 MAX_REASONS = 4
 """Places that a table shows for each image; the JSON form shows all."""
-
-
-def count(number: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def image_list(found: Lock | Needs) -> dict[str, Any]:
@@ -44,7 +39,8 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
         "images": images,
         "excluded": [{"image": item.image, "reason": item.reason} for item in found.excluded],
         "suspected": [
-            {"text": text, "reasons": [_reason(reason) for reason in reasons]} for text, reasons in suspected.items()
+            {"text": text, "because": why_left(reasons), "reasons": [_reason(reason) for reason in reasons]}
+            for text, reasons in suspected.items()
         ],
     }
 
@@ -74,7 +70,7 @@ def image_table(document: Mapping[str, Any]) -> str:
     for item in document["excluded"]:
         lines += [f"{item['image']} (excluded)", f"    because {item['reason']}"]
     for item in document["suspected"]:
-        lines += [f"{item['text']} (may be an image; not carried)", *_reasons(item["reasons"])]
+        lines += [f"{item['text']} (not carried: {item['because']})", *_reasons(item["reasons"])]
     return "\n".join(lines)
 
 
@@ -149,7 +145,7 @@ def plan_table(document: Mapping[str, Any]) -> str:
     saved = document["image_bytes"] - document["blob_bytes"]
     lines += [
         "",
-        f"{count(document['blobs'], 'blob')}, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
+        f"{document['blobs']} blobs, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
         f"file: {document['file_bytes']} bytes ({size(document['file_bytes'])}); free: {size(document['free_bytes'])}",
     ]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ a line, so that two locks compare well.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +94,13 @@ class Reason:
         container = f", container {self.container}" if self.container else ""
         hooks = f" (hook {self.hooks})" if self.hooks else ""
         return f"chart {self.chart}: {self.kind} {self.name}{container}: {self.field}{hooks}"
+
+
+def why_left(reasons: Sequence[Reason]) -> str:
+    """Why what `reasons` ask for is not carried, for people."""
+    if all(reason.hooks and {"test", "test-success"}.issuperset(reason.hooks.split(",")) for reason in reasons):
+        return "only `helm test` asks for it"
+    return "it may be no image; name it in images or exclude"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +242,7 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Suspected:
-    """Text in a chart that looks like an image, but stands where no image is known to belong; it is not carried."""
+    """An image that is not carried, because only `helm test` asks for it, or because it may not be an image at all."""
 
     text: str
     reasons: tuple[Reason, ...]

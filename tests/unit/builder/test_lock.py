@@ -211,7 +211,7 @@ def test_the_list_says_why() -> None:
     table = image_table(document)
     assert "    chart web: Deployment web, container main: spec.containers[0].image" in table
     assert "docker.io/library/python:3.12 (excluded)\n    because test pods only" in table
-    assert "docker.io/team/agent:1 (may be an image; not carried)" in table
+    assert "docker.io/team/agent:1 (not carried: it may be no image" in table
 
 
 def test_changes_name_what_moved() -> None:
