@@ -21,7 +21,7 @@ GROUP = "apps.wandb.com"
 FINALIZER = "finalizer.app.wandb.com"
 CUSTOM_RESOURCE = Kind(GROUP, "v1", "WeightsAndBiases", "weightsandbiases")
 INVALID = "Invalid Config"
-LOG_LINES = 400
+LOG_LINES = 200
 MAX_TEXT = 1200
 
 

@@ -44,7 +44,8 @@ READ_SECONDS = 65.0
 ATTEMPTS = 4
 MAX_PAUSE = 30.0
 MAX_ANSWER = 64 * 1024 * 1024
-MAX_LOG = 64 * 1024
+MAX_LOG = 2 * 1024 * 1024
+MAX_LOG_LINE = 32 * 1024
 MAX_MESSAGE = 800
 LIST_CHUNK = 250
 _VERBS = ["delete", "get", "global_list", "list", "patch", "post", "put"]
@@ -409,7 +410,7 @@ class Cluster:
             # A container that has not started yet has no log; the API server says so with 400.
             return []
         text = answer.content[:MAX_LOG].decode("utf-8", "replace")
-        return [self._clean(line) for line in text.splitlines()[-tail:]]
+        return [self._clean(line, MAX_LOG_LINE) for line in text.splitlines()[-tail:]]
 
     def events(self, namespace: str, kind: str, name: str) -> list[Object]:
         """The events about one object, oldest first."""
@@ -448,11 +449,11 @@ class Cluster:
             self._resources[kind] = type(kind.name, (base,), {"_api_info": info})
         return self._resources[kind]
 
-    def _clean(self, text: str) -> str:
+    def _clean(self, text: str, limit: int = MAX_MESSAGE) -> str:
         for secret in sorted(self._hidden, key=len, reverse=True):
             text = text.replace(secret, "***")
         text = printable(" ".join(text.split()))
-        return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
+        return text if len(text) <= limit else f"{text[:limit]}…"
 
     @contextmanager
     def _refusals(self, verb: str, what: str) -> Iterator[None]:

@@ -1,0 +1,183 @@
+"""The whole way with the real W&B controller: operator chart, custom resource, platform, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.parts.application import demo_platform
+from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.parts.enclave import Enclave
+
+pytestmark = [pytest.mark.cluster, pytest.mark.controller]
+
+# Refused by the chart as soon as the controller renders it: only then is this value there.
+REFUSING = '{{ if .Values.global.operator }}{{ fail "this platform is closed on Mondays" }}{{ end }}'
+
+
+@pytest.fixture(scope="module")
+def assets() -> Path:
+    """The folder with the real controller and charts."""
+    return Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
+
+
+@pytest.fixture
+def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
+    """The program with answers for two namespaces; what a test leaves is removed, for operators are rivals."""
+    program = EnclaveProgram(enclave, tmp_path)
+    program.site(namespace="wandb", operator_namespace="wandb-operator", host="http://wandb.enclave")
+    yield program
+    done = program.run("uninstall", "--yes", "--timeout", "120")
+    assert done.returncode in (0, 22), done.stderr
+    enclave.kubectl("delete", "namespace", "wandb", "wandb-operator", "--ignore-not-found", "--timeout=90s")
+
+
+def objects(enclave: Enclave, kinds: str, namespace: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        enclave.kubectl("get", kinds, f"--namespace={namespace}", "--output=json")
+    )["items"]
+    return found
+
+
+def everything(enclave: Enclave) -> dict[str, str]:
+    """The resource version of all that an installation makes. The lease of the controller changes by itself."""
+    kinds = "deployments,statefulsets,jobs,cronjobs,services,configmaps,secrets,serviceaccounts,weightsandbiases"
+    found = {
+        f"{namespace} {item['kind']} {item['metadata']['name']}": item["metadata"]["resourceVersion"]
+        for namespace in ("wandb", "wandb-operator")
+        for item in objects(enclave, kinds, namespace)
+    }
+    crd = json.loads(enclave.kubectl("get", "crd", "weightsandbiases.apps.wandb.com", "--output=json"))
+    return {**found, "crd": crd["metadata"]["resourceVersion"]}
+
+
+def pods(enclave: Enclave, namespace: str) -> list[dict[str, Any]]:
+    return [pod for pod in objects(enclave, "pods", namespace) if "deletionTimestamp" not in pod["metadata"]]
+
+
+def test_the_whole_way_and_back(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
+    application = demo_platform(program.folder / "bundle", "wandb", assets, values={"web": {"replicas": 2}})
+    bundle = application.write()
+
+    first = program.result(program.install(bundle))
+    assert "WeightsAndBiases wandb/wandb" in first["changed"]
+    assert all(item["ready"] for item in first["workloads"])
+    running = {item["workload"] for item in first["workloads"]}
+    assert running == {
+        "Deployment wandb-operator/wandb-controller-manager",
+        "Deployment wandb/wandb-web",
+        "Deployment wandb/wandb-worker",
+        "StatefulSet wandb/wandb-cache",
+    }
+    for namespace in ("wandb", "wandb-operator"):
+        for pod in pods(enclave, namespace):
+            for container in pod["status"]["containerStatuses"]:
+                assert container["image"].startswith(f"{enclave.registry}/airferry/docker.io/")
+
+    # Again: nothing changes.
+    before = everything(enclave)
+    assert program.result(program.install(bundle))["changed"] == []
+    assert everything(enclave) == before
+
+    # The program has ended, and nothing of it serves the chart: a change is reconciled all the same.
+    change = {"spec": {"values": {"web": {"replicas": 1}}}}
+    resource = ("wandb", "wandb", "--namespace=wandb")
+    enclave.kubectl("patch", *resource, "--type=merge", f"--patch={json.dumps(change)}")
+    assert wait_until(
+        lambda: len([pod for pod in pods(enclave, "wandb") if "-web-" in pod["metadata"]["name"]]) == 1, 90
+    )
+    assert wait_until(lambda: program.run("status").returncode == 0, 60)
+    assert program.result(program.run("status", "--output", "json"))["phase"] == "Completed"
+
+    removed = program.result(program.run("uninstall", "--yes", "--output", "json"))
+    assert removed["removed"][0] == "WeightsAndBiases wandb/wandb"
+    assert objects(enclave, "weightsandbiases,deployments,statefulsets,jobs,cronjobs", "wandb") == []
+    assert objects(enclave, "deployments,secrets", "wandb-operator") == []
+
+
+def test_what_an_administrator_changed_is_not_overwritten_silently(
+    enclave: Enclave, program: EnclaveProgram, assets: Path
+) -> None:
+    application = demo_platform(program.folder / "bundle", "wandb", assets, values={"web": {"replicas": 1}})
+    bundle = application.write()
+    program.result(program.install(bundle))
+    change = {"spec": {"values": {"web": {"replicas": 2}}}}
+    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={json.dumps(change)}")
+    done = program.install(bundle)
+    assert done.returncode == 33, done.stderr
+    assert "web.replicas" in done.stderr
+    assert "kubectl-patch" in done.stderr
+
+
+def test_a_refusal_of_the_controller_is_told_in_its_own_words_and_can_be_mended(
+    enclave: Enclave, program: EnclaveProgram, assets: Path
+) -> None:
+    changes = {"templates/refuse.yaml": REFUSING}
+    refused = demo_platform(program.folder / "refused", "wandb", assets, changes=changes).write()
+    done = program.install(refused)
+    assert done.returncode == 32, done.stderr
+    assert "this platform is closed on Mondays" in done.stderr
+    assert "this platform is closed on Mondays" in program.run("status").stdout
+
+    # The controller does not look again by itself, so the second attempt wakes it.
+    assert program.install(refused).returncode == 32
+
+    good = demo_platform(program.folder / "good", "wandb", assets).write()
+    assert all(item["ready"] for item in program.result(program.install(good))["workloads"])
+
+
+def test_a_resource_whose_release_never_was_leaves_no_finalizer(
+    enclave: Enclave, program: EnclaveProgram, assets: Path
+) -> None:
+    changes = {"templates/refuse.yaml": REFUSING}
+    bundle = demo_platform(program.folder / "bundle", "wandb", assets, changes=changes).write()
+    assert program.install(bundle).returncode == 32
+    (resource,) = objects(enclave, "weightsandbiases", "wandb")
+    assert resource["metadata"]["finalizers"] == ["finalizer.app.wandb.com"]
+    removed = program.result(program.run("uninstall", "--yes", "--output", "json"))
+    assert removed["removed"][0] == "WeightsAndBiases wandb/wandb"
+    assert objects(enclave, "weightsandbiases", "wandb") == []
+
+
+def test_a_resource_is_removed_although_its_controller_is_gone(
+    enclave: Enclave, program: EnclaveProgram, assets: Path
+) -> None:
+    bundle = demo_platform(program.folder / "bundle", "wandb", assets).write()
+    program.result(program.install(bundle))
+    enclave.kubectl("delete", "deployment", "wandb-controller-manager", "--namespace=wandb-operator", "--timeout=60s")
+    removed = program.result(program.run("uninstall", "--yes", "--output", "json"))
+    assert removed["removed"][0] == "WeightsAndBiases wandb/wandb"
+    assert objects(enclave, "weightsandbiases,deployments,statefulsets", "wandb") == []
+
+
+def test_a_new_chart_reaches_a_running_operator(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
+    first = demo_platform(program.folder / "first", "wandb", assets).write()
+    program.result(program.install(first))
+    marker = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: second-chart}\n"
+    application = demo_platform(program.folder / "second", "wandb", assets, changes={"templates/second.yaml": marker})
+    application.version = "2.0"
+    changed = program.result(program.install(application.write()))["changed"]
+    assert "WeightsAndBiases wandb/wandb" in changed
+    assert "second-chart" in [item["metadata"]["name"] for item in objects(enclave, "configmaps", "wandb")]
+    (charts,) = [
+        item for item in objects(enclave, "configmaps", "wandb-operator") if item["metadata"]["name"] == "wandb-charts"
+    ]
+    # The earlier chart stays for a rollback.
+    assert len(charts["binaryData"]) == 2
+
+
+def test_an_interrupted_installation_is_finished(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
+    bundle = demo_platform(program.folder / "bundle", "wandb", assets).write()
+    # Too short for the platform: it ends while the controller is at work.
+    done = program.install(bundle, timeout=4)
+    assert done.returncode in (32, 33), done.stderr
+    assert all(item["ready"] for item in program.result(program.install(bundle))["workloads"])

@@ -1,0 +1,52 @@
+"""The enclave's program, run as a user would, inside the enclave's network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.parts.application import KEY
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.parts.enclave import Enclave
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 400
+
+
+@dataclass(frozen=True)
+class EnclaveProgram:
+    """`python -m installer`, or with `executable` the frozen file; `folder` holds site.yaml and is HOME."""
+
+    enclave: Enclave
+    folder: Path
+    executable: Path | None = None
+
+    def site(self, **answers: Any) -> Path:
+        """Write site.yaml for the enclave's registry; `answers` are further keys. JSON is YAML."""
+        registry = {"host": self.enclave.registry, "plain_http": True}
+        path = self.folder / "site.yaml"
+        path.write_text(json.dumps({"registry": registry, **answers}))
+        return path
+
+    def run(self, *arguments: str | Path, seconds: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
+        """Run one command; whatever comes of it."""
+        start: list[str | Path] = [self.executable] if self.executable else [sys.executable, "-m", "installer"]
+        env = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(self.enclave.kubeconfig)}
+        return self.enclave.run([*start, *arguments], check=False, cwd=ROOT, env=env, timeout=seconds)
+
+    def install(self, bundle: Path, *options: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
+        """Install `bundle` with the site.yaml that was written last."""
+        source: list[str | Path] = [] if self.executable else ["--bundle", bundle, "--key", KEY]
+        site = self.folder / "site.yaml"
+        return self.run("install", *source, "--site", site, "--timeout", str(timeout), "--output", "json", *options)
+
+    def result(self, done: subprocess.CompletedProcess[str]) -> Any:
+        """The document that a successful command has printed. Raises AssertionError otherwise."""
+        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout)
