@@ -82,47 +82,6 @@ class Status:
         return "\n".join([*lines, "everything runs" if self.ready else "not ready"])
 
 
-def text(found: Status) -> str:
-    """For people: what is installed, each release with its workloads, and causes where something does not run."""
-    record = found.record
-    lines = [f"{record.bundle} {record.version}, installed {record.time}, record in namespace {record.namespace}"]
-    if found.phase:
-        lines.append(f"custom resource: {found.phase}{f': {found.complaint}' if found.complaint else ''}")
-    for release in found.releases:
-        lines += ["", f"{release.namespace}/{release.release}: chart {release.chart} {release.version}"]
-        lines.append(f"  Helm release: {release.helm or 'none'}")
-        lines += [f"  {'ok ' if item.ready else 'BAD'} {item}: {item.state}" for item in release.workloads]
-        lines += [f"      {cause}" for cause in release.causes]
-    return "\n".join([*lines, "", "everything runs" if found.ready else "NOT everything runs"])
-
-
-def document(found: Status) -> dict[str, Any]:
-    """The same for programs."""
-    return {
-        "bundle": found.record.bundle,
-        "version": found.record.version,
-        "time": found.record.time,
-        "ready": found.ready,
-        "phase": found.phase,
-        "complaint": found.complaint,
-        "releases": [
-            {
-                "release": release.release,
-                "namespace": release.namespace,
-                "chart": release.chart,
-                "version": release.version,
-                "helm": release.helm,
-                "ready": release.ready,
-                "workloads": [
-                    {"workload": str(item), "ready": item.ready, "state": item.state} for item in release.workloads
-                ],
-                "causes": [{"where": each.where, "what": each.what, "next": each.step} for each in release.causes],
-            }
-            for release in found.releases
-        ],
-    }
-
-
 def status(cluster: Cluster, record: Record) -> Status:
     """The state of the installation that `record` describes. Changes nothing."""
     phase, complaint = "", ""
