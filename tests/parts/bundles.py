@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -186,6 +187,15 @@ class Cargo:
         if key is not None:
             sign(paths, key)
         return paths
+
+
+def several_volumes(cargo: Cargo, folder: Path) -> tuple[Path, ...]:
+    """`cargo` with a document of 6 MiB, `large.bin`, in three signed volumes, the document cut in two."""
+    larger = replace(cargo, blobs=dict(cargo.blobs), documents=list(cargo.documents))
+    larger.document("large.bin", random.Random(1).randbytes(6 * 1024 * 1024))
+    paths = larger.write(folder, volume_size=4_300_000, key=signing_key())
+    assert len(paths) == 3
+    return paths
 
 
 def open_bundle(paths: Sequence[Path], trusted: Trust | None = None) -> Bundle:

@@ -34,7 +34,7 @@ from installer.bundle.tar import BLOCK, TRAILER, padded
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, IncompleteError, UntrustedError
 from installer.report import Silent
-from tests.parts.bundles import Cargo, reference_cargo, signing_key, trust
+from tests.parts.bundles import trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -111,26 +111,17 @@ def verify_all(*files: Memory) -> Callable[[], None]:
 
 
 @pytest.fixture(scope="module")
-def cargo(tmp_path_factory: pytest.TempPathFactory) -> Cargo:
-    return reference_cargo(tmp_path_factory.mktemp("layouts"))
-
-
-@pytest.fixture(scope="module")
-def volume(cargo: Cargo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memory]:
-    (path,) = cargo.write(tmp_path_factory.mktemp("bundle"), key=signing_key())
-    memory = Memory(path.read_bytes())
+def memory(volume: Path) -> Iterator[Memory]:
+    """The reference bundle."""
+    memory = Memory(volume.read_bytes())
     yield memory
     memory.close()
 
 
 @pytest.fixture(scope="module")
-def three(cargo: Cargo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Memory, ...]]:
-    """The same in three volumes, the largest blob cut across them."""
-    several = Cargo(blobs=dict(cargo.blobs), images=cargo.images, charts=cargo.charts, documents=list(cargo.documents))
-    several.document("large.bin", random.Random(1).randbytes(6 * 1024 * 1024))
-    paths = several.write(tmp_path_factory.mktemp("bundle"), volume_size=4_300_000, key=signing_key())
-    assert len(paths) == 3
-    found = tuple(Memory(path.read_bytes()) for path in paths)
+def three(volumes: tuple[Path, ...]) -> Iterator[tuple[Memory, ...]]:
+    """The same in three volumes, a blob cut across two of them."""
+    found = tuple(Memory(path.read_bytes()) for path in volumes)
     yield found
     for memory in found:
         memory.close()
@@ -184,58 +175,58 @@ def steps_of_open(memory: Memory, file: VolumeFile) -> dict[str, Callable[[], ob
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_every_bit_of_the_metadata(volume: Memory, name: str) -> None:
-    area = members(volume)[name]
-    with closing(VolumeFile(volume.path)) as file:
-        assert assert_refused(volume, bits(area), steps_of_open(volume, file)[name]) == len(area) * 8
-    assert_refused(volume, random.Random(name).sample(bits(area), 300), open_only(volume))
+def test_every_bit_of_the_metadata(memory: Memory, name: str) -> None:
+    area = members(memory)[name]
+    with closing(VolumeFile(memory.path)) as file:
+        assert assert_refused(memory, bits(area), steps_of_open(memory, file)[name]) == len(area) * 8
+    assert_refused(memory, random.Random(name).sample(bits(area), 300), open_only(memory))
 
 
-def test_metadata_members_cover_all_before_the_payload(volume: Memory) -> None:
-    areas = list(members(volume).values())
+def test_metadata_members_cover_all_before_the_payload(memory: Memory) -> None:
+    areas = list(members(memory).values())
     assert areas[0].start == 0
     assert all(area.stop == following.start for area, following in itertools.pairwise(areas))
-    with opened(volume) as bundle:
+    with opened(memory) as bundle:
         assert areas[-1].stop == bundle._metadata.length
 
 
-def test_every_bit_of_all_frames(volume: Memory) -> None:
+def test_every_bit_of_all_frames(memory: Memory) -> None:
     """Headers and padding of the payload. The first header is the one by which a volume is told from others."""
     count = 0
-    with opened(volume) as bundle, closing(VolumeFile(volume.path)) as file:
+    with opened(memory) as bundle, closing(VolumeFile(memory.path)) as file:
         for blob, area in frames(bundle, 0):
             first = area.start == bundle._metadata.length
-            attempt = steps_of_open(volume, file)[""] if first else read_blob(bundle, blob)
-            count += assert_refused(volume, bits(area), attempt)
+            attempt = steps_of_open(memory, file)[""] if first else read_blob(bundle, blob)
+            count += assert_refused(memory, bits(area), attempt)
         content = sum(blob.size for blob in bundle.manifest.blobs)
         assert count == 8 * (bundle.manifest.volumes[0].payload - content)
 
 
-def test_every_bit_of_the_end(volume: Memory) -> None:
-    size = len(volume.content)
+def test_every_bit_of_the_end(memory: Memory) -> None:
+    size = len(memory.content)
     area = range(size - len(TRAILER), size)
-    with closing(VolumeFile(volume.path)) as file:
-        assert_refused(volume, bits(area), steps_of_open(volume, file)[""])
-    assert_refused(volume, random.Random(6).sample(bits(area), 300), open_only(volume))
+    with closing(VolumeFile(memory.path)) as file:
+        assert_refused(memory, bits(area), steps_of_open(memory, file)[""])
+    assert_refused(memory, random.Random(6).sample(bits(area), 300), open_only(memory))
 
 
-def test_random_bits_of_the_payload(volume: Memory) -> None:
+def test_random_bits_of_the_payload(memory: Memory) -> None:
     """A flip is met by whoever reads its blob; that `verify` reads all blobs is the next test's."""
     count = 0
-    with opened(volume) as bundle:
+    with opened(memory) as bundle:
         contents = [(blob, bundle._metadata.length + blob.pieces[0][1]) for blob in bundle.manifest.blobs if blob.size]
         drawn = random.Random(20_000).choices(contents, [blob.size for blob, _ in contents], k=PAYLOAD_BITS)
         chosen = random.Random(7)
         for blob, start in contents:
             wanted = [chosen.randrange(start * 8, (start + blob.size) * 8) for other, _ in drawn if other is blob]
-            count += assert_refused(volume, wanted, read_blob(bundle, blob))
+            count += assert_refused(memory, wanted, read_blob(bundle, blob))
     assert count == PAYLOAD_BITS
 
 
-def test_random_bits_of_everything_by_verify(volume: Memory) -> None:
+def test_random_bits_of_everything_by_verify(memory: Memory) -> None:
     chosen = random.Random(8)
-    wanted = [chosen.randrange(len(volume.content) * 8) for _ in range(1500)]
-    assert_refused(volume, wanted, verify_all(volume))
+    wanted = [chosen.randrange(len(memory.content) * 8) for _ in range(1500)]
+    assert_refused(memory, wanted, verify_all(memory))
 
 
 def test_random_bits_of_several_volumes(three: tuple[Memory, ...]) -> None:
@@ -262,16 +253,16 @@ def verify_alone(file: Memory) -> Callable[[], None]:
     return attempt
 
 
-def test_truncation_at_every_block(volume: Memory) -> None:
-    assert len(volume.content) % BLOCK == 0
+def test_truncation_at_every_block(memory: Memory) -> None:
+    assert len(memory.content) % BLOCK == 0
     try:
-        for length in range(len(volume.content) - BLOCK, -1, -BLOCK):
-            os.ftruncate(volume.fd, length)
+        for length in range(len(memory.content) - BLOCK, -1, -BLOCK):
+            os.ftruncate(memory.fd, length)
             with pytest.raises(REFUSALS):
-                opened(volume)
+                opened(memory)
     finally:
-        os.pwrite(volume.fd, volume.content, 0)
-    verify_all(volume)()
+        os.pwrite(memory.fd, memory.content, 0)
+    verify_all(memory)()
 
 
 def test_truncation_of_one_volume_of_several(three: tuple[Memory, ...]) -> None:
@@ -287,8 +278,8 @@ def test_truncation_of_one_volume_of_several(three: tuple[Memory, ...]) -> None:
 
 
 @pytest.mark.parametrize("extra", [b"\0", bytes(BLOCK), bytes(20 * BLOCK), b"x", b"\n"])
-def test_extension(volume: Memory, three: tuple[Memory, ...], extra: bytes) -> None:
-    for file, attempt in ((volume, open_only(volume)), (three[1], open_only(*three))):
+def test_extension(memory: Memory, three: tuple[Memory, ...], extra: bytes) -> None:
+    for file, attempt in ((memory, open_only(memory)), (three[1], open_only(*three))):
         os.pwrite(file.fd, extra, len(file.content))
         try:
             with pytest.raises(REFUSALS):
