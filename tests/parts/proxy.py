@@ -1,0 +1,96 @@
+"""An HTTP proxy (RFC 9110, sections 7.3 and 9.3.6) that takes each connection to one server, for any name."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class ForwardProxy:
+    """A proxy at a free port of 127.0.0.1 that forwards to `target` (`host:port`).
+
+    `asked` lists what it was asked for, as method and authority; with `login` (the value of a `Proxy-Authorization`
+    header) it admits nobody else.
+    """
+
+    def __init__(self, target: str, login: str = "") -> None:
+        host, _, port = target.partition(":")
+        self.target, self.login = (host, int(port)), login
+        self.asked: list[tuple[str, str]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def __enter__(self) -> ForwardProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(owner: ForwardProxy) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing."""
+
+        def do_CONNECT(self) -> None:
+            owner.asked.append(("CONNECT", self.path))
+            if self._admitted():
+                with socket.create_connection(owner.target) as upstream:
+                    self.send_response_only(200)
+                    self.end_headers()
+                    _relay(self.connection, upstream)
+            self.close_connection = True
+
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            owner.asked.append((self.command, parts.netloc))
+            if self._admitted():
+                with socket.create_connection(owner.target) as upstream:
+                    path = parts._replace(scheme="", netloc="").geturl()
+                    lines = [f"{self.command} {path} HTTP/1.1", "Connection: close"]
+                    lines += [f"{name}: {value}" for name, value in self.headers.items() if name != "Connection"]
+                    upstream.sendall("\r\n".join([*lines, "", ""]).encode())
+                    upstream.sendall(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+                    while data := upstream.recv(65536):
+                        self.wfile.write(data)
+            self.close_connection = True
+
+        do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - names that http.server prescribes
+
+        def _admitted(self) -> bool:
+            if not owner.login or self.headers.get("Proxy-Authorization") == owner.login:
+                return True
+            self.send_response(407)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return False
+
+    return Handler
+
+
+def _relay(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways until one side ends."""
+    with contextlib.suppress(OSError):
+        while True:
+            for source in select.select([one, other], [], [])[0]:
+                data = source.recv(65536)
+                if not data:
+                    return
+                (other if source is one else one).sendall(data)
