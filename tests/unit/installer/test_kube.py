@@ -1,0 +1,243 @@
+"""The Kubernetes client against a server that refuses, stalls, lies and breaks off."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer import kube
+from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
+from installer.kube import CONFIG_MAP, SECRET, AbsentError, Cluster
+from installer.kubeconfig import Endpoint, Plugin
+from tests.parts.authority import Authority
+from tests.parts.faulty_api import FaultyApi, Reply, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PASSWORD = "correct horse battery"
+KINDS = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
+OBJECT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {}}
+
+
+@pytest.fixture
+def api() -> Iterator[FaultyApi]:
+    with FaultyApi() as running:
+        yield running
+
+
+@dataclass
+class Clients:
+    """Makes clients that wait no real time, and remembers their pauses."""
+
+    opened: list[Cluster] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+    def __call__(self, server: FaultyApi | str, **endpoint: Any) -> Cluster:
+        url = server if isinstance(server, str) else server.url
+        self.opened.append(Cluster(Endpoint(url, context="test", **endpoint), sleep=self.pauses.append))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def client() -> Iterator[Clients]:
+    clients = Clients()
+    yield clients
+    for cluster in clients.opened:
+        with cluster:
+            pass
+
+
+# Answer → error, words that must be in its message or hint.
+REFUSALS = [
+    (refusal(401, "Unauthorized", "Unauthorized"), ClusterForbiddenError, "does not accept the credentials"),
+    (
+        refusal(403, "Forbidden", 'configmaps is forbidden: User "u" cannot list resource "configmaps"'),
+        ClusterForbiddenError,
+        "cannot list resource",
+    ),
+    (refusal(403, "Forbidden", 'pods "a" is forbidden: exceeded quota: small'), ClusterForbiddenError, "quota"),
+    (refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "other"'), ClusterError, "another tool"),
+    (refusal(422, "Invalid", "spec.replicas: Invalid value"), ClusterError, "site.yaml"),
+    (refusal(500, "InternalError", "etcdserver: request timed out"), ClusterError, "request timed out"),
+    (Reply(502, b"<html>bad gateway</html>"), ClusterError, "bad gateway"),
+    (Reply(400, {"message": 7}), ClusterError, "message"),
+]
+
+
+@pytest.mark.parametrize(("reply", "error", "words"), REFUSALS)
+def test_a_refusal_is_told_with_its_reason(
+    client: Clients, api: FaultyApi, reply: Reply, error: type[AirferryError], words: str
+) -> None:
+    api.answers = [reply]
+    with pytest.raises(error) as caught:
+        client(api).find(CONFIG_MAP, "b")
+    assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_what_does_not_exist_is_none_and_not_an_error(client: Clients, api: FaultyApi) -> None:
+    api.answers = [refusal(404, "NotFound", "not found")]
+    cluster = client(api)
+    assert cluster.get(CONFIG_MAP, "a", "b") is None
+    assert cluster.find(CONFIG_MAP, "b") == []
+    assert cluster.delete(CONFIG_MAP, "a", "b") is False
+    with pytest.raises(AbsentError):
+        cluster.kind("example.com/v1", "Thing")
+
+
+def test_no_message_shows_a_secret(client: Clients, api: FaultyApi) -> None:
+    encoded = base64.b64encode(PASSWORD.encode()).decode()
+    api.answers = [Reply(200, KINDS), refusal(422, "Invalid", f'Invalid value: "{PASSWORD}" or {encoded} or token-1')]
+    cluster = client(api, token="token-1")
+    cluster.hide([PASSWORD])
+    with pytest.raises(ClusterError) as caught:
+        cluster.apply(OBJECT)
+    assert 'Invalid value: "***" or *** or ***' in caught.value.message
+
+
+def test_messages_cannot_steer_a_terminal_and_are_bounded(client: Clients, api: FaultyApi) -> None:
+    api.answers = [refusal(422, "Invalid", "\x1b[2J" + "x" * 100_000)]
+    with pytest.raises(ClusterError) as caught:
+        client(api).find(CONFIG_MAP)
+    assert "\x1b" not in caught.value.message
+    assert len(caught.value.message) < 1000
+
+
+def test_a_busy_server_is_asked_again_as_it_wishes(client: Clients, api: FaultyApi) -> None:
+    api.answers = [
+        Reply(429, headers=(("Retry-After", "7"),)),
+        Reply(503, headers=(("Retry-After", "9999"),)),
+        Reply(200, {"gitVersion": "v1.35.4"}),
+    ]
+    assert client(api).version() == "v1.35.4"
+    assert client.pauses == [7.0, kube.MAX_PAUSE]
+
+
+def test_a_server_that_stays_busy_is_given_up(client: Clients, api: FaultyApi) -> None:
+    api.answers = [Reply(503, {"message": "overloaded"})]
+    with pytest.raises(ClusterError, match="overloaded"):
+        client(api).version()
+    assert len(api.asked) == kube.ATTEMPTS
+
+
+def test_reading_is_repeated_after_a_broken_connection_and_writing_is_not(client: Clients, api: FaultyApi) -> None:
+    api.answers = [Reply(0), Reply(200, {"gitVersion": "v1.35.4"})]
+    assert client(api).version() == "v1.35.4"
+    api.answers = [Reply(200, KINDS), Reply(0)]
+    api.asked.clear()
+    with pytest.raises(ClusterUnreachableError):
+        client(api).apply(OBJECT)
+    assert [each.method for each in api.asked] == ["GET", "PATCH"]
+
+
+def test_an_endless_answer_is_cut(client: Clients, api: FaultyApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube, "MAX_ANSWER", 1000)
+    api.answers = [Reply(200, {"items": ["x" * 2000]})]
+    with pytest.raises(ClusterError, match="exceeds 1000 bytes"):
+        client(api).find(CONFIG_MAP)
+
+
+@pytest.mark.parametrize("body", [b"hello", b"[]", b'{"items": 3}', b'{"items": [3]}', b"\xff\xfe"])
+def test_what_is_no_api_server_is_said_to_be_none(client: Clients, api: FaultyApi, body: bytes) -> None:
+    api.answers = [Reply(200, body)]
+    with pytest.raises(ClusterError):
+        client(api).find(CONFIG_MAP)
+    with pytest.raises(ClusterError):
+        client(api).version()
+
+
+def test_nobody_there(client: Clients) -> None:
+    with pytest.raises(ClusterUnreachableError, match="Connection refused"):
+        client("http://127.0.0.1:1").version()
+
+
+def test_a_token_file_is_read_again_for_each_request(client: Clients, api: FaultyApi, tmp_path: Path) -> None:
+    api.answers = [Reply(200, {"gitVersion": "v1.35.4"})]
+    file = tmp_path / "token"
+    cluster = client(api, token_file=file)
+    for token in ("first", "second"):
+        file.write_text(f"{token}\n")
+        cluster.version()
+    assert [each.authorization for each in api.asked] == ["Bearer first", "Bearer second"]
+
+
+def test_a_redirect_is_not_followed(client: Clients, api: FaultyApi) -> None:
+    with FaultyApi() as other:
+        other.answers = [Reply(200, {"gitVersion": "v6.6.6"})]
+        api.answers = [Reply(302, headers=(("Location", f"{other.url}/version"),))]
+        with pytest.raises(ClusterError):
+            client(api, token="token-1").version()
+        assert other.asked == []
+
+
+def test_proxies_of_the_environment_are_not_used(
+    client: Clients, api: FaultyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    api.answers = [Reply(200, {"gitVersion": "v1.35.4"})]
+    assert client(api).version() == "v1.35.4"
+
+
+def test_certificates_are_checked_by_the_kubeconfig_alone(client: Clients, tmp_path: Path) -> None:
+    ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
+    with FaultyApi(ours.issue("server", ["127.0.0.1"])) as api:
+        api.answers = [Reply(200, {"gitVersion": "v1.35.4"})]
+        assert client(api, ca=ours.certificate.read_bytes()).version() == "v1.35.4"
+        endpoints: list[dict[str, Any]] = [{"ca": other.certificate.read_bytes()}, {}]
+        for endpoint in endpoints:
+            with pytest.raises(ClusterUnreachableError, match="certificate is not trusted"):
+                client(api, **endpoint).version()
+        assert client(api, verify=False).version() == "v1.35.4"
+
+
+def test_another_name_than_the_address_can_be_demanded(client: Clients, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with FaultyApi(authority.issue("server", ["api.enclave"])) as api:
+        api.answers = [Reply(200, {"gitVersion": "v1.35.4"})]
+        ca = authority.certificate.read_bytes()
+        assert client(api, ca=ca, server_name="api.enclave").version() == "v1.35.4"
+        with pytest.raises(ClusterUnreachableError, match="certificate is not trusted"):
+            client(api, ca=ca).version()
+
+
+def test_an_expired_server_certificate_is_refused(client: Clients, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with FaultyApi(authority.issue("server", ["127.0.0.1"], lifetime=timedelta(days=-1))) as api:
+        api.answers = [Reply(200)]
+        with pytest.raises(ClusterUnreachableError, match="expired"):
+            client(api, ca=authority.certificate.read_bytes()).version()
+
+
+@pytest.mark.parametrize("part", ["ca", "certificate"])
+def test_broken_certificates_are_an_answer_of_the_site(client: Clients, part: str) -> None:
+    more = {part: b"no certificate", **({"key": b"no key"} if part == "certificate" else {})}
+    with pytest.raises(SiteError, match="certificates or key"):
+        client("https://127.0.0.1:1", **more)
+
+
+def test_a_program_that_gives_credentials_runs_only_if_allowed(client: Clients) -> None:
+    with pytest.raises(SiteError, match="aws-iam-authenticator") as caught:
+        client("https://127.0.0.1:1", plugin=Plugin("client.authentication.k8s.io/v1", "aws-iam-authenticator"))
+    assert "--allow-exec-plugin" in caught.value.hint
+
+
+def test_lists_are_read_in_parts_and_say_what_they_hold(client: Clients, api: FaultyApi) -> None:
+    api.answers = [
+        Reply(200, {"metadata": {"continue": "more"}, "items": [{"metadata": {"name": "a"}}]}),
+        Reply(200, {"metadata": {}, "items": [{"metadata": {"name": "b"}}]}),
+    ]
+    found = client(api).find(SECRET, "b", labels={"owner": "helm"}, fields={"type": "x"})
+    assert [(item["kind"], item["metadata"]["name"]) for item in found] == [("Secret", "a"), ("Secret", "b")]
+    assert "continue=more" in api.asked[1].path
+    assert all("labelSelector=owner%3Dhelm" in each.path for each in api.asked)
+
+
+def test_logs_that_are_not_there_are_empty(client: Clients, api: FaultyApi) -> None:
+    api.answers = [refusal(400, "BadRequest", "container is waiting to start")]
+    assert client(api).logs("b", "pod") == []

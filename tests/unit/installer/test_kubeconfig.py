@@ -1,0 +1,121 @@
+"""Kubeconfig files: what they mean, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.errors import ClusterForbiddenError, NotFoundError, SiteError
+from installer.kubeconfig import Endpoint, Plugin, in_cluster, read_kubeconfig, with_plugin
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+V1 = "client.authentication.k8s.io/v1"
+
+
+def kubeconfig(folder: Path, *, cluster: dict[str, Any] | None = None, user: dict[str, Any] | None = None) -> Path:
+    """A file with one context `c`, its cluster and user."""
+    path = folder / "config"
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "n"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "https://api:6443/", **(cluster or {})}}],
+        "users": [{"name": "u", "user": user or {}}],
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_material_in_the_file_and_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(b"KEY")
+    cluster = {"certificate-authority-data": base64.b64encode(b"CA").decode(), "tls-server-name": "name"}
+    user = {"client-certificate-data": base64.b64encode(b"CERT").decode(), "client-key": "key.pem"}
+    found = read_kubeconfig(kubeconfig(tmp_path, cluster=cluster, user=user))
+    assert (found.server, found.ca, found.certificate, found.key) == ("https://api:6443", b"CA", b"CERT", b"KEY")
+    assert (found.context, found.namespace, found.server_name, found.verify) == ("c", "n", "name", True)
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    found = read_kubeconfig(kubeconfig(tmp_path, user={"token": "tok-1234", "username": "u", "password": "pass-1"}))
+    assert "tok-1234" not in repr(found)
+    assert "pass-1" not in repr(found)
+    assert set(found.secrets) == {"tok-1234", "pass-1"}
+
+
+def test_a_token_file_wins_over_a_token(tmp_path: Path) -> None:
+    found = read_kubeconfig(kubeconfig(tmp_path, user={"token": "old", "tokenFile": "token"}))
+    assert (found.token, found.token_file) == ("", tmp_path / "token")
+
+
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"server": "api:6443"}, {}, "not the address"),
+    ({"server": 7}, {}, "server is not text"),
+    ({"certificate-authority-data": "%%%"}, {}, "not base64"),
+    ({}, {"client-certificate-data": "Q0VSVA=="}, "needs its key"),
+    ({}, {"auth-provider": {"name": "gcp"}}, "auth-provider"),
+    ({}, {"as": "root"}, "impersonation"),
+    ({}, {"exec": {"apiVersion": V1}}, "names no command"),
+    ({}, {"exec": {"apiVersion": V1, "command": "x", "env": [{"name": "A"}]}}, "name and value"),
+]
+
+
+@pytest.mark.parametrize(("cluster", "user", "words"), REFUSED)
+def test_what_cannot_be_meant_is_refused(
+    tmp_path: Path, cluster: dict[str, Any], user: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SiteError, match=words):
+        read_kubeconfig(kubeconfig(tmp_path, cluster=cluster, user=user))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "a: 1\na: 2", "current-context: x", "\x00"])
+def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config").write_text(text)
+    with pytest.raises(SiteError):
+        read_kubeconfig(tmp_path / "config")
+
+
+def test_missing_files_and_contexts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="absent"):
+        read_kubeconfig(tmp_path / "absent")
+    with pytest.raises(SiteError, match="no context named 'other'"):
+        read_kubeconfig(kubeconfig(tmp_path), "other")
+    with pytest.raises(NotFoundError, match=r"ca\.pem"):
+        read_kubeconfig(kubeconfig(tmp_path, cluster={"certificate-authority": "ca.pem"}))
+
+
+def test_inside_a_pod(tmp_path: Path) -> None:
+    (tmp_path / "namespace").write_text("here\n")
+    (tmp_path / "ca.crt").write_bytes(b"CA")
+    found = in_cluster("fd00::1", "443", tmp_path)
+    assert (found.server, found.namespace, found.token_file) == ("https://[fd00::1]:443", "here", tmp_path / "token")
+    with pytest.raises(SiteError, match="not inside a pod"):
+        in_cluster("", "")
+
+
+def plugin(folder: Path, script: str, **environment: str) -> Endpoint:
+    program = folder / "plugin"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return Endpoint("https://api", plugin=Plugin(V1, str(program), ("token",), tuple(environment.items())))
+
+
+def test_a_plugin_gives_a_token_and_sees_what_it_is_given(tmp_path: Path) -> None:
+    script = 'printf \'{"kind": "ExecCredential", "status": {"token": "%s-%s-%s"}}\' "$1" "$OURS" "$THEIRS"'
+    found = with_plugin(plugin(tmp_path, script, THEIRS="b"), {"OURS": "a"})
+    assert (found.token, found.plugin) == ("token-a-b", None)
+    assert with_plugin(found, {}) is found
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["exit 3", "echo", "echo '{}'", "echo '{\"status\": {}}'", 'echo \'{"status": {"token": 7}}\'', "kill -9 $$"],
+)
+def test_a_plugin_that_gives_nothing_is_named(tmp_path: Path, script: str) -> None:
+    with pytest.raises(ClusterForbiddenError, match="plugin"):
+        with_plugin(plugin(tmp_path, script), {})
