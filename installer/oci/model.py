@@ -151,6 +151,6 @@ def _platform(item: Any, what: str) -> Platform | None:
     if not isinstance(item, dict):
         raise ContentError(f"{what}: a platform is not an object")
     parts = [item.get(key, "") for key in ("os", "architecture", "variant")]
-    if not all(isinstance(part, str) for part in parts) or not parts[0] or not parts[1]:
-        raise ContentError(f"{what}: a platform lacks os or architecture")
+    if not all(isinstance(part, str) and "/" not in part for part in parts) or not parts[0] or not parts[1]:
+        raise ContentError(f"{what}: a platform lacks os or architecture, or one of them holds a slash")
     return Platform(*parts)

@@ -1,0 +1,334 @@
+"""Digests, references, manifests and their JSON: what is accepted, and every hostile form that is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from installer.errors import ContentError, UsageError
+from installer.oci import media, strict_json
+from installer.oci.digest import Digest
+from installer.oci.model import (
+    MAX_DESCRIPTORS,
+    MAX_MANIFEST,
+    MAX_SIZE,
+    Descriptor,
+    Index,
+    Manifest,
+    Platform,
+    parse_manifest,
+)
+from installer.oci.reference import DigestRef, Repository, TagRef, parse_reference, parse_repository
+
+HEX = "0123456789abcdef" * 4
+SHA = f"sha256:{HEX}"
+
+
+def descriptor(**more: Any) -> dict[str, Any]:
+    return {"mediaType": media.OCI_LAYER, "digest": SHA, "size": 5, **more}
+
+
+def manifest(**more: Any) -> dict[str, Any]:
+    config = descriptor(mediaType=media.OCI_CONFIG)
+    return {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": config, "layers": [descriptor()], **more}
+
+
+def index(**more: Any) -> dict[str, Any]:
+    items = [descriptor(mediaType=media.OCI_MANIFEST, platform={"os": "linux", "architecture": "amd64"})]
+    return {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": items, **more}
+
+
+def raw(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+class TestDigest:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            HEX,
+            f"sha256:{HEX[:-1]}",
+            f"sha256:{HEX}0",
+            f"sha256:{HEX.upper()}",
+            f"SHA256:{HEX}",
+            f"sha256:{HEX}\n",
+            f"\nsha256:{HEX}",
+            f"sha256: {HEX[1:]}",
+            f"sha512:{HEX}{HEX}",
+            f"md5:{HEX[:32]}",
+            f"sha256:../../{HEX[6:]}",
+            f"sha256:{HEX[:-1]}\N{ARABIC-INDIC DIGIT ONE}",
+            f"sha256:{HEX[:-1]}\0",
+            "sha256:" + "g" * 64,
+            "sha256:" * 10_000,
+        ],
+    )
+    def test_one_spelling_only(self, text: str) -> None:
+        with pytest.raises(ContentError, match="not a sha256 digest") as caught:
+            Digest(text)
+        assert len(caught.value.message) < 500
+        assert caught.value.message.isprintable()
+
+    def test_of_nothing(self) -> None:
+        assert Digest.of(b"").hex == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        Digest.of(b"x").check(memoryview(b"x"), "x")
+        with pytest.raises(ContentError, match=r"a thing: expected sha256:2d.*found sha256:a1"):
+            Digest.of(b"x").check(b"y", "a thing")
+
+
+class TestReference:
+    @pytest.mark.parametrize(
+        ("text", "full"),
+        [
+            ("redis", "docker.io/library/redis:latest"),
+            ("redis:7", "docker.io/library/redis:7"),
+            ("docker.io/redis", "docker.io/library/redis:latest"),
+            ("index.docker.io/a/b", "docker.io/a/b:latest"),
+            ("bitnami/redis:7", "docker.io/bitnami/redis:7"),
+            ("localhost/a", "localhost/a:latest"),
+            ("localhost:5000/a:b", "localhost:5000/a:b"),
+            ("registry.site/a/b/c:1.0", "registry.site/a/b/c:1.0"),
+            ("[::1]:5000/a", "[::1]:5000/a:latest"),
+            (f"redis@{SHA}", f"docker.io/library/redis@{SHA}"),
+            (f"redis:7@{SHA}", f"docker.io/library/redis:7@{SHA}"),
+            (f"h.x:1/a__b/c-d.e@{SHA}", f"h.x:1/a__b/c-d.e@{SHA}"),
+            ("HOST/a", "HOST/a:latest"),
+        ],
+    )
+    def test_full_names(self, text: str, full: str) -> None:
+        assert str(parse_reference(text)) == full
+        assert str(parse_reference(full)) == full
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            ":",
+            "@",
+            "/",
+            "a:",
+            ":b",
+            "a//b",
+            "/a",
+            "a/",
+            "A",
+            "a/B",
+            "a:b:c",
+            "a b",
+            "a\n",
+            "a:b\n",
+            "a:\x1b[31m",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "../a",
+            "h.x/../a",
+            "h.x/%2e%2e/a",
+            "h.x/a?b",
+            "h.x/a#b",
+            "user@h.x/a",
+            "http://h.x/a",
+            "h.x:port/a",
+            "h.x:123456/a",
+            "h..x/a",
+            "-h.x/a",
+            "a:.b",
+            "a:" + "t" * 129,
+            "h.x/" + "a" * 256,
+            f"a@{SHA}x",
+            f"a@{SHA}\n",
+            f"a@sha512:{HEX}{HEX}",
+            f"a@@{SHA}",
+            "é",
+            "h.x/é",
+            "h.x/a:é",
+        ],
+    )
+    def test_malformed(self, text: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            parse_reference(text)
+        assert caught.value.message.isprintable()
+
+    def test_selectors(self) -> None:
+        repository = parse_repository("h.x/a")
+        assert TagRef(repository, "1").selector == "1"
+        assert DigestRef(repository, Digest(SHA), "1").selector == SHA
+        with pytest.raises(UsageError):
+            DigestRef(repository, Digest(SHA), "a/b")
+        with pytest.raises(UsageError):
+            Repository("h.x\r\nX-Header: y", "a")
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b'{"a":1,"a":1}',
+            b'{"x":{"a":1,"a":2}}',
+            b'{"layers":1,"Layers":2}',
+            b'{"digest":1,"d\\u0069gest":1}',
+            b'{"s":1,"\xc5\xbf":2}',
+            b'{"k":1,"\xe2\x84\xaa":2}',
+            b'{"a":NaN}',
+            b'{"a":Infinity}',
+            b'{"a":-Infinity}',
+            b'{"a":1}x',
+            b'{"a":1}{"b":2}',
+            b"\xef\xbb\xbf{}",
+            b'{"a":"\xff"}',
+            '{"a":1}'.encode("utf-16"),
+            b"",
+            b"{",
+            b"{'a':1}",
+            b'{"a":1,}',
+            b"[" * 100_000,
+            b'{"a":' * 100_000,
+            b"1" * 100_000,
+        ],
+    )
+    def test_what_two_readers_could_read_differently(self, text: bytes) -> None:
+        with pytest.raises(ContentError, match="the thing"):
+            strict_json.parse(text, "the thing", ContentError)
+
+    def test_what_is_plain(self) -> None:
+        assert strict_json.parse(b' {"a":[1,null,"\xc3\xa9"],"b":{"a":2}}\n', "x", ContentError) == {
+            "a": [1, None, "é"],
+            "b": {"a": 2},
+        }
+
+
+class TestManifest:
+    def test_a_manifest(self) -> None:
+        data = raw(manifest(annotations={"k": "v"}))
+        found = parse_manifest(data, media.OCI_MANIFEST)
+        assert isinstance(found, Manifest)
+        assert found.raw == data
+        assert found.descriptor == Descriptor(media.OCI_MANIFEST, Digest.of(data), len(data))
+        # Configuration and layer have the same digest here: one blob.
+        assert [blob.size for blob in found.blobs] == [5]
+
+    def test_an_index(self) -> None:
+        found = parse_manifest(raw(index()), f"{media.OCI_INDEX}; charset=utf-8")
+        assert isinstance(found, Index)
+        assert found.manifests[0].platform == Platform("linux", "amd64")
+
+    def test_the_type_may_stand_in_one_place_only(self) -> None:
+        document = manifest()
+        del document["mediaType"]
+        assert isinstance(parse_manifest(raw(document), media.OCI_MANIFEST), Manifest)
+
+    def test_foreign_layers_are_no_blobs_of_the_registry(self) -> None:
+        for kind in media.FOREIGN_LAYERS:
+            layer = descriptor(mediaType=kind, digest="sha256:" + "0" * 64, urls=["https://evil.example/x"])
+            found = parse_manifest(raw(manifest(layers=[layer])), media.OCI_MANIFEST)
+            assert isinstance(found, Manifest)
+            assert [blob.digest.text for blob in found.blobs] == [SHA]
+
+    @pytest.mark.parametrize(
+        ("document", "kind"),
+        [
+            # One document that is both kinds (CVE-2021-41190).
+            ({**manifest(), "manifests": index()["manifests"]}, media.OCI_MANIFEST),
+            ({**index(), "layers": []}, media.OCI_INDEX),
+            ({**index(), "config": descriptor()}, media.OCI_INDEX),
+            ({**manifest(), "fsLayers": []}, media.OCI_MANIFEST),
+            ({**index(), "fsLayers": []}, media.OCI_INDEX),
+            # Delivered as something else than it says.
+            (manifest(), media.OCI_INDEX),
+            (index(), media.OCI_MANIFEST),
+            (manifest(), media.DOCKER_MANIFEST),
+            (manifest(mediaType=media.OCI_INDEX), media.OCI_MANIFEST),
+            (manifest(mediaType=None), media.OCI_MANIFEST),
+            (manifest(mediaType=[media.OCI_MANIFEST]), media.OCI_MANIFEST),
+            (manifest(), "application/json"),
+            (manifest(), ""),
+            # Other versions.
+            (manifest(schemaVersion=1), media.OCI_MANIFEST),
+            (manifest(schemaVersion="2"), media.OCI_MANIFEST),
+            ({key: value for key, value in manifest().items() if key != "schemaVersion"}, media.OCI_MANIFEST),
+            # Parts of the wrong kind.
+            ([], media.OCI_MANIFEST),
+            (None, media.OCI_MANIFEST),
+            (manifest(config=None), media.OCI_MANIFEST),
+            (manifest(config=[]), media.OCI_MANIFEST),
+            (manifest(layers=None), media.OCI_MANIFEST),
+            (manifest(layers={}), media.OCI_MANIFEST),
+            (manifest(layers=[None]), media.OCI_MANIFEST),
+            (manifest(layers=[descriptor()] * (MAX_DESCRIPTORS + 1)), media.OCI_MANIFEST),
+            (index(manifests="x"), media.OCI_INDEX),
+        ],
+    )
+    def test_refused_documents(self, document: object, kind: str) -> None:
+        with pytest.raises(ContentError):
+            parse_manifest(raw(document), kind)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"size": -1},
+            {"size": MAX_SIZE + 1},
+            {"size": 2**63},
+            {"size": 5.0},
+            {"size": "5"},
+            {"size": True},
+            {"size": None},
+            {"digest": f"{SHA}\n"},
+            {"digest": f"sha256:{HEX.upper()}"},
+            {"digest": "sha256:../../../etc/passwd"},
+            {"digest": None},
+            {"digest": 5},
+            {"mediaType": None},
+            {"mediaType": 5},
+            {"annotations": ["a"]},
+            {"annotations": {"a": 5}},
+            {"platform": []},
+            {"platform": {"os": "linux"}},
+            {"platform": {"os": 5, "architecture": "amd64"}},
+            {"platform": {"os": "linux", "architecture": ""}},
+            {"platform": {"os": "linux", "architecture": "a/b"}},
+        ],
+    )
+    def test_refused_descriptors(self, change: dict[str, Any]) -> None:
+        with pytest.raises(ContentError):
+            parse_manifest(raw(manifest(layers=[descriptor(**change)])), media.OCI_MANIFEST)
+
+    def test_keys_that_go_reads_differently(self) -> None:
+        text = raw(manifest()).replace(b'"layers"', b'"Layers": [], "layers"')
+        with pytest.raises(ContentError, match="differ only in case"):
+            parse_manifest(text, media.OCI_MANIFEST)
+
+    def test_size_limit(self) -> None:
+        data = raw(manifest())
+        assert parse_manifest(data + b" " * (MAX_MANIFEST - len(data)), media.OCI_MANIFEST).descriptor.size == 4194304
+        with pytest.raises(ContentError, match="at most 4194304"):
+            parse_manifest(data + b" " * (MAX_MANIFEST - len(data) + 1), media.OCI_MANIFEST)
+
+    def test_embedded_data_is_not_believed(self) -> None:
+        found = parse_manifest(raw(manifest(layers=[descriptor(data="ZXZpbA==")])), media.OCI_MANIFEST)
+        assert isinstance(found, Manifest)
+
+
+class TestPlatform:
+    @pytest.mark.parametrize(
+        ("has", "wanted", "serves"),
+        [
+            ("linux/amd64", "linux/amd64", True),
+            ("linux/arm64", "linux/arm64/v8", True),
+            ("linux/arm64/v8", "linux/arm64", True),
+            ("linux/arm/v7", "linux/arm", True),
+            ("linux/arm/v7", "linux/arm/v6", False),
+            ("linux/amd64", "linux/arm64", False),
+            ("windows/amd64", "linux/amd64", False),
+        ],
+    )
+    def test_serves(self, has: str, wanted: str, *, serves: bool) -> None:
+        assert Platform.parse(has).serves(Platform.parse(wanted)) is serves
+
+    @pytest.mark.parametrize("text", ["", "linux", "linux/", "/amd64", "linux/a/b/c", "//"])
+    def test_malformed(self, text: str) -> None:
+        with pytest.raises(UsageError):
+            Platform.parse(text)
