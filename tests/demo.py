@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from tests.packages import provide
 
 if TYPE_CHECKING:
+    from tests.parts.images import Layout
     from tests.parts.registry import Registry
 
 PAYLOAD = 64 * 1024 * 1024
@@ -112,14 +113,17 @@ class Console:
         print(f"\033[{colour}m{text}\033[0m" if sys.stdout.isatty() else text, flush=True)
 
 
-def fill(registry: "Registry", charts: Path, recipe_folder: Path) -> None:
-    """Push the application's images with skopeo, and publish its charts: one on a web server, one as a file."""
+def fill(registry: "Registry", charts: Path, recipe_folder: Path, payload: int = PAYLOAD) -> "dict[str, Layout]":
+    """Push the application's images with skopeo, and publish its charts: one on a web server, one as a file.
+
+    What was pushed, by name; the layouts' folders are gone. `payload` is the size of the largest layer.
+    """
     from tests.parts import images, runnable
     from tests.parts.charts import package
 
-    payload = random.Random("demo").randbytes(PAYLOAD)  # noqa: S311 - the same bytes each time, nothing secret
-    data = images.Layer({"/data/model.bin": images.File(payload)}, compression="none")
-    content = {
+    model = random.Random("demo").randbytes(payload)
+    data = images.Layer({"/data/model.bin": images.File(model)}, compression="none")
+    content: dict[str, images.Image | list[images.Image]] = {
         "docker.io/demo/httpd:1.0": runnable.two_platforms(runnable.httpd()),
         "docker.io/demo/tools:1.0": runnable.job(),
         "docker.io/demo/worker:1.0": runnable.pause(),
@@ -127,19 +131,23 @@ def fill(registry: "Registry", charts: Path, recipe_folder: Path) -> None:
         "docker.io/demo/renew:1.0": runnable.job(),
         "docker.io/demo/data:1.0": images.Image((runnable.busybox(), data)),
     }
+    layouts: dict[str, images.Layout] = {}
     for number, (name, image) in enumerate(content.items()):
-        layout = images.write_layout(charts.parent / f"image-{number}", image)
+        layouts[name] = layout = images.write_layout(charts.parent / f"image-{number}", image)
         images.push(layout, name.replace("docker.io", registry.address))
         shutil.rmtree(layout.path)
         platforms = "linux/amd64 and linux/arm64" if isinstance(image, list) else "linux/amd64"
         print(f"  pushed {name} ({platforms})", flush=True)
     archive = package("demo-app")
-    entry = f"{{name: demo-app, version: 1.0.0, urls: [demo-app-1.0.0.tgz], digest: {hashlib.sha256(archive).hexdigest()}}}"
+    entry = (
+        f"{{name: demo-app, version: 1.0.0, urls: [demo-app-1.0.0.tgz], digest: {hashlib.sha256(archive).hexdigest()}}}"
+    )
     (charts / "demo-app-1.0.0.tgz").write_bytes(archive)
     (charts / "index.yaml").write_text(f"apiVersion: v1\nentries:\n  demo-app:\n    - {entry}\n")
     # Without its `helm test`, whose image nobody carries.
     platform = package("demo-platform", files={"templates/test.yaml": ""})
     (recipe_folder / "demo-platform-1.0.0.tgz").write_bytes(platform)
+    return layouts
 
 
 def connected(console: Console, charts: str, upstream: "Registry") -> None:
@@ -222,7 +230,7 @@ def summarize(console: Console, bundle: int, installer: int, stored: int) -> Non
         f"lock    : {took['lock']:5.1f} s\n"
         f"build   : {rate('build', bundle)}   upstream registry -> bundle, read back\n"
         f"verify  : {rate('verify', bundle)}   every byte\n"
-        f"freeze  : {took['freeze']:5.1f} s             (about a minute more when the program is built for the first time)\n"
+        f"freeze  : {took['freeze']:5.1f} s             (building the program, which is done once, takes a minute)\n"
         f"load    : {rate('load', stored)}   bundle -> enclave registry ({stored / 1e6:.1f} MB), confirmed there\n"
         f"again   : {took['again']:5.1f} s             nothing to send\n"
         f"\nTimes are those of whole commands; the frozen file alone takes {took['start']:.1f} s to start.\n"
@@ -249,8 +257,8 @@ def _stored(storage: Path) -> int:
 
 def demo(folder: Path) -> None:
     """Run the demo in `folder`. Raises DemoError."""
-    from tests.parts.chart_repository import ChartRepository
     from tests.parts.registry import Registry
+    from tests.parts.static_files import StaticFiles
 
     release, site, charts = (folder / name for name in ("release", "enclave", "charts"))
     release.mkdir()
@@ -258,7 +266,7 @@ def demo(folder: Path) -> None:
     environment = _environment(folder)
     outside = Console(release, environment)
     outside.part("Two registries start: one is the internet, one is the enclave's")
-    with Registry(folder / "upstream") as upstream, Registry(folder / "site") as own, ChartRepository(charts) as web:
+    with Registry(folder / "upstream") as upstream, Registry(folder / "site") as own, StaticFiles(charts) as web:
         print(f"  upstream registry {upstream.address}, chart repository {web.url}, enclave registry {own.address}")
         fill(upstream, charts, release)
         connected(outside, web.url, upstream)
@@ -276,8 +284,8 @@ def demo(folder: Path) -> None:
             open_http = "true" if host != named or named == own.address else "false"
             (site / "site.yaml").write_text(SITE.format(registry=host, plain=open_http, namespace="airferry-demo"))
             cluster(inside)
-        sizes = [path.stat().st_size for path in (release / "demo-1.0.tar", site / "demo-installer")]
-        summarize(outside, *sizes, _stored(own.storage))
+        bundle, installer = (path.stat().st_size for path in (release / "demo-1.0.tar", site / "demo-installer"))
+        summarize(outside, bundle, installer, _stored(own.storage))
 
 
 def _end(number: int, _frame: object) -> None:

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import subprocess
     from types import TracebackType
 
 PIECE = 64 * 1024
@@ -51,10 +52,9 @@ class SlowLink:
         self._listener.close()
         self._thread.join()
 
-    def wait_for(self, count: int, alive: object) -> None:
-        """Wait until `count` bytes have passed in the busier direction, or the process `alive` has ended."""
-        poll = getattr(alive, "poll")
-        while max(self.up, self.down) < count and poll() is None:
+    def wait_for(self, count: int, process: subprocess.Popen[str]) -> None:
+        """Wait until `count` bytes have passed in the busier direction, or `process` has ended."""
+        while max(self.up, self.down) < count and process.poll() is None:
             time.sleep(0.001)
 
     def _accept(self) -> None:
@@ -88,3 +88,5 @@ class SlowLink:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        # Each socket is the source of one direction, which closes it.
+        source.close()
