@@ -1,0 +1,277 @@
+"""What shall stand in the cluster, from bundle and site alone: values, references, chart source, files."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import random
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from installer import chart_source
+from installer.chart.helm import Chart, documents
+from installer.chart_source import ChartFile, chart_file, config_map, repacked
+from installer.custom_resource import custom_resource
+from installer.desired import Desired, desired
+from installer.errors import BundleError, ClusterError, SiteError
+from installer.record import read, record
+from installer.render import files, render
+from installer.site import Site
+from tests.parts.application import CHARTS, Application, demo_app, packed
+from tests.parts.bundles import open_bundle, packed_chart
+from tests.parts.kubectl import tools
+from tests.parts.runnable import job, pause
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+REGISTRY = "registry.enclave:5000"
+PASSWORD = "correct-horse-battery"
+# What one reader or another takes for something else than this text.
+TRICKY_TEXTS = [
+    *("y", "n", "on", "null", "~", "", " a", "a: b", "#a", "=", ".5", "+1", "!a", "*a", "&a", "\u00e9\n", "a\u2028b"),
+    *("1", "1.0", "0x10", "1e3", "1_000", "2026-01-01", "12:30:45"),
+    *("line\nline\n", "tab\tline\nx", "trail \nx\n", "\nfirst", "\x07"),
+]
+
+
+def site(folder: Path, **answers: Any) -> Site:
+    text = json.dumps({"registry": {"host": REGISTRY}, **answers})
+    now = dt.datetime.now(dt.UTC)
+    return Site.load(text.encode(), folder, now=now, environment=lambda name: None, prompt=lambda text: PASSWORD)
+
+
+def platform(folder: Path, values: Mapping[str, Any] | None = None) -> Application:
+    """The demonstration platform, with a chart that stands for the operator's."""
+    names = ("httpd", "worker", "cache", "tools", "renew")
+    application = Application(folder, "demo", images={f"docker.io/demo/{name}:1.0": job() for name in names})
+    template = {
+        "apiVersion": "apps.wandb.com/v1",
+        "kind": "WeightsAndBiases",
+        "metadata": {"labels": {"app.kubernetes.io/name": "weightsandbiases"}},
+        "spec": {"chart": {"url": "https://charts.example.com"}, "values": dict(values or {})},
+    }
+    application.document("wandb.yaml", template, "custom-resource")
+    application.chart(packed_chart("operator", "1.0.0"), role="operator", release="operator")
+    application.chart(packed(CHARTS / "demo-platform"), role="platform", release="wandb", values="wandb.yaml")
+    return application
+
+
+def wanted(application: Application, folder: Path, **answers: Any) -> Desired:
+    with open_bundle([application.write()]) as bundle:
+        return desired(bundle, site(folder, **answers))
+
+
+def test_the_resource_names_the_chart_by_path_and_images_in_the_enclave(tmp_path: Path) -> None:
+    found = wanted(platform(tmp_path / "b", {"web": {"replicas": 2}}), tmp_path, host="http://wandb.enclave")
+    assert found.resource is not None
+    assert found.chart_file is not None
+    assert found.resource["metadata"]["name"] == "wandb"
+    assert found.resource["spec"]["chart"] == {"path": found.chart_file.path}
+    values = found.resource["spec"]["values"]
+    assert values["web"] == {"replicas": 2, "image": {"repository": f"{REGISTRY}/airferry/docker.io/demo/httpd"}}
+    assert values["migrate"] == {"image": f"{REGISTRY}/airferry/docker.io/demo/tools:1.0"}
+    assert values["global"]["host"] == "http://wandb.enclave"
+    assert re.fullmatch(r"/charts/demo-platform-1\.0\.0-[0-9a-f]{12}\.tgz", found.chart_file.path)
+
+
+def test_the_same_input_gives_the_same_objects(tmp_path: Path) -> None:
+    application = platform(tmp_path / "b")
+    assert wanted(application, tmp_path) == wanted(application, tmp_path)
+
+
+def test_an_image_that_only_a_later_change_asks_for_is_missed_now(tmp_path: Path) -> None:
+    application = platform(tmp_path / "b")
+    del application.images["docker.io/demo/renew:1.0"]
+    with pytest.raises(SiteError, match=r"demo/renew:1\.0.*post-upgrade"):
+        wanted(application, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"worker": {"image": {"repository": "quay.io/other/worker"}}}, "quay.io/other/worker:1.0: points outside"),
+        ({"worker": {"image": {"repository": f"{REGISTRY}/other"}}}, "other:1.0: is not among the images"),
+        ({"worker": {"image": {"tag": "2.0"}}}, "worker:2.0: is not among the images"),
+        ({"worker": {"image": {"tag": ""}}}, "worker:latest: is not among the images"),
+        ({"web": {"image": {"digest": f"sha256:{'0' * 64}"}}}, "is not among the images"),
+    ],
+)
+def test_a_reference_that_the_enclave_cannot_serve_is_refused(
+    tmp_path: Path, values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SiteError) as caught:
+        wanted(platform(tmp_path / "b"), tmp_path, values=values)
+    assert words in caught.value.message
+
+
+def test_a_null_that_the_operator_would_choke_on_is_refused() -> None:
+    template: dict[str, Any] = {"metadata": {}, "spec": {}}
+    with pytest.raises(SiteError, match=r"web\.list\[1\]\.a is null"):
+        custom_resource(
+            template, name="w", namespace="w", values={"web": {"list": [1, {"a": None}]}}, chart_path="/charts/x"
+        )
+
+
+def test_operator_and_platform_go_together(tmp_path: Path) -> None:
+    application = platform(tmp_path / "b")
+    application.charts.pop()
+    with pytest.raises(BundleError, match="both a chart of role operator and one of role platform"):
+        wanted(application, tmp_path)
+
+
+def test_a_bundle_without_charts_has_nothing_to_install(tmp_path: Path) -> None:
+    application = Application(tmp_path / "b", "demo", images={"docker.io/demo/x:1": pause()})
+    with pytest.raises(BundleError, match="nothing to install"):
+        wanted(application, tmp_path)
+
+
+def test_an_answer_for_an_unknown_chart_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="no such chart"):
+        wanted(platform(tmp_path / "b"), tmp_path, charts={"demo-plattform": {}})
+
+
+def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
+    answers = {
+        "registry": {
+            "host": REGISTRY,
+            "credentials": {"username": "u", "password": {"prompt": "?"}},
+            "pull_secret": True,
+        },
+        "license": {"prompt": "License"},
+    }
+    found = wanted(platform(tmp_path / "b", {"web": {"replicas": 2}}), tmp_path, **answers)
+    written = render(found, tmp_path / "out")
+    text = b"".join(path.read_bytes() for path in written)
+    encoded = base64.b64encode(PASSWORD.encode())
+    assert PASSWORD.encode() not in text
+    assert encoded not in text
+    assert b"VALUE-FROM-SITE" in text
+    kinds = {item["kind"] for path in written if "values" not in path.name for item in _read(path)}
+    assert {"Namespace", "Secret", "ConfigMap", "WeightsAndBiases", "Deployment", "StatefulSet", "CronJob"} <= kinds
+    assert [path.name for path in written] == sorted(path.name for path in written)
+
+
+def test_no_secret_is_read_for_files_alone(tmp_path: Path) -> None:
+    application = platform(tmp_path / "b")
+    (tmp_path / "license.txt").touch(mode=0o600)
+    place = site(tmp_path, license={"file": "license.txt"})
+    (tmp_path / "license.txt").unlink()
+    with open_bundle([application.write()]) as bundle:
+        assert "20-secrets.yaml" in files(desired(bundle, place, blank=True))
+        with pytest.raises(SiteError):
+            desired(bundle, place)
+
+
+def test_files_mean_the_same_to_every_yaml_reader(tmp_path: Path) -> None:
+    texts = TRICKY_TEXTS
+    values = {"list": texts, **{f"key {text!r}": text for text in texts}, **{text: 1 for text in texts if text}}
+    application = demo_app(tmp_path / "b", "app")
+    found = wanted(application, tmp_path, charts={"app": {"values": {"x": values}}})
+    (data,) = (content for name, content in files(found).items() if name.endswith("-values.yaml"))
+    (ours,) = documents(data.decode(), "values", ClusterError)
+    assert ours["x"] == values
+    assert yaml.safe_load(data)["x"] == values  # noqa: TID251 - another reader on purpose
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return documents(path.read_text(), path.name, ClusterError)
+
+
+# --- the platform chart as a ConfigMap
+
+
+def big_chart(folder: Path, noise: int, *, inside: str = "docs/guide.txt") -> bytes:
+    """The demonstration platform with `noise` bytes that cannot be compressed in the file `inside`."""
+    generator = random.Random(7)
+    text = base64.b85encode(generator.randbytes(noise)).decode()
+    return packed(CHARTS / "demo-platform", {inside: text, "README.md": "# hello\n"})
+
+
+def test_a_chart_that_fits_stays_as_it_is() -> None:
+    chart = Chart.load(packed(CHARTS / "demo-platform"))
+    assert chart_file(chart).archive == chart.archive
+
+
+def test_a_chart_is_packed_again_without_what_no_template_reads(tmp_path: Path) -> None:
+    chart = Chart.load(big_chart(tmp_path, 1_200_000))
+    assert len(chart.archive) > chart_source.MAX_CONFIG_MAP
+    found = chart_file(chart)
+    assert len(found.archive) < 10_000
+    assert found == chart_file(chart)
+    again = Chart.load(found.archive)
+    rendered = [each.render({}, release="wandb", namespace="wandb") for each in (again, chart)]
+    assert rendered[0] == rendered[1]
+    assert again.metadata == chart.metadata
+    # Helm itself agrees that it is a chart.
+    (tmp_path / "again.tgz").write_bytes(found.archive)
+    assert "name: demo-platform" in tools().run_helm("show", "chart", tmp_path / "again.tgz", home=tmp_path)
+
+
+def test_packed_copies_of_unpacked_subcharts_go() -> None:
+    base = CHARTS / "demo-platform" / "charts" / "base"
+    text = "hello"
+    whole = packed(CHARTS / "demo-platform", {"docs/a": text})
+    names = set(chart_source._files(repacked(whole)))
+    assert "demo-platform/charts/base/Chart.yaml" in names
+    assert "demo-platform/docs/a" not in names
+    assert chart_source._unpacked_too(packed(base), "demo-platform/charts/", chart_source._files(whole))
+    changed = packed(base, {"Chart.yaml": "apiVersion: v2\nname: base\nversion: 9.9.9\n"})
+    assert not chart_source._unpacked_too(changed, "demo-platform/charts/", chart_source._files(whole))
+
+
+def test_a_chart_that_cannot_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="a ConfigMap holds"):
+        chart_file(Chart.load(big_chart(tmp_path, 1_400_000, inside="files/data.txt")))
+
+
+def test_a_plus_sign_in_a_version_is_no_key() -> None:
+    found = chart_file(Chart.load(packed_chart("x", "1.0.0+build.7")))
+    assert re.fullmatch(r"[-._a-zA-Z0-9]+", found.key)
+
+
+def test_earlier_charts_stay_while_there_is_room() -> None:
+    def chart(number: int, size: int) -> ChartFile:
+        return ChartFile(f"x-{number}.tgz", bytes([number]) * size)
+
+    current = config_map(chart(1, 300_000), "ns", None)
+    current = config_map(chart(2, 300_000), "ns", current)
+    assert set(current["binaryData"]) == {"x-1.tgz", "x-2.tgz"}
+    assert config_map(chart(2, 300_000), "ns", current) == current
+    assert set(config_map(chart(3, 700_000), "ns", current)["binaryData"]) == {"x-3.tgz", "x-1.tgz"}
+    assert set(config_map(chart(3, 1_000_000), "ns", current)["binaryData"]) == {"x-3.tgz"}
+    texts = {**current, "data": {"other": "x" * 500_000}}
+    assert set(config_map(chart(3, 300_000), "ns", texts)["binaryData"]) == {"x-3.tgz"}
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b\x08", packed_chart("x", "1")[:150]])
+def test_a_broken_archive_is_a_broken_bundle(data: bytes) -> None:
+    with pytest.raises(BundleError):
+        repacked(data)
+
+
+# --- the record
+
+
+def test_a_record_survives_the_way_through_the_cluster(tmp_path: Path) -> None:
+    with open_bundle([platform(tmp_path / "b").write()]) as bundle:
+        made = record(bundle.manifest, bundle.verdict.sums, desired(bundle, site(tmp_path)), "2026-01-01T00:00:00Z")
+    assert read(made.as_object()) == made
+    assert [chart.role if hasattr(chart, "role") else chart.release for chart in made.all_charts] == [
+        "operator",
+        "wandb",
+    ]
+    assert made.platform is not None
+    assert made.platform.hooks == ("wandb-migrate", "wandb-renew")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "airferry-installation/9"}', "no"])
+def test_a_damaged_record_is_said_to_be_one(text: str) -> None:
+    config_map = {"metadata": {"name": "a", "namespace": "b"}, "data": {"installation.json": text}}
+    with pytest.raises(ClusterError, match="ConfigMap b/a"):
+        read(config_map)
