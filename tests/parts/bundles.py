@@ -161,10 +161,9 @@ class Cargo:
         for image in self.images:
             blob, data = held[image.digest]
             node = parse_manifest(data, blob.media_type)
-            if isinstance(node, Index):
+            while isinstance(node, Index):
                 blob, data = held[node.manifests[0].digest]
                 node = parse_manifest(data, blob.media_type)
-            assert isinstance(node, Manifest)
             layers = [f"blobs/sha256/{layer.digest.hex}" for layer in node.layers]
             empty = {"Config": f"blobs/sha256/{node.config.digest.hex}", "Layers": layers, "RepoTags": []}
             entry = entries.setdefault(node.descriptor.digest, empty)
