@@ -28,8 +28,8 @@ MAX_TOKEN_ANSWER = 1 << 20
 DEFAULT_LIFE = 60.0
 LONGEST_LIFE = 3600.0
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's name for a word
-_SCHEME = re.compile(rf"\s*,*\s*({_TOKEN})(?:\s+|$)", re.ASCII)
-_PARAMETER = re.compile(rf'\s*,*\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?=,|$)', re.ASCII)
+_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?=[\s,]|$)", re.ASCII)
+_PARAMETER = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?=,|$)', re.ASCII)
 _BEARER = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
 
 

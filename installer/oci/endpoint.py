@@ -13,7 +13,7 @@ from installer.oci.reference import DOCKER_HUB
 # Docker Hub answers registry requests under this name; its references do not say so.
 HUB_ORIGIN = "https://registry-1.docker.io"
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?", re.ASCII)
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._-]+)*/?", re.ASCII)
+_PREFIX = re.compile(r"(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*/?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
