@@ -24,7 +24,7 @@ from installer.oci.model import Index, Manifest, parse_manifest
 
 MAX_INDEX = 64 * 1024 * 1024
 """The index of charts.wandb.ai has a few MiB; Helm holds it in memory too."""
-_HTTP = re.compile(r"https?://", re.ASCII)
+_HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def select(index: Mapping[str, Any], name: str, version: str, repository: str) -
 
 
 def urls(found: Mapping[str, Any], repository: str) -> list[str]:
-    """Where the archive is; relative URLs are relative to the repository."""
+    """Where the archive is; relative URLs are relative to the repository. URLs with credentials in them are ignored."""
     listed = found.get("urls")
     texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
-    return [url for url in (urljoin(f"{repository}/", text) for text in texts) if _HTTP.match(url)]
+    return [url for url in (urljoin(f"{repository}/", text) for text in texts) if _HTTP.fullmatch(url)]

@@ -16,10 +16,11 @@ from builder.listing import changes, image_list, image_table, plan_document, pla
 from builder.lock import LOCK_NAME, Lock
 from builder.locking import locked_registries, make_lock
 from builder.needs import count, needs
-from builder.recipe import Recipe, stamp
+from builder.recipe import MAX_RECIPE, Recipe, stamp
 from builder.source import Places
 from installer.errors import RecipeError, UsageError
-from installer.files import storage_error, write_atomic
+from installer.files import read_bounded, storage_error, write_atomic
+from installer.oci.digest import Digest
 from installer.report import size
 from installer.shell import Session, common
 
@@ -32,6 +33,12 @@ lock_argument = click.argument("lock", type=click.Path(path_type=Path), default=
 def lock_of(recipe: Path) -> Path:
     """The lock of a recipe: it lies beside it, since paths in both are relative to their folder."""
     return recipe.with_name(LOCK_NAME if recipe.name == RECIPE_NAME else f"{recipe.stem}.lock")
+
+
+def is_current(lock: Lock, recipe: Path) -> bool:
+    """Whether `recipe` is what was locked. Raises NotFoundError, StorageError."""
+    held = [document.digest for document in lock.documents if document.kind == "recipe"]
+    return held == [Digest.of(read_bounded(recipe, MAX_RECIPE))]
 
 
 @contextmanager
@@ -110,7 +117,7 @@ def lock(session: Session, *, recipe: Path, check: bool, update: bool, names: tu
         )
     changed = changes(old, new)
     if check and new != old:
-        lines = "".join(f"\n  {line}" for line in changed)
+        lines = "".join(f"\n  {line}" for line in changed or ["there is none"])
         raise RecipeError(f"{path} is not up to date with {recipe}:{lines}", hint="run `airferry lock` and commit it.")
     if new != old:
         new.save(path)
@@ -137,8 +144,11 @@ def list_images(session: Session, *, recipe: Path, unlocked: bool) -> None:
     """
     path = lock_of(recipe)
     if path.exists() and not unlocked:
-        found = image_list(Lock.load(path))
+        locked = Lock.load(path)
+        found = image_list(locked)
         session.reporter.note(f"from {path}")
+        if not is_current(locked, recipe):
+            session.reporter.note(f"note: {recipe} has changed since it was locked: `airferry lock`")
     else:
         read = Recipe.load(recipe)
         with places_of(session, locked_registries(read.registries), recipe.parent, recipe.parent) as places:

@@ -197,7 +197,8 @@ class LockedChart:
 def _chart_source(origin: Origin) -> str:
     if origin.kind == "registry":
         return f"oci://{origin.location}:{origin.name}"
-    return origin.location if origin.kind == "url" else Path(origin.location).name
+    # What follows the path may be a token that was given to us alone.
+    return origin.location.partition("?")[0] if origin.kind == "url" else Path(origin.location).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +327,9 @@ class Lock:
         document = strict_json.parse(raw, what, RecipeError)
         try:
             return canonical.decode(canonical.encode(document), cls, what)
-        except AirferryError as exc:
+        except (AirferryError, RecursionError) as exc:
             hint = "restore the file from version control, or make it anew with `airferry lock`."
-            raise RecipeError(f"{what}: {exc.message.removeprefix(what + ': ')}", hint=hint) from exc
+            raise RecipeError(f"{what}: {str(exc).removeprefix(what + ': ')}", hint=hint) from exc
 
     @classmethod
     def load(cls, path: Path) -> "Lock":

@@ -1,7 +1,7 @@
 """What a recipe needs before any image is resolved: charts fetched and rendered, documents, and the names of images."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from builder import lock as locked
 from builder.charts import ChartFetcher, FetchedChart
-from builder.discover import Discovery, Release, discover, merged, resource_release
+from builder.discover import Release, discover, merged, resource_release
 from builder.lock import Excluded, LockedBlob, LockedDocument, Origin, Reason
 from builder.recipe import ChartEntry, Recipe
 from builder.resolve import several
@@ -92,11 +92,15 @@ def needs(recipe: Recipe, recipe_file: str, places: Places, reporter: Reporter) 
     )
     images = merged([*(found.images for found in discoveries), _named_in(recipe)])
     excluded = {str(parse_reference(item.image)): item.reason for item in recipe.exclude}
-    notes = [f"excluded image {name} is not asked for by any chart" for name in sorted(excluded.keys() - images)]
+    suspected = merged([found.suspected for found in discoveries])
+    unused = excluded.keys() - images.keys() - {_full_name_or_none(text) for text in suspected}
+    notes = [f"excluded image {name} is not asked for by any chart" for name in sorted(unused)]
     return Needs(
         releases=tuple(releases),
         images={name: reasons for name, reasons in images.items() if name not in excluded},
-        suspected=_suspected(discoveries, {*images, *excluded}),
+        suspected={
+            text: reasons for text, reasons in suspected.items() if _full_name_or_none(text) not in {*images, *excluded}
+        },
         excluded=tuple(Excluded(name, excluded[name]) for name in sorted(excluded)),
         documents=tuple(documents.found[name] for name in sorted(documents.found)),
         notes=tuple(notes),
@@ -110,17 +114,11 @@ def _named_in(recipe: Recipe) -> dict[str, tuple[Reason, ...]]:
     }
 
 
-def _suspected(discoveries: Sequence[Discovery], settled: Collection[str]) -> dict[str, tuple[Reason, ...]]:
-    """Suspects that are neither carried anyway nor excluded."""
-    found = merged([item.suspected for item in discoveries])
-
-    def is_settled(text: str) -> bool:
-        try:
-            return locked.full_name(text) in settled
-        except AirferryError:
-            return False
-
-    return {text: reasons for text, reasons in found.items() if not is_settled(text)}
+def _full_name_or_none(text: str) -> str | None:
+    try:
+        return locked.full_name(text)
+    except AirferryError:
+        return None
 
 
 def _releases(fetched: Sequence[FetchedChart], documents: _Documents) -> list[Release]:

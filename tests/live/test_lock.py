@@ -408,6 +408,12 @@ def test_exclusions_and_the_list(workshop: Workshop, upstream: Upstream) -> None
     assert [item["image"] for item in after["images"]] == [item["image"] for item in before["images"]] == names
     assert after["suspected"] == []
     assert {item["image"] for item in after["excluded"]} == {init, agent}
-    out, _ = workshop.run("list", "@")
+    out, err = workshop.run("list", "@")
+    assert "has changed" not in err
     assert "because on every node" in out
     assert "CronJob web-tidy, container tidy" in out
+    _, err = workshop.run("lock", "@")
+    assert "not asked for" not in err
+    workshop.write({"charts": [web_entry(upstream)]})
+    _, err = workshop.run("list", "@")
+    assert "has changed since it was locked" in err

@@ -56,7 +56,8 @@ def test_what_is_no_index_is_refused(raw: bytes) -> None:
     [
         (["web.tgz"], [f"{BASE}/web.tgz"]),
         (["/web.tgz"], ["https://charts.example.com/web.tgz"]),
-        (["http://other.example.com/x", "file:///etc/passwd", 7], ["http://other.example.com/x"]),
+        (["http://other.example.com/x?a=b", "file:///etc/passwd", 7], ["http://other.example.com/x?a=b"]),
+        (["https://user:word@other.example.com/x"], []),
         ("web.tgz", []),
         (None, []),
     ],

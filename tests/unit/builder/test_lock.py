@@ -158,7 +158,9 @@ def test_an_edited_lock_is_refused(change: Any, words: str) -> None:
     assert "airferry lock" in caught.value.hint
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"a":1,"a":2}', b'{"format": 1.5}', b"\xff", b'{"a": null}'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"{", b'{"a":1,"a":2}', b'{"format": 1.5}', b"\xff", b'{"a": null}', b"[" * 900 + b"]" * 900]
+)
 def test_what_is_no_lock_is_refused(raw: bytes) -> None:
     with pytest.raises(RecipeError):
         Lock.decode(raw)
