@@ -31,10 +31,10 @@ def _static_busybox() -> bool:
 
 def _shared_python() -> bool:
     """Freezing needs the interpreter as a shared library, which Debian has in a package of its own."""
-    if sysconfig.get_config_var("Py_ENABLE_SHARED") or sys.base_prefix != "/usr":
+    if sys.base_prefix != "/usr":
         return True
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    return Path(str(sysconfig.get_config_var("LIBDIR")), str(sysconfig.get_config_var("MULTIARCH")), name).exists()
+    return Path(str(sysconfig.get_config_var("LIBDIR")), name).exists()
 
 
 def _venv() -> bool:
