@@ -165,11 +165,14 @@ def _say(line: str) -> None:
 def _signals_raise() -> Iterator[None]:
     """Meanwhile the first signal raises InterruptedByUserError in the main thread, and the next one ends at once.
 
-    The frozen program hears one Ctrl-C twice, from the terminal and from its parent; an echo is no second signal.
+    The frozen program hears one Ctrl-C twice, from the terminal and from its parent; an echo is no second signal,
+    even if it arrives when the block has ended already.
     """
+    heard = False
 
     def handler(number: int, _frame: FrameType | None) -> None:
-        first = time.monotonic()
+        nonlocal heard
+        heard, first = True, time.monotonic()
 
         def again(*_: object) -> None:
             if time.monotonic() - first > _ECHO_SECONDS:
@@ -186,8 +189,9 @@ def _signals_raise() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, former in before.items():
-            signal.signal(number, former)
+        if not heard:
+            for number, former in before.items():
+                signal.signal(number, former)
 
 
 def _is_heard(number: signal.Signals) -> bool:

@@ -1,0 +1,208 @@
+"""Killed at ten random moments and run again, building and loading converge and do not repeat what was done.
+
+A moment is a count of bytes that have passed on the way, so it means the same on fast and slow machines. Each test
+prints its seed; AIRFERRY_TEST_SEED repeats a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import pytest
+
+from installer.bundle.limits import CHUNK
+from tests.parts import images
+from tests.parts.process import Process, wait_until
+from tests.parts.programs import Program, from_source
+from tests.parts.registry import Registry
+from tests.parts.slow_link import SlowLink
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+MIB = 1 << 20
+KILLS = 10
+SPEED = 80e6
+"""Bytes per second of each connection: all of it takes a second or two."""
+LARGE, SMALL, COUNT = 49 * MIB, 9 * MIB, 15
+RECIPE = """\
+name: heavy
+version: "1"
+images: [docker.io/heavy/one:1, docker.io/heavy/two:1]
+registries: {{docker.io: {{mirror: "http://{address}"}}}}
+created: 2026-01-01T00:00:00Z
+"""
+
+
+def shares(what: str, total: int) -> list[int]:
+    """Nine random counts of bytes, one for each run, that make nine tenths of `total`: no run comes to its end."""
+    seed = int(os.environ.get("AIRFERRY_TEST_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"{what}: AIRFERRY_TEST_SEED={seed}")
+    cuts = sorted(random.Random(seed).sample(range(total * 9 // 10), KILLS - 2))
+    return [end - start for start, end in pairwise([0, *cuts, total * 9 // 10])]
+
+
+@dataclass(frozen=True)
+class Heavy:
+    """Two images of 184 MiB together, one layer large; their lock lies in `folder` with the bundle of one calm build."""
+
+    folder: Path
+    upstream: Registry
+    airferry: Program
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle of the calm build, signed."""
+        return self.folder / "heavy-1.tar"
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heavy]:
+    folder = tmp_path_factory.mktemp("heavy")
+    source = random.Random("heavy")
+    sizes = [LARGE, *[SMALL] * COUNT]
+    layers = [images.Layer({"/data": images.File(source.randbytes(size))}, compression="none") for size in sizes]
+    with Registry(tmp_path_factory.mktemp("upstream")) as upstream:
+        for name, part in (("one", layers[:8]), ("two", layers[6:])):
+            layout = images.write_layout(folder / name, images.Image(tuple(part)))
+            images.push(layout, f"{upstream.address}/heavy/{name}:1")
+        airferry = from_source("builder", folder)
+        (folder / "recipe.yaml").write_text(RECIPE.format(address=upstream.address))
+        airferry.result("lock")
+        airferry.result("build")
+        airferry.result("keygen", "release", "--no-passphrase")
+        airferry.result("sign", "heavy-1.tar", "--key", "release.key")
+        yield Heavy(folder, upstream, airferry)
+
+
+@pytest.fixture(params=["source", pytest.param("frozen", marks=pytest.mark.frozen)])
+def loader(request: pytest.FixtureRequest, heavy: Heavy, tmp_path: Path) -> Program:
+    """The enclave's program with the heavy bundle."""
+    if request.param == "source":
+        return from_source("installer", tmp_path, "--bundle", heavy.bundle, "--key", heavy.folder / "release.pub")
+    file = heavy.folder / "heavy"
+    if not file.exists():
+        heavy.airferry.result("freeze", heavy.bundle, "--key", "release.pub", "--file", file)
+    return Program((str(file),), tmp_path)
+
+
+def children(pid: int) -> list[Process]:
+    """All processes below `pid` (proc(5))."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text() if Path(f"/proc/{pid}").exists() else ""
+    own = [found for child in text.split() if (found := Process.of(int(child)))]
+    return [*own, *(found for child in own for found in children(child.pid))]
+
+
+def kill(running: subprocess.Popen[str]) -> None:
+    """SIGKILL to the process that the user sees; whatever it has started must end with it."""
+    below = children(running.pid)
+    running.kill()
+    running.communicate()
+    assert wait_until(lambda: not any(child.alive() for child in below), 5), f"still at work: {below}"
+
+
+def killed(program: Program, link: SlowLink, count: int, *arguments: str) -> None:
+    """Run `arguments` and kill it when `count` bytes have passed since."""
+    before = max(link.up, link.down)
+    with program.start(*arguments) as running:
+        link.wait_for(before + count, running)
+        assert running.poll() is None, f"ended too early: {running.communicate()}"
+        kill(running)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture
+def elsewhere(heavy: Heavy, tmp_path: Path) -> Iterator[tuple[Program, SlowLink]]:
+    """The builder in a folder with the same lock, its registry behind a slow link."""
+    with SlowLink(heavy.upstream.address, SPEED) as link:
+        lock = (heavy.folder / "airferry.lock").read_text()
+        assert heavy.upstream.address in lock
+        (tmp_path / "airferry.lock").write_text(lock.replace(heavy.upstream.address, link.address))
+        # It travels along, and the lock knows it.
+        shutil.copy2(heavy.folder / "recipe.yaml", tmp_path)
+        yield from_source("builder", tmp_path), link
+
+
+def kill_at_the_end(program: Program, part: Path, *arguments: str) -> None:
+    """Kill a build at the moment when its first block, which is written last, appears."""
+    with program.start(*arguments) as running:
+        while running.poll() is None and part.exists() and not any(_start(part)):
+            pass
+        kill(running)
+
+
+def _start(part: Path) -> bytes:
+    with contextlib.suppress(FileNotFoundError), part.open("rb") as file:
+        return file.read(16)
+    return b"renamed"
+
+
+def test_an_interrupted_build_continues(heavy: Heavy, elsewhere: tuple[Program, SlowLink]) -> None:
+    airferry, link = elsewhere
+    total = sum(path.stat().st_size for path in heavy.upstream.storage.rglob("data"))
+    build = ("build", "--threads", "2")
+    for share in shares("build", total):
+        killed(airferry, link, share, *build)
+        assert not (airferry.folder / "heavy-1.tar").exists()
+    kill_at_the_end(airferry, airferry.folder / "heavy-1.tar.part", *build)
+    airferry.result(*build)
+    print(f"{total} bytes, fetched {link.down} in {KILLS} interrupted runs and one that ended")
+    assert link.down <= total + KILLS * 2 * CHUNK
+    calm = airferry.folder / "calm.tar"
+    heavy.airferry.result("build", "--file", calm)
+    assert sha256(airferry.folder / "heavy-1.tar") == sha256(calm)
+    assert not list(airferry.folder.glob("*.part"))
+
+
+def test_a_bundle_that_is_complete_is_not_fetched_again(heavy: Heavy) -> None:
+    count, before = len(heavy.upstream.accesses()), heavy.bundle.stat()
+    done = heavy.airferry.run("build")
+    assert (done.returncode, "built already" in done.stderr) == (0, True)
+    assert len(heavy.upstream.accesses()) == count
+    assert heavy.bundle.stat() == before
+
+
+def contents(registry: Registry) -> dict[str, int]:
+    """Blobs and links of a registry with their sizes, without the remains of broken uploads."""
+    files = (path for path in registry.storage.rglob("*") if path.is_file() and "_uploads" not in path.parts)
+    return {str(path.relative_to(registry.storage)): path.stat().st_size for path in files}
+
+
+def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, tmp_path: Path) -> None:
+    total = sum(path.stat().st_size for path in heavy.upstream.storage.rglob("data"))
+    with Registry(tmp_path / "enclave") as enclave, SlowLink(enclave.address, SPEED) as link:
+        load = ("load", "--registry", link.address)
+        for share in shares("load", total):
+            killed(loader, link, share // 2, *load)
+        with loader.start(*load) as last:
+            wait_until(lambda: bool(tags(enclave)) or last.poll() is not None, 60)
+            kill(last)
+        result = loader.result(*load)
+        accesses = enclave.accesses()
+        print(f"{total} bytes, sent {link.up} in {KILLS} interrupted runs, {result['sent']} in one that ended")
+        sent = Counter(parse_qs(item.query)["digest"][0] for item in accesses if item.method == "PUT" and item.query)
+        assert set(sent.values()) == {1}, "a complete blob was sent again"
+        interrupted = contents(enclave)
+    with Registry(tmp_path / "calm") as calm:
+        loader.result("load", "--registry", calm.address)
+        assert contents(calm) == interrupted
+
+
+def tags(registry: Registry) -> list[Path]:
+    """Where a registry keeps its tags."""
+    return list(registry.storage.rglob("_manifests/tags/*"))
