@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,10 @@ def test_skopeo_copies_out_of_the_archive(carried: Carried, tmp_path: Path) -> N
         assert sha256((target / "manifest.json").read_bytes()) == carried.digests[name]
 
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and containerd need root")
+
+
+@needs_root
 def test_docker_loads_and_runs_the_images(carried: Carried, folder: Path) -> None:
     with Dockerd(folder / "d") as engine:
         loaded = engine.docker("load", "--input", carried.bundle)
@@ -211,6 +216,7 @@ def test_docker_loads_and_runs_the_images(carried: Carried, folder: Path) -> Non
         assert engine.docker("run", "--rm", "--network=none", JOB) == "done\n"
 
 
+@needs_root
 def test_containerd_imports_the_images(carried: Carried, folder: Path) -> None:
     with Containerd(folder / "c") as node:
         node.ctr("images", "import", "--snapshotter=native", carried.bundle)

@@ -1,0 +1,211 @@
+"""A second reader of bundles, written from FORMAT.md alone: it shares no code with the installer, and asks openssl and
+minisign about signatures. It reads volumes into memory whole, so it is for small bundles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCK, CHUNK, END = 512, 4_194_304, 1024
+SLOTS = {"SHA256SUMS.sig": 512, "SHA256SUMS.minisig": 512, "SHA256SUMS.sigs.json": 8192}
+METADATA = ("bundle.json", "oci-layout", "index.json", "manifest.json")
+
+
+class RefusedError(Exception):
+    """The volumes are not what the format describes."""
+
+
+def need(condition: object, what: str) -> None:
+    """Raises RefusedError."""
+    if not condition:
+        raise RefusedError(what)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the second reader found: `bundle.json` and the content of each blob by digest."""
+
+    bundle: dict[str, Any]
+    blobs: dict[str, bytes]
+
+
+def read(volumes: Sequence[bytes], pem: Path, minisign: Path) -> Read:
+    """Steps 1 to 5 and 7 of "Reading", for all volumes of a bundle, both key families trusted. Raises RefusedError."""
+    fronts = [_Front(volume) for volume in volumes]
+    for front in fronts:
+        _check_signatures(front.members, pem, minisign)
+    need(len({front.members["SHA256SUMS"] for front in fronts}) == 1, "volumes of different bundles")
+    named = _sums(fronts[0].members["SHA256SUMS"])
+    for front in fronts:
+        front.read_metadata()
+        for name in METADATA:
+            need(_sha256(front.members[name]) == named[name], f"{name} is damaged")
+    bundle = _canonical(fronts[0].members["bundle.json"])
+    need(bundle["format"] == "airferry-bundle/1", "another format")
+    need(fronts[0].members["oci-layout"] == b'{"imageLayoutVersion":"1.0.0"}', "oci-layout")
+    need(fronts[0].members["index.json"] == _index(bundle), "index.json")
+    members = {name for blob in bundle["blobs"] for name in _names(blob)}
+    need(named.keys() == members | set(METADATA), "SHA256SUMS names other files")
+    payloads = _payloads(fronts, bundle)
+    blobs = {blob["digest"]: _blob(blob, payloads, named) for blob in bundle["blobs"]}
+    return Read(bundle, blobs)
+
+
+class _Front:
+    """The metadata members of a volume, read in order."""
+
+    def __init__(self, volume: bytes) -> None:
+        self.volume, self.offset = volume, 0
+        self.members: dict[str, bytes] = {}
+        self._next("SHA256SUMS")
+        for name in SLOTS:
+            self._next(name)
+
+    def read_metadata(self) -> None:
+        for name in METADATA:
+            self._next(name)
+
+    def _next(self, name: str) -> None:
+        block = self.volume[self.offset : self.offset + BLOCK]
+        need(len(block) == BLOCK and any(block), "its build was not finished")
+        size = int(block[124:135], 8)
+        need(block == header(name, size), f"{name} expected")
+        area = -(-size // BLOCK) * BLOCK
+        need(area == SLOTS.get(name, area), f"{name} does not fill its place")
+        start = self.offset + BLOCK
+        self.members[name] = self.volume[start : start + size]
+        need(self.volume[start + size : start + area] == bytes(area - size), f"padding after {name}")
+        self.offset = start + area
+
+
+def header(name: str, size: int) -> bytes:
+    """The table of section "Tar"."""
+    digits = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    block = bytearray(BLOCK)
+    for offset, value in (
+        (0, name.encode("ascii")),
+        (100, b"0000444\0"),
+        (108, b"0000000\0" * 2),
+        (124, digits),
+        (136, b"02263523000\0"),
+        (148, b" " * 8),
+        (156, b"0"),
+        (257, b"ustar\x0000"),
+        (329, b"0000000\0" * 2),
+    ):
+        block[offset : offset + len(value)] = value
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def _check_signatures(members: dict[str, bytes], pem: Path, minisign: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for member in ("SHA256SUMS", "SHA256SUMS.sig", "SHA256SUMS.minisig"):
+            (folder / member).write_bytes(members[member])
+        openssl = ["openssl", "dgst", "-sha256", "-verify", pem.resolve(), "-signature", "SHA256SUMS.sig", "SHA256SUMS"]
+        need(_succeeds(openssl, folder), "the P-256 signature")
+        need(
+            _succeeds(["minisign", "-V", "-p", minisign.resolve(), "-m", "SHA256SUMS"], folder),
+            "the minisign signature",
+        )
+    further = members["SHA256SUMS.sigs.json"].rstrip(b"\n")
+    need(further == b"unsigned" or "p256" in _canonical(further), "the further signatures")
+
+
+def _succeeds(command: list[Any], folder: Path) -> bool:
+    return subprocess.run(command, cwd=folder, capture_output=True).returncode == 0
+
+
+def _sums(text: bytes) -> dict[str, str]:
+    lines = re.findall(rb"([0-9a-f]{64})  ([a-zA-Z0-9][a-zA-Z0-9._/-]{0,98})\n", text)
+    need(b"".join(b"%s  %s\n" % line for line in lines) == text, "SHA256SUMS")
+    names = [name for _, name in lines]
+    need(names == sorted(set(names)), "SHA256SUMS is not sorted")
+    return {name.decode(): digest.decode() for digest, name in lines}
+
+
+def _canonical(text: bytes) -> dict[str, Any]:
+    need(all(0x20 <= byte <= 0x7E for byte in text), "canonical JSON")
+    found: dict[str, Any] = json.loads(text)
+    need(json.dumps(found, sort_keys=True, separators=(",", ":")).encode() == text, "canonical JSON")
+    return found
+
+
+def _index(bundle: dict[str, Any]) -> bytes:
+    entries = [
+        {
+            "annotations": {
+                "io.containerd.image.name": image["source"],
+                "org.opencontainers.image.ref.name": image["source"],
+            },
+            "digest": image["digest"],
+            "mediaType": image["media_type"],
+            "size": image["size"],
+        }
+        for image in bundle["images"]
+    ]
+    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
+    return json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _names(blob: dict[str, Any]) -> list[str]:
+    name = f"blobs/sha256/{blob['digest'].removeprefix('sha256:')}"
+    count = len(blob["pieces"])
+    return [name] if count == 1 else [f"{name}.{number:03}" for number in range(count)]
+
+
+def _payloads(fronts: list[_Front], bundle: dict[str, Any]) -> dict[int, bytes]:
+    """The payload of each volume by its number; volumes are told by the first header, sizes and ends are checked."""
+    firsts = {
+        header(name, piece[2]): piece[0]
+        for blob in bundle["blobs"]
+        for name, piece in zip(_names(blob), blob["pieces"], strict=True)
+        if piece[1] == BLOCK
+    }
+    found = {}
+    for front in fronts:
+        first = front.volume[front.offset : front.offset + BLOCK]
+        need(first in firsts, "the payload begins with nothing that is named")
+        number = firsts[first]
+        length = bundle["volumes"][number]["payload"]
+        need(len(front.volume) == front.offset + length + END, "the size of a volume")
+        need(front.volume[-END:] == bytes(END), "the end of a volume")
+        found[number] = front.volume[front.offset : front.offset + length]
+    need(sorted(found) == list(range(len(bundle["volumes"]))), "a volume is missing or stands twice")
+    # Every byte is accounted for: going through all pieces must lead from the start to the end of each payload.
+    ends = dict.fromkeys(found, 0)
+    for blob in bundle["blobs"]:
+        for name, (number, offset, length) in zip(_names(blob), blob["pieces"], strict=True):
+            need(offset == ends[number] + BLOCK, "a gap")
+            need(found[number][offset - BLOCK : offset] == header(name, length), "a header")
+            ends[number] = offset + -(-length // BLOCK) * BLOCK
+            need(not any(found[number][offset + length : ends[number]]), "padding")
+    need(all(ends[number] == len(payload) for number, payload in found.items()), "bytes behind the last blob")
+    return found
+
+
+def _blob(blob: dict[str, Any], payloads: dict[int, bytes], named: dict[str, str]) -> bytes:
+    pieces = [payloads[number][offset : offset + length] for number, offset, length in blob["pieces"]]
+    for name, piece in zip(_names(blob), pieces, strict=True):
+        need(_sha256(piece) == named[name], f"{name} is damaged")
+    content = b"".join(pieces)
+    chunks = [content[start : start + CHUNK] for start in range(0, len(content), CHUNK)]
+    need("".join(blake3(chunk).hexdigest() for chunk in chunks) == blob["chunks"], "a chunk is damaged")
+    need(len(content) == blob["size"] and f"sha256:{_sha256(content)}" == blob["digest"], "a blob is damaged")
+    return content
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
