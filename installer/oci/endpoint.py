@@ -56,7 +56,9 @@ class Endpoint:
 
 
 def endpoint(host: str, hosts: Mapping[str, HostSettings]) -> Endpoint:
-    """Where the registry that references call `host` is asked."""
+    """Where the registry that references call `host` is asked. Raises UsageError for an impossible port."""
+    if not is_web_address(f"https://{host}"):
+        raise UsageError(f"not a registry host: {host[:80]!r}")
     settings = hosts.get(host, HostSettings())
     if settings.mirror:
         parts = urlsplit(settings.mirror)
@@ -72,21 +74,20 @@ def endpoint(host: str, hosts: Mapping[str, HostSettings]) -> Endpoint:
 
 def is_base_url(text: str) -> bool:
     """Whether `text` is `http[s]://host[:port][/path]` and nothing more: no user, no query."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
+    if not is_web_address(text):
         return False
-    plain = bool(_HOST.fullmatch(parts.netloc)) and bool(_PREFIX.fullmatch(parts.path))
-    return plain and parts.scheme in ("http", "https") and not parts.query and not parts.fragment
+    parts = urlsplit(text)
+    return bool(_PREFIX.fullmatch(parts.path)) and not parts.query and not parts.fragment
 
 
 def is_web_address(url: str) -> bool:
-    """Whether `url` is absolute, of http or https, with a host and without user information."""
+    """Whether `url` is absolute, of http or https, with a host, a possible port and no user information."""
     try:
         parts = urlsplit(url)
+        possible = parts.port != 0
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(_HOST.fullmatch(parts.netloc))
+    return possible and parts.scheme in ("http", "https") and bool(_HOST.fullmatch(parts.netloc))
 
 
 def joined(url: str, location: str) -> str:
@@ -107,5 +108,8 @@ def origin(url: str) -> str:
 
 def place(url: str) -> str:
     """Host and path of `url` for messages: its query may hold a signature, that is a secret."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}"[:300]

@@ -105,14 +105,19 @@ class Response:
 
     def read(self, limit: int) -> bytes:
         """The whole body. Raises ContentError if it has more than `limit` bytes, TransientError if it breaks off."""
+        parts: list[bytes] = []
+        left = limit + 1
         try:
-            data = self.inner.read(limit + 1, decode_content=False)
+            # Only the read after the last byte tells whether the body is as long as announced.
+            while left and (part := self.inner.read(left, decode_content=False)):
+                parts.append(part)
+                left -= len(part)
         except NETWORK_ERRORS as exc:
             raise failures.network_failure(exc, self.url) from exc
-        if len(data) > limit:
+        if not left:
             self.inner.close()
             raise ContentError(f"{place(self.url)}: the answer is larger than {limit} bytes")
-        return data
+        return b"".join(parts)
 
     def start(self, limit: int) -> bytes:
         """The first `limit` bytes of the body, as far as they arrive: for the text of an error."""

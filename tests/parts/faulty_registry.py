@@ -317,7 +317,15 @@ def chunked(extra: bytes = b"") -> Fault:
     return fault
 
 
-def challenge(header: str) -> Fault:
-    """401 with `header` as WWW-Authenticate."""
+def challenge(header: str, *, always: bool = True) -> Fault:
+    """401 with `header` as WWW-Authenticate; if not `always`, then only to requests without authorization."""
     body = json.dumps({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}).encode()
-    return status(401, {"WWW-Authenticate": header}, body)
+    refuse = status(401, {"WWW-Authenticate": header}, body)
+
+    def fault(handler: _Handler) -> None:
+        if always or "Authorization" not in handler.headers:
+            refuse(handler)
+        else:
+            handler.reply(handler.answer())
+
+    return fault

@@ -321,6 +321,11 @@ class TestEndpoints:
         with pytest.raises(UsageError, match="mirror"):
             HostSettings(mirror=mirror)
 
+    @pytest.mark.parametrize("host", ["r.site:0", "r.site:65536", "r.site:99999"])
+    def test_impossible_ports(self, host: str) -> None:
+        with pytest.raises(UsageError, match="not a registry host"):
+            endpoint(host, {})
+
     def test_contradiction(self) -> None:
         with pytest.raises(UsageError, match="both"):
             HostSettings(plain_http=True, ca=b"x")

@@ -6,6 +6,7 @@ Names in parentheses are rows of the fault lists that this program is held to.
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from installer.errors import (
     AirferryError,
     ContentError,
+    NotFoundError,
     RegistryAccessError,
     RegistryUnreachableError,
+    UsageError,
 )
 from installer.oci import media
 from installer.oci.credentials import Credentials
@@ -520,6 +523,15 @@ class TestAuthorization:
         assert upload(client, server) == 2
         assert server.blobs[blob().digest.text] == DATA
 
+    def test_threads_share_one_token(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        ref = TagRef(repository(server), "1")
+        server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token"', always=False))
+        server.on("GET", "/token", status(200, body=b'{"token":"one"}'))
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda _: client.registry.manifest(ref).raw, range(80))) == [MANIFEST] * 80
+        assert server.count("GET", "/token") == 1
+
     def test_an_identity_token_is_posted(self, server: FaultyRegistry) -> None:
         client = Client({server.address: HostSettings(credentials=Credentials(identity_token=SECRET))})
         server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
@@ -620,6 +632,43 @@ class TestAuthorization:
         with pytest.raises(AirferryError):
             admitted(server).registry.manifest(TagRef(repository(server), "1"))
         assert foreign.seen == []
+
+
+class TestFetch:
+    """Documents of chart repositories."""
+
+    def test_a_document(self, server: FaultyRegistry, client: Client) -> None:
+        server.on("GET", "/index.yaml", status(200, body=b"entries: {}"))
+        assert client.transport.fetch(f"{server.url}/index.yaml", 11) == b"entries: {}"
+        with pytest.raises(ContentError, match="larger than 10 bytes"):
+            client.transport.fetch(f"{server.url}/index.yaml", 10)
+
+    def test_credentials_of_its_host_only(self, server: FaultyRegistry, foreign: FaultyRegistry) -> None:
+        client = admitted(server, foreign)
+        server.on("GET", "/a.tgz", challenge('Basic realm="charts"'), times=1)
+        server.on("GET", "/a.tgz", status(302, {"Location": f"{foreign.url}/b.tgz"}))
+        foreign.on("GET", "/b.tgz", status(200, body=b"chart"))
+        assert client.transport.fetch(f"{server.url}/a.tgz", 100) == b"chart"
+        assert server.seen[-1].headers["authorization"].startswith("Basic ")
+        assert "authorization" not in foreign.seen[-1].headers
+
+    def test_breaks_and_pauses(self, server: FaultyRegistry, client: Client) -> None:
+        server.on("GET", "/a.tgz", reset(), times=1)
+        server.on("GET", "/a.tgz", status(503), times=1)
+        server.on("GET", "/a.tgz", status(200, {"Content-Length": "9"}, b"chart"), times=1)
+        server.on("GET", "/a.tgz", status(200, body=b"chart"))
+        assert client.transport.fetch(f"{server.url}/a.tgz", 100) == b"chart"
+        assert len(client.pauses) == 3
+
+    def test_what_is_not_there(self, server: FaultyRegistry, client: Client) -> None:
+        with pytest.raises(NotFoundError, match=r"/absent\.yaml: GET answered with 404"):
+            client.transport.fetch(f"{server.url}/absent.yaml?token={SECRET}", 100)
+
+    @pytest.mark.parametrize("url", ["", "index.yaml", "file:///etc/passwd", f"https://user:{SECRET}@h/x", "http://[x"])
+    def test_no_web_address(self, client: Client, url: str) -> None:
+        with pytest.raises(UsageError, match="not a web address") as caught:
+            client.transport.fetch(url, 100)
+        assert SECRET not in f"{caught.value}{caught.value.hint}"
 
 
 class TestUnreachable:
