@@ -184,7 +184,10 @@ def _put_der(path: Path, slots: dict[str, bytes], key: P256Key, der: bytes) -> N
         return
     further = FurtherSignatures.decode(slots[SIGNATURES]).p256
     kept = tuple(sorted({*further, (key.fingerprint, der)}))
-    _fill(path, SIGNATURES, canonical.encode(FurtherSignatures(kept)) + b"\n")
+    text = canonical.encode(FurtherSignatures(kept)) + b"\n"
+    if len(text) > SLOTS[SIGNATURES]:
+        raise UsageError(f"{path}: no room for another signature", hint=f"it carries {len(further) + 1} already.")
+    _fill(path, SIGNATURES, text)
 
 
 def _put_minisig(path: Path, slots: dict[str, bytes], minisig: Minisig, key: Ed25519Key, signed: bytes) -> None:

@@ -168,10 +168,10 @@ class _Parts:
 
     def __enter__(self) -> Self:
         try:
-            self._fds += [_open_part(path) for path in self._names]
+            for path in self._names:
+                self._fds.append(_open_part(path))
             if not self._continues():
-                for fd, path, wanted in zip(self._fds, self._names, self._sizes, strict=True):
-                    _clear(fd, path, wanted)
+                self._clear()
                 self._write(0, self._places[BUNDLE_JSON] - BLOCK, member(BUNDLE_JSON, self._template))
         except BaseException:
             self.__exit__()
@@ -182,6 +182,16 @@ class _Parts:
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+    def _clear(self) -> None:
+        """Begin anew. Leaves no part behind if there is no room for all of them."""
+        try:
+            for fd, path, wanted in zip(self._fds, self._names, self._sizes, strict=True):
+                _clear(fd, path, wanted)
+        except StorageError:
+            for path in self._names:
+                path.unlink(missing_ok=True)
+            raise
 
     def _continues(self) -> bool:
         """Whether the parts were begun for this very content."""
@@ -271,8 +281,11 @@ class _Parts:
             self._write(volume, 0, member(SUMS, signed))
             self._sync(volume)
         for part, path in zip(self._names, self._paths, strict=True):
-            part.replace(path)
-            sync_folder(path.parent)
+            try:
+                part.replace(path)
+                sync_folder(path.parent)
+            except OSError as exc:
+                raise storage_error(exc, path, "write") from exc
         return Digest.of(signed)
 
     def _sync(self, volume: int) -> None:
@@ -323,6 +336,13 @@ def _open_part(path: Path) -> int:
         if exc.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise storage_error(exc, path, "lock") from exc
         raise UsageError(f"{path}: another build is writing it", hint="wait for it, or end it.") from exc
+    try:
+        still_there = os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        still_there = False
+    if not still_there:  # another build finished, and renamed it, between our opening and our lock
+        os.close(fd)
+        return _open_part(path)
     return fd
 
 
@@ -333,7 +353,6 @@ def _clear(fd: int, path: Path, wanted: int) -> None:
         _allocate(fd, wanted)
     except OSError as exc:
         free = os.fstatvfs(fd)
-        os.unlink(path)  # noqa: PTH108 - the name was just opened by us
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             room = size(free.f_bavail * free.f_frsize)
             raise StorageError(

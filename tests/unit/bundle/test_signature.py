@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from builder.sign import attach, sign, sums_of
 from installer.bundle import canonical
@@ -27,6 +28,7 @@ from installer.bundle.signature import (
 )
 from installer.errors import BundleError, UntrustedError, UsageError
 from installer.oci.digest import Digest
+from installer.report import Silent
 from tests.parts.bundles import KEYS, open_bundle, signing_key, trust
 
 if TYPE_CHECKING:
@@ -378,6 +380,24 @@ def test_a_second_signer(unsigned: Path) -> None:
         sign([unsigned], OTHER)
     with open_bundle([unsigned]):
         pass
+
+
+def test_room_for_many_signers(unsigned: Path) -> None:
+    signed = sums_of(unsigned)
+    sign([unsigned], KEY)
+
+    def attach_other(number: int) -> None:
+        key = ec.derive_private_key(number, ec.SECP256R1())
+        spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        attach([unsigned], der(key, signed), P256Key(spki))
+
+    for number in range(1, 31):
+        attach_other(number)
+    with pytest.raises(UsageError, match="no room"):
+        for number in range(31, 60):
+            attach_other(number)
+    with open_bundle([unsigned]) as bundle:
+        bundle.verify(Silent())
 
 
 def test_signatures_of_openssl_and_minisign(unsigned: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -360,6 +361,34 @@ def test_a_folder_that_is_not_there(writer_cargo: Cargo, tmp_path: Path) -> None
     with pytest.raises(Exception, match="No such file") as caught:
         build(writer_cargo, [tmp_path / "absent" / "bundle.tar"])
     assert getattr(caught.value, "hint", "")
+
+
+def test_a_folder_in_the_place_of_the_bundle(writer_cargo: Cargo, tmp_path: Path) -> None:
+    (tmp_path / "bundle.tar").mkdir()
+    with pytest.raises(StorageError, match="cannot write"):
+        build(writer_cargo, [tmp_path / "bundle.tar"])
+
+
+def test_no_part_stays_where_not_all_have_room(writer_cargo: Cargo, small_disk: Path) -> None:
+    limit = 2 * CHUNK + 100_000
+    paths = [small_disk / f"{number}.tar" for number in range(len(writer_cargo.skeleton(limit).volumes))]
+    with pytest.raises(StorageError, match="are needed"):
+        build(writer_cargo, paths, volume_size=limit)
+    assert list(small_disk.iterdir()) == []
+
+
+def test_many_builds_at_once(writer_cargo: Cargo, expected: bytes, tmp_path: Path) -> None:
+    """Whoever comes second is refused, or finds nothing begun; the bundle is whole whoever wins."""
+    path = tmp_path / "bundle.tar"
+
+    def attempt(_: int) -> None:
+        with contextlib.suppress(UsageError):
+            build(writer_cargo, [path])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(attempt, range(12)))
+    assert path.read_bytes() == expected
+    assert [found.name for found in tmp_path.iterdir()] == ["bundle.tar"]
 
 
 def test_a_part_that_is_a_link_is_not_followed(writer_cargo: Cargo, tmp_path: Path) -> None:
