@@ -386,16 +386,15 @@ def test_room_for_many_signers(unsigned: Path) -> None:
     signed = sums_of(unsigned)
     sign([unsigned], KEY)
 
-    def attach_other(number: int) -> None:
-        key = ec.derive_private_key(number, ec.SECP256R1())
-        spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        attach([unsigned], der(key, signed), P256Key(spki))
+    def attach_others(first: int, last: int) -> None:
+        for number in range(first, last + 1):
+            key = ec.derive_private_key(number, ec.SECP256R1())
+            spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            attach([unsigned], der(key, signed), P256Key(spki))
 
-    for number in range(1, 31):
-        attach_other(number)
+    attach_others(1, 30)
     with pytest.raises(UsageError, match="no room"):
-        for number in range(31, 60):
-            attach_other(number)
+        attach_others(31, 60)
     with open_bundle([unsigned]) as bundle:
         bundle.verify(Silent())
 
