@@ -157,7 +157,10 @@ class VolumeFile:
             except OSError as exc:
                 raise storage_error(exc, self.path, f"read at byte {self.base + offset + done}") from exc
             if not count:
-                raise BundleError(f"{self.path}: has become shorter than byte {self.base + offset + done}", hint="the file is cut short: copy it again.")
+                raise BundleError(
+                    f"{self.path}: has become shorter than byte {self.base + offset + done}",
+                    hint="the file is cut short: copy it again.",
+                )
             done += count
 
     def read(self, offset: int, size: int) -> bytes:
