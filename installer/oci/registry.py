@@ -6,16 +6,16 @@ Names in comments (`end-4a` and so on) are that specification's endpoints.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
+from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media
 from installer.oci.digest import Digest
-from installer.oci.endpoint import Endpoint, joined, origin
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
-from installer.oci.transport import Request, Response, TransientError, Transport
+from installer.oci.transport import Endpoint, Request, Response, Transport
+from installer.oci.upload import Upload, check_stated, upload_url
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
@@ -30,6 +30,8 @@ class Registry:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        # Endpoints that have refused a request for its size.
+        self._limited: set[Endpoint] = set()
 
     def manifest(self, ref: Reference) -> Manifest | Index:
         """The manifest or index that `ref` names, its digest checked (end-3)."""
@@ -119,26 +121,22 @@ class Registry:
     def upload(
         self, repository: Repository, descriptor: Descriptor, body: Callable[[], Iterator[memoryview | bytes]]
     ) -> None:
-        """Upload a blob in one piece (end-4a, end-6). `body()` starts anew at each try."""
+        """Upload a blob in one piece, or in several where a proxy limits requests. `body()` starts anew at each try."""
         start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
-        sent = False
+        upload = Upload(self._transport, start, descriptor, body)
+        tried = False
 
         def once() -> None:
-            nonlocal sent
-            if sent and self.has_blob(repository, descriptor):
+            nonlocal tried
+            if tried and self.has_blob(repository, descriptor):
                 # The connection broke after the registry had it all.
                 return
-            with self._transport.exchange(start) as response:
-                url = _upload_url(start.endpoint, start.url, response.header("Location"))
-            url += ("&" if urlsplit(url).query else "?") + urlencode({"digest": descriptor.digest.text})
-            sent = True
-            put = Request(start.endpoint, "PUT", url, frozenset({201}), {"Content-Type": media.OCTETS}, start.scopes)
-            try:
-                with self._transport.exchange(put.with_body(body, descriptor.size)) as response:
-                    _check_stated(response, descriptor.digest, f"{repository}@{descriptor.digest}")
-            except NotFoundError as exc:
-                # The registry has forgotten the upload: it was restarted, or another replica answered.
-                raise TransientError(exc) from exc
+            tried = True
+            if start.endpoint not in self._limited:
+                if upload.whole():
+                    return
+                self._limited.add(start.endpoint)
+            upload.pieces()
 
         self._transport.retrying(once)
 
@@ -147,7 +145,7 @@ class Registry:
         request = self._request(repository, "PUT", f"manifests/{selector}", frozenset({201}))
         request = request.with_header("Content-Type", media_type).with_body(lambda: [raw], len(raw))
         with self._transport.send(request) as response:
-            _check_stated(response, Digest.of(raw), f"{repository}:{selector}")
+            check_stated(response, Digest.of(raw), f"{repository}:{selector}")
 
     def _request(
         self, repository: Repository, method: str, path: str, expect: frozenset[int], *, accept: str = ""
@@ -165,7 +163,7 @@ class Registry:
     def _cancel(self, request: Request, response: Response) -> None:
         """End the upload that a registry began instead of a mount; what it says to that does not matter."""
         try:
-            url = _upload_url(request.endpoint, request.url, response.header("Location"))
+            url = upload_url(request.endpoint, request.url, response.header("Location"))
             cancel = Request(request.endpoint, "DELETE", url, frozenset({204, 202, 200}), scopes=request.scopes)
             with self._transport.send(cancel):
                 pass
@@ -190,31 +188,3 @@ def _stated_digest(text: str, what: str) -> Digest:
         return Digest(text)
     except ContentError as exc:
         raise ContentError(f"{what}: the registry states as digest {text[:80]!r}") from exc
-
-
-def _check_stated(response: Response, digest: Digest, what: str) -> None:
-    """Raises ContentError if the registry says that it stored something with another digest."""
-    stated = response.header("Docker-Content-Digest")
-    if stated and stated != digest.text:
-        raise ContentError(f"{what}: the registry stored it as {stated[:80]!r} instead of {digest}")
-
-
-def _upload_url(endpoint: Endpoint, url: str, location: str) -> str:
-    """Where to send an upload that the registry answered with `Location`.
-
-    Only the endpoint's own origin gets it. A registry that does not know under which scheme and port it is seen (a
-    proxy ends the TLS connection) names its own host with others; then path and query count.
-    Raises RegistryAccessError.
-    """
-    target = joined(url, location)
-    if not target:
-        raise RegistryAccessError(f"{endpoint.host}: wants an upload sent to no web address")
-    if origin(target) == origin(endpoint.origin):
-        return target
-    other, own = urlsplit(target), urlsplit(endpoint.origin)
-    if other.hostname != own.hostname:
-        raise RegistryAccessError(
-            f"{endpoint.host}: wants uploads sent to another host, {other.netloc}, which is refused",
-            hint="the registry must be told its public address (distribution: http.host).",
-        )
-    return other._replace(scheme=own.scheme, netloc=own.netloc, fragment="").geturl()

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from installer.errors import ContentError, RegistryAccessError, UsageError
+from installer.errors import ContentError, RegistryAccessError, RegistryUnreachableError, UsageError
 from installer.oci import failures
 from installer.oci.authorization import Authorizer, parse_challenges
 from installer.oci.credentials import Credentials, CredentialStore
@@ -32,7 +32,7 @@ from installer.oci.failures import TransientError
 from installer.oci.proxies import Proxies, Proxy
 from installer.oci.trust import TrustStore
 
-__all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport"]
+__all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport", "sliced"]
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -45,6 +45,7 @@ LONGEST_WAIT = 30.0
 LONGEST_RETRY_AFTER = 120.0
 MAX_REDIRECTS = 5
 MAX_ERROR_BODY = 64 << 10
+READ_SLICE = 64 << 10
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 POOLED_CONNECTIONS = 32
@@ -87,15 +88,21 @@ class Request:
 
 
 class Response:
-    """An answer whose body is still to be read; a context manager that frees the connection."""
+    """An answer whose body is still to be read; a context manager that frees the connection.
+
+    Bodies are read by http.client's `readinto`, one layer below urllib3: from the socket into the given memory without
+    a copy, and never more than that memory holds. (Its `read` believes a chunk size of -1 and reads without end;
+    urllib3's `readinto` reads into new bytes and copies them.)
+    """
 
     def __init__(self, inner: urllib3.BaseHTTPResponse, method: str, url: str) -> None:
-        self.inner, self.method, self.url = inner, method, url
+        self._inner, self.method, self.url = inner, method, url
+        self._raw: http.client.HTTPResponse = inner._fp  # type: ignore[attr-defined]  # noqa: SLF001
         self.status = inner.status
 
     def header(self, name: str) -> str:
         """A header's value, empty if absent; several are joined by commas."""
-        return str(self.inner.headers.get(name, ""))
+        return str(self._inner.headers.get(name, ""))
 
     @property
     def length(self) -> int | None:
@@ -103,65 +110,57 @@ class Response:
         text = self.header("Content-Length")
         return int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else None
 
+    def readinto(self, view: memoryview) -> int:
+        """Fill a part of `view` with the next bytes of the body; their count, 0 at its end. Raises TransientError."""
+        try:
+            return self._raw.readinto(view)
+        except (*NETWORK_ERRORS, ValueError) as exc:
+            # A ValueError is what http.client makes of chunk sizes that are none.
+            raise failures.network_failure(exc, self.url) from exc
+
     def read(self, limit: int) -> bytes:
         """The whole body. Raises ContentError if it has more than `limit` bytes, TransientError if it breaks off."""
-        parts: list[bytes] = []
-        left = limit + 1
-        try:
-            # Only the read after the last byte tells whether the body is as long as announced.
-            while left and (part := self.inner.read(left, decode_content=False)):
-                parts.append(part)
-                left -= len(part)
-        except NETWORK_ERRORS as exc:
-            raise failures.network_failure(exc, self.url) from exc
-        if not left:
-            self.inner.close()
+        data = bytearray()
+        buffer = memoryview(bytearray(min(limit + 1, READ_SLICE)))
+        while len(data) <= limit and (count := self.readinto(buffer)):
+            data += buffer[:count]
+        if len(data) > limit:
+            self.abort()
             raise ContentError(f"{place(self.url)}: the answer is larger than {limit} bytes")
-        return b"".join(parts)
+        if self._raw.length:
+            error = f"{place(self.url)}: the answer ends {self._raw.length} bytes early"
+            raise TransientError(RegistryUnreachableError(error, hint="run the same command again."))
+        return bytes(data)
 
     def start(self, limit: int) -> bytes:
         """The first `limit` bytes of the body, as far as they arrive: for the text of an error."""
+        data, count = memoryview(bytearray(limit)), 0
         try:
-            return self.inner.read(limit, decode_content=False)
-        except NETWORK_ERRORS:
-            return b""
-
-    def readinto(self, view: memoryview) -> int:
-        """Fill a part of `view` with the next bytes of the body; their count, 0 at its end. Raises TransientError.
-
-        urllib3's own `readinto` reads into a new bytes object and copies it; http.client's, one layer below, reads
-        from the socket into the view.
-        """
-        raw: http.client.HTTPResponse = self.inner._fp  # type: ignore[attr-defined]  # noqa: SLF001
-        try:
-            return raw.readinto(view)
-        except NETWORK_ERRORS as exc:
-            raise failures.network_failure(exc, self.url) from exc
+            while part := self.readinto(data[count:]):
+                count += part
+        except TransientError:
+            self.abort()
+        return bytes(data[:count])
 
     def finish(self) -> bool:
         """After the last byte that is wanted: free the connection; whether the body ends here."""
-        try:
-            ended = not self.readinto(memoryview(bytearray(1)))
-        except TransientError:
-            # All bytes are there; only this connection is of no more use.
-            self.abort()
-            return True
-        if not ended:
-            self.inner.close()
-        self.inner.release_conn()
+        ended = not self.start(1)
+        self.close()
         return ended
-
-    def abort(self) -> None:
-        """End the connection without reading the rest of the body."""
-        self.inner.close()
-        self.inner.release_conn()
 
     def close(self) -> None:
         """Free the connection: for another request if little is left of the body, else it ends."""
-        self.start(MAX_ERROR_BODY)
-        if not getattr(self.inner, "closed", True):
-            self.inner.close()
-        self.inner.release_conn()
+        if not self._raw.isclosed():
+            self.start(MAX_ERROR_BODY)
+        if self._raw.isclosed():
+            self._inner.release_conn()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection without reading the rest of the body."""
+        self._inner.close()
+        self._inner.release_conn()
 
     def __enter__(self) -> "Response":
         return self

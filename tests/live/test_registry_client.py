@@ -367,6 +367,15 @@ class TestProxies:
                 }
                 assert ("CONNECT" in dict(proxy.asked)) == secure
 
+    def test_push_in_pieces_where_the_proxy_limits_requests(self, upstream: real.Registry) -> None:
+        with ForwardProxy(upstream.address, limit=1 << 20) as proxy:
+            settings = {"registry.test": HostSettings(plain_http=True)}
+            client = Registry(Transport(hosts=settings, proxies={"HTTP_PROXY": proxy.address}))
+            repository, blob = Repository("registry.test", "a"), Descriptor("a/b", Digest.of(NOISE), len(NOISE))
+            client.upload(repository, blob, slices(memoryview(NOISE)))
+            fetch(client, repository, blob)
+        assert {access.method for access in upstream.accesses()} == {"POST", "PATCH", "PUT", "GET"}
+
     @pytest.mark.parametrize("secure", [False, True], ids=["http", "tls"])
     def test_a_refused_login(self, *, secure: bool) -> None:
         with ForwardProxy("127.0.0.1:1", "Basic other") as proxy:

@@ -4,7 +4,7 @@
         descriptor = registry.put_blob(data)
         registry.on("GET", "/blobs/", truncate(1000), times=3)
 
-It speaks enough of the OCI distribution specification for pulls and pushes in one piece, keeps everything in memory
+It speaks enough of the OCI distribution specification for pulls and for one push at a time, keeps everything in memory
 and records each request. Faults are tried in the order they were set; one that is used up is passed over.
 """
 
@@ -72,6 +72,7 @@ class FaultyRegistry:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.seen: list[Seen] = []
+        self.upload = b""
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self._server = _Server((host, 0), _handler(self))
@@ -224,13 +225,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _upload(self, seen: Seen, name: str) -> Answer:
         if seen.method == "POST":
+            self.registry.upload = b""
             return Answer(202, {"Location": f"{seen.path}1"})
         if seen.method == "DELETE":
             return Answer(204)
+        if seen.method == "PATCH":
+            start = len(self.registry.upload)
+            if seen.headers.get("content-range") != f"{start}-{start + len(seen.body) - 1}":
+                return Answer(416)
+            self.registry.upload += seen.body
+            return Answer(202, {"Location": seen.path, "Range": f"0-{len(self.registry.upload) - 1}"})
+        data = self.registry.upload + seen.body
         (digest,) = parse_qs(seen.query)["digest"]
-        if digest != "sha256:" + hashlib.sha256(seen.body).hexdigest():
+        if digest != "sha256:" + hashlib.sha256(data).hexdigest():
             return Answer(400, {}, b'{"errors":[{"code":"DIGEST_INVALID","message":"digest does not match"}]}')
-        self.registry.put_blob(seen.body)
+        self.registry.put_blob(data)
         return Answer(201, {"Docker-Content-Digest": digest})
 
     def _blob(self, seen: Seen, name: str) -> Answer:
@@ -298,6 +307,29 @@ def changed(*, body: bytes | None = None, headers: Mapping[str, str] | None = No
         answer.headers |= headers or {}
         handler.reply(answer)
         handler.close_connection = True
+
+    return fault
+
+
+def raw(data: bytes) -> Fault:
+    """Write `data` in the place of an answer and end the connection."""
+
+    def fault(handler: _Handler) -> None:
+        handler.wfile.write(data)
+        handler.cut()
+
+    return fault
+
+
+def limited(most: int) -> Fault:
+    """413 to bodies of more than `most` bytes, as proxies before a registry answer."""
+    refuse = status(413, body=b"<html>413 Request Entity Too Large</html>")
+
+    def fault(handler: _Handler) -> None:
+        if int(handler.headers.get("Content-Length") or 0) > most:
+            refuse(handler)
+        else:
+            handler.reply(handler.answer())
 
     return fault
 

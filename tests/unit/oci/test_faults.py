@@ -32,6 +32,8 @@ from tests.parts.faulty_registry import (
     challenge,
     changed,
     chunked,
+    limited,
+    raw,
     reset,
     status,
     truncate,
@@ -311,8 +313,31 @@ class TestContent:
         with pytest.raises(ContentError, match="400: DIGEST_INVALID digest does not match"):
             client.registry.upload(repository(server), wrong, lambda: iter([DATA]))
 
-    def test_413_names_the_proxy_setting(self, server: FaultyRegistry, client: Client) -> None:
-        server.on("PUT", "/", status(413, body=b"<html>413 Request Entity Too Large</html>"))
+    def test_sends_pieces_where_requests_are_limited(self, server: FaultyRegistry, client: Client) -> None:
+        data = DATA * 8
+        for method in ("PUT", "PATCH"):
+            server.on(method, "/", limited(1 << 20))
+        assert upload(client, server, data) == 2
+        assert server.blobs[blob(data).digest.text] == data
+        sizes = [len(seen.body) for seen in server.seen if seen.method == "PATCH"]
+        assert sum(sizes) == len(data)
+        assert max(sizes) <= 1 << 20
+        # Once is enough to learn it.
+        server.seen.clear()
+        assert upload(client, server, data[1:]) == 1
+        assert server.blobs[blob(data[1:]).digest.text] == data[1:]
+
+    def test_pieces_begin_anew_after_a_break(self, server: FaultyRegistry, client: Client) -> None:
+        data = DATA * 8
+        server.on("PUT", "/", limited(1 << 20))
+        server.on("PATCH", "/", reset(done=True), times=1, after=2)
+        server.on("PATCH", "/", status(404), times=1, after=4)
+        assert upload(client, server, data) == 4
+        assert server.blobs[blob(data).digest.text] == data
+
+    def test_a_limit_below_a_mebibyte_names_the_proxy_setting(self, server: FaultyRegistry, client: Client) -> None:
+        for method in ("PUT", "PATCH"):
+            server.on(method, "/", limited(1000))
         with pytest.raises(ContentError, match="413: a web page") as caught:
             upload(client, server)
         assert "client_max_body_size" in caught.value.hint
@@ -773,6 +798,43 @@ def outcome(client: Client, server: FaultyRegistry, action: int) -> AirferryErro
     except AirferryError as exc:
         return exc
     return None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\0",
+        b"\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"<html></html>",
+        b"HTTP/0.9 200 OK\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 99999 OK\r\n\r\n",
+        b"HTTP/1.1 200 " + b"x" * 100_000,
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"b" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 70_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_an_error_of_ours(server: FaultyRegistry, client: Client, answer: bytes) -> None:
+    for method in ("GET", "HEAD", "POST", "PUT"):
+        server.on(method, "/", raw(answer))
+    for action in (0, 2, 4, 5):
+        error = outcome(client, server, action)
+        if error is not None:
+            assert error.message.isprintable()
+            assert isinstance(error, ContentError | RegistryAccessError | RegistryUnreachableError)
 
 
 def test_a_client_can_be_made_without_any_settings() -> None:
