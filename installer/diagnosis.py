@@ -49,6 +49,15 @@ class Cause:
 
 def causes(cluster: Cluster, workload: Workload) -> list[Cause]:
     """Why `workload` is not ready; one cause per distinct problem, at least one."""
+    found = problems(cluster, workload)
+    if found:
+        return found
+    step = f"look at `kubectl describe {workload.kind.name.lower()} -n {workload.namespace} {workload.name}`."
+    return [Cause(str(workload), workload.state, step)]
+
+
+def problems(cluster: Cluster, workload: Workload) -> list[Cause]:
+    """What is wrong with `workload`; empty if it may just need more time."""
     found: dict[tuple[str, str], Cause] = {}
     pods = pods_of(cluster, workload)
     for pod in pods[:MAX_PODS]:
@@ -58,9 +67,6 @@ def causes(cluster: Cluster, workload: Workload) -> list[Cause]:
     if not pods:
         for cause in _uncreated(cluster, workload):
             found.setdefault((cause.what, cause.step), cause)
-    if not found:
-        step = f"look at `kubectl describe {workload.kind.name.lower()} -n {workload.namespace} {workload.name}`."
-        return [Cause(str(workload), workload.state, step)]
     return list(found.values())
 
 

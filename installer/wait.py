@@ -84,7 +84,7 @@ def until_rolled_out(cluster: Cluster, release: ReleaseName, patience: Patience)
             if patience.over() or any(item.failed for item in missing):
                 raise not_ready(cluster, f"release {release}", missing)
             if patience.may_diagnose():
-                patience.once(f"  {cause}" for item in missing for cause in diagnosis.causes(cluster, item))
+                patience.once(f"  {cause}" for item in missing for cause in diagnosis.problems(cluster, item))
         elif patience.over():
             raise ClusterUnreachableError(f"{cluster.endpoint.server} stopped answering while waiting", hint=AGAIN)
         patience.rest()
@@ -124,7 +124,7 @@ def until_installed(
                 hint=f"read the controller's log in namespace {operator.namespace}; {AGAIN}",
             )
         if pending and patience.may_diagnose():
-            patience.once(f"  {cause}" for item in pending for cause in diagnosis.causes(cluster, item))
+            patience.once(f"  {cause}" for item in pending for cause in diagnosis.problems(cluster, item))
         patience.rest()
 
 

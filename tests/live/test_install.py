@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import shutil
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.parts.application import CHARTS, Application, demo_app, packed
+from tests.parts.authority import Authority
 from tests.parts.enclave_program import EnclaveProgram
 from tests.parts.process import wait_until
 from tests.parts.registry import read_accesses
@@ -240,4 +242,56 @@ def test_an_image_from_outside_is_refused_before_anything_is_written(
     done = program.install(bundle)
     assert done.returncode == 40, done.stderr
     assert "quay.io/other/tools:2" in done.stderr
+    assert versions(enclave, namespace) == before
+
+
+def kubeconfig(program: EnclaveProgram, **changes: str) -> Path:
+    """The administrator's kubeconfig with other answers: `server`, `token`, `certificate-authority-data`."""
+    text = program.enclave.kubectl("config", "view", "--raw", "--flatten", "--output=json")
+    config = json.loads(text)
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    for key, value in changes.items():
+        if key == "token":
+            user.clear()
+            user["token"] = value
+        else:
+            cluster[key.replace("_", "-")] = value
+    path = program.folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def test_a_cluster_that_does_not_answer_or_is_another_one(program: EnclaveProgram, tmp_path: Path) -> None:
+    other = base64.b64encode(Authority(tmp_path / "other").certificate.read_bytes()).decode()
+    cases: list[tuple[dict[str, str], int, str]] = [
+        ({"server": "https://10.99.0.1:1"}, 30, "Connection refused"),
+        ({"server": "https://192.0.2.1:6443"}, 30, "unreachable"),
+        ({"certificate_authority_data": other}, 30, "certificate is not trusted"),
+        ({"token": "wrong-token-1234"}, 31, "does not accept the credentials"),
+    ]
+    for changes, code, words in cases:
+        done = program.run("status", "--kubeconfig", kubeconfig(program, **changes))
+        assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+        assert "wrong-token-1234" not in done.stderr
+    assert program.run("status", "--kubeconfig", tmp_path / "absent").returncode == 22
+
+
+def test_missing_permissions_are_all_named_before_anything_is_written(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, name: str
+) -> None:
+    here = f"--namespace={namespace}"
+    enclave.kubectl("create", "serviceaccount", "reader", here)
+    verbs = "--verb=create,patch,get,list"
+    enclave.kubectl("create", "role", "reader", verbs, "--resource=configmaps,secrets", here)
+    enclave.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:reader", here)
+    token = enclave.kubectl("create", "token", "reader", here).strip()
+    bundle = demo_app(program.folder / "bundle", name).write()
+    program.site(namespace=namespace)
+    before = versions(enclave, namespace)
+    done = program.install(bundle, "--kubeconfig", str(kubeconfig(program, token=token)))
+    assert done.returncode == 31, done.stderr
+    for kind in ("deployments.apps", "cronjobs.batch", "services"):
+        assert f"create {kind} in namespace {namespace}" in done.stderr
+    assert "configmaps" not in done.stderr
+    assert token not in done.stderr
     assert versions(enclave, namespace) == before

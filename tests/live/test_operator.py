@@ -104,21 +104,7 @@ def test_the_whole_way_and_back(enclave: Enclave, program: EnclaveProgram, asset
     assert objects(enclave, "deployments,secrets", "wandb-operator") == []
 
 
-def test_what_an_administrator_changed_is_not_overwritten_silently(
-    enclave: Enclave, program: EnclaveProgram, assets: Path
-) -> None:
-    application = demo_platform(program.folder / "bundle", "wandb", assets, values={"web": {"replicas": 1}})
-    bundle = application.write()
-    program.result(program.install(bundle))
-    change = {"spec": {"values": {"web": {"replicas": 2}}}}
-    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={json.dumps(change)}")
-    done = program.install(bundle)
-    assert done.returncode == 33, done.stderr
-    assert "web.replicas" in done.stderr
-    assert "kubectl-patch" in done.stderr
-
-
-def test_a_refusal_of_the_controller_is_told_in_its_own_words_and_can_be_mended(
+def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_chart(
     enclave: Enclave, program: EnclaveProgram, assets: Path
 ) -> None:
     changes = {"templates/refuse.yaml": REFUSING}
@@ -128,11 +114,26 @@ def test_a_refusal_of_the_controller_is_told_in_its_own_words_and_can_be_mended(
     assert "this platform is closed on Mondays" in done.stderr
     assert "this platform is closed on Mondays" in program.run("status").stdout
 
-    # The controller does not look again by itself, so the second attempt wakes it.
-    assert program.install(refused).returncode == 32
+    # The controller never looks again by itself: a second attempt wakes it, in vain this time.
+    done = program.install(refused)
+    assert done.returncode == 32
+    assert "waking the controller" in done.stderr
 
-    good = demo_platform(program.folder / "good", "wandb", assets).write()
+    # The new chart reaches the operator although its pod is older; the former one stays for a rollback.
+    application = demo_platform(program.folder / "good", "wandb", assets, values={"web": {"replicas": 1}})
+    application.version = "2.0"
+    good = application.write()
     assert all(item["ready"] for item in program.result(program.install(good))["workloads"])
+    maps = {item["metadata"]["name"]: item for item in objects(enclave, "configmaps", "wandb-operator")}
+    assert len(maps["wandb-charts"]["binaryData"]) == 2
+
+    # What an administrator has changed meanwhile is not overwritten silently.
+    change = {"spec": {"values": {"web": {"replicas": 2}}}}
+    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={json.dumps(change)}")
+    done = program.install(good)
+    assert done.returncode == 33, done.stderr
+    assert "web.replicas" in done.stderr
+    assert "kubectl-patch" in done.stderr
 
 
 def test_a_resource_whose_release_never_was_leaves_no_finalizer(
@@ -148,36 +149,15 @@ def test_a_resource_whose_release_never_was_leaves_no_finalizer(
     assert objects(enclave, "weightsandbiases", "wandb") == []
 
 
-def test_a_resource_is_removed_although_its_controller_is_gone(
+def test_an_interrupted_installation_is_finished_and_removed_even_without_the_controller(
     enclave: Enclave, program: EnclaveProgram, assets: Path
 ) -> None:
     bundle = demo_platform(program.folder / "bundle", "wandb", assets).write()
-    program.result(program.install(bundle))
+    # Too short for the platform: it ends while the operator starts.
+    assert program.install(bundle, timeout=4).returncode == 32
+    assert all(item["ready"] for item in program.result(program.install(bundle))["workloads"])
+
     enclave.kubectl("delete", "deployment", "wandb-controller-manager", "--namespace=wandb-operator", "--timeout=60s")
     removed = program.result(program.run("uninstall", "--yes", "--output", "json"))
     assert removed["removed"][0] == "WeightsAndBiases wandb/wandb"
     assert objects(enclave, "weightsandbiases,deployments,statefulsets", "wandb") == []
-
-
-def test_a_new_chart_reaches_a_running_operator(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
-    first = demo_platform(program.folder / "first", "wandb", assets).write()
-    program.result(program.install(first))
-    marker = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: second-chart}\n"
-    application = demo_platform(program.folder / "second", "wandb", assets, changes={"templates/second.yaml": marker})
-    application.version = "2.0"
-    changed = program.result(program.install(application.write()))["changed"]
-    assert "WeightsAndBiases wandb/wandb" in changed
-    assert "second-chart" in [item["metadata"]["name"] for item in objects(enclave, "configmaps", "wandb")]
-    (charts,) = [
-        item for item in objects(enclave, "configmaps", "wandb-operator") if item["metadata"]["name"] == "wandb-charts"
-    ]
-    # The earlier chart stays for a rollback.
-    assert len(charts["binaryData"]) == 2
-
-
-def test_an_interrupted_installation_is_finished(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
-    bundle = demo_platform(program.folder / "bundle", "wandb", assets).write()
-    # Too short for the platform: it ends while the controller is at work.
-    done = program.install(bundle, timeout=4)
-    assert done.returncode in (32, 33), done.stderr
-    assert all(item["ready"] for item in program.result(program.install(bundle))["workloads"])
