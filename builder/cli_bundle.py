@@ -195,15 +195,17 @@ def freeze(session: Session, *, bundle: Path, keys: tuple[Path, ...], out: Path,
         opened.require_all()
         name = f"{opened.manifest.name}-{opened.manifest.version}"
     program = build_program(_cache(session), session.reporter)
-    pinned = [PinnedKey.of(key.text, key.fingerprint) for path in keys for key in _keys(path)]
+    pinned = [PinnedKey.of(key.text, key.fingerprint) for key in _keys(*keys)]
     freeze_bundle(program, None if beside else bundle, out, name=name, keys=pinned, reporter=session.reporter)
     total = out.stat().st_size
     session.emit({"file": str(out), "bytes": total}, f"{out}: {total} bytes ({human(total)})")
     session.reporter.note(f"next: carry it over, then `./{out.name} verify` and `./{out.name} --help`.")
 
 
-def _keys(path: Path) -> tuple[PublicKey, ...]:
-    return parse_keys(read_bounded(path, MAX_KEY_FILE), str(path))
+def _keys(*paths: Path) -> tuple[PublicKey, ...]:
+    """The keys in public key files, each once: a key may lie in two files in two forms."""
+    found = [key for path in paths for key in parse_keys(read_bounded(path, MAX_KEY_FILE), str(path))]
+    return tuple({key.fingerprint: key for key in found}.values())
 
 
 def _one_key(path: Path) -> PublicKey:
@@ -218,7 +220,7 @@ def _trust(keys: tuple[Path, ...], sums: str | None) -> Trust:
         raise UntrustedError(
             "no key was given to check the signature with", hint="give --key NAME.pub, or --sums if you know it."
         )
-    return Trust(tuple(key for path in keys for key in _keys(path)), _typed(sums) if sums else None)
+    return Trust(_keys(*keys), _typed(sums) if sums else None)
 
 
 def _typed(sums: str) -> Digest:
