@@ -196,13 +196,13 @@ def _end_with_parent(executable: Path) -> None:
     """Have the kernel kill this process when its parent ends (prctl(2)); end now if that has already happened."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
-        parent = str(Path(f"/proc/{os.getppid()}/exe").readlink()).removesuffix(" (deleted)")
+        parent = str(Path(f"/proc/{os.getppid()}/exe").readlink())
     except PermissionError:
         orphan = os.getppid() == 1  # a parent of ours has our user and would let us read
     except OSError:
         orphan = False  # a parent outside of our process namespace
     else:
-        orphan = parent != str(executable)
+        orphan = parent not in (str(executable), f"{executable} (deleted)")
     if orphan:
         os.kill(os.getpid(), signal.SIGKILL)
 
