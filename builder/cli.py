@@ -1,17 +1,15 @@
 """`airferry`: the command line of the connected side."""
 
-from importlib.metadata import version
-
 import click
 
 from builder import cli_bundle, cli_recipe
-from installer import shell
+from installer import __version__, shell
 
 PROGRAM = "airferry"
 
 
 @click.group(context_settings=shell.CONTEXT)
-@click.version_option(version(PROGRAM), prog_name=PROGRAM)
+@click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Carry container images and Helm charts across an air gap.
 

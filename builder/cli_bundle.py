@@ -15,10 +15,11 @@ from builder.program import build_program
 from builder.source import LockSource, check_files
 from installer.bundle.describe import description, summary
 from installer.bundle.front import PinnedKey
+from installer.bundle.opening import open_current, read_keys, trust_in
 from installer.bundle.reader import Bundle
-from installer.bundle.signature import PublicKey, Trust, parse_keys
+from installer.bundle.signature import PublicKey, Trust
 from installer.bundle.volume import VolumeFile
-from installer.errors import UntrustedError, UsageError
+from installer.errors import UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
 from installer.report import Reporter
@@ -35,7 +36,7 @@ _key_option = click.option(
     "-k", "--key", "keys", type=_file, multiple=True, help="Public key (.pub) to trust; may be repeated."
 )
 _sums_option = click.option(
-    "--sums", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS, as its sender told it."
+    "--sums", default="", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS, as its sender told it."
 )
 _passphrase_option = click.option(
     "--passphrase-file", type=_file, help="File with the key's passphrase; else it is asked for, on the terminal."
@@ -140,18 +141,15 @@ def sign(
 @_bundle_argument
 @_key_option
 @_sums_option
-@click.option("--sha256", is_flag=True, help="Check with SHA-256 only, where policy asks for it; slower.")
+@click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
 @common
-def verify(
-    session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str | None, sha256: bool
-) -> None:
+def verify(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str, sha256: bool) -> None:
     """Check signature, structure and every byte of BUNDLE, as the installer does.
 
     \b
       airferry verify platform-1.0.tar --key release.pub
     """
-    with Bundle.open([VolumeFile(path) for path in bundle], _trust(keys, sums)) as opened:
-        opened.check_time(session.now())
+    with open_current([VolumeFile(path) for path in bundle], trust_in(keys, sums), session.now()) as opened:
         opened.require_all()
         opened.verify(session.reporter, sha256=sha256)
         session.emit({**description(opened), "verified": True}, f"{summary(opened)}\nverified: every byte")
@@ -162,7 +160,7 @@ def verify(
 @_key_option
 @_sums_option
 @common
-def inspect(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str | None) -> None:
+def inspect(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str) -> None:
     """Show what BUNDLE holds. Without a key the answer is marked as unverified.
 
     \b
@@ -170,7 +168,7 @@ def inspect(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...
       airferry inspect platform-1.0.tar --output json | jq -r '.images[].image'
     """
     trusted = bool(keys or sums)
-    trust = _trust(keys, sums) if trusted else Trust(sums=Digest.of(signing.sums_of(bundle[0])))
+    trust = trust_in(keys, sums) if trusted else Trust(sums=Digest.of(signing.sums_of(bundle[0])))
     with Bundle.open([VolumeFile(path) for path in bundle], trust) as opened:
         head = "" if trusted else "UNVERIFIED: no key was given, anyone may have written this\n"
         session.emit({**description(opened), "authentic": trusted}, head + summary(opened, images=True))
@@ -190,44 +188,22 @@ def freeze(session: Session, *, bundle: Path, keys: tuple[Path, ...], out: Path,
     \b
       airferry freeze platform-1.0.tar --key release.pub -o platform-1.0.run
     """
-    with Bundle.open([VolumeFile(bundle)], _trust(keys, None)) as opened:
-        opened.check_time(session.now())
+    with open_current([VolumeFile(bundle)], trust_in(keys, ""), session.now()) as opened:
         opened.require_all()
         name = f"{opened.manifest.name}-{opened.manifest.version}"
     program = build_program(_cache(session), session.reporter)
-    pinned = [PinnedKey.of(key.text, key.fingerprint) for key in _keys(*keys)]
+    pinned = [PinnedKey.of(key.text, key.fingerprint) for key in read_keys(keys)]
     freeze_bundle(program, None if beside else bundle, out, name=name, keys=pinned, reporter=session.reporter)
     total = out.stat().st_size
     session.emit({"file": str(out), "bytes": total}, f"{out}: {total} bytes ({human(total)})")
     session.reporter.note(f"next: carry it over, then `./{out.name} verify` and `./{out.name} --help`.")
 
 
-def _keys(*paths: Path) -> tuple[PublicKey, ...]:
-    """The keys in public key files, each once: a key may lie in two files in two forms."""
-    found = [key for path in paths for key in parse_keys(read_bounded(path, MAX_KEY_FILE), str(path))]
-    return tuple({key.fingerprint: key for key in found}.values())
-
-
 def _one_key(path: Path) -> PublicKey:
-    found = _keys(path)
+    found = read_keys([path])
     if len(found) != 1:
         raise UsageError(f"{path}: holds {len(found)} keys", hint="give the one key that made the signature.")
     return found[0]
-
-
-def _trust(keys: tuple[Path, ...], sums: str | None) -> Trust:
-    if not keys and not sums:
-        raise UntrustedError(
-            "no key was given to check the signature with", hint="give --key NAME.pub, or --sums if you know it."
-        )
-    return Trust(_keys(*keys), _typed(sums) if sums else None)
-
-
-def _typed(sums: str) -> Digest:
-    try:
-        return Digest.from_hex(sums.strip().removeprefix("sha256:").lower())
-    except Exception as exc:
-        raise UsageError("--sums is not 64 hex digits", hint="it is the SHA-256 of the file SHA256SUMS.") from exc
 
 
 def _passphrase_for(key: Path, file: Path | None) -> bytes:

@@ -49,7 +49,7 @@ def inspect(session: Session, bundle: Any) -> None:
 @cli.command()
 @common
 @bundle_options
-@click.option("--sha256", is_flag=True, help="Check with SHA-256 alone, as some policies demand; takes longer.")
+@click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
 def verify(session: Session, bundle: Any, *, sha256: bool) -> None:
     """Read every byte of the bundle and compare it with what was signed.
 

@@ -227,15 +227,18 @@ def _mark_run(folder: Path) -> None:
         # The descriptor stays open on purpose: the kernel releases the lock when the process ends, however it ends.
 
 
-_UNPACKING_SECONDS = 3600
-"""A run that has not started by then never will."""
+_UNPACKING_SECONDS = 300
+"""A run that has not started by then never will; should it still try, it fails and can be repeated."""
+_OURS = (RUN_MARK, "airferry-enclave", f"_internal/{packed.LIST}")
 
 
 def remove_stale(parent: Path, now: float) -> list[Path]:
     """Remove temporary folders in `parent` that killed runs of this user have left; returns them.
 
-    A folder counts as left if it holds our mark, nobody holds the lock on it, and its run had started (or an hour has
-    passed since). What cannot be looked at or removed stays: a start must not fail because of another's remains.
+    A folder counts as left if nobody holds the lock on its mark and its run had started. Without a mark, or with one
+    that says nothing, the run was killed while it unpacked or cleaned up: then it must be some minutes old, and hold
+    a file of ours or nothing. What cannot be looked at or removed stays: a start must not fail because of another's
+    remains.
     """
     removed = []
     with contextlib.suppress(OSError):
@@ -251,11 +254,20 @@ def _is_stale(folder: Path, now: float) -> bool:
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             return False
-        fd = os.open(folder / RUN_MARK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        old = now - found.st_mtime > _UNPACKING_SECONDS
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.read(fd, 1) != b"" or now - found.st_mtime > _UNPACKING_SECONDS
-        finally:
-            os.close(fd)
+            return _had_started(folder / RUN_MARK) or old
+        except FileNotFoundError:
+            return old and (any((folder / name).exists() for name in _OURS) or not any(folder.iterdir()))
     except OSError:
         return False
+
+
+def _had_started(mark: Path) -> bool:
+    """Whether the run with this mark has started. Raises BlockingIOError (an OSError) if it still goes on."""
+    fd = os.open(mark, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.read(fd, 1) != b""
+    finally:
+        os.close(fd)

@@ -195,7 +195,10 @@ def verify(sums: bytes, slots: Mapping[str, bytes], trust: Trust) -> Verdict:
     if trust.sums is not None and trust.sums != digest:
         raise UntrustedError(f"SHA256SUMS has {digest}, expected {trust.sums}", hint=_HOW)
     if trust.sums is None and not trust.keys:
-        raise UntrustedError("no key to trust", hint="give --key FILE, or --sums HEX as the sender states it.")
+        raise UntrustedError(
+            "no key was given to check the signature with",
+            hint="give --key FILE, or --sums HEX as the sender states it.",
+        )
     signers: list[str] = []
     for family in sorted({key.family for key in trust.keys}):
         keys = [key for key in trust.keys if key.family == family]

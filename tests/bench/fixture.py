@@ -36,7 +36,9 @@ def _layer(
 ) -> dict[str, Any]:
     if what not in cache:
         seed = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big")
-        cache[what] = writer.put(random.Random(seed).randbytes(int(megabytes * MB)), images.OCI.layer)
+        source = random.Random(seed)
+        data = b"".join(source.randbytes(int(megabytes * MB / 10)) for _ in range(10))
+        cache[what] = writer.put(data, images.OCI.layer)
     return cache[what]
 
 

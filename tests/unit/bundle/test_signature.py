@@ -105,7 +105,7 @@ def test_stripped_or_foreign_signatures(found: dict[str, bytes], reason: str) ->
 
 
 def test_nobody_to_trust() -> None:
-    with pytest.raises(UntrustedError, match="no key to trust"):
+    with pytest.raises(UntrustedError, match="no key was given"):
         verify(MESSAGE, SIGNED, Trust())
 
 
