@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import demo_platform
+from tests.parts.application import Application, demo_platform
 from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.frozen import freeze_volume
 from tests.parts.process import wait_until
+from tests.parts.registry import read_accesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,9 +67,17 @@ def pods(enclave: Enclave, namespace: str) -> list[dict[str, Any]]:
     return [pod for pod in objects(enclave, "pods", namespace) if "deletionTimestamp" not in pod["metadata"]]
 
 
-def test_the_whole_way_and_back(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
+def bundle_images(application: Application) -> set[str]:
+    """Repositories of the images that a first installation runs."""
+    return {name.rpartition(":")[0] for name in application.images} - {"docker.io/demo/renew"}
+
+
+@pytest.mark.frozen
+def test_the_whole_way_and_back_with_the_frozen_file(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
     application = demo_platform(program.folder / "bundle", "wandb", assets, values={"web": {"replicas": 2}})
     bundle = application.write()
+    freeze_volume(bundle, program.folder / "wandb-installer", "wandb-1.0")
+    program = replace(program, executable=program.folder / "wandb-installer")
 
     first = program.result(program.install(bundle))
     assert "WeightsAndBiases wandb/wandb" in first["changed"]
@@ -82,6 +93,14 @@ def test_the_whole_way_and_back(enclave: Enclave, program: EnclaveProgram, asset
         for pod in pods(enclave, namespace):
             for container in pod["status"]["containerStatuses"]:
                 assert container["image"].startswith(f"{enclave.registry}/airferry/docker.io/")
+
+    now = ("create", "job", "now", "--from=cronjob/wandb-backup", "--namespace=wandb")
+    enclave.kubectl(*now)
+    enclave.kubectl("wait", "job/now", "--for=condition=Complete", "--namespace=wandb", "--timeout=60s")
+    enclave.kubectl("delete", "job", "now", "--namespace=wandb")
+    pulled = [each.path for each in read_accesses(enclave.registry_log) if each.agent.startswith("containerd/")]
+    for image in bundle_images(application):
+        assert any(path.startswith(f"/v2/airferry/{image}/") for path in pulled), image
 
     # Again: nothing changes.
     before = everything(enclave)

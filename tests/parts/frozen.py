@@ -30,9 +30,14 @@ def enclave_program() -> Path:
 def frozen_bundle(folder: Path, out: Path) -> Path:
     """Freeze the reference bundle into `out`, with the test key pinned; returns the bundle's volume in `folder`."""
     (volume,) = reference_cargo(folder).write(folder, key=signing_key())
-    key = PinnedKey.of(signing_key().public_pem().decode(), signing_key().public[0].fingerprint)
-    freeze(enclave_program(), volume, out, name="reference-1.0", keys=[key], reporter=Silent())
+    freeze_volume(volume, out, "reference-1.0")
     return volume
+
+
+def freeze_volume(volume: Path, out: Path, name: str) -> None:
+    """Freeze the bundle `volume`, signed with the test key, into `out`."""
+    key = PinnedKey.of(signing_key().public_pem().decode(), signing_key().public[0].fingerprint)
+    freeze(enclave_program(), volume, out, name=name, keys=[key], reporter=Silent())
 
 
 @contextmanager
