@@ -1,18 +1,15 @@
-"""The Kubernetes API, and the only module that knows lightkube and its HTTP library.
+"""The Kubernetes API, and the only module that knows lightkube.
 
 Objects are plain dictionaries as the API server sends them. Every answer is bounded, every wait too, and no message
 shows a secret that `Cluster` was told about.
 """
 
 import base64
-import os
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import httpx2
 from lightkube import Client
@@ -30,8 +27,8 @@ from installer.errors import (
     ClusterUnreachableError,
     SiteError,
 )
-from installer.files import read_bounded
-from installer.kubeconfig import MAX_FILE, Endpoint, read_kubeconfig
+from installer.kube_channel import Channel, RefusedError, TooLargeError, certificate_problem
+from installer.kubeconfig import Endpoint
 from installer.oci import strict_json
 from installer.report import printable
 
@@ -41,9 +38,6 @@ FIELD_MANAGER = "airferry"
 CONNECT_SECONDS = 10.0
 # The API server gives an admission webhook up to 30 s, and a request 60 s.
 READ_SECONDS = 65.0
-ATTEMPTS = 4
-MAX_PAUSE = 30.0
-MAX_ANSWER = 64 * 1024 * 1024
 MAX_LOG = 2 * 1024 * 1024
 MAX_LOG_LINE = 32 * 1024
 MAX_MESSAGE = 800
@@ -96,143 +90,8 @@ def describe(obj: Mapping[str, Any]) -> str:
     return f"{obj.get('kind', 'object')} {namespace + '/' if namespace else ''}{metadata.get('name', '?')}"
 
 
-class _RefusedError(Exception):
-    """An answer with a status of 400 or more, as the API server words it."""
-
-    def __init__(self, code: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.code, self.reason, self.message = code, reason, message
-
-
 class AbsentError(ClusterError):
     """No such object, kind or namespace."""
-
-
-class _TooLargeError(Exception):
-    """An answer beyond MAX_ANSWER."""
-
-
-class _Channel(httpx2.BaseTransport):
-    """One connection pool with credentials, bounded answers and the retries of this client."""
-
-    def __init__(self, endpoint: Endpoint, sleep: Callable[[float], None]) -> None:
-        self._endpoint, self._sleep = endpoint, sleep
-        self._inner = httpx2.HTTPTransport(
-            verify=_tls(endpoint),
-            trust_env=False,
-            proxy=endpoint.proxy or None,
-            limits=httpx2.Limits(max_connections=8),
-        )
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.headers["Accept-Encoding"] = "identity"
-        authorization = self._authorization()
-        if authorization:
-            request.headers["Authorization"] = authorization
-        if self._endpoint.server_name:
-            request.extensions = {**request.extensions, "sni_hostname": self._endpoint.server_name}
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                response = self._inner.handle_request(request)
-                body = _bounded(response)
-            except httpx2.TransportError as exc:
-                unsent = isinstance(exc, httpx2.ConnectError | httpx2.ConnectTimeout)
-                if attempt == ATTEMPTS or not (unsent or request.method == "GET") or _certificate_problem(exc):
-                    raise
-                self._sleep(0.5 * attempt)
-                continue
-            if response.status_code in (429, 503) and attempt < ATTEMPTS:
-                self._sleep(_pause(response.headers.get("Retry-After", ""), attempt))
-                continue
-            break
-        else:
-            raise AssertionError("the loop ends by break or raise")
-        if response.status_code >= 400:
-            raise _refused(response.status_code, body)
-        return httpx2.Response(response.status_code, headers=response.headers, content=body, request=request)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def _authorization(self) -> str:
-        """The header's value. A token file is read each time: the kubelet replaces it."""
-        endpoint = self._endpoint
-        if endpoint.token_file:
-            return f"Bearer {read_bounded(endpoint.token_file, MAX_FILE).decode('ascii', 'replace').strip()}"
-        if endpoint.token:
-            return f"Bearer {endpoint.token}"
-        if endpoint.username:
-            pair = f"{endpoint.username}:{endpoint.password}".encode()
-            return f"Basic {base64.b64encode(pair).decode()}"
-        return ""
-
-
-def _tls(endpoint: Endpoint) -> ssl.SSLContext:
-    """The TLS context of `endpoint`. Raises SiteError for certificates or keys that cannot be read."""
-    try:
-        if not endpoint.verify:
-            context = httpx2.create_ssl_context(verify=False, trust_env=False)
-        elif endpoint.ca:
-            context = ssl.create_default_context(cadata=endpoint.ca.decode("ascii"))
-        else:
-            context = httpx2.create_ssl_context(trust_env=False)
-        if endpoint.certificate:
-            with _in_memory(endpoint.certificate + b"\n" + endpoint.key) as path:
-                context.load_cert_chain(path)
-    except (ssl.SSLError, ValueError) as exc:
-        raise SiteError(
-            f"context {endpoint.context!r}: its certificates or key cannot be used ({type(exc).__name__})",
-            hint="check certificate-authority, client-certificate and client-key in the kubeconfig.",
-        ) from None
-    return context
-
-
-@contextmanager
-def _in_memory(data: bytes) -> Iterator[str]:
-    """A path at which OpenSSL can read `data`, which never reaches a disk."""
-    fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
-    try:
-        os.write(fd, data)
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
-
-
-def _bounded(response: httpx2.Response) -> bytes:
-    parts, size = [], 0
-    try:
-        for part in cast("httpx2.SyncByteStream", response.stream):
-            size += len(part)
-            if size > MAX_ANSWER:
-                raise _TooLargeError
-            parts.append(part)
-    finally:
-        response.close()
-    return b"".join(parts)
-
-
-def _pause(text: str, attempt: int) -> float:
-    return min(float(text), MAX_PAUSE) if text.isascii() and text.isdigit() and len(text) < 6 else float(attempt)
-
-
-def _refused(code: int, body: bytes) -> _RefusedError:
-    """The refusal in `body`: a `Status` object (Kubernetes API conventions), or whatever a proxy in between says."""
-    try:
-        status = strict_json.parse(body, "status", ClusterError)
-    except ClusterError:
-        status = None
-    if isinstance(status, dict) and isinstance(status.get("message"), str):
-        return _RefusedError(code, str(status.get("reason", "")), status["message"])
-    return _RefusedError(code, "", body[:200].decode("utf-8", "replace"))
-
-
-def _certificate_problem(exc: BaseException) -> bool:
-    cause: BaseException | None = exc
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
 
 
 class Cluster:
@@ -254,7 +113,7 @@ class Cluster:
         self.endpoint = endpoint
         self._hidden: set[str] = set()
         self.hide([*endpoint.secrets, *secrets])
-        channel = _Channel(endpoint, sleep)
+        channel = Channel(endpoint, sleep)
         timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         self._http = httpx2.Client(base_url=endpoint.server, transport=channel, timeout=timeout, trust_env=False)
         # Credentials and certificates are the channel's; lightkube gets an address and an identity without either.
@@ -460,10 +319,10 @@ class Cluster:
         """Turn everything that can go wrong into our errors."""
         try:
             yield
-        except _RefusedError as exc:
+        except RefusedError as exc:
             raise self._error(exc, verb, what) from None
-        except _TooLargeError:
-            raise ClusterError(f"{verb} {what}: the answer exceeds {MAX_ANSWER} bytes") from None
+        except TooLargeError as exc:
+            raise ClusterError(f"{verb} {what}: the answer exceeds {exc} bytes") from None
         except (httpx2.TransportError, httpx2.InvalidURL) as exc:
             raise self._unreachable(exc) from None
         except AirferryError:
@@ -471,7 +330,7 @@ class Cluster:
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise ClusterError(f"{verb} {what}: not the answer of an API server ({type(exc).__name__})") from exc
 
-    def _error(self, exc: _RefusedError, verb: str, what: str) -> AirferryError:
+    def _error(self, exc: RefusedError, verb: str, what: str) -> AirferryError:
         said = self._clean(exc.message)
         message = f"{verb} {what}: {said}"
         if exc.code == 401:
@@ -496,7 +355,7 @@ class Cluster:
         return ClusterError(message, hint=hints.get(exc.code, "see the message of the API server."))
 
     def _unreachable(self, exc: Exception) -> ClusterUnreachableError:
-        if _certificate_problem(exc):
+        if certificate_problem(exc):
             return ClusterUnreachableError(
                 f"{self.endpoint.server}: its certificate is not trusted: {self._clean(str(exc))}",
                 hint="put the cluster's CA into the kubeconfig (certificate-authority-data).",
@@ -513,16 +372,3 @@ def _where(kind: Kind, namespace: str) -> dict[str, str]:
 
 def _place(namespace: str, name: str) -> str:
     return f"{namespace}/{name}" if namespace else name
-
-
-def connect(
-    kubeconfig: Path | None,
-    context: str = "",
-    *,
-    secrets: Iterable[str] = (),
-    sleep: Callable[[float], None] = time.sleep,
-) -> Cluster:
-    """The cluster of a kubeconfig's context. Raises as `read_kubeconfig` and `Cluster` do."""
-    if kubeconfig is None:
-        raise SiteError("no kubeconfig", hint="give --kubeconfig FILE or set KUBECONFIG.")
-    return Cluster(read_kubeconfig(kubeconfig, context), secrets=secrets, sleep=sleep)

@@ -19,7 +19,6 @@ from installer.oci import strict_json
 MAX_KUBECONFIG = 1024 * 1024
 MAX_FILE = 256 * 1024
 PLUGIN_SECONDS = 60
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +102,6 @@ def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
         username=_text(user, "username", path),
         password=_text(user, "password", path),
         plugin=_plugin(user.get("exec"), path),
-    )
-
-
-def in_cluster(host: str, port: str, folder: Path = SERVICE_ACCOUNT) -> Endpoint:
-    """The endpoint of a pod: `host` and `port` are its KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
-
-    Raises SiteError outside a pod, and the errors of `read_bounded`.
-    """
-    if not host or not port:
-        raise SiteError("no kubeconfig, and not inside a pod", hint="give --kubeconfig FILE or set KUBECONFIG.")
-    address = f"[{host}]" if ":" in host else host
-    return Endpoint(
-        server=f"https://{address}:{port}",
-        context="in-cluster",
-        namespace=read_bounded(folder / "namespace", MAX_FILE).decode("ascii", "replace").strip() or "default",
-        ca=read_bounded(folder / "ca.crt", MAX_FILE),
-        token_file=folder / "token",
     )
 
 

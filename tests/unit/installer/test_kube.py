@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer import kube
+from installer import kube_channel
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
 from installer.kube import CONFIG_MAP, SECRET, AbsentError, Cluster
 from installer.kubeconfig import Endpoint, Plugin
@@ -115,14 +115,14 @@ def test_a_busy_server_is_asked_again_as_it_wishes(client: Clients, api: FaultyA
         Reply(200, {"gitVersion": "v1.35.4"}),
     ]
     assert client(api).version() == "v1.35.4"
-    assert client.pauses == [7.0, kube.MAX_PAUSE]
+    assert client.pauses == [7.0, kube_channel.MAX_PAUSE]
 
 
 def test_a_server_that_stays_busy_is_given_up(client: Clients, api: FaultyApi) -> None:
     api.answers = [Reply(503, {"message": "overloaded"})]
     with pytest.raises(ClusterError, match="overloaded"):
         client(api).version()
-    assert len(api.asked) == kube.ATTEMPTS
+    assert len(api.asked) == kube_channel.ATTEMPTS
 
 
 def test_reading_is_repeated_after_a_broken_connection_and_writing_is_not(client: Clients, api: FaultyApi) -> None:
@@ -136,7 +136,7 @@ def test_reading_is_repeated_after_a_broken_connection_and_writing_is_not(client
 
 
 def test_an_endless_answer_is_cut(client: Clients, api: FaultyApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube, "MAX_ANSWER", 1000)
+    monkeypatch.setattr(kube_channel, "MAX_ANSWER", 1000)
     api.answers = [Reply(200, {"items": ["x" * 2000]})]
     with pytest.raises(ClusterError, match="exceeds 1000 bytes"):
         client(api).find(CONFIG_MAP)

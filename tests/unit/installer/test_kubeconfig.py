@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.errors import ClusterForbiddenError, NotFoundError, SiteError
-from installer.kubeconfig import Endpoint, Plugin, in_cluster, read_kubeconfig, with_plugin
+from installer.kubeconfig import Endpoint, Plugin, read_kubeconfig, with_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,15 +87,6 @@ def test_missing_files_and_contexts_are_named(tmp_path: Path) -> None:
         read_kubeconfig(kubeconfig(tmp_path), "other")
     with pytest.raises(NotFoundError, match=r"ca\.pem"):
         read_kubeconfig(kubeconfig(tmp_path, cluster={"certificate-authority": "ca.pem"}))
-
-
-def test_inside_a_pod(tmp_path: Path) -> None:
-    (tmp_path / "namespace").write_text("here\n")
-    (tmp_path / "ca.crt").write_bytes(b"CA")
-    found = in_cluster("fd00::1", "443", tmp_path)
-    assert (found.server, found.namespace, found.token_file) == ("https://[fd00::1]:443", "here", tmp_path / "token")
-    with pytest.raises(SiteError, match="not inside a pod"):
-        in_cluster("", "")
 
 
 def plugin(folder: Path, script: str, **environment: str) -> Endpoint:
