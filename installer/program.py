@@ -173,6 +173,7 @@ def begin(environ: MutableMapping[str, str], now: float) -> Path | None:
 
     `now` is the time in seconds since 1970. Raises StorageError if the temporary folder is unfit.
     """
+    _open_closed_streams()
     frozen = getattr(sys, "frozen", False)
     executable = Path(environ.get("STATICX_PROG_PATH", sys.executable))
     folder = environ.get("STATICX_BUNDLE_DIR", "")
@@ -187,6 +188,14 @@ def begin(environ: MutableMapping[str, str], now: float) -> Path | None:
         remove_stale(Path(folder).parent, now)
     packed.install(Path(getattr(sys, "_MEIPASS")))  # noqa: B009 - PyInstaller's, unknown to the type checker
     return executable if executable.is_absolute() and executable.is_file() else None
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that the caller has closed a place to go, else the next file opened would take it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Opened in this order, each gets the lowest free descriptor: its own.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 _PR_SET_PDEATHSIG = 1

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
-from installer import program
+from installer import packed, program
 from installer.bundle.front import ALIGNMENT, Front, PinnedKey
 from installer.errors import BundleError, NotFoundError, StorageError
 
@@ -197,20 +197,26 @@ def left_folder(parent: Path, name: str, mark: bytes | None = b"started\n", mode
 def test_folders_of_killed_runs_are_removed_and_nothing_else(tmp_path: Path) -> None:
     gone = left_folder(tmp_path, "staticx-aaaaaa")
     kept = [
-        left_folder(tmp_path, "staticx-nomark", mark=None),
+        left_folder(tmp_path, "staticx-foreign", mark=None),
         left_folder(tmp_path, "staticx-public", mode=0o755),
         left_folder(tmp_path, "elsewhere-aaaa"),
     ]
-    young = left_folder(tmp_path, "staticx-unpack", mark=b"")
+    unpacking = left_folder(tmp_path, "staticx-unpack", mark=b"")
+    cleaning = left_folder(tmp_path, "staticx-clean", mark=None)
+    (cleaning / "_internal" / packed.LIST).touch()
+    empty = tmp_path / "staticx-empty"
+    empty.mkdir(mode=0o700)
     running = left_folder(tmp_path, "staticx-running")
     (tmp_path / "staticx-link").symlink_to(kept[0])
-    now = young.stat().st_mtime
+    now = empty.stat().st_mtime
     with (running / program.RUN_MARK).open("rb") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)
         assert program.remove_stale(tmp_path, now + 10) == [gone]
-        assert all(folder.is_dir() for folder in [*kept, young, running])
-        assert program.remove_stale(tmp_path, now + 4000) == [young]
+        assert all(folder.is_dir() for folder in [*kept, unpacking, cleaning, empty, running])
+        assert set(program.remove_stale(tmp_path, now + 400)) == {unpacking, cleaning, empty}
     assert program.remove_stale(tmp_path, now) == [running]
+    assert all(folder.is_dir() for folder in kept)
+    assert not any(folder.exists() for folder in [gone, unpacking, cleaning, empty, running])
     assert program.remove_stale(tmp_path / "missing", now) == []
 
 
