@@ -1,0 +1,412 @@
+"""What goes wrong on the way, provoked with real parts: the exit code, a message that says what and where, the next
+step, and nothing half-done left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.oci.digest import Digest
+from tests.parts.authority import Authority
+from tests.parts.bundles import KEYS, reference_cargo, signing_key
+from tests.parts.programs import Program, from_source
+from tests.parts.registry import Registry
+from tests.parts.slow_link import SlowLink
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tests.journeys.conftest import Carried
+
+FOREIGN = KEYS / "test-only.pub"
+RECIPE = """\
+name: small
+version: "1"
+images: [{image}]
+registries:
+  docker.io: {{mirror: "{url}"}}
+"""
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], code: int, *texts: str) -> None:
+    """The exit code, one line of error that names `texts`, and the next step; no result and no trace."""
+    said = f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == code, said
+    assert done.stdout == "", said
+    assert "Traceback" not in done.stderr, said
+    lines = done.stderr.splitlines()
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    message = "\n".join(lines[errors[0] :])
+    assert "\nnext: " in message, said
+    for text in texts:
+        assert text in message, said
+
+
+def closed_address() -> str:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def stored(registry: Registry) -> list[str]:
+    """Manifests and tags that a registry holds."""
+    return [str(path) for path in registry.storage.rglob("link") if "_manifests" in path.parts]
+
+
+def recipe(folder: Path, url: str, *, image: str = "docker.io/demo/worker:1.0") -> None:
+    """Write a recipe for one image."""
+    (folder / "recipe.yaml").write_text(RECIPE.format(image=image, url=url))
+
+
+def docker_config(folder: Path, registry: str, word: str) -> dict[str, str]:
+    """Where a user's credentials stand, as the environment says it."""
+    (folder / "docker").mkdir()
+    secret = b64encode(f"ferry:{word}".encode()).decode()
+    (folder / "docker" / "config.json").write_text(json.dumps({"auths": {registry: {"auth": secret}}}))
+    return {"DOCKER_CONFIG": str(folder / "docker")}
+
+
+def with_environment(program: Program, more: Mapping[str, str]) -> Program:
+    return dataclasses.replace(program, environment={**program.environment, **more})
+
+
+def on_tmpfs(program: Program, folder: Path, options: str) -> Program:
+    """The program in a mount namespace of its own, where `folder` is a tmpfs with `options`.
+
+    Its standard error ends with a line for each file that is left there.
+    """
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    script = (
+        f'mount -t tmpfs -o "{options}" tmpfs "{folder}" || exit 99\n'
+        f'"$@"; code=$?; ls -A "{folder}" | sed "s/^/left: /" >&2; exit $code'
+    )
+    folder.mkdir()
+    prefix = ("unshare", *user, "--mount", "sh", "-c", script, "sh")
+    return dataclasses.replace(program, command=(*prefix, *program.command))
+
+
+# --- the connected side ---
+
+
+def test_an_image_that_does_not_exist(carried: Carried, airferry: Program) -> None:
+    recipe(airferry.folder, carried.upstream.url, image="docker.io/demo/absent:9.9")
+    assert_refused(airferry.run("lock"), 22, "demo/absent", "9.9", "404")
+    assert not (airferry.folder / "airferry.lock").exists()
+
+
+def test_an_upstream_that_refuses_connections(airferry: Program) -> None:
+    address = closed_address()
+    recipe(airferry.folder, f"http://{address}")
+    assert_refused(airferry.run("lock"), 20, address, "refused")
+    assert not (airferry.folder / "airferry.lock").exists()
+
+
+def test_an_upstream_with_another_password(airferry: Program, tmp_path: Path) -> None:
+    with Registry(tmp_path / "upstream", users={"ferry": "right horse"}) as upstream:
+        recipe(airferry.folder, upstream.url)
+        known = with_environment(airferry, docker_config(tmp_path, upstream.address, "wrong horse"))
+        done = known.run("lock")
+        assert_refused(done, 21, upstream.address, "401")
+        assert "wrong horse" not in done.stderr
+        assert_refused(airferry.run("lock"), 21, upstream.address)
+
+
+def test_an_upstream_of_an_unknown_authority(airferry: Program, tmp_path: Path) -> None:
+    certificate = Authority(tmp_path / "ca").issue("upstream", ["127.0.0.1"])
+    with Registry(tmp_path / "upstream", tls=certificate) as upstream:
+        recipe(airferry.folder, upstream.url)
+        assert_refused(airferry.run("lock"), 21, upstream.address, "certificate")
+        with (airferry.folder / "recipe.yaml").open("a") as file:
+            file.write(f'  "{upstream.address}": {{ca: ca/ca.crt}}\n')
+        assert_refused(airferry.run("lock"), 22, upstream.address)  # now it is asked, and is empty
+
+
+def test_a_recipe_with_a_misspelt_key(carried: Carried, airferry: Program) -> None:
+    recipe(airferry.folder, carried.upstream.url)
+    with (airferry.folder / "recipe.yaml").open("a") as file:
+        file.write("platform: [linux/amd64]\n")
+    assert_refused(airferry.run("lock"), 41, "recipe.yaml", "platform: unknown key", "platforms")
+
+
+@pytest.fixture
+def locked(carried: Carried, tmp_path: Path) -> Program:
+    """The builder in a folder with a copy of the carried release's recipe, lock and keys."""
+    folder = tmp_path / "locked"
+    shutil.copytree(carried.folder, folder, ignore=shutil.ignore_patterns("*.tar", "demo-installer"))
+    return from_source("builder", folder)
+
+
+def test_a_lock_that_does_not_match_its_recipe(locked: Program) -> None:
+    text = (locked.folder / "recipe.yaml").read_text()
+    (locked.folder / "recipe.yaml").write_text(text.replace("hello from the enclave", "changed"))
+    assert_refused(locked.run("lock", "--check"), 41, "airferry.lock", "not up to date")
+    assert_refused(locked.run("build"), 41, "recipe.yaml")
+    assert not list(locked.folder.glob("*.tar*"))
+
+
+def test_a_disk_that_is_too_small_for_a_bundle(locked: Program) -> None:
+    small = on_tmpfs(locked, locked.folder / "disk", "size=4m")
+    done = small.run("build", "--file", locked.folder / "disk" / "demo.tar")
+    assert_refused(done, 50, "disk", "are needed", "free")
+    assert "left: " not in done.stderr
+
+
+def test_a_disk_that_is_read_only(locked: Program) -> None:
+    small = on_tmpfs(locked, locked.folder / "disk", "ro")
+    assert_refused(small.run("build", "--file", locked.folder / "disk" / "demo.tar"), 50, "disk", "Read-only")
+    shutil.rmtree(locked.folder / "disk")
+    small = on_tmpfs(locked, locked.folder / "disk", "ro")
+    assert_refused(small.run("keygen", locked.folder / "disk" / "k", "--no-passphrase"), 50, "Read-only")
+
+
+@pytest.mark.frozen
+def test_a_disk_that_is_too_small_for_a_frozen_file(carried: Carried, locked: Program) -> None:
+    assert carried.frozen.exists()  # and its program is in the cache
+    small = on_tmpfs(locked, locked.folder / "disk", "size=20m")
+    out = locked.folder / "disk" / "demo"
+    done = small.run("freeze", carried.bundle, "--key", carried.key, "--file", out)
+    assert_refused(done, 50, "disk/demo", "free")
+    assert "left: " not in done.stderr
+
+
+def test_a_build_that_the_user_interrupts_continues(carried: Carried, locked: Program) -> None:
+    with SlowLink(carried.upstream.address, 4e6) as link:
+        lock = locked.folder / "airferry.lock"
+        lock.write_text(lock.read_text().replace(carried.upstream.address, link.address))
+        with locked.start("build") as running:
+            link.wait_for(1_000_000, running)
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate()
+    assert (running.returncode, out) == (130, "")
+    assert "error: interrupted by SIGINT" in err
+    assert "next: run the same command again: it continues" in err
+    assert [path.name for path in locked.folder.glob("demo*tar*")] == ["demo-1.0.tar.part"]
+
+
+# --- trust ---
+
+
+@pytest.fixture
+def unsigned(carried: Carried, tmp_path: Path) -> Path:
+    """The carried bundle before it was signed."""
+    folder = tmp_path / "unsigned"
+    shutil.copytree(carried.folder, folder, ignore=shutil.ignore_patterns("*.tar", "demo-installer"))
+    from_source("builder", folder).result("build")
+    return folder / "demo-1.0.tar"
+
+
+def opened(folder: Path, bundle: Path, key: Path) -> Program:
+    """The enclave's program from source with another bundle or key."""
+    return from_source("installer", folder, "--bundle", bundle, "--key", key)
+
+
+@pytest.mark.parametrize("side", ["airferry", "installer"])
+def test_an_unsigned_bundle(carried: Carried, unsigned: Path, tmp_path: Path, enclave: Registry, side: str) -> None:
+    if side == "airferry":
+        airferry = from_source("builder", tmp_path)
+        assert_refused(airferry.run("verify", unsigned, "--key", carried.key), 11, "unsigned")
+        out = tmp_path / "installer"
+        assert_refused(airferry.run("freeze", unsigned, "--key", carried.key, "--file", out), 11, "unsigned")
+        assert not out.exists()
+    else:
+        installer = opened(tmp_path, unsigned, carried.key)
+        assert_refused(installer.run("load", "--registry", enclave.address), 11, "unsigned")
+        assert stored(enclave) == []
+
+
+def test_a_bundle_signed_by_a_foreign_key(carried: Carried, tmp_path: Path, enclave: Registry) -> None:
+    installer = opened(tmp_path, carried.bundle, FOREIGN)
+    for command in (("inspect",), ("verify",), ("load", "--registry", enclave.address)):
+        assert_refused(installer.run(*command), 11, "not made by a trusted key")
+    assert_refused(from_source("installer", tmp_path, "--bundle", carried.bundle).run("verify"), 11, "no key was given")
+    assert stored(enclave) == []
+
+
+def test_a_typed_sum_that_is_another(carried: Carried, tmp_path: Path) -> None:
+    typed = from_source("installer", tmp_path, "--bundle", carried.bundle, "--sums", "0" * 64)
+    assert_refused(typed.run("verify"), 11, "SHA256SUMS has sha256:")
+    mistyped = from_source("installer", tmp_path, "--bundle", carried.bundle, "--sums", "0" * 63)
+    assert_refused(mistyped.run("verify"), 2, "not a SHA-256")
+
+
+@pytest.mark.parametrize(
+    ("times", "texts"),
+    [
+        ({"created": "2020-01-01T00:00:00Z", "expires": "2020-02-01T00:00:00Z"}, ("expired", "2020-02-01")),
+        ({"created": "2999-01-01T00:00:00Z"}, ("clock", "2999-01-01")),
+    ],
+    ids=["expired", "future"],
+)
+def test_a_bundle_of_another_time(
+    tmp_path: Path, enclave: Registry, times: dict[str, Any], texts: tuple[str, ...]
+) -> None:
+    cargo = dataclasses.replace(reference_cargo(tmp_path), **times)
+    (bundle,) = cargo.write(tmp_path, key=signing_key())
+    installer = opened(tmp_path, bundle, FOREIGN)
+    for command in (("verify",), ("load", "--registry", enclave.address)):
+        assert_refused(installer.run(*command), 13, *texts)
+    assert_refused(from_source("builder", tmp_path).run("verify", bundle, "--key", FOREIGN), 13, *texts)
+    assert stored(enclave) == []
+
+
+def test_a_missing_volume(tmp_path: Path, enclave: Registry) -> None:
+    cargo = reference_cargo(tmp_path)
+    cargo.document("large", bytes(6 << 20))
+    first, *rest = cargo.write(tmp_path, key=signing_key(), volume_size=5 << 20)
+    assert rest
+    installer = opened(tmp_path, first, FOREIGN)
+    for command in (("verify",), ("load", "--registry", enclave.address)):
+        assert_refused(installer.run(*command), 12, "volume 2", "missing")
+    assert stored(enclave) == []
+
+
+# --- the medium ---
+
+
+def test_a_truncated_bundle(carried: Carried, tmp_path: Path, enclave: Registry) -> None:
+    for length in (100, 20_000, carried.bundle.stat().st_size - 512):
+        damaged = tmp_path / "damaged.tar"
+        damaged.write_bytes(carried.bundle.read_bytes()[:length])
+        installer = opened(tmp_path, damaged, carried.key)
+        assert_refused(installer.run("load", "--registry", enclave.address), 10, "damaged.tar")
+        assert_refused(from_source("builder", tmp_path).run("verify", damaged, "--key", carried.key), 10)
+    assert stored(enclave) == []
+
+
+@pytest.mark.frozen
+def test_a_damaged_frozen_file(carried: Carried, tmp_path: Path, enclave: Registry) -> None:
+    damaged = tmp_path / "demo-installer"
+    shutil.copy2(carried.frozen, damaged)
+    with damaged.open("r+b") as file:
+        file.truncate(carried.frozen.stat().st_size - 512)
+    program = Program((str(damaged),), tmp_path)
+    for command in (("inspect",), ("verify",), ("load", "--registry", enclave.address)):
+        assert_refused(program.run(*command), 10, "damaged")
+    assert stored(enclave) == []
+
+
+def test_a_flipped_bit_reaches_no_registry(carried: Carried, tmp_path: Path, enclave: Registry) -> None:
+    damaged = tmp_path / "damaged.tar"
+    shutil.copy2(carried.bundle, damaged)
+    with damaged.open("r+b") as file:
+        file.seek(-3_000_000, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 4]))
+    installer = opened(tmp_path, damaged, carried.key)
+    assert installer.run("inspect").returncode == 0
+    for command in (("verify",), ("verify", "--sha256"), ("load", "--registry", enclave.address)):
+        assert_refused(installer.run(*command), 10, "damaged.tar", "damaged between byte", "docker.io/demo/data:1.0")
+    assert stored(enclave) == []
+    for blob in enclave.storage.rglob("blobs/sha256/*/*/data"):
+        assert Digest.of(blob.read_bytes()).hex == blob.parent.name
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, carried: Carried) -> None:
+    assert_refused(opened(tmp_path, tmp_path / "absent.tar", carried.key).run("verify"), 22, "absent.tar")
+    assert_refused(from_source("builder", tmp_path).run("build"), 22, "airferry.lock")
+
+
+# --- the enclave ---
+
+
+def test_a_registry_that_refuses_connections(installer: Program) -> None:
+    address = closed_address()
+    assert_refused(installer.run("load", "--registry", address), 20, address, "refused")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[Registry, Path]]:
+    """A registry with a user and a certificate of a private authority, and that authority's certificate."""
+    authority = Authority(tmp_path / "ca")
+    certificate = authority.issue("registry", ["127.0.0.1"])
+    with Registry(tmp_path / "guarded", users={"ferry": "right horse"}, tls=certificate) as registry:
+        yield registry, authority.certificate
+
+
+def test_a_registry_of_an_unknown_authority(installer: Program, guarded: tuple[Registry, Path], tmp_path: Path) -> None:
+    registry, _ = guarded
+    other = Authority(tmp_path / "other", "another authority").certificate
+    assert_refused(
+        installer.run("load", "--registry", registry.address, "--ca", other), 21, registry.address, "certificate"
+    )
+    assert stored(registry) == []
+
+
+def test_a_registry_with_another_password(installer: Program, guarded: tuple[Registry, Path], tmp_path: Path) -> None:
+    registry, authority = guarded
+    answers = {
+        "host": registry.address,
+        "ca": str(authority),
+        "credentials": {"username": "ferry", "password": {"env": "REGISTRY_PASSWORD"}},
+    }
+    (tmp_path / "site.yaml").write_text(json.dumps({"registry": answers}))
+    load = ("load", "--site", "site.yaml")
+    assert_refused(installer.run(*load), 40, "registry.credentials.password", "REGISTRY_PASSWORD")
+    done = with_environment(installer, {"REGISTRY_PASSWORD": "wrong horse"}).run(*load)
+    assert_refused(done, 21, registry.address)
+    assert "wrong horse" not in done.stderr
+    assert stored(registry) == []
+    right = with_environment(installer, {"REGISTRY_PASSWORD": "right horse"})
+    assert right.result(*load)["sent"] > 0
+
+
+def test_a_registry_that_is_read_only(installer: Program, tmp_path: Path) -> None:
+    with Registry(tmp_path / "enclave", read_only=True) as registry:
+        assert_refused(installer.run("load", "--registry", registry.address), 23, registry.address)
+        assert stored(registry) == []
+
+
+def test_answers_with_a_misspelt_key(installer: Program, tmp_path: Path, enclave: Registry) -> None:
+    (tmp_path / "site.yaml").write_text(f"registry: {{host: '{enclave.address}', projekt: x}}\nnamspace: y\n")
+    for command in (("load",), ("render", "--output-dir", "out")):
+        done = installer.run(*command, "--site", "site.yaml")
+        assert_refused(done, 40, "site.yaml", "registry.projekt", "project", "namspace", "namespace")
+    assert stored(enclave) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_refuses_connections(installer: Program, tmp_path: Path, enclave: Registry) -> None:
+    address = closed_address()
+    (tmp_path / "site.yaml").write_text(f"registry: {{host: '{enclave.address}'}}\n")
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "x",
+        "clusters": [{"name": "x", "cluster": {"server": f"http://{address}"}}],
+        "users": [{"name": "x", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    done = installer.run("install", "--site", "site.yaml", "--kubeconfig", "kubeconfig")
+    assert_refused(done, 30, address)
+
+
+def test_a_load_that_the_user_interrupts_continues(installer: Program, enclave: Registry) -> None:
+    with SlowLink(enclave.address, 4e6) as link:
+        with installer.start("load", "--registry", link.address) as running:
+            link.wait_for(1_000_000, running)
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate()
+        assert (running.returncode, out) == (130, "")
+        assert "error: interrupted by SIGINT" in err
+        assert "next: run the same command again: it continues" in err
+        assert stored(enclave) == []
+    assert installer.result("load", "--registry", enclave.address)["sent"] > 0
+
+
+def test_a_command_that_does_not_exist(installer: Program, airferry: Program) -> None:
+    assert_refused(installer.run("fly"), 2, "fly")
+    assert_refused(airferry.run("fly"), 2, "fly", "airferry --help")
+    assert_refused(airferry.run("sign"), 2, "BUNDLE")
