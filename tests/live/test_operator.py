@@ -154,6 +154,15 @@ def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_ch
     assert "web.replicas" in done.stderr
     assert "kubectl-patch" in done.stderr
 
+    # With a chart repository that is gone, the controller can remove nothing any more.
+    vanished = {"path": None, "url": "http://10.99.0.1:1/charts", "name": "demo-platform", "version": "1.0.0"}
+    patch = f"--patch={json.dumps({'spec': {'chart': vanished}})}"
+    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", patch)
+    assert wait_until(lambda: "Invalid Config" in program.run("status").stdout, 60)
+    removed = program.result(program.run("uninstall", "--yes", "--output", "json"))
+    assert removed["removed"][0] == "WeightsAndBiases wandb/wandb"
+    assert objects(enclave, "weightsandbiases,deployments,statefulsets", "wandb") == []
+
 
 def test_a_resource_whose_release_never_was_leaves_no_finalizer(
     enclave: Enclave, program: EnclaveProgram, assets: Path
