@@ -19,11 +19,13 @@ THREADS = 4
 """Downloads at a time: enough to keep two cores hashing while others wait for the network."""
 
 
-def build(lock: Lock, source: BlobSource, output: Path, reporter: Reporter, *, threads: int = THREADS) -> Digest:
+def build(
+    lock: Lock, source: BlobSource, output: Path, reporter: Reporter, *, threads: int = THREADS, sync: bool = True
+) -> Digest:
     """Write the bundle of `lock` to `output` and verify it; the digest of its SHA256SUMS.
 
-    The same lock gives the same bytes. An interrupted build leaves `output.part`, and the next one continues it; an
-    `output` that is complete already, signed or not, stays as it is.
+    With `sync` it returns only when the disk has everything. The same lock gives the same bytes. An interrupted build
+    leaves `output.part`, and the next one continues it; an `output` that is complete already, signed or not, stays.
     Raises StorageError, ContentError, RecipeError and what `source` raises.
     """
     planned = contents(lock)
@@ -33,7 +35,7 @@ def build(lock: Lock, source: BlobSource, output: Path, reporter: Reporter, *, t
     def open_blob(blob: BundleBlob, offset: int) -> BlobStream:
         return source.open(blob.descriptor, offset)
 
-    digest = write([output], planned.skeleton, planned.manifest_json, open_blob, reporter, threads=threads)
+    digest = write([output], planned.skeleton, planned.manifest_json, open_blob, reporter, threads=threads, sync=sync)
     with Bundle.open([VolumeFile(output)], Trust(sums=digest)) as bundle:
         bundle.verify(reporter)
     return digest

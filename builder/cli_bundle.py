@@ -47,8 +47,9 @@ _passphrase_option = click.option(
 @lock_argument
 @click.option("-o", "--file", "out", type=_file, help="The bundle to write; NAME-VERSION.tar by default.")
 @click.option("--threads", type=click.IntRange(1, 32), default=4, show_default=True, help="Downloads at a time.")
+@click.option("--no-sync", is_flag=True, help="Return before the disk has everything: faster, and lost if power fails.")
 @common
-def build(session: Session, *, lock: Path, out: Path | None, threads: int) -> None:
+def build(session: Session, *, lock: Path, out: Path | None, threads: int, no_sync: bool) -> None:
     """Fetch everything that LOCK names and write one bundle, then read it back.
 
     Nothing is resolved by name. Interrupted, the same command continues. The bundle is unsigned: see `airferry sign`.
@@ -62,7 +63,8 @@ def build(session: Session, *, lock: Path, out: Path | None, threads: int) -> No
     check_files(read, lock.parent)
     total = sum(contents(read).volume_sizes)
     with places_of(session, read.registries, lock.parent, out.parent) as places:
-        digest = build_bundle(read, LockSource(read, places), out, session.reporter, threads=threads)
+        source = LockSource(read, places)
+        digest = build_bundle(read, source, out, session.reporter, threads=threads, sync=not no_sync)
     session.emit(
         {"file": str(out), "bytes": total, "sums": digest.text},
         f"{out}: {total} bytes ({human(total)})\nSHA256SUMS: {digest}",

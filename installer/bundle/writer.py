@@ -68,13 +68,15 @@ def write(
     reporter: Reporter,
     *,
     threads: int = 4,
+    sync: bool = True,
 ) -> Digest:
     """Write the volumes of `skeleton` (its chunk hashes are ignored) to `paths`, and return the digest of SHA256SUMS.
 
     `open_blob(blob, offset)` gives a blob's bytes from an offset on. Continues what an interrupted run left beside
-    `paths`. Raises StorageError, ContentError where bytes differ from their digest, and what `open_blob` raises.
+    `paths`. With `sync` it returns only when the disk has everything. Raises StorageError, ContentError where bytes
+    differ from their digest, and what `open_blob` raises.
     """
-    with _Parts(paths, skeleton.without_chunks(), manifest_json) as parts:
+    with _Parts(paths, skeleton.without_chunks(), manifest_json, sync=sync) as parts:
         reporter.begin("build", sum(blob.size for blob in skeleton.blobs))
         work = sorted(parts.skeleton.blobs, key=lambda blob: blob.size, reverse=True)
         with ThreadPoolExecutor(threads) as pool:
@@ -152,10 +154,10 @@ class _Slices:
 class _Parts:
     """The growing volumes. Safe to use from several threads, each with blobs of its own."""
 
-    def __init__(self, paths: Sequence[Path], skeleton: BundleManifest, manifest_json: bytes) -> None:
+    def __init__(self, paths: Sequence[Path], skeleton: BundleManifest, manifest_json: bytes, *, sync: bool) -> None:
         if len(paths) != len(skeleton.volumes):
             raise ValueError(f"{len(paths)} paths for {len(skeleton.volumes)} volumes")
-        self.skeleton, self._paths, self._manifest_json = skeleton, paths, manifest_json
+        self.skeleton, self._paths, self._manifest_json, self._wait = skeleton, paths, manifest_json, sync
         self._names = [path.with_name(f"{path.name}.part") for path in paths]
         self._metadata = metadata_of(skeleton, manifest_json)
         self._sizes = volume_sizes(skeleton, self._metadata)
@@ -251,7 +253,8 @@ class _Parts:
             self.frame(blob, piece)
         place = self._metadata.length + offset + inside
         self._write(volume, place, view)
-        _start_writeback(self._fds[volume], place, len(view))
+        if self._wait:
+            _start_writeback(self._fds[volume], place, len(view))
         self._record(blob, number, digest)
 
     def frame(self, blob: BundleBlob, piece: int = 0) -> None:
@@ -289,6 +292,8 @@ class _Parts:
         return Digest.of(signed)
 
     def _sync(self, volume: int) -> None:
+        if not self._wait:
+            return
         try:
             os.fsync(self._fds[volume])
         except OSError as exc:
