@@ -30,7 +30,7 @@ demo: dev ## the whole way with real commands, between two registries that it st
 	@$(BIN)/python -m tests.demo
 
 docs: dev ## write anew what README.md takes from the code
-	$(BIN)/python -m tests.journeys.exit_codes README.md
+	$(BIN)/python -m tests.exit_codes README.md
 
 test: dev ## all tests that need no cluster
 	@$(PYTHON) -m tests.packages test
@@ -52,10 +52,12 @@ test-cluster: dev ## the tests on the enclave, which is started for them if it d
 bench: dev ## registry to bundle to registry, side by side with other programs, on 2 GB; writes docs/performance.md
 	@$(PYTHON) -m tests.packages bench
 	$(BIN)/python -m tests.bench.transfer --runs 3 --write docs/performance.md
+	$(BIN)/python -m tests.bench.start
 
 bench-short: dev ## the same on a tenth of the bytes, printed only
 	@$(PYTHON) -m tests.packages bench
 	$(BIN)/python -m tests.bench.transfer --runs 1 --scale 0.1
+	$(BIN)/python -m tests.bench.start 3
 
 clean: ## remove what the build made
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
