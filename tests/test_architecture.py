@@ -1,0 +1,257 @@
+"""Who may import whom, and who may touch the outside world: the tables are the rule, the tests read the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import installer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+
+GROUPS: dict[str, str] = {
+    "errors": "installer.errors",
+    "report": "installer.report",
+    "files": "installer.files",
+    "schema": "installer.schema",
+    "oci": "installer.oci.*",
+    "bundle": "installer.bundle.*",
+    "chart": "installer.chart.*",
+    "program": "installer.program installer.packed",
+    "site": "installer.site installer.answers installer.certificates installer.platform_values installer.secret",
+    "transfer": "installer.load installer.serve",
+    "cluster": (
+        "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
+        "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
+        "installer.desired installer.record installer.install installer.render installer.status installer.uninstall"
+    ),
+    "shell": "installer.shell",
+    "commands": (
+        "installer.cli installer.cli_cluster installer.cli_options installer.loading installer.opening "
+        "installer.target installer.__main__"
+    ),
+    "templates": "templates",
+    "builder": "builder builder.*",
+}
+"""Every module belongs to one group; a name with a star means all modules of that package."""
+
+MATRIX: dict[str, str] = {
+    "errors": "",
+    "report": "",
+    "files": "errors",
+    "schema": "errors",
+    "oci": "errors files report",
+    "bundle": "errors files report oci",
+    "chart": "errors files oci",
+    "program": "errors files bundle",
+    "site": "errors files schema oci bundle chart",
+    "transfer": "errors report oci bundle chart",
+    "cluster": "errors files report oci bundle chart site",
+    "shell": "errors files report oci",
+    "commands": "errors files report oci bundle chart program site transfer cluster shell",
+    "templates": "",
+    "builder": "errors files report schema oci bundle chart shell",
+}
+"""Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
+
+`installer` never imports `builder`, and `builder` of `installer` neither the workflows nor the cluster.
+"""
+
+LIBRARIES: dict[str, str] = {
+    "blake3": "installer.bundle.reader installer.bundle.writer",
+    "click": "builder.cli builder.cli_bundle builder.cli_recipe installer.cli installer.cli_cluster "
+    "installer.cli_options installer.loading installer.shell",
+    "cryptography": "builder.sign installer.bundle.signature installer.certificates installer.oci.trust",
+    "docker": "builder.engine",
+    "helm_python": "installer.chart.helm installer.chart.releases",
+    "httpx2": "installer.kube installer.kube_channel",
+    "lightkube": "installer.kube",
+    "pydantic": "builder.recipe installer.answers installer.schema installer.secret",
+    "requests": "builder.engine",
+    "staticx": "builder.wrap",
+    "tqdm": "installer.report",
+    "urllib3": "installer.oci.failures installer.oci.transport",
+    "yaml": "installer.files installer.render",
+    # Of the standard library: what starts processes, and what listens.
+    "subprocess": "builder.program installer.kubeconfig installer.oci.credentials",
+    "http.server": "installer.serve",
+}
+"""The only importers of each library; one that is not listed has none."""
+
+ENVIRONMENT = "installer.shell installer.__main__"
+"""Readers of the process's environment; all others are given what they need."""
+CLOCK = "installer.shell installer.__main__"
+"""Callers of clocks and `sleep`. Others take a clock as an argument, whose default may be a real one."""
+WRITERS: dict[str, str] = {
+    "installer.files": "the one atomic write",
+    "installer.bundle.writer": "volumes, each blob in its final place",
+    "installer.packed": "libraries of the frozen program, in its own temporary folder",
+    "installer.program": "the mark in that folder, and the null device",
+    "installer.shell": "the null device",
+    "builder.sign": "the signature slots of a volume",
+    "builder.freeze": "the frozen file",
+    "builder.program": "the cache of programs",
+    "builder.wrap": "the program in that cache",
+    "builder.engine": "images saved by the local engine, in a temporary folder",
+}
+"""Who opens files for writing, and which."""
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """The sources by the name of their module."""
+    found = {}
+    for package in ("builder", "installer", "templates"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name] = ast.parse(path.read_text(), str(path))
+    return found
+
+
+def group_of(module: str) -> str:
+    """The group that a module belongs to. Raises LookupError for a module without one."""
+    for group, members in GROUPS.items():
+        for member in members.split():
+            if module == member or (member.endswith(".*") and f"{module}.".startswith(member[:-1])):
+                return group
+    raise LookupError(f"{module} belongs to no group: put it into one")
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Full names of the modules that a module imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            assert node.module
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in modules() or full == "http.server" else node.module
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name not in ("installer", "builder", "templates")])
+def test_a_module_imports_only_what_its_group_may(module: str) -> None:
+    group = group_of(module)
+    # The package `installer` itself holds the version and nothing else.
+    own = {name for name in imported(modules()[module]) if name.split(".")[0] in ("builder", "installer", "templates")}
+    used = {group_of(name) for name in own - {"installer", "builder", "templates"}}
+    assert used <= {group, *MATRIX[group].split()}
+
+
+def test_the_matrix_has_no_circles() -> None:
+    groups = list(MATRIX)
+    assert groups == list(GROUPS)
+    for number, group in enumerate(groups):
+        assert set(MATRIX[group].split()) <= set(groups[:number])
+
+
+def test_the_enclave_side_never_imports_the_connected_side() -> None:
+    for name, tree in modules().items():
+        if name.startswith("installer"):
+            assert not [found for found in imported(tree) if found.split(".")[0] in ("builder", "tests", "templates")]
+
+
+def test_libraries_have_few_importers() -> None:
+    found: dict[str, set[str]] = {}
+    for name, tree in modules().items():
+        for full in imported(tree):
+            top = full if full in LIBRARIES else full.split(".")[0]
+            ours = top in ("builder", "installer", "templates")
+            if not ours and (top in LIBRARIES or top not in sys.stdlib_module_names):
+                found.setdefault(top, set()).add(name)
+    assert found == {library: set(importers.split()) for library, importers in LIBRARIES.items()}
+
+
+def test_the_imported_installer_is_ours() -> None:
+    """A package of that name is in the public index; it must not be in the way."""
+    assert Path(installer.__file__).parent == ROOT / "installer"
+    found = subprocess.run([sys.executable, "-m", "pip", "show", "installer"], capture_output=True, text=True)
+    assert found.returncode == 1, "remove the foreign package: pip uninstall installer"
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` for an attribute of a name, else an empty text."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (left := dotted(node.value)):
+        return f"{left}.{node.attr}"
+    return ""
+
+
+def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """All calls, with the dotted name of what is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield dotted(node.func) or (node.func.attr if isinstance(node.func, ast.Attribute) else ""), node
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    names = ("os.environ", "os.environb", "os.getenv", "os.putenv")
+    readers = {
+        name for name, tree in modules().items() if any(dotted(node).startswith(names) for node in ast.walk(tree))
+    }
+    assert readers == set(ENVIRONMENT.split())
+
+
+def test_clocks_are_read_in_one_place() -> None:
+    forbidden = {
+        "time": {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep", "localtime", "gmtime"},
+        "datetime": {"now", "utcnow", "today"},
+        "date": {"today"},
+    }
+
+    def reads(name: str) -> bool:
+        left, _, right = name.rpartition(".")
+        return right in forbidden.get(left.rpartition(".")[2], set())
+
+    readers = {name for name, tree in modules().items() if any(reads(called) for called, _ in calls(tree))}
+    assert readers == set(CLOCK.split())
+
+
+def writes(name: str, call: ast.Call) -> bool:
+    """Whether a call opens a file for writing."""
+    last = name.rpartition(".")[2]
+    if last in ("write_text", "write_bytes", "touch", "mkstemp", "NamedTemporaryFile", "TemporaryFile"):
+        return True
+    if name == "os.open":
+        flags = {node.attr for argument in call.args for node in ast.walk(argument) if isinstance(node, ast.Attribute)}
+        return bool(flags & {"O_WRONLY", "O_RDWR", "O_CREAT"})
+    if last not in ("open", "fdopen") or any(word.arg == "fileobj" for word in call.keywords):
+        return False
+    modes = [item for item in [*call.args, *(word.value for word in call.keywords)] if isinstance(item, ast.Constant)]
+    return any(
+        isinstance(mode.value, str) and set(mode.value) <= set("rwaxbt+") and set(mode.value) & set("wax+")
+        for mode in modes
+    )
+
+
+def test_files_are_written_by_few() -> None:
+    found = {name for name, tree in modules().items() if any(writes(called, call) for called, call in calls(tree))}
+    assert found == set(WRITERS)
+
+
+def test_modules_are_named_after_what_they_hold() -> None:
+    vague = {"util", "utils", "helper", "helpers", "common", "misc", "shared", "tools", "base", "core", "lib"}
+    paths = [path for package in ("builder", "installer", "tests") for path in (ROOT / package).rglob("*.py")]
+    assert not [path for path in paths if vague & set(path.relative_to(ROOT).with_suffix("").parts)]
+
+
+def test_the_project_speaks_of_itself_only() -> None:
+    """No trace of the machine it was written on, nor of where packages come from: users have their own."""
+    foreign = ["/work/", "/tmp/af", "pypi.org", "pythonhosted.org", "registry.npmjs", "proxy.golang"]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        if path.is_file():
+            text = path.read_bytes().decode("utf-8", "replace")
+            assert not [word for word in foreign if word in text], name

@@ -1,0 +1,40 @@
+"""What README.md says is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.cli import cli as builder_cli
+from installer.cli import cli as installer_cli
+from tests.exit_codes import errors, with_table
+
+if TYPE_CHECKING:
+    import click
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_table_of_exit_codes_is_current() -> None:
+    text = README.read_text()
+    assert with_table(text) == text, "run `make docs`"
+
+
+def test_every_kind_of_error_has_a_code_of_its_own() -> None:
+    codes = [cls.exit_code for cls in errors()]
+    assert len(set(codes)) == len(codes)
+    assert all(0 < code < 256 for code in codes)
+
+
+def test_every_command_and_option_that_it_shows_exists() -> None:
+    blocks = "".join(re.findall(r"^```\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL))
+    shown = re.findall(r"^(?:airferry|\./wandb-installer) ([a-z]+)([^#\n]*)", blocks, re.MULTILINE)
+    assert len(shown) > 10
+    known: dict[str, click.Command] = {**builder_cli.commands, **installer_cli.commands}
+    both = builder_cli.commands.keys() & installer_cli.commands.keys()
+    for name, rest in shown:
+        commands = [builder_cli.commands[name], installer_cli.commands[name]] if name in both else [known[name]]
+        options = {option for command in commands for item in command.params for option in item.opts}
+        used = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest.split("&&")[0]))
+        assert used <= options, f"{name}: {used - options}"
