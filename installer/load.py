@@ -6,11 +6,9 @@ of remembering. A tag is moved only after everything below it is in place, so it
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
@@ -20,9 +18,9 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.oci.registry import Registry
+from installer.parallel import each
 from installer.report import Reporter, size
 
-_T = TypeVar("_T")
 THREADS = 4
 
 
@@ -88,32 +86,20 @@ def load(
     targets = {image.source: relocation.target(image.reference) for image in images}
     stop = threading.Event()
     tally = _Tally()
-    with ThreadPoolExecutor(threads) as pool:
+    there: set[str] = set()
 
-        def each(work: Iterable[_T], step: Callable[[_T], None]) -> None:
-            jobs = [pool.submit(step, item) for item in work]
-            try:
-                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
-                    job.result()
-            except BaseException:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+    def look(image: BundleImage) -> None:
+        if _is_there(registry, targets[image.source], image):
+            there.add(image.source)
 
-        there: set[str] = set()
-
-        def look(image: BundleImage) -> None:
-            if _is_there(registry, targets[image.source], image):
-                there.add(image.source)
-
-        each(images, look)
-        missing = [image for image in images if image.source not in there]
-        jobs = _jobs(bundle, missing, targets)
-        reporter.begin("load", sum(job.descriptor.size for job in jobs))
-        sender = _Sender(bundle, registry, reporter, tally, stop, sha256=sha256)
-        each(jobs, sender.bring)
-        each(missing, lambda image: _name(bundle, registry, targets[image.source], image))
-        reporter.end()
+    each(look, images, threads=threads, stop=stop)
+    missing = [image for image in images if image.source not in there]
+    jobs = _jobs(bundle, missing, targets)
+    reporter.begin("load", sum(job.descriptor.size for job in jobs))
+    sender = _Sender(bundle, registry, reporter, tally, stop, sha256=sha256)
+    each(sender.bring, jobs, threads=threads, stop=stop)
+    each(lambda image: _name(bundle, registry, targets[image.source], image), missing, threads=threads, stop=stop)
+    reporter.end()
     return LoadResult(
         tuple(Loaded(image.source, targets[image.source], image.digest, image.source in there) for image in images),
         tally.sent,

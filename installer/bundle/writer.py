@@ -13,7 +13,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -40,6 +39,7 @@ from installer.errors import ContentError, StorageError, UsageError
 from installer.files import storage_error, sync_folder
 from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
+from installer.parallel import INTERRUPTIONS, each
 from installer.report import Reporter, size
 
 OpenBlob = Callable[[BundleBlob, int], BlobStream]
@@ -79,14 +79,7 @@ def write(
     with _Parts(paths, skeleton.without_chunks(), manifest_json, sync=sync) as parts:
         reporter.begin("build", sum(blob.size for blob in skeleton.blobs))
         work = sorted(parts.skeleton.blobs, key=lambda blob: blob.size, reverse=True)
-        with ThreadPoolExecutor(threads) as pool:
-            jobs = [pool.submit(_fill, parts, blob, open_blob, reporter) for blob in work]
-            try:
-                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
-                    job.result()
-            finally:
-                parts.stop.set()
-                pool.shutdown(cancel_futures=True)
+        each(lambda blob: _fill(parts, blob, open_blob, reporter), work, threads=threads, stop=parts.stop)
         reporter.end()
         return parts.finish()
 
@@ -180,7 +173,10 @@ class _Parts:
             raise
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *rest: object) -> None:
+        if kind is not None and issubclass(kind, INTERRUPTIONS):
+            # Threads may still write: their files must not become another's. The process ends and closes them.
+            return
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent.parent
-CORE = {"installer.errors", "installer.files", "installer.report"}
+CORE = {"installer.errors", "installer.files", "installer.parallel", "installer.report"}
 # The bare package holds its version and nothing else.
 SHARED = CORE | {"installer", "installer.oci", "installer.bundle", "installer.chart"}
 MATRIX = {
@@ -25,6 +25,7 @@ MATRIX = {
     "installer.errors": set[str](),
     "installer.report": set[str](),
     "installer.files": {"installer.errors"},
+    "installer.parallel": {"installer.errors"},
     "installer.schema": {"installer.errors"},
     "installer.oci": CORE,
     "installer.bundle": CORE | {"installer.oci"},
