@@ -138,5 +138,5 @@ def uninstall(session: Session, target: Any, name: str, namespace: str, timeout:
     if not yes:
         click.confirm(f"Remove {found.bundle} {found.version} from namespace {found.namespace}?", abort=True, err=True)
     done = remove(target.cluster, target.releases, found, Patience(timeout, session.reporter))
-    lines = [*(f"removed {item}" for item in done.removed), *(f"kept {item}" for item in done.kept)]
+    lines = [*(f"kept {item}" for item in done.kept), f"{found.bundle} {found.version} is removed"]
     session.emit({"removed": list(done.removed), "kept": list(done.kept)}, "\n".join(lines))

@@ -213,7 +213,7 @@ def cluster(console: Console) -> None:
     console.run("./demo-installer install --site site.yaml", key="install")
     console.step("Does it really run?")
     console.run("./demo-installer status")
-    console.step("Remove it again.")
+    console.step("Remove it again; `kubectl delete namespace airferry-demo` takes the rest.")
     console.run("./demo-installer uninstall --yes")
 
 
@@ -234,12 +234,11 @@ def summarize(console: Console, bundle: int, installer: int, stored: int) -> Non
         f"load    : {rate('load', stored)}   bundle -> enclave registry ({stored / 1e6:.1f} MB), confirmed there\n"
         f"again   : {took['again']:5.1f} s             nothing to send\n"
         f"\nTimes are those of whole commands; the frozen file alone takes {took['start']:.1f} s to start.\n"
-        "\nFor the real platform: `airferry init`, correct the recipe, then\n"
+        "\nFor the real platform, after `airferry init wandb` and a look at its recipe, three lines:\n"
         "  airferry lock && airferry build\n"
-        "  airferry sign NAME.tar --key release.key\n"
-        "  airferry freeze NAME.tar --key release.pub -o installer\n"
-        "and inside the enclave, with the answers in site.yaml:\n"
-        "  ./installer install --site site.yaml"
+        "  airferry sign wandb-VERSION.tar --key release.key && "
+        "airferry freeze wandb-VERSION.tar --key release.pub -o wandb-installer\n"
+        "  ./wandb-installer install --site site.yaml        # inside the enclave"
     )
 
 
