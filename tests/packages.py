@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, Probe]] = {
         "curl": _program("curl"),
         "docker-registry": _program("docker-registry"),
         f"libpython{sys.version_info.major}.{sys.version_info.minor}": _shared_python,
+        "openssl": _program("openssl"),
         "skopeo": _program("skopeo"),
     },
     "test": {
@@ -56,7 +57,6 @@ GROUPS: dict[str, dict[str, Probe]] = {
         "docker.io": _program("dockerd"),
         "iproute2": _program("ip"),
         "minisign": _program("minisign"),
-        "openssl": _program("openssl"),
         "util-linux": _program("unshare"),
     },
     "cluster": {
