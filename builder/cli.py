@@ -1,14 +1,38 @@
 """`airferry`: the command line of the connected side."""
 
+import importlib
+
 import click
 
-from builder import cli_bundle, cli_recipe
 from installer import __version__, shell
 
 PROGRAM = "airferry"
 
 
-@click.group(context_settings=shell.CONTEXT)
+MODULES = {
+    "builder.cli_recipe": ("init", "lock", "list", "plan"),
+    "builder.cli_build": ("build",),
+    "builder.cli_bundle": ("keygen", "sign", "verify", "inspect", "freeze"),
+}
+
+
+class Commands(click.Group):
+    """Imports the module of a command when the command is wanted: each brings libraries that take time to load."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """In the order of their use."""
+        return [name for names in MODULES.values() for name in names]
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none of this name."""
+        for module, names in MODULES.items():
+            if cmd_name in names:
+                commands: tuple[click.Command, ...] = importlib.import_module(module).COMMANDS
+                return next(command for command in commands if command.name == cmd_name)
+        return None
+
+
+@click.group(cls=Commands, context_settings=shell.CONTEXT)
 @click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Carry container images and Helm charts across an air gap.
@@ -26,10 +50,6 @@ def cli() -> None:
     The result of a command goes to stdout (JSON with --output json), all talk to stderr. The exit code says what kind
     of problem there was; every error names the next step.
     """
-
-
-for _command in (*cli_recipe.COMMANDS, *cli_bundle.COMMANDS):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -6,13 +6,8 @@ from pathlib import Path
 import click
 
 from builder import sign as signing
-from builder.build import build as build_bundle
-from builder.cli_recipe import lock_argument, places_of
-from builder.contents import contents
 from builder.freeze import freeze as freeze_bundle
-from builder.lock import Lock
 from builder.program import build_program
-from builder.source import LockSource, check_files
 from installer.bundle.describe import description, summary
 from installer.bundle.front import PinnedKey
 from installer.bundle.opening import open_current, read_keys, trust_in
@@ -41,35 +36,6 @@ _sums_option = click.option(
 _passphrase_option = click.option(
     "--passphrase-file", type=_file, help="File with the key's passphrase; else it is asked for, on the terminal."
 )
-
-
-@click.command()
-@lock_argument
-@click.option("-o", "--file", "out", type=_file, help="The bundle to write; NAME-VERSION.tar by default.")
-@click.option("--threads", type=click.IntRange(1, 32), default=4, show_default=True, help="Downloads at a time.")
-@click.option("--no-sync", is_flag=True, help="Return before the disk has everything: faster, and lost if power fails.")
-@common
-def build(session: Session, *, lock: Path, out: Path | None, threads: int, no_sync: bool) -> None:
-    """Fetch everything that LOCK names and write one bundle, then read it back.
-
-    Nothing is resolved by name. Interrupted, the same command continues. The bundle is unsigned: see `airferry sign`.
-
-    \b
-      airferry build
-      airferry build -o /media/stick/platform-1.0.tar
-    """
-    read = Lock.load(lock)
-    out = out or Path(f"{read.name}-{read.version}.tar")
-    check_files(read, lock.parent)
-    total = sum(contents(read).volume_sizes)
-    with places_of(session, read.registries, lock.parent, out.parent) as places:
-        source = LockSource(read, places)
-        digest = build_bundle(read, source, out, session.reporter, threads=threads, sync=not no_sync)
-    session.emit(
-        {"file": str(out), "bytes": total, "sums": digest.text},
-        f"{out}: {total} bytes ({human(total)})\nSHA256SUMS: {digest}",
-    )
-    session.reporter.note(f"next: `airferry sign {out} --key NAME.key` (`airferry keygen NAME` makes one).")
 
 
 @click.command()
@@ -249,4 +215,4 @@ def _sidecar(path: Path, reporter: Reporter) -> str:
     return str(sidecar)
 
 
-COMMANDS: tuple[click.Command, ...] = (build, keygen, sign, verify, inspect, freeze)
+COMMANDS: tuple[click.Command, ...] = (keygen, sign, verify, inspect, freeze)

@@ -2,22 +2,17 @@
 
 import importlib.resources
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
-from builder.connect import connect
+from builder.cli_places import lock_argument, places_of
 from builder.contents import contents
-from builder.engine import Engine
 from builder.listing import changes, image_list, image_table, plan_document, plan_table
 from builder.lock import LOCK_NAME, Lock
 from builder.locking import locked_registries, make_lock
 from builder.needs import count, needs
 from builder.recipe import MAX_RECIPE, Recipe, stamp
-from builder.source import Places
 from installer.errors import RecipeError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
@@ -26,8 +21,6 @@ from installer.shell import Session, common
 
 RECIPE_NAME = "recipe.yaml"
 _recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), default=Path(RECIPE_NAME))
-lock_argument = click.argument("lock", type=click.Path(path_type=Path), default=Path(LOCK_NAME))
-"""The argument LOCK of commands that start from a lock."""
 
 
 def lock_of(recipe: Path) -> Path:
@@ -39,13 +32,6 @@ def is_current(lock: Lock, recipe: Path) -> bool:
     """Whether `recipe` is what was locked. Raises NotFoundError, StorageError."""
     held = [document.digest for document in lock.documents if document.kind == "recipe"]
     return held == [Digest.of(read_bounded(recipe, MAX_RECIPE))]
-
-
-@contextmanager
-def places_of(session: Session, registries: Any, folder: Path, spool: Path) -> Iterator[Places]:
-    """The places that a recipe or lock in `folder` names; images of the engine are saved in `spool` meanwhile."""
-    with Engine(spool, session.environment.get("DOCKER_HOST", "")) as engine:
-        yield connect(registries, folder, engine, credentials=session.credentials(), proxies=session.proxies())
 
 
 @click.command()

@@ -38,7 +38,9 @@ MATRIX = {
 
 COMMAND_LINE = {
     "builder.cli",
+    "builder.cli_build",
     "builder.cli_bundle",
+    "builder.cli_places",
     "builder.cli_recipe",
     "installer.cli",
     "installer.cli_cluster",

@@ -1,0 +1,25 @@
+"""What commands share that start from a lock or recipe: its argument, and the way to the places that it names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.connect import connect
+from builder.engine import Engine
+from builder.lock import LOCK_NAME
+from builder.source import Places
+from installer.shell import Session
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+lock_argument = click.argument("lock", type=click.Path(path_type=Path), default=Path(LOCK_NAME))
+"""The argument LOCK of commands that start from a lock."""
+
+
+@contextmanager
+def places_of(session: Session, registries: Any, folder: Path, spool: Path) -> Iterator[Places]:
+    """The places that a recipe or lock in `folder` names; images of the engine are saved in `spool` meanwhile."""
+    with Engine(spool, session.environment.get("DOCKER_HOST", "")) as engine:
+        yield connect(registries, folder, engine, credentials=session.credentials(), proxies=session.proxies())
