@@ -79,11 +79,11 @@ def show(text: str) -> None:
         for line in text.splitlines():
             print(printable(line))
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. What Python still holds must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as exc:
-        raise storage_error(exc, Path("/dev/stdout"), "write the result") from exc
+        # What Python still holds must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):  # the reader, such as `head`, has seen enough
+            raise storage_error(exc, Path("/dev/stdout"), "write the result") from exc
 
 
 def common(command: _F) -> _F:

@@ -259,3 +259,15 @@ def test_modules_are_named_after_what_they_hold() -> None:
     vague = {"util", "utils", "helper", "helpers", "common", "misc", "shared", "tools", "base", "core", "lib"}
     paths = [path for package in ("builder", "installer", "tests") for path in (ROOT / package).rglob("*.py")]
     assert not [path for path in paths if vague & set(path.relative_to(ROOT).with_suffix("").parts)]
+
+
+def test_the_project_speaks_of_itself_only() -> None:
+    """No trace of the machine that it was written on, nor of where packages come from: users have their own."""
+    folders = ["/".join(("", *parts)) for parts in (("work", ""), ("tmp", "af", ""))]
+    names = (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("proxy", "golang", "org"))
+    hosts = [".".join(parts) for parts in names]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for path in (ROOT / name for name in listed.split("\0") if name):
+        if path.is_file():
+            text = path.read_bytes().decode("utf-8", "replace")
+            assert not [word for word in folders + hosts if word in text], path

@@ -315,7 +315,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dump = f".staticx.archive={archive}"
     subprocess.run(["objcopy", "--dump-section", dump, str(enclave_program()), "/dev/null"], check=True)
     with tarfile.open(archive) as files:
-        files.extractall(folder / "files", filter="fully_trusted")
+        files.extractall(folder / "files")
     return folder / "files"
 
 
