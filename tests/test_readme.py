@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import click
 
 from builder.cli import cli as builder_cli
 from installer.cli import cli as installer_cli
 from tests.exit_codes import errors, with_table
 
-if TYPE_CHECKING:
-    import click
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -31,10 +30,14 @@ def test_every_command_and_option_that_it_shows_exists() -> None:
     blocks = "".join(re.findall(r"^```\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL))
     shown = re.findall(r"^(?:airferry|\./wandb-installer) ([a-z]+)([^#\n]*)", blocks, re.MULTILINE)
     assert len(shown) > 10
-    known: dict[str, click.Command] = {**builder_cli.commands, **installer_cli.commands}
-    both = builder_cli.commands.keys() & installer_cli.commands.keys()
     for name, rest in shown:
-        commands = [builder_cli.commands[name], installer_cli.commands[name]] if name in both else [known[name]]
-        options = {option for command in commands for item in command.params for option in item.opts}
+        options = {option for command in commands(name) for item in command.params for option in item.opts}
         used = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest.split("&&")[0]))
         assert used <= options, f"{name}: {used - options}"
+
+
+def commands(name: str) -> list[click.Command]:
+    """The commands of that name on both sides, at least one."""
+    found = [group.get_command(click.Context(group), name) for group in (builder_cli, installer_cli)]
+    assert any(found), f"no command {name}"
+    return [command for command in found if command]
