@@ -11,7 +11,6 @@ from builder.cli import cli as builder_cli
 from installer.cli import cli as installer_cli
 from tests.exit_codes import errors, with_table
 
-
 README = Path(__file__).parents[1] / "README.md"
 
 
