@@ -134,8 +134,17 @@ class StorageError(AirferryError):
     meaning = "a local disk is full, read-only, or fails"
 
 
-class InterruptedByUserError(AirferryError):
-    """Ctrl-C or SIGTERM; running the same command again continues."""
+class InterruptedByUserError(BaseException):
+    """Ctrl-C or SIGTERM; running the same command again continues.
 
-    exit_code = 130
-    meaning = "interrupted; the same command continues where it stopped"
+    Neither an AirferryError nor an Exception: it can come at any line, and whoever turns one error into another, or
+    goes on without what failed, must not take it for the failure of that line.
+    """
+
+    exit_code: ClassVar[int] = 130
+    meaning: ClassVar[str] = "interrupted; the same command continues where it stopped"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

@@ -118,7 +118,7 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
     except (click.Abort, KeyboardInterrupt):
         # click turns Ctrl-C at a prompt, and the end of its input, into Abort.
         return print_error(InterruptedByUserError("interrupted", hint="nothing was done."))
-    except AirferryError as exc:
+    except (AirferryError, InterruptedByUserError) as exc:
         return print_error(exc)
     except Exception:  # noqa: BLE001 - the last resort of the program: what gets here is a bug
         traceback.print_exc()
@@ -138,7 +138,7 @@ def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
     sys.exit(code)
 
 
-def print_error(error: AirferryError) -> int:
+def print_error(error: AirferryError | InterruptedByUserError) -> int:
     """Print `error` and the next step on stderr; its exit code."""
     first, *rest = error.message.splitlines() or [""]
     _say(f"error: {first}")

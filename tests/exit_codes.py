@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from installer.errors import AirferryError
+from installer.errors import AirferryError, InterruptedByUserError
 
 BEGIN, END = "<!-- exit-codes -->\n", "<!-- /exit-codes -->\n"
 
 
-def errors() -> list[type[AirferryError]]:
+def errors() -> list[type[AirferryError] | type[InterruptedByUserError]]:
     """All classes of errors, by exit code."""
-    found, rest = set(), [AirferryError]
+    found: set[type[AirferryError] | type[InterruptedByUserError]] = {InterruptedByUserError}
+    rest = [AirferryError]
     while rest:
         cls = rest.pop()
         found.add(cls)

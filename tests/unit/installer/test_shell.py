@@ -217,3 +217,14 @@ def test_where_credentials_come_from(tmp_path: Path) -> None:
 def test_proxies_are_taken_in_either_case() -> None:
     given = {"HTTPS_PROXY": "a", "no_proxy": "b", "PATH": "c"}
     assert session(given).proxies() == {"HTTPS_PROXY": "a", "no_proxy": "b"}
+
+
+def test_an_interruption_is_no_error_that_code_could_take_for_its_own() -> None:
+    def act() -> None:
+        try:
+            raise errors.InterruptedByUserError("interrupted by SIGINT", hint="run it again.")
+        except Exception as exc:
+            raise errors.BundleError("bundle.json: malformed") from exc
+
+    with pytest.raises(errors.InterruptedByUserError):
+        act()
