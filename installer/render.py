@@ -20,6 +20,31 @@ PLACEHOLDER = "VALUE-FROM-SITE"
 # Plain text in the eyes of every YAML reader; Helm's and Kubernetes' ones still take `y` and `on` for booleans.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9._/-]*", re.ASCII)
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+# Kinds of Kubernetes itself that belong to no namespace (`kubectl api-resources --namespaced=false`).
+_CLUSTER_WIDE = frozenset(
+    (
+        "APIService",
+        "CSIDriver",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "FlowSchema",
+        "IngressClass",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "MutatingWebhookConfiguration",
+        "Namespace",
+        "PersistentVolume",
+        "PriorityClass",
+        "PriorityLevelConfiguration",
+        "RuntimeClass",
+        "StorageClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+        "VolumeAttributesClass",
+    )
+)
 
 
 def render(wanted: Desired, folder: Path) -> list[Path]:
@@ -55,7 +80,7 @@ def files(wanted: Desired) -> dict[str, bytes]:
     if wanted.resource and wanted.platform:
         found["90-custom-resource.yaml"] = documents([wanted.resource])
         found[f"91-platform-{wanted.platform.name.name}-objects.yaml"] = documents(
-            _blank(item) for item in wanted.platform.objects
+            _placed(_blank(item), wanted.platform.name.namespace) for item in wanted.platform.objects
         )
     return found
 
@@ -74,9 +99,19 @@ def _release(release: ChartRelease, prefix: str) -> dict[str, bytes]:
     own = {(item["kind"], item["metadata"]["name"]) for item in crds}
     objects = [item for item in release.objects if (item["kind"], item["metadata"]["name"]) not in own]
     found = {f"{name}-crds.yaml": documents(crds)} if crds else {}
-    found[f"{name}-objects.yaml"] = documents(_blank(item) for item in objects)
+    found[f"{name}-objects.yaml"] = documents(_placed(_blank(item), release.name.namespace) for item in objects)
     found[f"{name}-values.yaml"] = documents([release.values])
     return found
+
+
+def _placed(obj: Object, namespace: str) -> Object:
+    """`obj` with the namespace that Helm would give it, so that `kubectl apply` puts it there.
+
+    Of kinds that are not known here Kubernetes drops the namespace itself where it makes no sense.
+    """
+    if obj["kind"] in _CLUSTER_WIDE or obj["metadata"].get("namespace"):
+        return obj
+    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
 
 
 def _blank(obj: Object) -> Object:

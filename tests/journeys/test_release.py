@@ -10,6 +10,8 @@ import tarfile
 import urllib.request
 from typing import TYPE_CHECKING
 
+import yaml
+
 from tests.parts.images import OCI
 
 if TYPE_CHECKING:
@@ -105,6 +107,11 @@ def test_what_is_rendered_asks_the_enclave_for_every_image(installer: Program, t
     (tmp_path / "site.yaml").write_text("registry: {host: registry.example:5000}\nnamespace: somewhere\n")
     files = installer.result("render", "--site", "site.yaml", "--output-dir", "out")["files"]
     text = "".join((tmp_path / file).read_text() for file in files)
+    objects = [
+        item for file in files if "objects" in file for item in yaml.safe_load_all((tmp_path / file).read_bytes())
+    ]
+    assert len(objects) >= 9
+    assert {item["metadata"]["namespace"] for item in objects} == {"somewhere"}
     images = set(re.findall(r"image: [\"']?([^\"'\s]+)", text))
     assert len(images) >= 5
     assert all(image.startswith("registry.example:5000/airferry/docker.io/demo/") for image in images)
