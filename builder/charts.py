@@ -17,10 +17,11 @@ from builder.recipe import ChartEntry
 from builder.source import Places
 from installer.chart.helm import MAX_ARCHIVE, Chart
 from installer.errors import ContentError, NotFoundError, RecipeError
-from installer.files import load_yaml, read_bounded
+from installer.files import read_bounded
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Index, Manifest, parse_manifest
+from installer.strict_yaml import load_yaml
 
 MAX_INDEX = 64 * 1024 * 1024
 """The index of charts.wandb.ai has a few MiB; Helm holds it in memory too."""

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from installer.errors import AirferryError, RecipeError
-from installer.files import load_yaml, read_bounded
+from installer.files import read_bounded
 from installer.oci.model import Platform
 from installer.oci.reference import Repository, parse_reference
 from installer.schema import Strict, validate
+from installer.strict_yaml import load_yaml
 
 MAX_RECIPE = 4 * 1024 * 1024
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)

@@ -1,12 +1,9 @@
-"""Local files: the one atomic write, bounded reads, strict YAML."""
+"""Local files: the one atomic write, bounded reads."""
 
 import errno
 import os
 import secrets
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from installer.errors import AirferryError, NotFoundError, StorageError
 
@@ -65,50 +62,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-class _StrictLoader(yaml.CSafeLoader):
-    """Refuses duplicate keys, which PyYAML would silently resolve to the last one."""
-
-
-def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    found: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int | float | bool):
-            raise yaml.constructor.ConstructorError(None, None, "keys must be plain values", key_node.start_mark)
-        if key in found:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def load_yaml(data: bytes, name: str, error: type[AirferryError]) -> Any:
-    """The one YAML document in `data`: plain values only, duplicate keys refused.
-
-    Raises `error` with the place, never with the text of the line: it may hold a secret.
-    """
-    try:
-        return yaml.load(data, _StrictLoader)  # noqa: S506, TID251 - a safe loader
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-        raise error(f"{name}: {place}: {exc.problem}", hint="correct the YAML at that place.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as exc:
-        raise error(f"{name}: not a YAML document ({type(exc).__name__})", hint="check the file.") from None
-
-
-def load_yaml_all(data: bytes, name: str, error: type[AirferryError]) -> list[Any]:
-    """All YAML documents in `data`, empty ones left out. Raises `error` as `load_yaml` does."""
-    try:
-        return [doc for doc in yaml.load_all(data, _StrictLoader) if doc is not None]
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-        raise error(f"{name}: {place}: {exc.problem}", hint="correct the YAML at that place.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as exc:
-        raise error(f"{name}: not YAML ({type(exc).__name__})", hint="check the file.") from None

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from installer.errors import ClusterForbiddenError, SiteError
-from installer.files import load_yaml, read_bounded
+from installer.files import read_bounded
 from installer.oci import strict_json
+from installer.strict_yaml import load_yaml
 
 MAX_KUBECONFIG = 1024 * 1024
 MAX_FILE = 256 * 1024

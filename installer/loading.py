@@ -8,7 +8,7 @@ import click
 from installer.bundle.reader import Bundle
 from installer.chart.helm import parse_values
 from installer.chart.retarget import Relocation
-from installer.files import load_yaml, read_bounded
+from installer.files import read_bounded
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
@@ -16,6 +16,7 @@ from installer.oci.registry import Registry
 from installer.oci.transport import Transport
 from installer.shell import Session
 from installer.site import MAX_SITE, Site
+from installer.strict_yaml import load_yaml
 
 _MAX_CA = 4 * 1024 * 1024
 

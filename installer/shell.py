@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
 from installer.errors import AirferryError, InterruptedByUserError
 from installer.files import storage_error
-from installer.oci.credentials import CredentialStore
 from installer.report import Reporter, printable, reporter
+
+if TYPE_CHECKING:
+    from installer.oci.credentials import CredentialStore
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -58,12 +60,14 @@ class Session:
         names = ("http_proxy", "https_proxy", "no_proxy")
         return {name: value for name, value in self.environment.items() if name.lower() in names}
 
-    def credentials(self) -> CredentialStore:
+    def credentials(self) -> "CredentialStore":
         """Registry credentials, from the file that the user's other tools use too.
 
         `REGISTRY_AUTH_FILE` (skopeo, podman), else `config.json` in `DOCKER_CONFIG` or `~/.docker`. A file named by
         the environment must exist. Raises NotFoundError, UsageError, StorageError.
         """
+        from installer.oci.credentials import CredentialStore
+
         named = self.environment.get("REGISTRY_AUTH_FILE")
         if named:
             if not Path(named).exists():

@@ -6,6 +6,7 @@ Nothing from a volume is parsed before a trusted signature, or the typed checksu
 
 import datetime as dt
 import hashlib
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -43,7 +44,7 @@ from installer.report import Reporter
 
 _CLOCK_SLACK = dt.timedelta(days=1)
 _MAX_FINDINGS = 20
-_STRIPE = 16
+_STRIPE = 4
 
 
 class Bundle:
@@ -261,10 +262,15 @@ class Bundle:
         ]
         reporter.begin("verify", sum(lengths))
 
-        def examine(work: tuple[BundleBlob, range]) -> list[str]:
-            return self._examine(*work, reporter, sha256=sha256)
+        own = threading.local()
 
-        with ThreadPoolExecutor(threads) as pool:
+        def prepare() -> None:
+            own.buffer = bytearray(CHUNK)
+
+        def examine(work: tuple[BundleBlob, range]) -> list[str]:
+            return self._examine(*work, own.buffer, reporter, sha256=sha256)
+
+        with ThreadPoolExecutor(threads, initializer=prepare) as pool:
             findings = [text for found in pool.map(examine, self._stripes(whole=sha256)) for text in found]
         reporter.end()
         if not findings and not self.missing:
@@ -275,11 +281,12 @@ class Bundle:
                 "\n".join(findings[:_MAX_FINDINGS]) + more, hint="copy the damaged file again, then verify it again."
             )
 
-    def _examine(self, blob: BundleBlob, numbers: range, reporter: Reporter, *, sha256: bool) -> list[str]:
+    def _examine(
+        self, blob: BundleBlob, numbers: range, buffer: bytearray, reporter: Reporter, *, sha256: bool
+    ) -> list[str]:
         """What is wrong with the given chunks of a blob; with `sha256`, and if they are all, with its digest."""
         findings: list[str] = []
         whole = hashlib.sha256() if sha256 and len(numbers) == chunk_count(blob.size) else None
-        buffer = bytearray(min(CHUNK, blob.size))
         try:
             if not blob.size:
                 self._check_frame(blob, 0)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from installer.errors import AirferryError, ContentError, RecipeError
-from installer.files import load_yaml
 from installer.oci.digest import Digest
+from installer.strict_yaml import load_yaml
 
 MAX_ARCHIVE = 32 << 20
 HOOK = "helm.sh/hook"

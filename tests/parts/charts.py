@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.chart.retarget import merged
 from installer.errors import ContentError
-from installer.files import load_yaml
+from installer.strict_yaml import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
