@@ -150,12 +150,12 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
     if not host or not port.isdigit() or int(port) > 65535:
         raise click.BadParameter("write it HOST:PORT", param_hint="--listen")
     with Server(bundle, host.strip("[]"), int(port), session.reporter) as server:
-        session.emit(
-            {"registry": server.address, "charts": f"http://{server.address}/charts"},
-            f"registry {server.address}, charts http://{server.address}/charts",
-        )
-        # Ctrl-C is how a server is meant to end.
+        # Ctrl-C is how a server is meant to end, from the moment that it says where it is.
         with contextlib.suppress(InterruptedByUserError):
+            session.emit(
+                {"registry": server.address, "charts": f"http://{server.address}/charts"},
+                f"registry {server.address}, charts http://{server.address}/charts",
+            )
             threading.Event().wait()
         session.reporter.note("ended")
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.parts import process
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
 START_SECONDS = 60.0
@@ -69,6 +69,11 @@ class Dockerd:
         if self.process is not None:
             self.process.end(grace=30.0)
             self.process = None
+        # Where mounts are private, as under a changed root, the engine binds its folder to itself and leaves it so.
+        for mount in Path("/proc/self/mounts").read_text().splitlines():
+            place = mount.split()[1]
+            if Path(place).is_relative_to(self.folder):
+                subprocess.run(["umount", "--lazy", place], check=True)
 
     def _answers(self) -> bool:
         try:
