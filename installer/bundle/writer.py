@@ -88,7 +88,7 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
     """Bring one blob to its place, from where the last run stopped."""
     count = chunk_count(blob.size)
     buffer = memoryview(bytearray(min(CHUNK, blob.size)))
-    whole, slices = hashlib.sha256(), _Slices(blob)
+    whole = hashlib.sha256()
     start = parts.present(blob, buffer, None)
     if start < count:
         start = parts.present(blob, buffer, whole.update) if start else 0
@@ -112,8 +112,7 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
                 parts.put(blob, number, view)
                 reporter.advance(len(view))
     if len(blob.pieces) > 1:
-        slices.read(parts, buffer)
-        parts.slices[blob.digest] = slices.digests
+        parts.slices[blob.digest] = _slices(parts, blob, buffer)
 
 
 def _read_full(stream: BlobStream, view: memoryview, blob: BundleBlob) -> None:
@@ -125,23 +124,18 @@ def _read_full(stream: BlobStream, view: memoryview, blob: BundleBlob) -> None:
         done += count
 
 
-class _Slices:
+def _slices(parts: "_Parts", blob: BundleBlob, buffer: memoryview) -> list[Digest]:
     """The SHA-256 of each piece of a blob that is cut across volumes, as SHA256SUMS names them."""
-
-    def __init__(self, blob: BundleBlob) -> None:
-        self._blob = blob
-        self.digests: list[Digest] = []
-
-    def read(self, parts: "_Parts", buffer: memoryview) -> None:
-        position = 0
-        for _, _, length in self._blob.pieces:
-            whole = hashlib.sha256()
-            for start in range(position, position + length, CHUNK):
-                view = buffer[: min(CHUNK, position + length - start)]
-                parts.get(self._blob, start // CHUNK, view)
-                whole.update(view)
-            self.digests.append(Digest.from_hex(whole.hexdigest()))
-            position += length
+    digests, position = [], 0
+    for _, _, length in blob.pieces:
+        whole = hashlib.sha256()
+        for start in range(position, position + length, CHUNK):
+            view = buffer[: min(CHUNK, position + length - start)]
+            parts.get(blob, start // CHUNK, view)
+            whole.update(view)
+        digests.append(Digest.from_hex(whole.hexdigest()))
+        position += length
+    return digests
 
 
 class _Parts:

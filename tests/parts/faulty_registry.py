@@ -24,9 +24,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.parts.served import Served
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from tests.parts.registry import Certificate
 
@@ -65,7 +66,7 @@ class _Rule:
     after: int
 
 
-class FaultyRegistry:
+class FaultyRegistry(Served):
     """A server on `host` (any loopback address) at a free port; runs within `with`."""
 
     def __init__(self, host: str = "127.0.0.1", tls: Certificate | None = None) -> None:
@@ -75,7 +76,7 @@ class FaultyRegistry:
         self.upload = b""
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
-        self._server = _Server((host, 0), _handler(self))
+        super().__init__(_Server((host, 0), _handler(self)))
         self.address = f"{host}:{self._server.server_address[1]}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
         if tls is not None:
@@ -84,7 +85,6 @@ class FaultyRegistry:
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     def on(
         self,
@@ -127,21 +127,8 @@ class FaultyRegistry:
                     return rule.fault
         return None
 
-    def __enter__(self) -> FaultyRegistry:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
     def shutdown_request(self, request: Any) -> None:
         """Close without the FIN that the base class sends first: it would come before a reset."""
         self.close_request(request)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.parts.served import Served
 
 
-class ForwardProxy:
+class ForwardProxy(Served):
     """A proxy at a free port of 127.0.0.1 that forwards to `target` (`host:port`).
 
     `asked` lists what it was asked for, as method and authority; with `login` (the value of a `Proxy-Authorization`
@@ -25,21 +23,8 @@ class ForwardProxy:
         host, _, port = target.partition(":")
         self.target, self.login, self.limit = (host, int(port)), login, limit
         self.asked: list[tuple[str, str]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), _handler(self)))
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> ForwardProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

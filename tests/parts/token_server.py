@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,16 +20,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+from tests.parts.served import Served
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
 ISSUER = "airferry test tokens"
 SERVICE = "airferry test registry"
 
 
-class TokenServer:
+class TokenServer(Served):
     """A token server at a free port of 127.0.0.1; `users` (name → password), tokens live `life` seconds."""
 
     def __init__(self, folder: Path, users: Mapping[str, str], *, life: int = 300) -> None:
@@ -42,10 +42,8 @@ class TokenServer:
         self._der = certificate.public_bytes(serialization.Encoding.DER)
         self.bundle = folder / "tokens.crt"
         self.bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), _handler(self)))
         self.realm = f"http://127.0.0.1:{self._server.server_address[1]}/token"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -67,17 +65,6 @@ class TokenServer:
         text = f"{_part(header)}.{_part(claims)}"
         signature = self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{text}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
-
-    def __enter__(self) -> TokenServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def _certificate(key: rsa.RSAPrivateKey) -> x509.Certificate:
