@@ -152,6 +152,7 @@ class _Parts:
         self._template = skeleton.encode()
         self._journal = _hash_places(skeleton, self._template)
         self._fds: list[int] = []
+        self._turns = [threading.Lock() for _ in paths]
         self.stop = threading.Event()
         self.slices: dict[Digest, list[Digest]] = {}
 
@@ -290,11 +291,13 @@ class _Parts:
             raise storage_error(exc, self._names[volume], "write") from exc
 
     def _write(self, volume: int, offset: int, data: bytes | memoryview) -> None:
+        """Write it all. One thread at a time: the kernel lets no more than one into a file, and others would spin."""
         view = memoryview(data)
         try:
-            while view:
-                count = os.pwrite(self._fds[volume], view, offset)
-                view, offset = view[count:], offset + count
+            with self._turns[volume]:
+                while view:
+                    count = os.pwrite(self._fds[volume], view, offset)
+                    view, offset = view[count:], offset + count
         except OSError as exc:
             raise storage_error(exc, self._names[volume], "write") from exc
 

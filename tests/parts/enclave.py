@@ -7,7 +7,8 @@
     python -m tests.parts.enclave down           end and remove all of it
     python -m tests.parts.enclave packages       the Debian packages it needs
 
-Needs root. `up` and `down` can be repeated at any time, also after a crash half way.
+Needs root. `up` and `down` can be repeated at any time, also after a crash half way. AIRFERRY_ENCLAVE names another
+folder for its state, and so another enclave.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-FOLDER = kubernetes.CACHE / "enclave"
+FOLDER = Path(os.environ.get("AIRFERRY_ENCLAVE") or kubernetes.CACHE / "enclave")
 REGISTRY_PORT = 5000
 START_SECONDS = 120.0
 # The package that brings each program.
