@@ -12,7 +12,7 @@ help: ## list the targets
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -m tests.packages python
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
 	@touch $@
 
 dev: .venv/.ready ## make the virtual environment with pinned packages

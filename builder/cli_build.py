@@ -18,7 +18,7 @@ from installer.shell import Session, common
 @lock_argument
 @click.option("-o", "--file", "out", type=FILE, help="The bundle to write; NAME-VERSION.tar by default.")
 @click.option("--threads", type=click.IntRange(1, 32), default=THREADS, show_default=True, help="Downloads at a time.")
-@click.option("--no-sync", is_flag=True, help="Return before the disk has everything: faster, and lost if power fails.")
+@click.option("--no-sync", is_flag=True, help="Return before the disk has it, without reading it back.")
 @common
 def build(session: Session, *, lock: Path, out: Path | None, threads: int, no_sync: bool) -> None:
     """Fetch everything that LOCK names and write one bundle, then read it back.

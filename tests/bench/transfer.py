@@ -169,7 +169,7 @@ def measure(bench: Bench) -> None:
                 ),
                 lambda: bench.clear("skopeo", "s.tar"),
             ),
-            Contender("airferry, until the disk has it", build, lambda: bench.clear("a.tar")),
+            Contender("airferry, on the disk and read back", build, lambda: bench.clear("a.tar")),
         ],
     )
     sums = hashlib.sha256(
@@ -240,8 +240,8 @@ def report(bench: Bench) -> str:
             f"{size / 1e6:.0f} MB in 8 images (43 blobs), {os.cpu_count()} processors ({cpu}), Linux "
             f"{platform.release()}, Python {platform.python_version()}. Medians of {bench.runs} runs that alternate "
             "between the programs; source Debian's docker-registry on disk, target distribution v3 on tmpfs, both on "
-            "the same processors. No program but airferry waits until the disk has what it wrote; so airferry is "
-            "compared without that wait (`build --no-sync`), and its default stands in a line of its own."
+            "the same processors. No program but airferry waits until the disk has what it wrote and reads it back; so "
+            "airferry is compared without that (`build --no-sync`), and its default stands in a line of its own."
         ),
     ]
     titles = {
