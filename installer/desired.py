@@ -12,7 +12,7 @@ from typing import Any
 
 from installer.bundle.manifest import BundleChart
 from installer.bundle.reader import Bundle
-from installer.chart import retarget
+from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, hook_events, parse_values
 from installer.chart_source import ChartFile, chart_file
 from installer.custom_resource import custom_resource, template_values
@@ -115,8 +115,8 @@ class _Maker:
     def __init__(self, bundle: Bundle, site: Site, kube_version: str, api_versions: tuple[str, ...]) -> None:
         self._bundle, self._site = bundle, site
         self._kube_version, self._api_versions = kube_version, api_versions
-        images = frozenset(image.reference for image in bundle.manifest.images)
-        self._relocation = retarget.Relocation(site.registry, site.project, images)
+        images = [(image.source, image.digest) for image in bundle.manifest.images]
+        self._relocation = retarget.Relocation.of(images, site.registry, site.project)
 
     def release(self, entry: BundleChart) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
@@ -129,8 +129,12 @@ class _Maker:
         values = retarget.merged(self._given(entry), self._site.values(entry))
         values = retarget.merged(values, retarget.overrides(chart, values, self._relocation))
         name = ReleaseName(self._site.release(entry), self._site.namespace(entry))
+        values = retarget.merged(
+            values,
+            pinning.pins(chart, values, self._relocation, lambda tried: self._render(chart, tried, name, upgrade=True)),
+        )
         installed, upgraded = (self._render(chart, values, name, upgrade=upgrade) for upgrade in (False, True))
-        self._prove(entry, [*installed, *upgraded])
+        self._prove(entry, chart, values, [*installed, *upgraded])
         hooks = {
             item["metadata"]["name"]
             for item in (*installed, *upgraded)
@@ -185,18 +189,26 @@ class _Maker:
             upgrade=upgrade,
         )
 
-    def _prove(self, entry: BundleChart, objects: list[Object]) -> None:
+    def _prove(self, entry: BundleChart, chart: Chart, values: Mapping[str, Any], objects: list[Object]) -> None:
         """Raises SiteError if an image that the cluster would ask for is not one that the bundle brings along."""
-        offenders = sorted({str(stray) for stray in retarget.stray(objects, self._relocation)})
-        if offenders:
-            more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
-            raise SiteError(
-                "\n  ".join(
-                    [f"chart {entry.name}: images that this enclave will not have:", *offenders[:_SHOWN], *more]
-                ),
-                hint="point these values into the registry in site.yaml, switch the part off, or add the image to the "
-                "recipe and build again.",
-            )
+        strays = sorted(set(retarget.stray(objects, self._relocation)))
+        if not strays:
+            return
+        coalesced = chart.coalesced(values)
+        offenders = list(dict.fromkeys(self._offender(entry, stray, coalesced) for stray in strays))
+        more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
+        raise SiteError(
+            "\n  ".join([f"chart {entry.name}: images that this enclave will not have:", *offenders[:_SHOWN], *more]),
+            hint="remove or correct these values in site.yaml, switch the part off, or add the image to the recipe and "
+            "build again.",
+        )
+
+    def _offender(self, entry: BundleChart, stray: retarget.Stray, coalesced: Mapping[str, Any]) -> str:
+        """A stray, with the places in site.yaml that can change it."""
+        paths = retarget.sources(coalesced, stray.found.text)
+        above = {"platform": "values", "operator": "operator_values"}.get(entry.role, f"charts.{entry.name}.values")
+        where = ", ".join(f"{above}.{path}" for path in paths) or "no value: a template of the chart has it fixed"
+        return f"{stray}; named by {where}"
 
 
 def _one(charts: Iterable[BundleChart], role: str) -> BundleChart | None:

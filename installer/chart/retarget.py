@@ -7,8 +7,8 @@ it is rendered, so `stray` then looks at what was rendered: that, not the walk, 
 """
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from installer.chart.helm import Chart, Object
@@ -19,6 +19,8 @@ from installer.oci.reference import DigestRef, Reference, Repository, TagRef, pa
 
 # The keys by which a map names a repository. `name` alone means many things, so it needs one of the others beside it.
 _NAME_COMPANIONS = ("tag", "digest", "base")
+# What the W&B charts and Bitnami's put before image names, some of them: the names here are complete without.
+_GLOBAL_PREFIXES = ("imageRegistry", "repositoryPrefix")
 
 
 def target(repository: Repository, registry: str, project: str) -> Repository:
@@ -33,11 +35,15 @@ def target(repository: Repository, registry: str, project: str) -> Repository:
 
 @dataclass(frozen=True)
 class Relocation:
-    """The images of a bundle, by their upstream names, and the registry and project they are loaded into."""
+    """The images of a bundle, by their upstream names, and the registry and project they are loaded into.
+
+    `digests` are the digests of those that are known by a tag, where somebody has to know them.
+    """
 
     registry: str
     project: str
     images: frozenset[Reference]
+    digests: Mapping[TagRef, Digest] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for image in self.images:
@@ -50,10 +56,13 @@ class Relocation:
         The same content may then also be asked for by that digest. Raises UsageError.
         """
         known: set[Reference] = set()
+        digests: dict[TagRef, Digest] = {}
         for text, digest in images:
             reference = parse_reference(text)
             known |= {reference, DigestRef(reference.repository, digest)}
-        return cls(registry, project, frozenset(known))
+            if reference.tag:
+                digests[TagRef(reference.repository, reference.tag)] = digest
+        return cls(registry, project, frozenset(known), digests)
 
     def target(self, image: Reference) -> Reference:
         """The name of `image` in the enclave; its tag and digest stay. Raises UsageError."""
@@ -88,10 +97,15 @@ def overrides(chart: Chart, values: Mapping[str, Any], relocation: Relocation) -
 
     Only images whose repository is in the bundle are touched: what already points into the enclave, and what the
     bundle lacks, stays as it is (and `stray` reports the latter). Tags and digests are left alone. A list with an
-    image in it is copied whole, since Helm replaces lists whole. Raises the errors of `Chart.coalesced`.
+    image in it is copied whole, since Helm replaces lists whole. Prefixes for all images, which reach some of them
+    only, are taken away. Raises the errors of `Chart.coalesced`.
     """
     coalesced = chart.coalesced(values)
     found = _map(coalesced, relocation, ())
+    everywhere = coalesced.get("global")
+    for prefix in _GLOBAL_PREFIXES:
+        if isinstance(everywhere, Mapping) and everywhere.get(prefix):
+            found.setdefault("global", {})[prefix] = ""
     if found and _guards_registries(coalesced):
         # Bitnami's common chart refuses images from registries other than its own unless this is set.
         found.setdefault("global", {}).setdefault("security", {})["allowInsecureImages"] = True
@@ -108,6 +122,47 @@ def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         else:
             result[key] = copy.deepcopy(value)
     return result
+
+
+def spelt(node: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The key by which a map names a repository, and the repository with its registry; None if it names none."""
+    key = "repository" if isinstance(node.get("repository"), str) else "name"
+    name = node.get(key)
+    if not isinstance(name, str) or not name or (key == "name" and not any(mate in node for mate in _NAME_COMPANIONS)):
+        return None
+    registry = node.get("registry")
+    return key, f"{registry}/{name}" if isinstance(registry, str) and registry else name
+
+
+def sources(coalesced: Mapping[str, Any], text: str) -> list[str]:
+    """The dotted paths of the values from which the reference `text` may come; empty if a template has it fixed."""
+    return sorted(_sources(coalesced, text, _parsed(text), ()))
+
+
+def _sources(node: Mapping[str, Any], text: str, wanted: Reference | None, path: "_Path") -> Iterator[str]:
+    if (named := spelt(node)) and _names(named[1], node.get("digest") or "", node.get("tag") or "", text, wanted):
+        yield ".".join(path)
+    for key, value in node.items():
+        if isinstance(value, Mapping) and not (key == "global" and path):
+            yield from _sources(value, text, wanted, (*path, key))
+        elif isinstance(value, str) and "image" in key.lower() and _names(value, "", "", text, wanted):
+            yield ".".join((*path, key))
+
+
+def _names(name: str, digest: str, tag: str, text: str, wanted: Reference | None) -> bool:
+    """Whether an image spelt by these three may be rendered as `text`, which means `wanted`; a tag may be added."""
+    written = f"{name}@{digest}" if digest else f"{name}:{tag}" if tag else name
+    found = _parsed(written)
+    if found is None or wanted is None:
+        return written == text
+    return found == wanted or (written == name and found.repository == wanted.repository)
+
+
+def _parsed(text: str) -> Reference | None:
+    try:
+        return parse_reference(text)
+    except AirferryError:
+        return None
 
 
 def stray(objects: Iterable[Object], relocation: Relocation, *, tests: bool = False) -> list[Stray]:
@@ -127,6 +182,10 @@ def suspects(objects: Iterable[Object], relocation: Relocation) -> list[Stray]:
 
 def _strays(places: Iterable[Found], relocation: Relocation) -> list[Stray]:
     known = {_identity(relocation.target(image)) for image in relocation.images}
+    tags: dict[Repository, list[str]] = {}
+    for image in sorted(relocation.images, key=str):
+        if image.tag:
+            tags.setdefault(relocation.target(image).repository, []).append(image.tag)
     strays = []
     for found in places:
         try:
@@ -137,7 +196,8 @@ def _strays(places: Iterable[Found], relocation: Relocation) -> list[Stray]:
         if reference.repository.host != relocation.registry:
             strays.append(Stray(found, f"points outside, not to {relocation.registry}"))
         elif _identity(reference) not in known:
-            strays.append(Stray(found, "is not among the images of the bundle"))
+            held = ", ".join(tags.get(reference.repository, ()))
+            strays.append(Stray(found, f"is not among the images of the bundle{f', which has {held}' if held else ''}"))
     return strays
 
 
@@ -184,19 +244,16 @@ def _replaced(old: Any, new: Any) -> Any:
 
 def _split_image(node: Mapping[str, Any], relocation: Relocation) -> dict[str, Any]:
     """Overrides for an image spelt as a map: `repository`, or `name` beside a tag, with or without `registry`."""
-    key = "repository" if isinstance(node.get("repository"), str) else "name"
-    name = node.get(key)
-    if not isinstance(name, str) or not name or (key == "name" and not any(mate in node for mate in _NAME_COMPANIONS)):
+    named = spelt(node)
+    moved = relocation.moved(named[1]) if named else None
+    if named is None or moved is None:
         return {}
-    registry = node.get("registry")
-    moved = relocation.moved(f"{registry}/{name}" if isinstance(registry, str) and registry else name)
-    if moved is None:
-        return {}
+    key, name = named
     if "registry" not in node:
         return {key: str(moved)}
     # The last part of the host's side goes into `registry`, so that `registry/repository` is what it has to be.
-    original = parse_repository(f"{registry}/{name}" if registry else name)
-    return {"registry": str(moved).removesuffix(f"/{original.path}"), key: original.path}
+    path = parse_repository(name).path
+    return {"registry": str(moved).removesuffix(f"/{path}"), key: path}
 
 
 def _text_image(text: str, relocation: Relocation) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.images import references
-from installer.chart.retarget import Relocation, merged, overrides, stray, suspects, target
+from installer.chart.retarget import Relocation, merged, overrides, sources, stray, suspects, target
 from installer.errors import RecipeError, UsageError
 from installer.oci.digest import Digest
 from installer.oci.reference import parse_reference, parse_repository
@@ -186,7 +186,7 @@ def test_another_tag_of_a_known_repository_is_reported() -> None:
     objects = chart.render(merged(values, overrides(chart, values, bundle)), release="r", namespace="n")
     reasons = {item.found.text: item.reason for item in stray(objects, bundle)}
     assert reasons == {
-        f"{REGISTRY}/airferry/docker.io/demo/httpd:2.0": "is not among the images of the bundle",
+        f"{REGISTRY}/airferry/docker.io/demo/httpd:2.0": "is not among the images of the bundle, which has 1.0",
         f"{REGISTRY}/airferry/docker.io/demo/cache:-bad": "is no image reference",
     }
 
@@ -224,6 +224,31 @@ def test_suspicions_follow_the_values_too() -> None:
     left = {item.found.text for item in suspects(render(chart, values), known)}
     assert not {text for text in left if "solver" in text or "agent" in text}
     assert "quay.io/demo/from-env:1.0" in left
+
+
+def test_a_prefix_for_all_images_is_taken_away() -> None:
+    chart = Chart.load(package("demo-app", files={"values.yaml": "{}", "templates/deployment.yaml": ""}))
+    values = {"global": {"imageRegistry": "mirror.example", "repositoryPrefix": "r.example/m", "host": "h"}}
+    found = overrides(chart, values, relocation())
+    assert found == {"global": {"imageRegistry": "", "repositoryPrefix": ""}}
+    assert overrides(chart, merged(values, found), relocation()) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "paths"),
+    [
+        ({"a": {"image": {"registry": "q.io", "repository": "x", "tag": "1"}}}, "q.io/x:1", ["a.image"]),
+        ({"a": {"repository": "q.io/x", "tag": "1"}, "b": {"repository": "q.io/x", "tag": "2"}}, "q.io/x:2", ["b"]),
+        ({"a": {"repository": "q.io/x"}, "b": {"name": "q.io/x", "base": "x"}}, "q.io/x:v9", ["a", "b"]),
+        ({"a": {"repository": "x", "tag": "1", "digest": DIGEST.text}}, f"docker.io/library/x@{DIGEST}", ["a"]),
+        ({"toolImage": "q.io/x:1", "url": "q.io/x:1"}, "q.io/x:1", ["toolImage"]),
+        ({"image": {"repository": "x", "tag": "-bad"}}, "x:-bad", ["image"]),
+        ({"sub": {"global": {"image": "q.io/x:1"}}, "global": {"image": "q.io/x:1"}}, "q.io/x:1", ["global.image"]),
+        ({"image": "q.io/x:1"}, "q.io/y:1", []),
+    ],
+)
+def test_the_values_behind_a_reference_are_found(values: dict[str, Any], text: str, paths: list[str]) -> None:
+    assert sources(values, text) == paths
 
 
 def test_merging_changes_neither_side() -> None:

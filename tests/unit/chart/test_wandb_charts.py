@@ -8,15 +8,29 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.images import references
+from installer.chart.pinning import pins
 from installer.chart.retarget import Relocation, merged, overrides, stray, suspects
+from installer.oci.digest import Digest
+from installer.oci.reference import DigestRef
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from installer.oci.reference import Reference
 
 pytestmark = pytest.mark.controller
 
 REGISTRY = "r.enclave:5000"
 HOOK_IMAGE = "alpine/k8s:1.31.12"
+# Charts that cannot take a digest.
+OTEL = "docker.io/otel/opentelemetry-collector-contrib"
+NO_DIGEST = (
+    "docker.io/library/mysql",
+    "docker.io/prometheuscommunity/stackdriver-exporter",
+    "ghcr.io/nerdswords/yet-another-cloudwatch-exporter",
+    "us-docker.pkg.dev/buf-images-1/bufstream-public/images/bufstream",
+)
 BUCKET = {"provider": "s3", "name": "s3:9000", "path": "b", "region": "r", "accessKey": "a", "secretKey": "s"}
 SWITCHED_ON = (
     *("anaconda2", "bufstream", "clickhouse", "clickhouseMigrationJob", "executor", "filemeta", "filestream"),
@@ -38,16 +52,27 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
+def relocation(images: Iterable[Reference]) -> Relocation:
+    """A bundle with `images`, each with a digest of its own."""
+    return Relocation.of([(str(image), Digest.of(str(image).encode())) for image in images], REGISTRY, "airferry")
+
+
 def chart(assets: Path, name: str) -> Chart:
     return Chart.load((assets / f"{name}.tgz").read_bytes(), source=name)
 
 
 @pytest.mark.parametrize("platform", ["operator-wandb-0.41.4", "operator-wandb-0.43.8"])
-@pytest.mark.parametrize(("values", "least"), [({}, 7), (EVERYTHING, 20)], ids=["default", "everything"])
-def test_no_image_of_the_platform_escapes(assets: Path, platform: str, values: dict[str, Any], least: int) -> None:
+@pytest.mark.parametrize(
+    ("values", "least", "by_tag"),
+    [({}, 7, {OTEL}), (EVERYTHING, 20, {OTEL, *NO_DIGEST})],
+    ids=["default", "everything"],
+)
+def test_no_image_of_the_platform_escapes(
+    assets: Path, platform: str, values: dict[str, Any], least: int, by_tag: set[str]
+) -> None:
     loaded = chart(assets, platform)
 
-    def render(values: dict[str, Any]) -> list[dict[str, Any]]:
+    def render(values: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [
             item
             for upgrade in (False, True)
@@ -59,22 +84,29 @@ def test_no_image_of_the_platform_escapes(assets: Path, platform: str, values: d
     assert len(needed) >= least
     assert HOOK_IMAGE in {item.text for item in found if item.hooks == ("pre-upgrade",)}
     assert [item for item in found if not item.certain] == []
-    bundle = Relocation(REGISTRY, "airferry", frozenset(needed))
+    bundle = relocation(needed)
+    # As guides tell people to do, although it reaches some of the images only.
+    values = merged(values, {"global": {"imageRegistry": "mirror.example", "repositoryPrefix": "mirror.example/x"}})
     values = merged(values, overrides(loaded, values, bundle))
+    values = merged(values, pins(loaded, values, bundle, render))
     objects = render(values)
     assert stray(objects, bundle) == []
     assert suspects(objects, bundle) == []
     assert overrides(loaded, values, bundle) == {}
+    final = {item.reference() for item in references(objects) if item.certain and not item.test_only}
+    kept = {item.repository.path.partition("/")[2] for item in final if not isinstance(item, DigestRef)}
+    assert kept == by_tag
 
 
 def test_the_operator_is_pointed_into_the_enclave_and_brings_its_definition(assets: Path) -> None:
     loaded = chart(assets, "operator-1.4.8")
-    bundle = Relocation(
-        REGISTRY, "airferry", frozenset(item.reference() for item in references(render_operator(loaded)))
-    )
-    objects = render_operator(loaded, overrides(loaded, {}, bundle))
+    bundle = relocation({item.reference() for item in references(render_operator(loaded))})
+    values = overrides(loaded, {}, bundle)
+    values = merged(values, pins(loaded, values, bundle, lambda values: render_operator(loaded, dict(values))))
+    objects = render_operator(loaded, values)
     assert stray(objects, bundle) == []
-    assert [item.text for item in references(objects)] == [f"{REGISTRY}/airferry/docker.io/wandb/controller:latest"]
+    digest = Digest.of(b"docker.io/wandb/controller:latest")
+    assert [item.text for item in references(objects)] == [f"{REGISTRY}/airferry/docker.io/wandb/controller@{digest}"]
     assert [item["metadata"]["name"] for item in loaded.crds()] == ["weightsandbiases.apps.wandb.com"]
 
 

@@ -74,7 +74,10 @@ def test_the_resource_names_the_chart_by_path_and_images_in_the_enclave(tmp_path
     assert found.resource["metadata"]["name"] == "wandb"
     assert found.resource["spec"]["chart"] == {"path": found.chart_file.path}
     values = found.resource["spec"]["values"]
-    assert values["web"] == {"replicas": 2, "image": {"repository": f"{REGISTRY}/airferry/docker.io/demo/httpd"}}
+    assert values["web"]["replicas"] == 2
+    image = values["web"]["image"]
+    assert image["repository"] == f"{REGISTRY}/airferry/docker.io/demo/httpd"
+    assert re.fullmatch("sha256:[0-9a-f]{64}", image["digest"])
     assert values["migrate"] == {"image": f"{REGISTRY}/airferry/docker.io/demo/tools:1.0"}
     assert values["global"]["host"] == "http://wandb.enclave"
     assert re.fullmatch(r"/charts/demo-platform-1\.0\.0-[0-9a-f]{12}\.tgz", found.chart_file.path)
@@ -96,6 +99,8 @@ def test_an_image_that_only_a_later_change_asks_for_is_missed_now(tmp_path: Path
     ("values", "words"),
     [
         ({"worker": {"image": {"repository": "quay.io/other/worker"}}}, "quay.io/other/worker:1.0: points outside"),
+        ({"worker": {"image": {"repository": "quay.io/other/worker"}}}, "named by values.worker.image"),
+        ({"migrate": {"image": "quay.io/other/tools:2"}}, "named by values.migrate.image"),
         ({"worker": {"image": {"repository": f"{REGISTRY}/other"}}}, "other:1.0: is not among the images"),
         ({"worker": {"image": {"tag": "2.0"}}}, "worker:2.0: is not among the images"),
         ({"worker": {"image": {"tag": ""}}}, "worker:latest: is not among the images"),
