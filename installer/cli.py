@@ -26,6 +26,7 @@ def cli() -> None:
       load       its images into the registry of this enclave
       install    operator and application into the cluster, from answers in site.yaml
       status     does it really run?
+      upgrade    to the bundle of a later version, with the differences shown first
 
     Every command can be run again after an interruption: it continues. A frozen installer carries its bundle and the
     keys it trusts; otherwise name them with --bundle and --key.
@@ -160,7 +161,13 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
         session.reporter.note("ended")
 
 
-for _command in (cli_cluster.render, cli_cluster.install, cli_cluster.status, cli_cluster.uninstall):
+for _command in (
+    cli_cluster.render,
+    cli_cluster.install,
+    cli_cluster.upgrade,
+    cli_cluster.status,
+    cli_cluster.uninstall,
+):
     cli.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""The commands that bring the application into a cluster: render, install, status, uninstall."""
+"""The commands that bring the application into a cluster: render, install, upgrade, status, uninstall."""
 
 import functools
 from collections.abc import Callable
@@ -16,6 +16,10 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _site_option = click.option("--site", "site_file", type=FILE, required=True, help="Answers about this site.")
 _timeout_option = click.option(
     "--timeout", default=900, show_default=True, type=click.IntRange(1, 86400), help="Seconds to wait in all."
+)
+
+_take_over_option = click.option(
+    "--take-over", is_flag=True, help="Overwrite fields that others have set otherwise; they are named."
 )
 
 
@@ -67,29 +71,96 @@ def render(session: Session, bundle: Any, site_file: Path, output_dir: Path, kub
 @bundle_options
 @_site_option
 @_cluster_options
+@_take_over_option
 @_timeout_option
-def install(session: Session, bundle: Any, target: Any, site_file: Path, timeout: int) -> None:
+def install(session: Session, bundle: Any, target: Any, site_file: Path, timeout: int, *, take_over: bool) -> None:
     """Verify, load the images, install the operator and the application, and wait until all of it runs.
 
     \b
     Example: ./wandb-installer install --site site.yaml --kubeconfig admin.conf
     Run it again after an interruption or a changed site.yaml: it does what is left to do, and nothing else.
     """
-    from installer.install import install as bring_about
-    from installer.load import summary
-    from installer.loading import load_into, of_site, read_site
-    from installer.wait import Patience
+    from installer.install import prepare
+    from installer.loading import read_site
 
     site = read_site(session, site_file)
     bundle.verify(session.reporter)
-    session.reporter.note(summary(load_into(session, bundle, of_site(site))))
     time = session.now().strftime(_TIME)
-    done = bring_about(bundle, site, target.cluster, target.releases, Patience(timeout, session.reporter), time=time)
+    prepared = prepare(bundle, site, target.cluster, target.releases, time=time, take_over=take_over)
+    for line in prepared.changes.overwritten:
+        session.reporter.note(f"overwriting what others have set: {line}")
+    _carry_out(session, bundle, target, site, prepared, timeout)
+
+
+@click.command()
+@common
+@bundle_options
+@_site_option
+@_cluster_options
+@_take_over_option
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept a bundle that is older than the installed one.")
+@_timeout_option
+def upgrade(
+    session: Session,
+    bundle: Any,
+    target: Any,
+    site_file: Path,
+    timeout: int,
+    *,
+    take_over: bool,
+    dry_run: bool,
+    yes: bool,
+    allow_downgrade: bool,
+) -> None:
+    """Show what this bundle changes in an installation of an earlier one, ask, and bring it about.
+
+    \b
+    Example: ./wandb-installer upgrade --site site.yaml
+    Run it again after an interruption: it continues. `rollback` goes back to what ran before.
+    """
+    from installer.install import prepare
+    from installer.loading import read_site
+    from installer.upgrade import Policy
+
+    site = read_site(session, site_file)
+    bundle.verify(session.reporter)
+    time = session.now().strftime(_TIME)
+    policy = Policy(downgrade=allow_downgrade)
+    prepared = prepare(bundle, site, target.cluster, target.releases, time=time, policy=policy, take_over=take_over)
+    if dry_run:
+        session.emit({"changes": prepared.changes.document()}, prepared.changes.text())
+        return
+    for line in prepared.changes.text().splitlines():
+        session.reporter.note(line)
+    if not yes and not prepared.changes.empty:
+        _ask(f"Upgrade {prepared.note.bundle} in namespace {prepared.note.namespace}?")
+    _carry_out(session, bundle, target, site, prepared, timeout)
+
+
+def _ask(question: str) -> None:
+    """Go on only if the user says yes."""
+    click.confirm(question, abort=True, err=True)
+
+
+def _carry_out(session: Session, bundle: Any, target: Any, site: Any, prepared: Any, timeout: int) -> None:
+    """Load the images, do what was prepared, and print what came of it."""
+    from installer.install import carry_out
+    from installer.load import summary
+    from installer.loading import load_into, of_site, registry_at
+    from installer.wait import Patience
+
+    place = of_site(site)
+    session.reporter.note(summary(load_into(session, bundle, place)))
+    patience = Patience(timeout, session.reporter)
+    done = carry_out(prepared, target.cluster, target.releases, registry_at(session, place), patience)
     changed = [f"changed {what}" for what in done.changed] or ["nothing had to be changed"]
     ready = [f"{item}: {item.state}" for item in done.workloads]
     document = {
         "installation": asdict(done.record),
         "changed": list(done.changed),
+        "changes": prepared.changes.document(),
         "workloads": [{"workload": str(item), "ready": item.ready, "state": item.state} for item in done.workloads],
     }
     session.emit(document, "\n".join([*changed, "", *ready, "", f"{done.record.bundle} {done.record.version} runs"]))
@@ -136,7 +207,7 @@ def uninstall(session: Session, target: Any, name: str, namespace: str, timeout:
 
     found = record.find(target.cluster, name, namespace)
     if not yes:
-        click.confirm(f"Remove {found.bundle} {found.version} from namespace {found.namespace}?", abort=True, err=True)
+        _ask(f"Remove {found.bundle} {found.version} from namespace {found.namespace}?")
     done = remove(target.cluster, target.releases, found, Patience(timeout, session.reporter))
     lines = [*(f"kept {item}" for item in done.kept), f"{found.bundle} {found.version} is removed"]
     session.emit({"removed": list(done.removed), "kept": list(done.kept)}, "\n".join(lines))

@@ -14,10 +14,13 @@ from installer.bundle.manifest import BundleChart
 from installer.bundle.reader import Bundle
 from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, hook_events, parse_values
+from installer.chart.images import references
 from installer.chart_source import ChartFile, chart_file
 from installer.custom_resource import custom_resource, template_values
 from installer.errors import BundleError, SiteError
 from installer.kube import FIELD_MANAGER, JOB, Object
+from installer.oci.digest import Digest
+from installer.oci.reference import DigestRef, Reference
 from installer.site import Site, SiteSecret
 from installer.workload import ReleaseName
 
@@ -32,14 +35,21 @@ _SHOWN = 20
 class ChartRelease:
     """A chart with its final values, and the objects it makes of them when installed for the first time.
 
-    `hooks` are the names of the Jobs that Helm runs when it installs or upgrades the release.
+    `hook_objects` are what Helm runs when it installs or upgrades the release, Jobs as a rule. `images` are all
+    references that any of this asks for, now or when it is changed, `helm test` aside.
     """
 
     chart: Chart
     name: ReleaseName
     values: Mapping[str, Any] = field(repr=False)
     objects: tuple[Object, ...] = field(repr=False)
-    hooks: frozenset[str]
+    hook_objects: tuple[Object, ...] = field(repr=False)
+    images: frozenset[Reference]
+
+    @property
+    def hooks(self) -> frozenset[str]:
+        """The names of the Jobs among `hook_objects`."""
+        return frozenset(item["metadata"]["name"] for item in self.hook_objects if item.get("kind") == JOB.name)
 
     @property
     def crds(self) -> list[Object]:
@@ -51,7 +61,8 @@ class ChartRelease:
 class Desired:
     """All of it. `operator`, `platform`, `chart_file` and `resource` are there together or not at all.
 
-    `releases` are the charts that the installer installs itself, the operator's not among them.
+    `releases` are the charts that the installer installs itself, the operator's not among them. `images` are all
+    references that the cluster will ask for, each with the digest that the bundle has for it.
     """
 
     namespaces: tuple[str, ...]
@@ -61,6 +72,7 @@ class Desired:
     platform: ChartRelease | None
     chart_file: ChartFile | None
     resource: Object | None = field(repr=False)
+    images: Mapping[str, Digest] = field(repr=False)
 
     @property
     def installed(self) -> tuple[ChartRelease, ...]:
@@ -106,6 +118,7 @@ def desired(
         platform=made[platform] if platform else None,
         chart_file=file,
         resource=resource,
+        images=maker.digests(reference for item in made.values() for reference in item.images),
     )
 
 
@@ -117,6 +130,8 @@ class _Maker:
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
         self._relocation = retarget.Relocation.of(images, site.registry, site.project)
+        targets = {self._relocation.target(image.reference): image.digest for image in bundle.manifest.images}
+        self._digests = {(target.repository, target.selector): digest for target, digest in targets.items()}
 
     def release(self, entry: BundleChart) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
@@ -135,12 +150,23 @@ class _Maker:
         )
         installed, upgraded = (self._render(chart, values, name, upgrade=upgrade) for upgrade in (False, True))
         self._prove(entry, chart, values, [*installed, *upgraded])
+        both = (*installed, *upgraded)
         hooks = {
-            item["metadata"]["name"]
-            for item in (*installed, *upgraded)
-            if item.get("kind") == JOB.name and _EVENTS.intersection(hook_events(item))
+            (item.get("kind"), item["metadata"]["name"]): item
+            for item in both
+            if _EVENTS.intersection(hook_events(item))
         }
-        return ChartRelease(chart, name, values, tuple(installed), frozenset(hooks))
+        images = frozenset(found.reference() for found in references(both) if found.certain and not found.test_only)
+        return ChartRelease(chart, name, values, tuple(installed), tuple(hooks.values()), images)
+
+    def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
+        """What each of `images`, references into the enclave, stands for."""
+        return {
+            str(image): image.digest
+            if isinstance(image, DigestRef)
+            else self._digests[image.repository, image.selector]
+            for image in images
+        }
 
     def resource(self, entry: BundleChart, release: ChartRelease, file: ChartFile) -> Object:
         """The custom resource for the platform chart `entry`."""

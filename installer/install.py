@@ -1,20 +1,23 @@
 """Bring a bundle's application about in a cluster, and converge: run again after anything, it finishes the job.
 
-The images are in the registry already. Everything that can be known beforehand is checked before the first write:
-references, values, permissions. What is written first is the record, so that `uninstall` finds its way after any
-interruption.
+`prepare` works out everything that can be known beforehand and changes nothing: references, values, permissions, what
+others have set. `carry_out` does it. What is written first is the record, so that `uninstall` finds its way after any
+interruption; the history is told at the end which state was reached.
 """
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from installer import chart_source, controller, operator, record
+from installer import chart_source, controller, history, operator, record, upgrade
 from installer.bundle.reader import Bundle
+from installer.changes import Changes
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE
 from installer.desired import ChartRelease, Desired, desired
-from installer.errors import ClusterError, ClusterForbiddenError
+from installer.errors import ClusterError, ClusterForbiddenError, UsageError
+from installer.history import History, Revision
+from installer.images_held import require_images
 from installer.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
@@ -27,12 +30,24 @@ from installer.kube import (
     Object,
     describe,
 )
+from installer.oci.registry import Registry
 from installer.site import Site
 from installer.wait import AGAIN, Patience, not_ready, pending_hooks, until_installed, until_rolled_out
 from installer.workload import Workload, condition
 
 LEAST_HOOK_SECONDS = 30
 _CHECKED_VERBS = ("create", "patch")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An installation or upgrade that can be carried out. `history` is what has been so far."""
+
+    wanted: Desired = field(repr=False)
+    note: record.Record
+    history: History
+    changes: Changes
+    take_over: bool
 
 
 @dataclass(frozen=True)
@@ -44,34 +59,92 @@ class Installation:
     workloads: tuple[Workload, ...] = field(repr=False)
 
 
-def install(
+def prepare(
     bundle: Bundle,
     site: Site,
     cluster: Cluster,
     releases: Callable[[str], Releases],
-    patience: Patience,
     *,
     time: str,
-) -> Installation:
-    """Install `bundle` at `site`; `releases` gives the Helm releases of a namespace, `time` is now (UTC).
+    policy: upgrade.Policy | None = None,
+    take_over: bool = False,
+) -> Prepared:
+    """Check that `bundle` can be installed at `site`; `policy` says that it is to be an upgrade, and which.
 
-    Raises SiteError and BundleError before anything is written, ClusterForbiddenError if a permission is missing,
-    ClusterError if an object or a chart is refused, NotReadyError with the causes if workloads do not come up.
+    `releases` gives the Helm releases of a namespace, `time` is now (UTC). Changes nothing.
+    Raises SiteError, BundleError, ClusterForbiddenError if a permission is missing, ConflictError if others have set
+    what is to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there
+    is nothing to upgrade, PolicyError for a downgrade that the policy does not allow.
     """
     wanted = desired(bundle, site, kube_version=cluster.version(), api_versions=cluster.api_versions())
     cluster.hide(base64.b64decode(text).decode() for item in wanted.secrets for text in item["data"].values())
     require_permissions(cluster, wanted)
     note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
-    work = _Work(cluster, releases, wanted, patience)
+    before = record.held(cluster, note.bundle, note.namespace)
+    past = history.read(cluster, before) if before else History(())
+    if policy is None and before and before.sums != note.sums and past.settled:
+        raise UsageError(
+            f"{before.bundle} {before.version} is installed, and this bundle holds {note.version}",
+            hint="run `upgrade` with the same arguments: it shows what changes, and asks.",
+        )
+    overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over)
+    if policy is None:
+        changes = Changes((), (), (), (), overwritten)
+    else:
+        changes = upgrade.changes(releases, policy, wanted, note, before, past)
+        changes = replace(changes, overwritten=overwritten)
+    return Prepared(wanted, note, past, changes, take_over)
+
+
+def carry_out(
+    prepared: Prepared,
+    cluster: Cluster,
+    releases: Callable[[str], Releases],
+    registry: Registry,
+    patience: Patience,
+) -> Installation:
+    """Bring about what was prepared; the images must be in `registry` by now.
+
+    Raises NotFoundError or ContentError if an image is not, ClusterError if an object or a chart is refused,
+    NotReadyError with the causes if workloads do not come up.
+    """
+    wanted, note = prepared.wanted, prepared.note
+    require_images(registry, {reference: digest.text for reference, digest in wanted.images.items()})
+    work = _Work(cluster, releases, wanted, patience, take_over=prepared.take_over)
     work.namespaces()
     if record.keep(cluster, note):
         work.changed.append(f"ConfigMap {note.namespace}/{record.PREFIX}{note.bundle}")
+    past, revision = _begin(cluster, prepared)
     for secret in wanted.secrets:
         work.apply(secret)
     found = [item for release in wanted.releases for item in work.release(release)]
     if wanted.operator and wanted.platform and wanted.chart_file and wanted.resource:
         found += work.platform(wanted.operator, wanted.platform, wanted.chart_file, wanted.resource)
+    for release in upgrade.dropped(past, note):
+        if releases(release.namespace).uninstall(release.release, timeout=max(int(patience.left()), 30)):
+            work.note(f"removed release {release.namespace}/{release.release}")
+    finish(cluster, releases, past, revision)
     return Installation(note, tuple(work.changed), tuple(found))
+
+
+def _begin(cluster: Cluster, prepared: Prepared) -> tuple[History, Revision]:
+    """Note in the history what is about to be, unless it is there already."""
+    past, last = prepared.history, prepared.history.last
+    new = history.revision(past.next_number(), prepared.note, prepared.wanted)
+    if last and last.same(new):
+        return past, last
+    return history.keep(cluster, past, new), new
+
+
+def finish(cluster: Cluster, releases: Callable[[str], Releases], past: History, reached: Revision) -> None:
+    """Note in the history that a state is reached, and by which revisions of Helm's releases."""
+    known = tuple(
+        replace(item, revision=newest[-1].revision if (newest := releases(item.namespace).history(item.release)) else 0)
+        for item in reached.releases
+    )
+    done = replace(reached, finished=True, releases=known)
+    if done != reached:
+        history.keep(cluster, past, done)
 
 
 def require_permissions(cluster: Cluster, wanted: Desired) -> None:
@@ -116,9 +189,16 @@ class _Work:
     """The steps of one installation, and what they changed."""
 
     def __init__(
-        self, cluster: Cluster, releases: Callable[[str], Releases], wanted: Desired, patience: Patience
+        self,
+        cluster: Cluster,
+        releases: Callable[[str], Releases],
+        wanted: Desired,
+        patience: Patience,
+        *,
+        take_over: bool,
     ) -> None:
         self._cluster, self._releases, self._wanted, self._patience = cluster, releases, wanted, patience
+        self._take_over = take_over
         self.changed: list[str] = []
 
     def apply(self, obj: Object) -> Object:
@@ -126,9 +206,9 @@ class _Work:
         cluster, metadata = self._cluster, obj["metadata"]
         kind = cluster.kind(obj["apiVersion"], obj["kind"])
         before = cluster.get(kind, metadata["name"], metadata.get("namespace", ""))
-        after = cluster.apply(obj)
+        after = cluster.apply(obj, force=self._take_over)
         if before is None or before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"]:
-            self._note(describe(obj))
+            self.note(describe(obj))
         return after
 
     def namespaces(self) -> None:
@@ -141,7 +221,7 @@ class _Work:
                 continue
             if missing:
                 self._cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-                self._note(f"Namespace {name}")
+                self.note(f"Namespace {name}")
 
     def release(self, release: ChartRelease) -> list[Workload]:
         """A chart that Helm installs from here, until its workloads are rolled out."""
@@ -211,7 +291,7 @@ class _Work:
                 raise not_ready(self._cluster, f"release {release.name}: {exc.message}", pending) from exc
             raise
         if changed:
-            self._note(f"release {release.name}")
+            self.note(f"release {release.name}")
 
     def _lost(self, helm: Releases, release: ChartRelease) -> list[str]:
         """The objects of the deployed revision that are no longer in the cluster."""
@@ -225,6 +305,7 @@ class _Work:
         place = _namespace(item, release.name.namespace) if kind.namespaced else ""
         return self._cluster.get(kind, item["metadata"]["name"], place) is not None
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """Tell of a change, and keep it in mind."""
         self.changed.append(what)
         self._patience.reporter.note(f"applied {what}")

@@ -75,6 +75,8 @@ STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets")
 DAEMON_SET = Kind("apps", "v1", "DaemonSet", "daemonsets")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
 JOB = Kind("batch", "v1", "Job", "jobs")
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
@@ -92,6 +94,10 @@ def describe(obj: Mapping[str, Any]) -> str:
 
 class AbsentError(ClusterError):
     """No such object, kind or namespace."""
+
+
+class ConflictError(ClusterError):
+    """Others own these fields, the object exists already, or it is no longer the one that was looked at."""
 
 
 class Cluster:
@@ -191,10 +197,10 @@ class Cluster:
 
     # --- objects
 
-    def apply(self, obj: Mapping[str, Any], *, force: bool = False) -> Object:
+    def apply(self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False) -> Object:
         """Server-side apply of `obj` as field manager `airferry`; the object as the server then holds it.
 
-        Fields that others own are left to them: a conflict is a ClusterError unless `force`.
+        Fields that others own are left to them: ConflictError unless `force`. With `dry_run` nothing is stored.
         """
         kind = self.kind(str(obj["apiVersion"]), str(obj["kind"]))
         metadata = obj["metadata"]
@@ -207,8 +213,15 @@ class Cluster:
                 patch_type=PatchType.APPLY,
                 field_manager=FIELD_MANAGER,
                 force=force,
+                dry_run=dry_run,
             )
         return dict(answer)
+
+    def create(self, obj: Mapping[str, Any]) -> Object:
+        """Create `obj`, and nothing if it exists: ConflictError."""
+        resource = self._resource(self.kind(str(obj["apiVersion"]), str(obj["kind"])))
+        with self._refusals("create", describe(obj)):
+            return dict(self._client.create(resource(**obj)))
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         """The object, or None if there is none (also if its kind does not exist)."""
@@ -347,8 +360,12 @@ class Cluster:
             )
         if exc.code == 404:
             return AbsentError(message, hint="its namespace or kind does not exist.")
+        if exc.code == 409:
+            return ConflictError(
+                message,
+                hint="another tool manages these fields: --take-over overwrites them; or change them with that tool.",
+            )
         hints = {
-            409: "another tool manages these fields: take its claim away, or change the object with that tool.",
             422: "correct the answers in site.yaml that lead to this value.",
             413: "the object is too large for this API server.",
         }

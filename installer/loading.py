@@ -65,9 +65,12 @@ def of_site(site: Site) -> Place:
 
 def load_into(session: Session, bundle: Bundle, place: Place, *, sha256: bool = False) -> LoadResult:
     """Load all images of `bundle`. Raises the errors of `installer.load.load`."""
-    transport = Transport(
-        hosts={place.registry: place.settings}, credentials=session.credentials(), proxies=session.proxies()
-    )
     images = frozenset(image.reference for image in bundle.manifest.images)
     relocation = Relocation(place.registry, place.project, images)
-    return load(bundle, Registry(transport), relocation, session.reporter, sha256=sha256)
+    return load(bundle, registry_at(session, place), relocation, session.reporter, sha256=sha256)
+
+
+def registry_at(session: Session, place: Place) -> Registry:
+    """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
+    hosts = {place.registry: place.settings}
+    return Registry(Transport(hosts=hosts, credentials=session.credentials(), proxies=session.proxies()))

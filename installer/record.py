@@ -105,12 +105,17 @@ def record(manifest: BundleManifest, sums: Digest, wanted: Desired, time: str) -
 
 def keep(cluster: Cluster, new: Record) -> bool:
     """Note `new`, unless it only differs in time from what is noted; whether anything was written."""
-    name = f"{PREFIX}{new.bundle}"
-    held = cluster.get(CONFIG_MAP, name, new.namespace)
-    if held is not None and replace(read(held), time=new.time) == new:
+    before = held(cluster, new.bundle, new.namespace)
+    if before is not None and replace(before, time=new.time) == new:
         return False
     cluster.apply(new.as_object())
     return True
+
+
+def held(cluster: Cluster, bundle: str, namespace: str) -> Record | None:
+    """The record of the bundle named `bundle` in `namespace`; None if there is none. Raises ClusterError."""
+    found = cluster.get(CONFIG_MAP, f"{PREFIX}{bundle}", namespace)
+    return read(found) if found else None
 
 
 def find(cluster: Cluster, bundle: str = "", namespace: str = "") -> Record:
@@ -138,7 +143,11 @@ def read(config_map: Object) -> Record:
     metadata = config_map["metadata"]
     what = f"ConfigMap {metadata['namespace']}/{metadata['name']}"
     text = (config_map.get("data") or {}).get(KEY) or ""
-    doc = strict_json.parse(text[:MAX_RECORD].encode(), what, ClusterError)
+    return parsed(strict_json.parse(text[:MAX_RECORD].encode(), what, ClusterError), what)
+
+
+def parsed(doc: Any, what: str) -> Record:
+    """The record in the JSON document `doc`; `what` names it. Raises ClusterError."""
     try:
         if doc["format"] != FORMAT:
             raise ClusterError(f"{what}: written by another version of this program", hint="use that version.")

@@ -8,7 +8,7 @@ release even if there never was one, or if it cannot read its chart any more.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from installer import chart_source, controller
+from installer import chart_source, controller, history
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.errors import NotReadyError
@@ -44,6 +44,26 @@ def uninstall(cluster: Cluster, releases: Callable[[str], Releases], record: Rec
     platform, operator = record.platform, record.operator
     if platform and operator and _remove_resource(cluster, releases, platform.name, operator, patience):
         note(f"{CUSTOM_RESOURCE.name} {platform.name}")
+    _remove_releases(cluster, releases, record, patience, note)
+    kept = _kept(cluster, record)
+    if record.operator and _remove_charts(cluster, record.operator.namespace):
+        note(f"ConfigMap {record.operator.namespace}/{chart_source.CONFIG_MAP_NAME}")
+    # The record goes last: until then a second run finds its way.
+    own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
+    for kind, name in own:
+        if cluster.delete(kind, name, record.namespace):
+            note(f"{kind.name} {record.namespace}/{name}")
+    return Removal(tuple(removed), tuple(kept))
+
+
+def _remove_releases(
+    cluster: Cluster,
+    releases: Callable[[str], Releases],
+    record: Record,
+    patience: Patience,
+    note: Callable[[str], None],
+) -> None:
+    """Remove what Helm installed from here, the last one first, and what it leaves behind."""
     for chart in reversed(record.charts):
         seconds = max(int(patience.left()), HOOK_SECONDS)
         if releases(chart.namespace).uninstall(chart.release, timeout=seconds):
@@ -53,13 +73,6 @@ def uninstall(cluster: Cluster, releases: Callable[[str], Releases], record: Rec
         for name in chart.hooks:
             if cluster.delete(JOB, name, chart.namespace):
                 note(f"Job {chart.namespace}/{name}")
-    kept = _kept(cluster, record)
-    if record.operator and _remove_charts(cluster, record.operator.namespace):
-        note(f"ConfigMap {record.operator.namespace}/{chart_source.CONFIG_MAP_NAME}")
-    # The record goes last: until then a second run finds its way.
-    if cluster.delete(CONFIG_MAP, f"{PREFIX}{record.bundle}", record.namespace):
-        note(f"ConfigMap {record.namespace}/{PREFIX}{record.bundle}")
-    return Removal(tuple(removed), tuple(kept))
 
 
 def _remove_resource(

@@ -34,7 +34,8 @@ GROUPS: dict[str, str] = {
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
-        "installer.desired installer.record installer.install installer.render installer.status installer.uninstall"
+        "installer.desired installer.record installer.install installer.render installer.status installer.uninstall "
+        "installer.changes installer.history installer.images_held installer.upgrade"
     ),
     "shell": "installer.shell",
     "commands": (

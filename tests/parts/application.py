@@ -64,6 +64,7 @@ class Application:
     folder: Path
     name: str
     version: str = "1.0"
+    sequence: int = 1
     images: dict[str, Image] = field(default_factory=dict)
     charts: list[tuple[bytes, str, str, str]] = field(default_factory=list)
     documents: dict[str, tuple[bytes, str]] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Application:
     def write(self) -> Path:
         """Write and sign the bundle; its file."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        cargo = Cargo(name=self.name, version=self.version)
+        cargo = Cargo(name=self.name, version=self.version, sequence=self.sequence)
         for number, (source, image) in enumerate(self.images.items()):
             cargo.image(source, write_layout(self.folder / f"image-{number}", image))
         for name, (content, kind) in self.documents.items():

@@ -65,6 +65,7 @@ class Cargo:
 
     name: str = "reference"
     version: str = "1.0"
+    sequence: int = 1
     created: str = "2026-01-01T00:00:00Z"
     expires: str = NEVER
     blobs: dict[Descriptor, bytes] = field(default_factory=dict)
@@ -138,7 +139,7 @@ class Cargo:
                 format=FORMAT,
                 name=self.name,
                 version=self.version,
-                sequence=1,
+                sequence=self.sequence,
                 created=self.created,
                 expires=self.expires,
                 minimum_installer="0.1.0",
