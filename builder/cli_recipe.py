@@ -52,7 +52,7 @@ def init(session: Session, *, folder: Path) -> None:
         raise storage_error(exc, folder, "create") from exc
     written, kept = [], []
     for item in sorted(importlib.resources.files("templates").iterdir(), key=lambda item: item.name):
-        if item.name.endswith(".yaml"):
+        if item.name.endswith((".yaml", ".schema.json")):
             path = folder / item.name
             if os.path.lexists(path):
                 kept.append(str(path))

@@ -15,7 +15,7 @@ from installer.errors import AirferryError, RecipeError
 from installer.files import read_bounded
 from installer.oci.model import Platform
 from installer.oci.reference import Repository, parse_reference
-from installer.schema import Strict, validate
+from installer.schema import Strict, json_schema, validate
 from installer.strict_yaml import load_yaml
 
 MAX_RECIPE = 4 * 1024 * 1024
@@ -241,6 +241,11 @@ class Recipe(Strict):
         if self.created and self.expires and self.expires <= self.created:
             raise ValueError("expires before it is created")
         return self
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """The JSON Schema of a recipe, for editors."""
+        return json_schema(Recipe, "recipe.yaml of airferry")
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":

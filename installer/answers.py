@@ -1,65 +1,78 @@
 """The schema of site.yaml: its keys, their types, and what excludes what."""
 
+import difflib
+import ipaddress
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from installer.errors import AirferryError
-from installer.oci.reference import Repository
+from installer.answer_types import (
+    DnsName,
+    EnvName,
+    File,
+    Label,
+    ObjectName,
+    PlainText,
+    PlatformValues,
+    Project,
+    ProxyUrl,
+    Quantity,
+    RegistryHost,
+    Text,
+    Url,
+)
 from installer.schema import Strict
 from installer.secret import SecretSource
+from installer.service_answers import (
+    BucketAnswers,
+    LdapAnswers,
+    MysqlAnswers,
+    OidcAnswers,
+    RedisAnswers,
+    SmtpAnswers,
+)
+
+Component = Literal[
+    "anaconda2",
+    "api",
+    "app",
+    "console",
+    "executor",
+    "filemeta",
+    "filestream",
+    "flat-run-fields-updater",
+    "frontend",
+    "glue",
+    "history-updater",
+    "mcp-server",
+    "metric-observer",
+    "mysql",
+    "nginx",
+    "operator",
+    "otel",
+    "parquet",
+    "parquet-metadata-cache",
+    "prometheus",
+    "redis",
+    "reloader",
+    "weave",
+    "weave-evaluate-model-worker",
+    "weave-trace",
+    "weave-trace-agent-scoring-worker",
+    "weave-trace-worker",
+]
+"""What of the platform can be given resources of its own."""
 
 
-def _is_host(text: str) -> str:
-    try:
-        Repository(text, "x")
-    except AirferryError as exc:
-        raise ValueError(f"{exc.message}; write it like registry.example:5000") from None
-    return text
-
-
-def _is_project(text: str) -> str:
-    try:
-        return text and Repository("localhost", text).path
-    except AirferryError as exc:
-        raise ValueError(exc.message) from None
-
-
-def _is_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+/?", text, re.ASCII):
-        raise ValueError("must be http://HOST or https://HOST, without a path")
-    return text.rstrip("/")
-
-
-def _has_no_null(values: dict[str, Any]) -> dict[str, Any]:
-    """The W&B controller ends with a panic when it merges a null with its own values."""
-    nulls = sorted(_nulls(values))
-    if nulls:
-        raise ValueError(f"null is not allowed here: {', '.join(nulls)}")
+def _known_components(values: dict[str, Any]) -> dict[str, Any]:
+    for name in values:
+        if name not in (known := get_args(Component)):
+            near = difflib.get_close_matches(name, known, n=1)
+            also = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"no component {name!r}; {also}")
     return values
-
-
-def _nulls(node: Any, path: str = "") -> Iterator[str]:
-    if node is None:
-        yield path.removeprefix(".")
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            yield from _nulls(value, f"{path}.{key}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _nulls(value, f"{path}[{index}]")
-
-
-# RFC 1123 labels, as Kubernetes asks of namespaces; object names may hold dots.
-Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-Text = Annotated[str, Field(min_length=1, max_length=1000)]
-File = Annotated[str, Field(min_length=1, max_length=4096)]
-Host = Annotated[str, Field(max_length=300), AfterValidator(_is_host)]
-Url = Annotated[str, Field(max_length=300), AfterValidator(_is_url)]
-PlatformValues = Annotated[dict[str, Any], AfterValidator(_has_no_null)]
 
 
 class Login(Strict):
@@ -78,8 +91,8 @@ class Login(Strict):
 class RegistryAnswers(Strict):
     """The registry that the images are loaded into, and from which the nodes pull."""
 
-    host: Host
-    project: Annotated[str, AfterValidator(_is_project)] = "airferry"
+    host: RegistryHost
+    project: Project = "airferry"
     ca: File | None = None
     plain_http: bool = False
     credentials: Login | None = None
@@ -95,41 +108,65 @@ class RegistryAnswers(Strict):
 
 
 class IngressAnswers(Strict):
-    """How users reach the platform."""
+    """The Ingress through which users reach the platform.
+
+    TLS: `tls_secret` is in the cluster already; `certificate` and `key` become a Secret.
+    """
 
     ingress_class: Annotated[Text | None, Field(alias="class")] = None
     annotations: dict[str, str] = Field(default_factory=dict)
+    additional_hosts: list[DnsName] = Field(default_factory=list)
     tls_secret: ObjectName | None = None
-
-
-class MysqlAnswers(Strict):
-    """The database."""
-
-    host: Text
-    port: Annotated[int, Field(ge=1, le=65535)] = 3306
-    database: Text = "wandb_local"
-    user: Text = "wandb"
-    password: SecretSource
-    ca: File | None = None
-
-
-class BucketAnswers(Strict):
-    """The object store. For an S3-compatible one, `name` is its host and port, and `path` the bucket."""
-
-    provider: Literal["s3", "gcs", "az", "cw"] = "s3"
-    name: Text
-    path: Text | None = None
-    region: Text | None = None
-    access_key: SecretSource | None = None
-    secret_key: SecretSource | None = None
+    certificate: File | None = None
+    key: SecretSource | None = None
 
     @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            raise ValueError("`access_key` and `secret_key` belong together")
-        if self.access_key and self.secret_key and self.access_key.secret != self.secret_key.secret:
-            raise ValueError("`access_key` and `secret_key` must stand in the same Secret, or both outside the cluster")
+    def _one_certificate(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("`certificate` and `key` belong together")
+        if self.certificate and self.tls_secret:
+            raise ValueError("either `tls_secret` or `certificate` and `key`")
+        if self.key and self.key.in_cluster:
+            raise ValueError("a key that is in the cluster: name its Secret as `tls_secret`")
         return self
+
+
+class ServiceAnswers(Strict):
+    """The Service through which users reach the platform instead of an Ingress: that of the chart's nginx."""
+
+    annotations: dict[str, str] = Field(default_factory=dict)
+    node_port: Annotated[int | None, Field(ge=1, le=65535)] = None
+
+
+class ProxyAnswers(Strict):
+    """The proxy through which the platform reaches what is outside of the cluster."""
+
+    http: ProxyUrl | None = None
+    https: ProxyUrl | None = None
+    no_proxy: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/*-]{1,260}$")]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if not (self.http or self.https):
+            raise ValueError("needs `http`, `https` or both")
+        return self
+
+
+class Toleration(Strict):
+    """As in a Pod."""
+
+    key: Text | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    seconds: Annotated[int | None, Field(alias="tolerationSeconds")] = None
+
+
+class ResourceAnswers(Strict):
+    """What a component's container asks for and may use."""
+
+    requests: dict[Literal["cpu", "memory"], Quantity] = Field(default_factory=dict)
+    limits: dict[Literal["cpu", "memory"], Quantity] = Field(default_factory=dict)
 
 
 class ChartAnswers(Strict):
@@ -146,25 +183,74 @@ class Answers(Strict):
     namespace: Label | None = None
     operator_namespace: Label | None = None
     host: Url | None = None
+    expose: Literal["ingress", "LoadBalancer", "NodePort", "none"] = "ingress"
     ingress: IngressAnswers | None = None
+    service: ServiceAnswers | None = None
     license: SecretSource | None = None
     certificates: list[File] = Field(default_factory=list)
     mysql: MysqlAnswers | None = None
     bucket: BucketAnswers | None = None
-    storage_class: Text | None = None
-    size: Text | None = None
+    redis: RedisAnswers | None = None
+    smtp: SmtpAnswers | None = None
+    oidc: OidcAnswers | None = None
+    ldap: LdapAnswers | None = None
+    session_hours: Annotated[int | None, Field(ge=1, le=8760)] = None
+    proxy: ProxyAnswers | None = None
+    env: dict[EnvName, PlainText] = Field(default_factory=dict)
+    secret_env: dict[EnvName, SecretSource] = Field(default_factory=dict)
+    storage_class: ObjectName | None = None
+    size: Literal["small", "medium", "large", "xlarge", "xxlarge"] | None = None
+    resources: Annotated[dict[str, ResourceAnswers], AfterValidator(_known_components)] = Field(default_factory=dict)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[Toleration] = Field(default_factory=list)
     values: PlatformValues = Field(default_factory=dict)
     operator_values: dict[str, Any] = Field(default_factory=dict)
     charts: dict[str, ChartAnswers] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.ingress and self.expose != "ingress":
+            raise ValueError(f"`ingress` has no meaning with `expose: {self.expose}`")
+        if self.service and self.expose not in ("LoadBalancer", "NodePort"):
+            raise ValueError("`service` needs `expose: LoadBalancer` or `expose: NodePort`")
+        if self.service and self.service.node_port and self.expose != "NodePort":
+            raise ValueError("`service.node_port` needs `expose: NodePort`")
+        if self.host and self.expose == "ingress" and not is_dns_name(self.host_name):
+            raise ValueError(
+                "`host` must be a DNS name in lower case without a port, since the chart makes the name of an Ingress "
+                "rule of it; or choose another way with `expose`"
+            )
+        if both := sorted(self.env.keys() & self.secret_env.keys()):
+            raise ValueError(f"stands in `env` and in `secret_env`: {', '.join(both)}")
+        return self
+
+    @property
+    def host_name(self) -> str:
+        """`host` without its scheme; empty if there is none."""
+        return (self.host or "").partition("://")[2]
+
     def secret_sources(self) -> dict[str, SecretSource]:
         """Every secret that is named, by its key."""
-        login, mysql, bucket = self.registry.credentials, self.mysql, self.bucket
-        found = {
-            "registry.credentials.password": login.password if login else None,
-            "license": self.license,
-            "mysql.password": mysql.password if mysql else None,
-            "bucket.access_key": bucket.access_key if bucket else None,
-            "bucket.secret_key": bucket.secret_key if bucket else None,
-        }
-        return {key: source for key, source in found.items() if source is not None}
+        return dict(_sources(self, ""))
+
+
+def is_dns_name(text: str) -> bool:
+    """Whether `text` is a name that an Ingress rule may hold: lower case, no port, no IP address."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", text):
+        return False
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return True
+    return False
+
+
+def _sources(node: Any, path: str) -> Iterator[tuple[str, SecretSource]]:
+    if isinstance(node, SecretSource):
+        yield path.removeprefix("."), node
+    elif isinstance(node, BaseModel):
+        for name in type(node).model_fields:
+            yield from _sources(getattr(node, name), f"{path}.{name}")
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            yield from _sources(value, f"{path}.{name}")

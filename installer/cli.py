@@ -161,6 +161,22 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
         session.reporter.note("ended")
 
 
+@cli.command()
+@common
+def schema(session: Session) -> None:
+    """Print the JSON Schema of site.yaml: with it, editors complete and check what is written there.
+
+    \b
+    Example: ./wandb-installer schema > site.schema.json
+    """
+    import json
+
+    from installer.site import Site
+
+    document = Site.json_schema()
+    session.emit(document, json.dumps(document, indent=1, sort_keys=True))
+
+
 for _command in (
     cli_cluster.render,
     cli_cluster.install,

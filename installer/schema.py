@@ -29,6 +29,12 @@ def validate(model: type[_Model], document: Any, name: str, error: type[Airferry
     raise report(name, defects, error, hint=hint)
 
 
+def json_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The JSON Schema of `model`, for editors. It knows keys and types; what excludes what, only `model` knows."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+    return {**model.model_json_schema(), **head}
+
+
 def report(name: str, defects: list[str], error: type[AirferryError], *, hint: str = "") -> AirferryError:
     """The error that lists `defects` (lines that start with the path of a key) of the file `name`."""
     lines = list(dict.fromkeys(defects))

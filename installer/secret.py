@@ -80,8 +80,8 @@ class SecretReader:
     environment: Environment
     prompt: Prompt
 
-    def read(self, source: SecretSource, key: str) -> Secret:
-        """The secret of the site's `key`, one line break at its end removed.
+    def read(self, source: SecretSource, key: str, *, lines: bool = False) -> Secret:
+        """The secret of the site's `key`, one line break at its end removed; with `lines` it may hold others.
 
         Raises SiteError if it is missing, empty, no UTF-8 text, or holds control characters, which would not survive
         the way through environment variables and connection URLs unharmed.
@@ -90,7 +90,8 @@ class SecretReader:
         text = text.removesuffix("\n").removesuffix("\r")
         if not text:
             raise SiteError(f"{key}: the secret is empty", hint="write it to the place that site.yaml names.")
-        if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+        allowed = "\r\n\t" if lines else ""
+        if any((ord(char) < 0x20 or ord(char) == 0x7F) and char not in allowed for char in text):
             raise SiteError(f"{key}: the secret holds a line break or another control character", hint="remove it.")
         return Secret(text)
 

@@ -15,14 +15,15 @@ from typing import Any, Self
 from installer import platform_values
 from installer.answers import Answers, ChartAnswers
 from installer.bundle.manifest import BundleChart
-from installer.certificates import Certificates
+from installer.certificates import Certificates, ServerCertificate
 from installer.chart.helm import parse_values
 from installer.chart.retarget import merged
 from installer.errors import AirferryError, SiteError
 from installer.files import read_bounded
 from installer.oci.credentials import Credentials
-from installer.schema import report, validate
+from installer.schema import json_schema, report, validate
 from installer.secret import Environment, Prompt, Secret, SecretReader, SecretSource
+from installer.service_values import TLS_SECRET, Authorities, needed
 
 Parse = Callable[[bytes, str, type[AirferryError]], Any]
 
@@ -48,7 +49,8 @@ class Site:
     answers: Answers
     certificates: tuple[str, ...]
     registry_ca: bytes | None
-    mysql_ca: str
+    authorities: Authorities
+    server: ServerCertificate | None
     notes: tuple[str, ...]
     reader: SecretReader = field(repr=False, compare=False)
     _read: dict[str, Secret] = field(default_factory=dict, repr=False, compare=False)
@@ -74,11 +76,14 @@ class Site:
         answers = validate(Answers, parse(data, name, SiteError), name, SiteError, hint=_HINT)
         reader = SecretReader(folder, environment, prompt)
         files = _Files(folder, now)
+        parts = [files.certificates(file, f"certificates[{index}]") for index, file in enumerate(answers.certificates)]
         trusted = Certificates.joined(
-            files.certificates(file, f"certificates[{index}]") for index, file in enumerate(answers.certificates)
+            [*parts, files.certificates(answers.bucket.ca if answers.bucket else None, "bucket.ca")]
         )
         registry = files.certificates(answers.registry.ca, "registry.ca")
         mysql = files.certificates(answers.mysql.ca if answers.mysql else None, "mysql.ca")
+        redis = files.certificates(answers.redis.ca if answers.redis else None, "redis.ca")
+        server = files.server(answers.ingress.certificate if answers.ingress else None, "ingress.certificate")
         for key, source in answers.secret_sources().items():
             files.exists(source.file, key)
         if files.defects:
@@ -88,15 +93,20 @@ class Site:
             answers=answers,
             certificates=trusted.pems,
             registry_ca="".join(registry.pems).encode() or None,
-            mysql_ca="".join(mysql.pems),
-            notes=(*trusted.notes, *registry.notes, *mysql.notes, *filter(None, remarks)),
+            authorities=Authorities(mysql="".join(mysql.pems), redis="".join(redis.pems)),
+            server=server,
+            notes=(
+                *(note for part in (trusted, registry, mysql, redis) for note in part.notes),
+                *_uncovered(answers, server),
+                *filter(None, remarks),
+            ),
             reader=reader,
         )
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
         """The JSON Schema of site.yaml, for editors."""
-        return Answers.model_json_schema()
+        return json_schema(Answers, "site.yaml of airferry")
 
     @property
     def registry(self) -> str:
@@ -137,9 +147,8 @@ class Site:
         """What this site adds to the values of `chart`: later answers win, `charts` over all. Holds no secret."""
         values: dict[str, Any] = {}
         if chart.role == "platform":
-            values = merged(
-                platform_values.platform(self.answers, self.certificates, self.mysql_ca), self.answers.values
-            )
+            answered = platform_values.platform(self.answers, self.certificates, self.authorities, self.release(chart))
+            values = merged(answered, self.answers.values)
         elif chart.role == "operator":
             values = merged(platform_values.operator(self.answers, self.certificates), self.answers.operator_values)
         return merged(values, self._chart(chart).values)
@@ -156,16 +165,27 @@ class Site:
             found += [self._pull_secret(place, blank=blank) for place in places]
         for chart in charts:
             if chart.role == "platform":
-                for item in platform_values.needed(self.answers):
-                    data = {
-                        key: Secret("") if blank else self._secret(source, path)
-                        for key, (source, path) in item.data.items()
-                    }
-                    found.append(SiteSecret(item.name, self.namespace(chart), data))
+                found += self._platform_secrets(self.namespace(chart), blank=blank)
         return tuple(found)
 
     def _chart(self, chart: BundleChart) -> ChartAnswers:
         return self.answers.charts.get(chart.release) or self.answers.charts.get(chart.name) or ChartAnswers()
+
+    def _platform_secrets(self, namespace: str, *, blank: bool) -> list[SiteSecret]:
+        """The Secrets that the platform's values name, the one of its Ingress included."""
+        found = []
+        for item in needed(self.answers, self.authorities):
+            data = {key: Secret(text) for key, text in item.public.items()}
+            for key, part in item.data.items():
+                data[key] = Secret("") if blank else part.written(self._secret(part.source, part.path))
+            found.append(SiteSecret(item.name, namespace, data))
+        if self.server and self.answers.ingress and self.answers.ingress.key:
+            own = Secret("") if blank else self._secret(self.answers.ingress.key, "ingress.key", lines=True)
+            if not blank:
+                self.server.check_key(own, "ingress.key")
+            pair = {"tls.crt": Secret(self.server.chain), "tls.key": own}
+            found.append(SiteSecret(TLS_SECRET, namespace, pair, "kubernetes.io/tls"))
+        return found
 
     def _pull_secret(self, namespace: str, *, blank: bool) -> SiteSecret:
         """Kubernetes documentation, "Pull an Image from a Private Registry": the form of docker's config.json."""
@@ -185,10 +205,18 @@ class Site:
         login = {"username": credentials.username, "password": credentials.password, "auth": token}
         return json.dumps({"auths": {self.registry: login}}, sort_keys=True)
 
-    def _secret(self, source: SecretSource, key: str) -> Secret:
+    def _secret(self, source: SecretSource, key: str, *, lines: bool = False) -> Secret:
         if key not in self._read:
-            self._read[key] = self.reader.read(source, key)
+            self._read[key] = self.reader.read(source, key, lines=lines)
         return self._read[key]
+
+
+def _uncovered(answers: Answers, server: ServerCertificate | None) -> list[str]:
+    """A remark for each host of the Ingress that its certificate is not for."""
+    if server is None or answers.ingress is None:
+        return []
+    hosts = [*([answers.host_name] if answers.host else []), *answers.ingress.additional_hosts]
+    return [f"ingress.certificate: is not for {host}" for host in hosts if not server.covers(host)]
 
 
 class _Files:
@@ -207,6 +235,16 @@ class _Files:
         except AirferryError as exc:
             self.defects.append(f"{key}: {exc.message}")
             return Certificates(())
+
+    def server(self, file: str | None, key: str) -> ServerCertificate | None:
+        """The server's certificate in `file`; none if there is a defect or no file."""
+        if file is None:
+            return None
+        try:
+            return ServerCertificate.parse(read_bounded(self.folder / file, MAX_CERTIFICATE_FILE), file, self.now)
+        except AirferryError as exc:
+            self.defects.append(f"{key}: {exc.message}")
+            return None
 
     def exists(self, file: str | None, key: str) -> None:
         if file is not None and not (self.folder / file).exists():

@@ -29,7 +29,10 @@ GROUPS: dict[str, str] = {
     "bundle": "installer.bundle.*",
     "chart": "installer.chart.*",
     "program": "installer.program installer.packed",
-    "site": "installer.site installer.answers installer.certificates installer.platform_values installer.secret",
+    "site": (
+        "installer.site installer.answers installer.answer_types installer.service_answers installer.certificates "
+        "installer.platform_values installer.service_values installer.secret"
+    ),
     "transfer": "installer.load installer.serve",
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
@@ -80,7 +83,8 @@ LIBRARIES: dict[str, str] = {
     "helm_python": "installer.chart.helm installer.chart.releases",
     "httpx2": "installer.kube installer.kube_channel",
     "lightkube": "installer.kube",
-    "pydantic": "builder.recipe installer.answers installer.schema installer.secret",
+    "pydantic": "builder.recipe installer.answer_types installer.answers installer.schema installer.secret "
+    "installer.service_answers",
     "requests": "builder.engine",
     "staticx": "builder.wrap",
     "tqdm": "installer.report",

@@ -111,10 +111,9 @@ size: 3
         "license: needs one of file, env, prompt, secret",
         "certificates: Input should be a valid list",
         "mysql.port: Input should be a valid integer",
-        "mysql.password: missing",
         "mysql.pasword: unknown key; did you mean password?",
         "bucket: `access_key` and `secret_key` belong together",
-        "size: YAML reads this as a number; quote it",
+        "size: Input should be 'small', 'medium', 'large', 'xlarge' or 'xxlarge'",
         "values: null is not allowed here: a.b[0], c",
         "charts.demo.valeus: unknown key; did you mean values?",
         "ingres: unknown key; did you mean ingress?",
@@ -146,6 +145,56 @@ size: 3
         (
             REGISTRY + "bucket: {name: b, access_key: {secret: s, key: a}, secret_key: {env: E}}",
             "bucket: `access_key` and `secret_key` must stand in the same Secret, or both outside the cluster",
+        ),
+        (REGISTRY + "mysql: {host: db}", "mysql: needs `host` and `password`, or `internal: true` for a database in "),
+        (REGISTRY + "mysql: {internal: true, user: u}", "mysql: with `internal` nothing else has a meaning"),
+        (REGISTRY + "mysql: {host: h, user: 'a@b', password: {env: E}}", "mysql.user: String should match pattern"),
+        (REGISTRY + "redis: {internal: true, port: 1}", "redis: with `internal` nothing else has a meaning"),
+        (REGISTRY + "redis: {port: 1}", "redis: needs `host`, or `internal: true` for a Redis in the cluster"),
+        (
+            REGISTRY + "redis: {host: h, ca: f, password: {secret: s, key: k}}",
+            "redis: the chart takes `ca` from the password's Secret: give the password by file, env or prompt",
+        ),
+        (REGISTRY + "bucket: {provider: gcs, name: b, access_key: {env: E}}", "bucket: the chart has no keys for gcs"),
+        (REGISTRY + "bucket: {provider: az, name: b, secret_key: {env: E}}", "bucket: az has one key"),
+        (REGISTRY + "bucket: {provider: az, name: b, endpoint: h}", "bucket: `endpoint` has a meaning for provider s3"),
+        (REGISTRY + "bucket: {name: b, tls: true}", "bucket: `tls` and `ca` need `endpoint`"),
+        (REGISTRY + "smtp: {host: h, user: u}", "smtp: `user` and `password` belong together"),
+        (REGISTRY + "ldap: {address: 'h', base_dn: b, attributes: a}", "ldap.address: String should match pattern"),
+        (
+            REGISTRY + "ldap: {address: 'ldap://h', base_dn: b, attributes: a, bind_dn: d}",
+            "ldap: `bind_dn` and `bind_password` belong together",
+        ),
+        (REGISTRY + "oidc: {issuer: 'https://u@h', client_id: c}", "oidc.issuer: must be an http(s) URL without"),
+        (REGISTRY + f"proxy: {{http: 'http://u:{CANARY}@h:1'}}", "proxy.http: a proxy's password would stand in"),
+        (REGISTRY + "proxy: {no_proxy: [a]}", "proxy: needs `http`, `https` or both"),
+        (REGISTRY + "env: {A: true}", "env.A: YAML reads this as a truth value; quote it"),
+        (REGISTRY + "env: {A: '{{ .Values }}'}", "env.A: must not hold {{, which Helm would take for a template"),
+        (REGISTRY + "env: {1A: b}", "env.1A: String should match pattern"),
+        (REGISTRY + "env: {A: b}\nsecret_env: {A: {env: E}}", "the document: stands in `env` and in `secret_env`: A"),
+        (REGISTRY + f"secret_env: {{A: {CANARY}}}", "secret_env.A: a secret never stands in this file"),
+        (REGISTRY + "resources: {ap: {}}", "resources: no component 'ap'; did you mean app?"),
+        (
+            REGISTRY + "resources: {app: {requests: {cpu: 1}}}",
+            "resources.app.requests.cpu: YAML reads this as a number",
+        ),
+        (REGISTRY + "tolerations: [{key: a, efect: b}]", "tolerations[0].efect: unknown key; did you mean effect?"),
+        (REGISTRY + "host: 'https://h:8443'", "the document: `host` must be a DNS name in lower case without a port"),
+        (REGISTRY + "host: 'https://10.0.0.1'", "the document: `host` must be a DNS name in lower case without"),
+        (REGISTRY + "expose: none\ningress: {class: a}", "the document: `ingress` has no meaning with `expose: none`"),
+        (REGISTRY + "service: {node_port: 1}", "the document: `service` needs `expose: LoadBalancer` or"),
+        (
+            REGISTRY + "expose: LoadBalancer\nservice: {node_port: 1}",
+            "the document: `service.node_port` needs `expose: NodePort`",
+        ),
+        (REGISTRY + "ingress: {certificate: f}", "ingress: `certificate` and `key` belong together"),
+        (
+            REGISTRY + "ingress: {certificate: f, key: {env: E}, tls_secret: s}",
+            "ingress: either `tls_secret` or `certificate` and `key`",
+        ),
+        (
+            REGISTRY + "ingress: {certificate: f, key: {secret: s, key: k}}",
+            "ingress: a key that is in the cluster: name its Secret as `tls_secret`",
         ),
         (REGISTRY + "mysql: {host: h, port: 70000, password: {env: E}}", "mysql.port: Input should be less than or"),
         (REGISTRY + "host: https://user@h", "host: must be http://HOST or https://HOST, without a path"),
@@ -209,7 +258,7 @@ registry:
   host: r.enclave:5000
   credentials: {username: robot, password: {file: registry.password}}
   pull_secret: true
-host: https://wandb.enclave.example:8443/
+host: https://wandb.enclave.example/
 ingress: {class: nginx, annotations: {a: b}, tls_secret: tls}
 license: {file: license.txt}
 mysql: {host: db, password: {prompt: of MySQL}}
@@ -237,7 +286,7 @@ def test_answers_become_values_of_the_platform(full: Site) -> None:
     values = full.values(PLATFORM)
     assert values == {
         "global": {
-            "host": "https://wandb.enclave.example:8443",
+            "host": "https://wandb.enclave.example",
             "storageClass": "fast",
             "size": "large",
             "licenseSecret": {"name": "airferry-license", "key": "license"},
@@ -262,7 +311,14 @@ def test_answers_become_values_of_the_platform(full: Site) -> None:
             "imagePullSecrets": [{"name": "airferry-registry"}],
         },
         "mysql": {"install": False},
-        "prometheus": {"instance": {"imagePullSecrets": [{"name": "airferry-registry"}]}},
+        "prometheus": {
+            "instance": {
+                "imagePullSecrets": [{"name": "airferry-registry"}],
+                "alertmanager": {"imagePullSecrets": [{"name": "airferry-registry"}]},
+                "prometheus-pushgateway": {"imagePullSecrets": [{"name": "airferry-registry"}]},
+                "server": {"persistentVolume": {"storageClass": "fast"}},
+            }
+        },
         "ingress": {
             "class": "nginx",
             "annotations": {"a": "b"},
@@ -303,8 +359,9 @@ def test_secrets_arrive_exactly(full: Site) -> None:
         return {key: value.reveal() for key, value in found[name, "wandb"].data.items()}
 
     assert data("airferry-license") == {"license": "eyJ.abc"}
-    assert data("airferry-mysql") == {"MYSQL_PASSWORD": "answered of MySQL"}
-    assert data("airferry-bucket") == {"ACCESS_KEY": "AK", "SECRET_KEY": "S/K+ "}
+    # The chart writes these two into URLs as they are, and its init container decodes the database's password.
+    assert data("airferry-mysql") == {"MYSQL_PASSWORD": "answered%20of%20MySQL"}
+    assert data("airferry-bucket") == {"ACCESS_KEY": "AK", "SECRET_KEY": "S%2FK%2B%20"}
     pull = found["airferry-registry", "wandb"]
     assert pull.type == "kubernetes.io/dockerconfigjson"
     [(host, login)] = json.loads(pull.data[".dockerconfigjson"].reveal())["auths"].items()
@@ -339,7 +396,7 @@ def test_nothing_is_asked_before_it_is_needed_and_nothing_twice(tmp_path: Path) 
     first = site.secrets([PLATFORM])
     second = site.secrets([PLATFORM])
     assert sorted(asked) == ["one", "two"]
-    assert [item.data for item in first] == [item.data for item in second]
+    assert [(item.name, *item.data) for item in first] == [(item.name, *item.data) for item in second]
     assert site.secrets([RELEASE]) == ()
 
 

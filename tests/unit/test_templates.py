@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import templates
 from builder.recipe import Recipe, parse_recipe
 from installer.chart.helm import Chart, parse_values
 from installer.chart.images import references
 from installer.errors import SiteError
+from installer.secret import SecretSource
 from installer.site import Site
 from tests.parts.authority import Authority
 
 FOLDER = Path(templates.__file__).parent
 # A commented key, item or nested line of YAML, as opposed to a sentence.
-_COMMENTED = re.compile(r"^( *)# ( *(?:- )?(?:[a-z_.0-9/:-]+:(?: .*)?|- \S.*))$")
+_COMMENTED = re.compile(r"^( *)# (?!yaml-language-server)( *(?:- )?(?:[a-z_.0-9/:-]+:(?: .*)?|- \S.*))$")
 
 
 def uncommented(text: str) -> str:
@@ -28,6 +32,19 @@ def uncommented(text: str) -> str:
 def load(text: str, folder: Path) -> Site:
     now = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
     return Site.load(text.encode(), folder, now=now, environment=lambda _: None, prompt=lambda _: "answer")
+
+
+def files_of_the_template(folder: Path) -> None:
+    """The files that the template's comments name."""
+    authority = Authority(folder / "authority")
+    for name in ("registry-ca.pem", "enclave-ca.pem", "mysql-ca.pem", "bucket-ca.pem", "redis-ca.pem"):
+        (folder / name).write_bytes(authority.certificate.read_bytes())
+    server = authority.issue("wandb", ["wandb.enclave.example", "wandb.other.example"])
+    (folder / "wandb.pem").write_bytes(server.certificate.read_bytes())
+    (folder / "wandb.key").write_bytes(server.key.read_bytes())
+    for name in re.findall(r"{file: ([a-z]+\.[a-z]+)}", (FOLDER / "site.yaml").read_text()):
+        if not (folder / name).exists():
+            (folder / name).write_text("word\n")
 
 
 def test_the_recipe_is_valid_and_names_files_that_are_here() -> None:
@@ -59,16 +76,27 @@ def test_what_the_site_comments_out_is_valid(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as missing:
         load(text, tmp_path)
     assert "unknown key" not in str(missing.value)
-    authority = Authority(tmp_path / "authority")
-    for name in ("registry-ca.pem", "enclave-ca.pem", "mysql-ca.pem"):
-        (tmp_path / name).write_bytes(authority.certificate.read_bytes())
-    for name in ("registry.password", "license.txt", "bucket.access", "bucket.secret"):
-        (tmp_path / name).write_text("word\n")
+    files_of_the_template(tmp_path)
     answers = load(text, tmp_path).answers
-    assert None not in (answers.mysql, answers.bucket, answers.license, answers.ingress, answers.registry.credentials)
-    assert answers.charts
-    # Every key of the schema is explained.
-    assert set(type(answers).model_fields) <= set(re.findall(r"^(\w+):", text, flags=re.MULTILINE))
+    # Every key of the schema is explained, and all at once make sense, except for those that exclude each other.
+    assert unanswered(answers) == {"service", "ingress.tls_secret", "mysql.internal", "redis.internal"}
+
+
+def unanswered(model: BaseModel, path: str = "") -> set[str]:
+    """The keys of a model that were not given, secrets' own aside."""
+    found = {f"{path}{key}" for key in set(type(model).model_fields) - model.model_fields_set}
+    for key in model.model_fields_set:
+        value = getattr(model, key)
+        if isinstance(value, BaseModel) and not isinstance(value, SecretSource):
+            found |= unanswered(value, f"{path}{key}.")
+    return found
+
+
+@pytest.mark.parametrize(("name", "schema"), [("site", Site.json_schema()), ("recipe", Recipe.json_schema())])
+def test_editors_get_the_schema_of_each_file(name: str, schema: dict[str, Any]) -> None:
+    """Made anew with: python -m tests.unit.test_templates"""
+    assert (FOLDER / f"{name}.yaml").read_text().startswith(f"# yaml-language-server: $schema={name}.schema.json\n")
+    assert json.loads((FOLDER / f"{name}.schema.json").read_text()) == schema
 
 
 @pytest.mark.controller
@@ -85,3 +113,8 @@ def test_every_image_of_the_profile_has_a_version(assets: Path, upgrade: bool) -
         found = [item.reference() for item in references(objects) if not item.test_only]
         assert found
         assert not [str(reference) for reference in found if reference.selector == "latest"]
+
+
+if __name__ == "__main__":
+    for title, document in (("site", Site.json_schema()), ("recipe", Recipe.json_schema())):
+        (FOLDER / f"{title}.schema.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
