@@ -188,6 +188,7 @@ class Answers(Strict):
     service: ServiceAnswers | None = None
     license: SecretSource | None = None
     certificates: list[File] = Field(default_factory=list)
+    chart_source: Literal["auto", "configmap", "oci", "temporary"] = "auto"
     mysql: MysqlAnswers | None = None
     bucket: BucketAnswers | None = None
     redis: RedisAnswers | None = None

@@ -1,150 +1,136 @@
-"""The platform chart inside the cluster: a ConfigMap that the W&B operator's pod mounts at /charts.
+"""Where the W&B operator reads the platform chart: in a ConfigMap, in the registry, or from the installer itself.
 
-The operator reads its chart again on every later change, so the chart must live as long as the release does. A
-ConfigMap needs no server and no registry. Its keys carry the chart's version and digest, because the operator does
-not notice that the content under an unchanged path is another one.
+The operator reads its chart again on every change of the custom resource, and from an http repository even to delete
+it. So the source must last as long as the release does. A repository that ends with the installer serves a first
+installation only, and is followed by a handover to one that lasts.
 
-Sources: chart `operator`, templates/deployment.yaml (volume `wandb-charts`, mounted when `airgapped`); Kubernetes,
-pkg/apis/core/validation (`ValidateConfigMap`: values of 1 MiB in total).
+Source of the shapes of `spec.chart`: github.com/wandb/operator v1.22.0, pkg/wandb/spec/charts.
 """
 
-import base64
-import gzip
-import io
-import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from installer import chart_oci
 from installer.chart.helm import Chart
-from installer.errors import BundleError, SiteError
+from installer.chart_configmap import ChartFile, chart_file
+from installer.errors import SiteError
+from installer.oci.reference import DigestRef
+from installer.site import Site, SiteSecret
 
-CONFIG_MAP_NAME = "wandb-charts"
-MOUNT = "/charts"
-MAX_CONFIG_MAP = 1024 * 1024
-MAX_MEMBERS = 20_000
-MAX_UNPACKED = 64 * 1024 * 1024
-_LABELS = {"app.kubernetes.io/managed-by": "airferry"}
-# What no template reads.
-_DOCUMENTATION_FOLDERS = frozenset({"docs", "examples", "ci", "tests"})
+Kind = Literal["configmap", "oci", "temporary"]
+AUTO = "auto"
+_LASTING = "choose --chart-source configmap or oci, or leave the choice to `auto`."
+
+
+@dataclass(frozen=True)
+class ChartSource:
+    """A source: `spec` goes into the custom resource as `spec.chart`, all else is what it takes to make that work.
+
+    Before the operator comes: `file` goes into its ConfigMap, `secrets` are made, `authorities` (PEM) are trusted by
+    the operator. Afterwards: the platform is handed over to `lasting`, if there is one.
+    """
+
+    kind: Kind
+    spec: Mapping[str, Any]
+    file: ChartFile | None = None
+    secrets: tuple[SiteSecret, ...] = field(default=(), repr=False)
+    authorities: tuple[str, ...] = field(default=(), repr=False)
+    lasting: "ChartSource | None" = None
+
+    @property
+    def final(self) -> "ChartSource":
+        """The source that the operator has in the end."""
+        return self.lasting or self
 
 
 @dataclass(frozen=True, slots=True)
-class ChartFile:
-    """A chart as a key of the ConfigMap; `archive` is a tgz that fits."""
+class TemporaryRepository:
+    """A chart repository of this process: it answers at `url` while the context that `serve` gives is open."""
 
-    key: str
-    archive: bytes = field(repr=False)
-
-    @property
-    def path(self) -> str:
-        """Where the operator finds it: the custom resource's `spec.chart.path`."""
-        return f"{MOUNT}/{self.key}"
+    url: str
+    serve: Callable[[], AbstractContextManager[object]] = field(repr=False)
 
 
-def chart_file(chart: Chart) -> ChartFile:
-    """`chart` in a form that a ConfigMap can hold: as it is, or else packed again without documentation.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for, and what this host can offer.
 
-    Raises SiteError if even that is too large, BundleError if the archive cannot be read.
+    `kind` is a source or `auto`; the site's answer counts where it is empty. `refusal` says why the registry does not
+    hold the chart; empty if it does. Without a `repository` there is no temporary one.
     """
-    # A key may hold letters, digits and `-._`; a version may hold a plus sign.
-    key = f"{chart.name}-{chart.version.replace('+', '_')}-{chart.digest.hex[:12]}.tgz"
-    archive = chart.archive
-    if len(archive) > MAX_CONFIG_MAP:
-        archive = repacked(archive)
-    if len(archive) > MAX_CONFIG_MAP:
+
+    kind: str = ""
+    refusal: str = ""
+    repository: TemporaryRepository | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The platform chart: its archive, its place in the registry as an artifact, and the namespace it is for."""
+
+    chart: Chart
+    artifact: DigestRef
+    namespace: str
+
+
+def choose(wish: Wish, placed: Placed, site: Site, controller: str, *, blank: bool = False) -> ChartSource:
+    """The source for the chart `placed`; `controller` is the version of the operator's image, empty if unknown.
+
+    `auto` prefers what needs no server: a ConfigMap, then the registry, and a repository for the time of the
+    installation only where neither works. With `blank` no secret is read.
+    Raises SiteError if what is asked for, or by `auto` everything, is impossible, with all the reasons.
+    """
+    kind = wish.kind or site.answers.chart_source
+    file, reason = _fits(placed.chart)
+    objection = wish.refusal or chart_oci.objection(site, controller)
+    if kind == "configmap" and not file:
+        raise SiteError(reason, hint="choose --chart-source oci if the operator can reach the registry, or temporary.")
+    if kind == "oci" and objection:
+        raise SiteError(f"chart source oci: {objection}", hint=_LASTING)
+    lasting = None
+    if file and kind != "oci":
+        lasting = ChartSource("configmap", {"path": file.path}, file)
+    elif not objection:
+        lasting = _oci(placed, site, blank=blank)
+    if lasting and kind != "temporary":
+        return lasting
+    if wish.repository is None:
         raise SiteError(
-            f"chart {chart.name} {chart.version}: {len(archive)} bytes even without documentation; "
-            f"a ConfigMap holds {MAX_CONFIG_MAP}",
-            hint="leave unused subcharts out of the chart; no other lasting chart source is supported yet.",
+            f"no source for the platform chart:\n  {reason}\n  {objection}\n  no temporary repository here"
+            if kind == AUTO
+            else "chart source temporary: there is no address at which this program could serve the chart",
+            hint="`install --serve-address` names an address of this host that pods can reach; "
+            "what is rendered needs a source that lasts.",
         )
-    return ChartFile(key, archive)
+    spec = {"url": wish.repository.url, "name": placed.chart.name, "version": placed.chart.version}
+    return ChartSource("temporary", spec, lasting=lasting)
 
 
-def repacked(archive: bytes) -> bytes:
-    """The chart archive without its documentation and without packed copies of unpacked subcharts.
-
-    The same input gives the same output. Raises BundleError.
-    """
-    files = _files(archive)
-    roots = {name.removesuffix("Chart.yaml") for name in files if name.endswith("/Chart.yaml")}
-    kept = {name: data for name, data in files.items() if not _dispensable(name, data, roots, files)}
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        # Helm takes the chart's name from the first member.
-        for name in sorted(kept, key=lambda name: (name.count("/"), name)):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(kept[name]), 0o644
-            tar.addfile(info, io.BytesIO(kept[name]))
-    return gzip.compress(buffer.getvalue(), compresslevel=9, mtime=0)
+def describe(spec: Mapping[str, Any]) -> str:
+    """`spec.chart` of a custom resource, for people."""
+    if path := spec.get("path"):
+        return f"ConfigMap, {path}"
+    url = str(spec.get("url") or "none")
+    return f"registry, {url}" if url.startswith("oci://") else f"repository, {url}"
 
 
-def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The ConfigMap to apply in the operator's namespace.
-
-    Charts of `current`, the ConfigMap there is, stay while there is room: the custom resource names one of them until
-    it is changed, and a rollback needs it again.
-    """
-    data = dict((current or {}).get("binaryData") or {})
-    data[file.key] = base64.b64encode(file.archive).decode()
-    # What others put there as text is not ours to touch, but takes room.
-    texts = ((current or {}).get("data") or {}).values()
-    room = MAX_CONFIG_MAP - len(file.archive) - sum(len(text.encode()) for text in texts)
-    kept = {file.key: data[file.key]}
-    for key in sorted(data):
-        size = len(base64.b64decode(data[key]))
-        if key != file.key and size <= room:
-            kept[key] = data[key]
-            room -= size
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": CONFIG_MAP_NAME,
-            "namespace": namespace,
-            "labels": dict(_LABELS),
-        },
-        "binaryData": dict(sorted(kept.items())),
-    }
+def is_repository(spec: Mapping[str, Any]) -> bool:
+    """Whether `spec.chart` names an http repository: the operator needs it even to delete the custom resource."""
+    return not spec.get("path") and str(spec.get("url") or "").startswith("http")
 
 
-def is_ours(config_map: Mapping[str, Any]) -> bool:
-    """Whether `config_map` was made here."""
-    return _LABELS.items() <= (config_map["metadata"].get("labels") or {}).items()
-
-
-def _files(archive: bytes) -> dict[str, bytes]:
-    """The regular files of a chart archive by name."""
-    found: dict[str, bytes] = {}
-    total = 0
+def _fits(chart: Chart) -> tuple[ChartFile | None, str]:
+    """The chart as a ConfigMap holds it, or why none does."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            for member in tar:
-                total += member.size
-                if len(found) >= MAX_MEMBERS or total > MAX_UNPACKED:
-                    raise BundleError("the chart unpacks to more than a chart can be")
-                content = tar.extractfile(member) if member.isreg() else None
-                if content is not None:
-                    found[member.name.removeprefix("./")] = content.read()
-    except (tarfile.TarError, OSError, EOFError) as exc:
-        raise BundleError(f"the chart's archive cannot be read ({type(exc).__name__})") from exc
-    return found
+        return chart_file(chart), ""
+    except SiteError as exc:
+        return None, exc.message
 
 
-def _dispensable(name: str, data: bytes, roots: set[str], files: Mapping[str, bytes]) -> bool:
-    root = max((root for root in roots if name.startswith(root)), key=len, default="")
-    first, _, rest = name.removeprefix(root).partition("/")
-    if not rest:
-        return first.lower().endswith(".md")
-    if first == "charts" and rest.endswith(".tgz"):
-        return _unpacked_too(data, f"{root}charts/", files)
-    return first in _DOCUMENTATION_FOLDERS
-
-
-def _unpacked_too(archive: bytes, folder: str, files: Mapping[str, bytes]) -> bool:
-    """Whether the packed subchart stands unpacked in `folder` as well, with the same Chart.yaml."""
-    inner = _files(archive)
-    return any(
-        name.count("/") == 1 and name.endswith("/Chart.yaml") and files.get(folder + name) == data
-        for name, data in inner.items()
+def _oci(placed: Placed, site: Site, *, blank: bool) -> ChartSource:
+    secrets = chart_oci.secrets(site, placed.namespace, blank=blank)
+    return ChartSource(
+        "oci", chart_oci.spec(placed.artifact, site), secrets=secrets, authorities=site.registry_authorities
     )

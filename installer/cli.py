@@ -103,7 +103,7 @@ def load(
     plain_http: bool,
     sha256: bool,
 ) -> None:
-    """Load the images into the registry of this enclave.
+    """Load the images, and the charts as OCI artifacts, into the registry of this enclave.
 
     \b
     Examples:
@@ -125,8 +125,14 @@ def load(
         {"source": item.source, "target": str(item.target), "digest": item.digest.text, "present": item.present}
         for item in result.images
     ]
+    charts = [
+        {"chart": item.name, "target": str(item.target), "digest": item.digest.text, "refusal": item.refusal}
+        for item in result.charts
+    ]
     lines = [f"{item.target}  {'was there' if item.present else 'loaded'}" for item in result.images]
-    document = {"images": images, "sent": result.sent, "mounted": result.mounted, "present": result.present}
+    lines += [f"{item.target}  {item.refusal or ('was there' if item.present else 'loaded')}" for item in result.charts]
+    counts = {"sent": result.sent, "mounted": result.mounted, "present": result.present}
+    document = {"images": images, "charts": charts, **counts}
     session.emit(document, "\n".join([*lines, summary(result)]))
 
 

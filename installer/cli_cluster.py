@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,21 @@ _timeout_option = click.option(
 
 _take_over_option = click.option(
     "--take-over", is_flag=True, help="Overwrite fields that others have set otherwise; they are named."
+)
+
+
+_chart_source_option = click.option(
+    "--chart-source",
+    default="",
+    type=click.Choice(["", "auto", "configmap", "oci", "temporary"]),
+    metavar="auto|configmap|oci|temporary",
+    help="Where the W&B operator reads its chart. [default: the answer in site.yaml, else auto]",
+)
+_serve_address_option = click.option(
+    "--serve-address",
+    default="",
+    metavar="HOST[:PORT]",
+    help="Where a temporary chart repository listens. [default: this host as the API server sees it, port 8879]",
 )
 
 
@@ -51,18 +66,24 @@ def _cluster_options(command: _F) -> _F:
 @_site_option
 @click.option("--output-dir", type=FOLDER, required=True, help="Folder for the files; made if it does not exist.")
 @click.option("--kube-version", default="", metavar="VERSION", help="Version of Kubernetes that charts shall assume.")
-def render(session: Session, bundle: Any, site_file: Path, output_dir: Path, kube_version: str) -> None:
+@_chart_source_option
+def render(
+    session: Session, bundle: Any, site_file: Path, output_dir: Path, kube_version: str, chart_source: str
+) -> None:
     """Write everything that `install` would apply as files, without talking to a cluster.
 
     \b
     Example: ./wandb-installer render --site site.yaml --output-dir manifests
     Values of Secrets are left out. Images that this enclave would not have are an error, as they are for `install`.
     """
+    from installer.chart_source import Wish
     from installer.desired import desired
     from installer.loading import read_site
     from installer.render import render as write
 
-    files = write(desired(bundle, read_site(session, site_file), kube_version=kube_version, blank=True), output_dir)
+    site = read_site(session, site_file)
+    wanted = desired(bundle, site, kube_version=kube_version, blank=True, wish=Wish(chart_source))
+    files = write(wanted, output_dir)
     session.emit({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
 
 
@@ -72,24 +93,40 @@ def render(session: Session, bundle: Any, site_file: Path, output_dir: Path, kub
 @_site_option
 @_cluster_options
 @_take_over_option
+@_chart_source_option
+@_serve_address_option
 @_timeout_option
-def install(session: Session, bundle: Any, target: Any, site_file: Path, timeout: int, *, take_over: bool) -> None:
+def install(
+    session: Session,
+    bundle: Any,
+    target: Any,
+    site_file: Path,
+    timeout: int,
+    chart_source: str,
+    serve_address: str,
+    *,
+    take_over: bool,
+) -> None:
     """Verify, load the images, install the operator and the application, and wait until all of it runs.
 
     \b
     Example: ./wandb-installer install --site site.yaml --kubeconfig admin.conf
     Run it again after an interruption or a changed site.yaml: it does what is left to do, and nothing else.
+    The operator reads its chart again on every later change. `--chart-source auto` puts it into a ConfigMap, or into
+    the registry where it is too large; a `temporary` repository serves it from here until it is handed over.
     """
     from installer.install import prepare
     from installer.loading import read_site
 
     site = read_site(session, site_file)
+    wish = _wish(session, bundle, target, chart_source, serve_address)
     bundle.verify(session.reporter)
     time = session.now().strftime(_TIME)
-    prepared = prepare(bundle, site, target.cluster, target.releases, time=time, take_over=take_over)
+    attempt = functools.partial(prepare, bundle, site, target.cluster, target.releases, time=time, take_over=take_over)
+    prepared = attempt(wish=wish)
     for line in prepared.changes.overwritten:
         session.reporter.note(f"overwriting what others have set: {line}")
-    _carry_out(session, bundle, target, site, prepared, timeout)
+    _carry_out(session, bundle, target, site, prepared, attempt, wish, timeout)
 
 
 @click.command()
@@ -101,6 +138,8 @@ def install(session: Session, bundle: Any, target: Any, site_file: Path, timeout
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept a bundle that is older than the installed one.")
+@_chart_source_option
+@_serve_address_option
 @_timeout_option
 def upgrade(
     session: Session,
@@ -108,6 +147,8 @@ def upgrade(
     target: Any,
     site_file: Path,
     timeout: int,
+    chart_source: str,
+    serve_address: str,
     *,
     take_over: bool,
     dry_run: bool,
@@ -125,10 +166,14 @@ def upgrade(
     from installer.upgrade import Policy
 
     site = read_site(session, site_file)
+    wish = _wish(session, bundle, target, chart_source, serve_address)
     bundle.verify(session.reporter)
     time = session.now().strftime(_TIME)
     policy = Policy(downgrade=allow_downgrade)
-    prepared = prepare(bundle, site, target.cluster, target.releases, time=time, policy=policy, take_over=take_over)
+    attempt = functools.partial(
+        prepare, bundle, site, target.cluster, target.releases, time=time, policy=policy, take_over=take_over
+    )
+    prepared = attempt(wish=wish)
     if dry_run:
         session.emit({"changes": prepared.changes.document()}, prepared.changes.text())
         return
@@ -136,7 +181,7 @@ def upgrade(
         session.reporter.note(line)
     if not yes and not prepared.changes.empty:
         _ask(f"Upgrade {prepared.note.bundle} in namespace {prepared.note.namespace}?")
-    _carry_out(session, bundle, target, site, prepared, timeout)
+    _carry_out(session, bundle, target, site, prepared, attempt, wish, timeout)
 
 
 def _ask(question: str) -> None:
@@ -144,15 +189,39 @@ def _ask(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _carry_out(session: Session, bundle: Any, target: Any, site: Any, prepared: Any, timeout: int) -> None:
-    """Load the images, do what was prepared, and print what came of it."""
+def _wish(session: Session, bundle: Any, target: Any, chart_source: str, serve_address: str) -> Any:
+    """Where the operator shall read its chart, and what this host can offer."""
+    from installer.chart_source import Wish
+    from installer.own_repository import own_repository
+
+    own = own_repository(bundle, target.cluster.endpoint.server, serve_address, session.reporter)
+    return Wish(chart_source, repository=own)
+
+
+def _carry_out(
+    session: Session,
+    bundle: Any,
+    target: Any,
+    site: Any,
+    prepared: Any,
+    attempt: Callable[..., Any],
+    wish: Any,
+    timeout: int,
+) -> None:
+    """Load the images, do what was prepared, and print what came of it.
+
+    `attempt` prepares anew, with another wish: whether the registry takes charts is known only now.
+    """
     from installer.install import carry_out
     from installer.load import summary
     from installer.loading import load_into, of_site, registry_at
     from installer.wait import Patience
 
     place = of_site(site)
-    session.reporter.note(summary(load_into(session, bundle, place)))
+    loaded = load_into(session, bundle, place)
+    session.reporter.note(summary(loaded))
+    if prepared.needs_registry and (refusal := loaded.refusal("platform")):
+        prepared = attempt(wish=replace(wish, refusal=refusal))
     patience = Patience(timeout, session.reporter)
     done = carry_out(prepared, target.cluster, target.releases, registry_at(session, place), patience)
     changed = [f"changed {what}" for what in done.changed] or ["nothing had to be changed"]

@@ -72,6 +72,11 @@ def apply_time(obj: Mapping[str, Any], manager: str) -> str:
     return _last(obj, lambda entry: entry.get("manager") == manager and entry.get("operation") == "Apply")
 
 
+def change_time(obj: Mapping[str, Any]) -> str:
+    """When anything but the status of `obj` was last changed, by the clock of the API server."""
+    return _last(obj, lambda entry: entry.get("subresource") != "status")
+
+
 def complaint(cluster: Cluster, operator: ReleaseName, name: str) -> str:
     """The last error about the custom resource `name` in the logs of `operator`'s pods; empty if there is none."""
     for part in workloads(cluster, operator):

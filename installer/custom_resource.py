@@ -24,9 +24,9 @@ def template_values(template: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def custom_resource(
-    template: Mapping[str, Any], *, name: str, namespace: str, values: Mapping[str, Any], chart_path: str
+    template: Mapping[str, Any], *, name: str, namespace: str, values: Mapping[str, Any], chart: Mapping[str, Any]
 ) -> Object:
-    """The custom resource that makes the operator install the chart at `chart_path` with `values`.
+    """The custom resource that makes the operator install the chart from the source `chart` with `values`.
 
     `name` is the name of the Helm release as well. Raises SiteError for values that the operator cannot merge.
     """
@@ -40,12 +40,17 @@ def custom_resource(
         "apiVersion": CUSTOM_RESOURCE.api_version,
         "kind": CUSTOM_RESOURCE.name,
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        # A path alone: any other key beside it could make the operator take another source.
-        "spec": {**copy.deepcopy(spec), "chart": {"path": chart_path}, "values": copy.deepcopy(dict(values))},
+        # Nothing of the template's own source: any other key could make the operator take another one.
+        "spec": {**copy.deepcopy(spec), "chart": dict(chart), "values": copy.deepcopy(dict(values))},
     }
     if metadata.get("annotations"):
         result["metadata"]["annotations"] = dict(metadata["annotations"])
     return result
+
+
+def with_chart(resource: Object, chart: Mapping[str, Any]) -> Object:
+    """`resource` with the chart from another source."""
+    return {**resource, "spec": {**resource["spec"], "chart": dict(chart)}}
 
 
 def nulls(node: Any, path: str = "") -> Iterator[str]:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from installer import chart_oci
 from installer.bundle.manifest import BundleChart
 from installer.bundle.reader import Bundle
 from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, hook_events, parse_values
 from installer.chart.images import references
-from installer.chart_source import ChartFile, chart_file
+from installer.chart_source import ChartSource, Placed, Wish, choose
 from installer.custom_resource import custom_resource, template_values
 from installer.errors import BundleError, SiteError
 from installer.kube import FIELD_MANAGER, JOB, Object
@@ -59,8 +60,9 @@ class ChartRelease:
 
 @dataclass(frozen=True)
 class Desired:
-    """All of it. `operator`, `platform`, `chart_file` and `resource` are there together or not at all.
+    """All of it. `operator`, `platform`, `source` and `resource` are there together or not at all.
 
+    `source` is where the operator reads the platform chart; `resource` names the source that it has in the end.
     `releases` are the charts that the installer installs itself, the operator's not among them. `images` are all
     references that the cluster will ask for, each with the digest that the bundle has for it.
     """
@@ -70,7 +72,7 @@ class Desired:
     releases: tuple[ChartRelease, ...]
     operator: ChartRelease | None
     platform: ChartRelease | None
-    chart_file: ChartFile | None
+    source: ChartSource | None
     resource: Object | None = field(repr=False)
     images: Mapping[str, Digest] = field(repr=False)
 
@@ -86,10 +88,17 @@ class Desired:
 
 
 def desired(
-    bundle: Bundle, site: Site, *, kube_version: str = "", api_versions: Iterable[str] = (), blank: bool = False
+    bundle: Bundle,
+    site: Site,
+    *,
+    kube_version: str = "",
+    api_versions: Iterable[str] = (),
+    blank: bool = False,
+    wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
 ) -> Desired:
     """What `bundle` shall be at `site`; `kube_version` and `api_versions` are what the charts see of the cluster.
 
+    `wish` says where the platform chart shall come from.
     With `blank` no secret of the site is read, and Secrets have empty values.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
     if the bundle does not hold together.
@@ -105,10 +114,13 @@ def desired(
         raise BundleError("a bundle has both a chart of role operator and one of role platform, or neither")
     releases = tuple(made[chart] for chart in charts if chart.role == "release")
     secrets = tuple(maker.secret(secret) for secret in site.secrets(charts, blank=blank))
-    file, resource = None, None
+    source, resource = None, None
     if operator and platform:
-        file = chart_file(made[platform].chart)
-        resource = maker.resource(platform, made[platform], file)
+        source = maker.source(platform, made[platform], made[operator], wish, blank=blank)
+        if source.final.authorities:
+            made[operator] = maker.release(operator, authorities=source.final.authorities)
+        resource = maker.resource(platform, made[platform], source.final)
+        secrets += tuple(maker.secret(secret) for secret in source.final.secrets)
     places = {item.name.namespace for item in made.values()} | {item["metadata"]["namespace"] for item in secrets}
     return Desired(
         namespaces=tuple(sorted(places)),
@@ -116,7 +128,7 @@ def desired(
         releases=releases,
         operator=made[operator] if operator else None,
         platform=made[platform] if platform else None,
-        chart_file=file,
+        source=source,
         resource=resource,
         images=maker.digests(reference for item in made.values() for reference in item.images),
     )
@@ -133,8 +145,8 @@ class _Maker:
         targets = {self._relocation.target(image.reference): image.digest for image in bundle.manifest.images}
         self._digests = {(target.repository, target.selector): digest for target, digest in targets.items()}
 
-    def release(self, entry: BundleChart) -> ChartRelease:
-        """The chart `entry` with final values, its references proven."""
+    def release(self, entry: BundleChart, authorities: Iterable[str] = ()) -> ChartRelease:
+        """The chart `entry` with final values, its references proven; the operator also trusts `authorities`."""
         chart = Chart.load(
             self._bundle.read(entry.archive, MAX_CHART),
             source=f"chart {entry.name}",
@@ -143,6 +155,9 @@ class _Maker:
         )
         values = retarget.merged(self._given(entry), self._site.values(entry))
         values = retarget.merged(values, retarget.overrides(chart, values, self._relocation))
+        if authorities:
+            trusted = [*(values.get("customCACerts") or ()), *authorities]
+            values = {**values, "customCACerts": list(dict.fromkeys(trusted))}
         name = ReleaseName(self._site.release(entry), self._site.namespace(entry))
         values = retarget.merged(
             values,
@@ -168,14 +183,24 @@ class _Maker:
             for image in images
         }
 
-    def resource(self, entry: BundleChart, release: ChartRelease, file: ChartFile) -> Object:
+    def source(
+        self, entry: BundleChart, platform: ChartRelease, operator: ChartRelease, wish: Wish, *, blank: bool
+    ) -> ChartSource:
+        """Where the operator reads the platform chart `entry`."""
+        repository = self._relocation.chart(entry.name, entry.version).repository
+        placed = Placed(platform.chart, DigestRef(repository, entry.artifact), platform.name.namespace)
+        images = self._bundle.manifest.images
+        controller = chart_oci.controller_version(operator.objects, images, self._relocation)
+        return choose(wish, placed, self._site, controller, blank=blank)
+
+    def resource(self, entry: BundleChart, release: ChartRelease, source: ChartSource) -> Object:
         """The custom resource for the platform chart `entry`."""
         return custom_resource(
             self._template(entry),
             name=release.name.name,
             namespace=release.name.namespace,
             values=release.values,
-            chart_path=file.path,
+            chart=source.spec,
         )
 
     def secret(self, secret: SiteSecret) -> Object:

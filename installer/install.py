@@ -7,13 +7,17 @@ interruption; the history is told at the end which state was reached.
 
 import base64
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
-from installer import chart_source, controller, history, operator, record, upgrade
+from installer import chart_configmap, chart_oci, controller, handover, history, operator, record, upgrade
 from installer.bundle.reader import Bundle
 from installer.changes import Changes
 from installer.chart.releases import Releases
+from installer.chart_source import ChartSource, TemporaryRepository, Wish
+from installer.chart_source import describe as describe_source
 from installer.controller import CUSTOM_RESOURCE
+from installer.custom_resource import with_chart
 from installer.desired import ChartRelease, Desired, desired
 from installer.errors import ClusterError, ClusterForbiddenError, UsageError
 from installer.history import History, Revision
@@ -48,6 +52,12 @@ class Prepared:
     history: History
     changes: Changes
     take_over: bool
+    repository: TemporaryRepository | None
+
+    @property
+    def needs_registry(self) -> bool:
+        """Whether the operator shall read its chart from the registry."""
+        return self.wanted.source is not None and self.wanted.source.final.kind == "oci"
 
 
 @dataclass(frozen=True)
@@ -68,16 +78,23 @@ def prepare(
     time: str,
     policy: upgrade.Policy | None = None,
     take_over: bool = False,
+    wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
 ) -> Prepared:
     """Check that `bundle` can be installed at `site`; `policy` says that it is to be an upgrade, and which.
 
-    `releases` gives the Helm releases of a namespace, `time` is now (UTC). Changes nothing.
+    `releases` gives the Helm releases of a namespace, `time` is now (UTC), and `wish` says where the operator shall
+    read the platform chart. Changes nothing.
     Raises SiteError, BundleError, ClusterForbiddenError if a permission is missing, ConflictError if others have set
     what is to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there
     is nothing to upgrade, PolicyError for a downgrade that the policy does not allow.
     """
-    wanted = desired(bundle, site, kube_version=cluster.version(), api_versions=cluster.api_versions())
-    cluster.hide(base64.b64decode(text).decode() for item in wanted.secrets for text in item["data"].values())
+    wanted = desired(bundle, site, kube_version=cluster.version(), api_versions=cluster.api_versions(), wish=wish)
+    cluster.hide(
+        base64.b64decode(text).decode()
+        for item in wanted.secrets
+        for key, text in item["data"].items()
+        if key != chart_oci.USERNAME
+    )
     require_permissions(cluster, wanted)
     note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
@@ -93,7 +110,7 @@ def prepare(
     else:
         changes = upgrade.changes(releases, policy, wanted, note, before, past)
         changes = replace(changes, overwritten=overwritten)
-    return Prepared(wanted, note, past, changes, take_over)
+    return Prepared(wanted, note, past, changes, take_over, wish.repository)
 
 
 def carry_out(
@@ -118,8 +135,9 @@ def carry_out(
     for secret in wanted.secrets:
         work.apply(secret)
     found = [item for release in wanted.releases for item in work.release(release)]
-    if wanted.operator and wanted.platform and wanted.chart_file and wanted.resource:
-        found += work.platform(wanted.operator, wanted.platform, wanted.chart_file, wanted.resource)
+    if wanted.operator and wanted.platform and wanted.source and wanted.resource:
+        platform = _Platform(wanted.operator, wanted.platform, wanted.source, wanted.resource)
+        found += work.platform(platform, prepared.repository)
     for release in upgrade.dropped(past, note):
         if releases(release.namespace).uninstall(release.release, timeout=max(int(patience.left()), 30)):
             work.note(f"removed release {release.namespace}/{release.release}")
@@ -181,8 +199,23 @@ def _known(cluster: Cluster, item: Object) -> Kind | None:
         return None
 
 
+def _source(resource: Object | None) -> Object:
+    """Where a custom resource's chart comes from."""
+    return dict(((resource or {}).get("spec") or {}).get("chart") or {})
+
+
 def _namespace(item: Object, default: str) -> str:
     return str(item["metadata"].get("namespace") or default)
+
+
+@dataclass(frozen=True)
+class _Platform:
+    """The operator, and what it shall install: the parts of `Desired` that are there together."""
+
+    operator: ChartRelease
+    chart: ChartRelease
+    source: ChartSource
+    resource: Object = field(repr=False)
 
 
 class _Work:
@@ -229,18 +262,60 @@ class _Work:
         self._ensure(release)
         return until_rolled_out(self._cluster, release.name, self._patience)
 
-    def platform(
-        self, chart: ChartRelease, platform: ChartRelease, file: chart_source.ChartFile, resource: Object
-    ) -> list[Workload]:
+    def platform(self, wanted: _Platform, repository: TemporaryRepository | None) -> list[Workload]:
         """The operator, and through it the platform. The chart goes first: a pod sees at its start what there is."""
-        namespace = chart.name.namespace
-        current = self._cluster.get(CONFIG_MAP, chart_source.CONFIG_MAP_NAME, namespace)
-        held = self.apply(chart_source.config_map(file, namespace, current))
-        found = self.release(chart)
-        operator.until_chart_is_seen(self._cluster, chart.name, held, self._patience)
-        since = self._resource(resource, chart)
-        until_installed(self._cluster, resource, since, chart.name, platform.hooks, self._patience)
-        return [*found, *until_rolled_out(self._cluster, platform.name, self._patience)]
+        name = wanted.chart.name
+        held = self._cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
+        # A resource that exists had its first installation, or one that was interrupted: both continue with what lasts.
+        source = wanted.source.final if held else wanted.source
+        prepared = self._chart_file(wanted, held)
+        with repository.serve() if repository and source.kind == "temporary" else nullcontext():
+            found = self.release(wanted.operator)
+            operator.until_seen(
+                self._cluster, wanted.operator.name, [*prepared, *self._trusted(wanted)], self._patience
+            )
+            if held:
+                self._announce(held, source)
+                handover.until_autoscalers_report(self._cluster, name, self._patience)
+            resource = with_chart(wanted.resource, source.spec)
+            since = self._resource(resource, wanted.operator)
+            until_installed(self._cluster, resource, since, wanted.operator.name, wanted.chart.hooks, self._patience)
+            rolled_out = until_rolled_out(self._cluster, name, self._patience)
+            if source.lasting:
+                hooks = wanted.chart.hooks
+                handover.hand_over(self._cluster, wanted.resource, wanted.operator.name, hooks, self._patience)
+                rolled_out = until_rolled_out(self._cluster, name, self._patience)
+            elif source.kind == "temporary":
+                self._patience.reporter.note(
+                    f"{describe(resource)} reads its chart from {source.spec['url']}, which ends with this program: "
+                    "for any later change of it, run `install` again"
+                )
+        return [*found, *rolled_out]
+
+    def _chart_file(self, wanted: _Platform, resource: Object | None) -> list[Object]:
+        """The ConfigMap with the chart, applied, if the source is one."""
+        file, namespace = wanted.source.final.file, wanted.operator.name.namespace
+        if file is None:
+            return []
+        current = self._cluster.get(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace)
+        in_use = str(_source(resource).get("path") or "")
+        return [self.apply(chart_configmap.config_map(file, namespace, current, in_use))]
+
+    def _trusted(self, wanted: _Platform) -> list[Object]:
+        """The ConfigMaps of the operator's chart, if it must trust certificates that may be new in one of them."""
+        if not wanted.source.final.authorities:
+            return []
+        place = wanted.operator.name.namespace
+        names = [item["metadata"]["name"] for item in wanted.operator.objects if item["kind"] == CONFIG_MAP.name]
+        return [item for name in names if (item := self._cluster.get(CONFIG_MAP, name, place))]
+
+    def _announce(self, held: Object, source: ChartSource) -> None:
+        """Say so if the chart comes from elsewhere from now on."""
+        former, new = describe_source(_source(held)), describe_source(source.spec)
+        if former.partition(",")[0] != new.partition(",")[0]:
+            self._patience.reporter.note(
+                f"{describe(held)}: chart source changes from {former} to {new}; this is an upgrade with all its hooks"
+            )
 
     def _resource(self, resource: Object, chart: ChartRelease) -> str:
         """Apply the custom resource; the time from which on a refusal of the controller is meant for it."""

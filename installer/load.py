@@ -1,5 +1,8 @@
 """From the bundle into a registry: blobs, then manifests, then tags, each confirmed at the far end.
 
+Images first, then the charts as OCI artifacts. Not every registry takes the latter, and not every site needs them
+there: a refusal is told and does not end the load.
+
 What the registry already holds is left alone, so an interrupted load continues when it is run again: it looks instead
 of remembering. A tag is moved only after everything below it is in place, so it never names something incomplete.
 """
@@ -10,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from installer.bundle.manifest import BundleImage
+from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.retarget import Relocation
-from installer.errors import BundleError, ContentError
+from installer.errors import BundleError, ContentError, NotFoundError, RegistryAccessError
+from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
@@ -35,13 +39,30 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedChart:
+    """A chart as an OCI artifact in the registry, or why the registry does not take it: `refusal`."""
+
+    name: str
+    role: str
+    target: TagRef
+    digest: Digest
+    present: bool
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What a load did: the images, and bytes of blobs that were sent, mounted from a neighbour, or already there."""
+    """What a load did: images, charts, and bytes of blobs that were sent, mounted from a neighbour, or present."""
 
     images: tuple[Loaded, ...]
+    charts: tuple[LoadedChart, ...]
     sent: int
     mounted: int
     present: int
+
+    def refusal(self, role: str) -> str:
+        """Why the registry does not take the charts of `role`; empty if it has them."""
+        return "; ".join(chart.refusal for chart in self.charts if chart.role == role and chart.refusal)
 
 
 @dataclass
@@ -75,7 +96,7 @@ def load(
     sha256: bool = False,
     threads: int = THREADS,
 ) -> LoadResult:
-    """Bring all images of `bundle` into the registry of `relocation`.
+    """Bring all images and charts of `bundle` into the registry of `relocation`.
 
     Every chunk is verified in the buffer that is sent; with `sha256` every blob also against its digest before its
     last chunk leaves. Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError,
@@ -86,32 +107,44 @@ def load(
     targets = {image.source: relocation.target(image.reference) for image in images}
     stop = threading.Event()
     tally = _Tally()
+    sender = _Sender(bundle, registry, reporter, tally, stop, sha256=sha256)
     there: set[str] = set()
 
     def look(image: BundleImage) -> None:
-        if _is_there(registry, targets[image.source], image):
+        if sender.is_there(targets[image.source], image):
             there.add(image.source)
 
     each(look, images, threads=threads, stop=stop)
     missing = [image for image in images if image.source not in there]
     jobs = _jobs(bundle, missing, targets)
     reporter.begin("load", sum(job.descriptor.size for job in jobs))
-    sender = _Sender(bundle, registry, reporter, tally, stop, sha256=sha256)
     each(sender.bring, jobs, threads=threads, stop=stop)
-    each(lambda image: _name(bundle, registry, targets[image.source], image), missing, threads=threads, stop=stop)
+    each(lambda image: sender.name(targets[image.source], image), missing, threads=threads, stop=stop)
     reporter.end()
+    charts = tuple(_chart(sender, relocation, chart) for chart in bundle.manifest.charts)
     return LoadResult(
         tuple(Loaded(image.source, targets[image.source], image.digest, image.source in there) for image in images),
+        charts,
         tally.sent,
         tally.mounted,
         tally.present,
     )
 
 
-def _is_there(registry: Registry, target: Reference, image: BundleImage) -> bool:
-    """Whether the registry names the image already; a registry accepts a manifest only with all its parts."""
-    found = registry.head_manifest(_by_tag(target) or target)
-    return found is not None and found.digest == image.digest
+def _chart(sender: "_Sender", relocation: Relocation, chart: BundleChart) -> LoadedChart:
+    """Bring a chart: in the registry it is like an image with one layer. Raises what `load` does, but no refusal."""
+    target = relocation.chart(chart.name, chart.version)
+    image = sender.artifact(chart, target)
+    present = False
+    try:
+        present = sender.is_there(target, image)
+        if not present:
+            for job in _jobs(sender.bundle, [image], {image.source: target}):
+                sender.bring(job)
+            sender.name(target, image)
+    except (ContentError, NotFoundError, RegistryAccessError) as exc:
+        return LoadedChart(chart.name, chart.role, target, chart.artifact, present=False, refusal=exc.message)
+    return LoadedChart(chart.name, chart.role, target, chart.artifact, present)
 
 
 def _by_tag(target: Reference) -> TagRef | None:
@@ -132,7 +165,7 @@ def _jobs(bundle: Bundle, images: Iterable[BundleImage], targets: dict[str, Refe
 
 
 class _Sender:
-    """Brings one blob at a time into all repositories that need it. Safe to use from several threads."""
+    """Brings one thing at a time into all repositories that need it. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -144,8 +177,18 @@ class _Sender:
         *,
         sha256: bool,
     ) -> None:
-        self._bundle, self._registry, self._reporter = bundle, registry, reporter
+        self.bundle, self._registry, self._reporter = bundle, registry, reporter
         self._tally, self._stop, self._sha256 = tally, stop, sha256
+
+    def artifact(self, chart: BundleChart, target: TagRef) -> BundleImage:
+        """The OCI artifact of `chart`, seen as an image called `target`."""
+        size = self.bundle.blob(chart.artifact).size
+        return BundleImage(str(target), chart.artifact, media.OCI_MANIFEST, size, chart.artifact, ())
+
+    def is_there(self, target: Reference, image: BundleImage) -> bool:
+        """Whether the registry names the image already; a registry accepts a manifest only with all its parts."""
+        found = self._registry.head_manifest(_by_tag(target) or target)
+        return found is not None and found.digest == image.digest
 
     def bring(self, job: _Job) -> None:
         """Leave what is there, mount from a neighbour where possible, send what remains."""
@@ -164,12 +207,28 @@ class _Sender:
                 self._tally.add("sent", blob.size)
             holders.append(repository)
 
+    def name(self, target: Reference, image: BundleImage) -> None:
+        """Push the manifests of an image, children first, then its tag; then look whether the registry agrees."""
+        nodes: list[Manifest | Index] = self.bundle.manifests(image)
+        for node in nodes:
+            digest = node.descriptor.digest
+            last = digest == image.digest
+            selector = target.tag if last and target.tag else digest.text
+            self._registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
+        for reference in (DigestRef(target.repository, image.digest), _by_tag(target)):
+            found = self._registry.head_manifest(reference) if reference else None
+            if reference and (found is None or found.digest != image.digest):
+                raise ContentError(
+                    f"{reference}: the registry answers {found.digest if found else 'not found'} right after the push",
+                    hint="a proxy or another client may be in between; run the same command again.",
+                )
+
     def _body(self, blob: Descriptor, *, show: bool) -> Iterator[memoryview]:
         """The verified chunks of a blob; the last one is held back until the whole is known to be right."""
         whole = hashlib.sha256()
         done = 0
         try:
-            for view in self._bundle.chunks(blob.digest):
+            for view in self.bundle.chunks(blob.digest):
                 if self._stop.is_set():
                     raise ContentError(f"blob {blob.digest}: given up, since another one failed")
                 if self._sha256:
@@ -187,27 +246,12 @@ class _Sender:
             raise
 
 
-def _name(bundle: Bundle, registry: Registry, target: Reference, image: BundleImage) -> None:
-    """Push the manifests of an image, children first, then its tag; then look whether the registry agrees."""
-    nodes: list[Manifest | Index] = bundle.manifests(image)
-    for node in nodes:
-        digest = node.descriptor.digest
-        last = digest == image.digest
-        selector = target.tag if last and target.tag else digest.text
-        registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
-    for reference in (DigestRef(target.repository, image.digest), _by_tag(target)):
-        found = registry.head_manifest(reference) if reference else None
-        if reference and (found is None or found.digest != image.digest):
-            raise ContentError(
-                f"{reference}: the registry answers {found.digest if found else 'not found'} right after the push",
-                hint="a proxy or another client may be in between; run the same command again.",
-            )
-
-
 def summary(result: LoadResult) -> str:
     """One line for people."""
     new = sum(not image.present for image in result.images)
+    charts = len([chart for chart in result.charts if not chart.refusal])
     return (
-        f"{len(result.images)} images, {new} of them new: {size(result.sent)} sent, "
-        f"{size(result.mounted)} shared inside the registry, {size(result.present)} already there"
+        f"{len(result.images)} images, {new} of them new{f', {charts} charts' if charts else ''}: "
+        f"{size(result.sent)} sent, {size(result.mounted)} shared inside the registry, "
+        f"{size(result.present)} already there"
     )

@@ -1,19 +1,22 @@
 """The W&B operator: installed by Helm, and running with the chart at hand."""
 
-from installer import controller
+from collections.abc import Iterable
+
+from installer.controller import change_time
 from installer.errors import NotReadyError
-from installer.kube import FIELD_MANAGER, POD, Cluster, Object
+from installer.kube import POD, Cluster, Object
 from installer.wait import AGAIN, Patience, until_rolled_out
 from installer.workload import ReleaseName, condition, pods_of, workloads
 
 
-def until_chart_is_seen(cluster: Cluster, operator: ReleaseName, config_map: Object, patience: Patience) -> None:
-    """Wait until every pod of the operator runs with the content of `config_map`, the ConfigMap as we applied it.
+def until_seen(cluster: Cluster, operator: ReleaseName, config_maps: Iterable[Object], patience: Patience) -> None:
+    """Wait until every pod of the operator runs with the content of `config_maps`, which it mounts, as they are held.
 
-    A kubelet renews a mounted ConfigMap after a minute or so, and nothing tells when; a new pod starts with what
-    there is. So pods that are older than the ConfigMap's last change are replaced. Raises NotReadyError.
+    A kubelet renews a mounted ConfigMap after a minute or so, and nothing tells when; certificates are read only
+    once. A new pod starts with what there is. So pods that are older than the last change are replaced.
+    Raises NotReadyError.
     """
-    renew(cluster, operator, controller.apply_time(config_map, FIELD_MANAGER), patience)
+    renew(cluster, operator, max(map(change_time, config_maps), default=""), patience)
 
 
 def wake(cluster: Cluster, operator: ReleaseName, patience: Patience) -> str:
@@ -38,7 +41,7 @@ def renew(cluster: Cluster, operator: ReleaseName, since: str, patience: Patienc
             return
         for pod in outdated:
             patience.reporter.note(
-                f"{operator}: replacing pod {pod['metadata']['name']}, which is older than its chart"
+                f"{operator}: replacing pod {pod['metadata']['name']}, which is older than what it mounts"
             )
             cluster.delete(POD, pod["metadata"]["name"], operator.namespace)
         if patience.over():

@@ -44,8 +44,8 @@ class Record:
     """An installation. `sums` is the digest of the bundle's SHA256SUMS, `time` when it last changed (UTC).
 
     `charts` are those that Helm installed from the installer, in order; `operator` is one of them. `platform` is the
-    chart that the operator installs, and its release bears the name of the custom resource. `secrets` are
-    `namespace/name`.
+    chart that the operator installs, and its release bears the name of the custom resource; `chart_source` says where
+    the operator reads it. `secrets` are `namespace/name`.
     """
 
     format: str
@@ -58,7 +58,7 @@ class Record:
     charts: tuple[InstalledChart, ...]
     operator: InstalledChart | None
     platform: InstalledChart | None
-    chart_key: str
+    chart_source: str
     secrets: tuple[str, ...]
 
     @property
@@ -98,7 +98,7 @@ def record(manifest: BundleManifest, sums: Digest, wanted: Desired, time: str) -
         charts=tuple(installed(release) for release in wanted.installed),
         operator=installed(wanted.operator) if wanted.operator else None,
         platform=installed(wanted.platform) if wanted.platform else None,
-        chart_key=wanted.chart_file.key if wanted.chart_file else "",
+        chart_source=wanted.source.final.kind if wanted.source else "",
         secrets=tuple(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in wanted.secrets),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from installer import chart_source
+from installer import chart_configmap
 from installer.desired import ChartRelease, Desired
 from installer.errors import StorageError
 from installer.files import storage_error, write_atomic
@@ -72,9 +72,9 @@ def files(wanted: Desired) -> dict[str, bytes]:
     found["10-namespaces.yaml"] = documents(namespaces)
     if wanted.secrets:
         found["20-secrets.yaml"] = documents(_blank(secret) for secret in wanted.secrets)
-    if wanted.chart_file and wanted.operator:
+    if wanted.source and wanted.source.file and wanted.operator:
         place = wanted.operator.name.namespace
-        found["30-chart-configmap.yaml"] = documents([chart_source.config_map(wanted.chart_file, place, None)])
+        found["30-chart-configmap.yaml"] = documents([chart_configmap.config_map(wanted.source.file, place, None)])
     for number, release in enumerate(wanted.installed):
         found |= _release(release, f"4{number}" if number < 10 else f"49-{number}")
     if wanted.resource and wanted.platform:

@@ -12,12 +12,12 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from installer.bundle.limits import CHUNK
@@ -46,11 +46,50 @@ class Answer:
     text: bytes = b""
 
 
+class Findable(Protocol):
+    """What a server answers with."""
+
+    def find(self, target: str) -> Answer | None:
+        """The answer for a request target (path and query), or None. Raises BundleError for a damaged bundle."""
+
+
+class ChartRepository:
+    """Some charts of a bundle as a Helm repository below `/charts/`, and nothing else. Pure: no sockets."""
+
+    def __init__(self, bundle: Bundle, charts: Iterable[BundleChart]) -> None:
+        self._bundle, self._charts = bundle, tuple(charts)
+
+    def find(self, target: str) -> Answer | None:
+        """The answer for a request target (path and query), or None. Raises BundleError for a damaged bundle."""
+        path = unquote(urlsplit(target).path)
+        return self._files.get(path.removeprefix("/charts/")) if path.startswith("/charts/") else None
+
+    @cached_property
+    def _files(self) -> dict[str, Answer]:
+        """By name. The index is JSON, which is YAML that Helm reads faster and stricter."""
+        files: dict[str, Answer] = {}
+        entries: dict[str, list[dict[str, Any]]] = {}
+        for chart in self._charts:
+            blob = self._bundle.blob(chart.archive)
+            files[chart.file_name] = Answer("application/gzip", blob.size, chart.archive)
+            entry = {
+                **Chart.load(self._bundle.read(chart.archive)).metadata,
+                "created": self._bundle.manifest.created,
+                "digest": chart.archive.hex,
+                "urls": [chart.file_name],
+            }
+            entries.setdefault(chart.name, []).append(entry)
+        index = {"apiVersion": "v1", "entries": entries, "generated": self._bundle.manifest.created}
+        files["index.yaml"] = _text(json.dumps(index).encode())
+        return files
+
+
 class Catalogue:
     """Which path means what. Pure: no sockets."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
+        self._charts = ChartRepository(bundle, bundle.manifest.charts)
 
     def find(self, target: str) -> Answer | None:
         """The answer for a request target (path and query), or None. Raises BundleError for a damaged bundle."""
@@ -59,7 +98,7 @@ class Catalogue:
         if path in ("/v2", "/v2/"):
             return _text(b"{}")
         if path.startswith("/charts/"):
-            return self._charts.get(path.removeprefix("/charts/"))
+            return self._charts.find(target)
         match = _PATH.fullmatch(path)
         if match is None:
             return None
@@ -99,46 +138,29 @@ class Catalogue:
         # HIP 6: a version's plus sign, which no tag may hold, is written as an underscore.
         content[chart.version.replace("+", "_")] = content[chart.artifact.text]
 
-    @cached_property
-    def _charts(self) -> dict[str, Answer]:
-        """The Helm repository. Its index is JSON, which is YAML that Helm reads faster and stricter."""
-        files: dict[str, Answer] = {}
-        entries: dict[str, list[dict[str, Any]]] = {}
-        for chart in self._bundle.manifest.charts:
-            blob = self._bundle.blob(chart.archive)
-            files[chart.file_name] = Answer("application/gzip", blob.size, chart.archive)
-            entry = {
-                **Chart.load(self._bundle.read(chart.archive)).metadata,
-                "created": self._bundle.manifest.created,
-                "digest": chart.archive.hex,
-                "urls": [chart.file_name],
-            }
-            entries.setdefault(chart.name, []).append(entry)
-        index = {"apiVersion": "v1", "entries": entries, "generated": self._bundle.manifest.created}
-        files["index.yaml"] = _text(json.dumps(index).encode())
-        return files
-
 
 def _text(text: bytes) -> Answer:
     return Answer(_JSON, len(text), None, text)
 
 
 class Server:
-    """Serves a bundle on one address while its context is open.
+    """Serves a bundle, or only what `content` finds in it, on one address while its context is open.
 
     `port` 0 takes a free one; `address` is `HOST:PORT` as it is reached. Raises StorageError if the address cannot
     be had.
     """
 
-    def __init__(self, bundle: Bundle, host: str, port: int, reporter: Reporter) -> None:
+    def __init__(
+        self, bundle: Bundle, host: str, port: int, reporter: Reporter, content: Findable | None = None
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._http = _Http((host, port), family)
         except OSError as exc:
             raise StorageError(
-                f"{host}:{port}: cannot listen: {exc.strerror or exc}", hint="choose another address with --listen."
+                f"{host}:{port}: cannot listen: {exc.strerror or exc}", hint="choose another address or port."
             ) from exc
-        self._http.catalogue, self._http.bundle, self._http.reporter = Catalogue(bundle), bundle, reporter
+        self._http.content, self._http.bundle, self._http.reporter = content or Catalogue(bundle), bundle, reporter
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
         bound = self._http.server_address[1]
         self.address = f"[{host}]:{bound}" if family == socket.AF_INET6 else f"{host}:{bound}"
@@ -157,7 +179,7 @@ class _Http(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
-    catalogue: Catalogue
+    content: Findable
     bundle: Bundle
     reporter: Reporter
 
@@ -187,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         server = cast("_Http", self.server)
         try:
-            answer = server.catalogue.find(self.path)
+            answer = server.content.find(self.path)
         except AirferryError as exc:
             server.reporter.note(f"{self.path}: {exc.message}")
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -28,6 +28,7 @@ from installer.service_values import TLS_SECRET, Authorities, needed
 Parse = Callable[[bytes, str, type[AirferryError]], Any]
 
 MAX_SITE = 1 << 20
+_PEM_END = "-----END CERTIFICATE-----"
 MAX_CERTIFICATE_FILE = 4 << 20
 _HINT = "correct site.yaml; the template in the bundle explains every key."
 
@@ -112,6 +113,12 @@ class Site:
     def registry(self) -> str:
         """Host and port of the registry."""
         return self.answers.registry.host
+
+    @property
+    def registry_authorities(self) -> tuple[str, ...]:
+        """The registry's own authorities, each certificate in PEM."""
+        text = (self.registry_ca or b"").decode()
+        return tuple(f"{pem}{_PEM_END}\n" for pem in text.split(f"{_PEM_END}\n") if pem)
 
     @property
     def project(self) -> str:

@@ -8,7 +8,7 @@ release even if there never was one, or if it cannot read its chart any more.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from installer import chart_source, controller, history
+from installer import chart_configmap, controller, history
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.errors import NotReadyError
@@ -47,7 +47,7 @@ def uninstall(cluster: Cluster, releases: Callable[[str], Releases], record: Rec
     _remove_releases(cluster, releases, record, patience, note)
     kept = _kept(cluster, record)
     if record.operator and _remove_charts(cluster, record.operator.namespace):
-        note(f"ConfigMap {record.operator.namespace}/{chart_source.CONFIG_MAP_NAME}")
+        note(f"ConfigMap {record.operator.namespace}/{chart_configmap.CONFIG_MAP_NAME}")
     # The record goes last: until then a second run finds its way.
     own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
     for kind, name in own:
@@ -124,10 +124,10 @@ def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> No
 
 
 def _remove_charts(cluster: Cluster, namespace: str) -> bool:
-    held = cluster.get(CONFIG_MAP, chart_source.CONFIG_MAP_NAME, namespace)
-    if held is None or not chart_source.is_ours(held):
+    held = cluster.get(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace)
+    if held is None or not chart_configmap.is_ours(held):
         return False
-    return cluster.delete(CONFIG_MAP, chart_source.CONFIG_MAP_NAME, namespace)
+    return cluster.delete(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace)
 
 
 def _kept(cluster: Cluster, record: Record) -> list[str]:

@@ -38,12 +38,13 @@ GROUPS: dict[str, str] = {
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
         "installer.desired installer.record installer.install installer.render installer.status installer.uninstall "
-        "installer.changes installer.history installer.images_held installer.upgrade"
+        "installer.changes installer.history installer.images_held installer.upgrade "
+        "installer.chart_configmap installer.chart_oci installer.handover"
     ),
     "shell": "installer.shell",
     "commands": (
         "installer.cli installer.cli_cluster installer.cli_options installer.loading installer.opening "
-        "installer.target installer.__main__"
+        "installer.own_repository installer.target installer.__main__"
     ),
     "templates": "templates",
     "builder": "builder builder.*",

@@ -71,6 +71,14 @@ class Relocation:
             return DigestRef(repository, image.digest, image.tag)
         return TagRef(repository, image.tag)
 
+    def chart(self, name: str, version: str) -> TagRef:
+        """Where a chart lies in the enclave as an OCI artifact: `<registry>/<project>/charts/<name>`.
+
+        HIP 6: a version's plus sign, which no tag may hold, is written as an underscore. Raises UsageError.
+        """
+        path = "/".join(part for part in (self.project, "charts", name) if part)
+        return TagRef(Repository(self.registry, path), version.replace("+", "_"))
+
     def moved(self, name: str) -> Repository | None:
         """Where the repository that `name` means is in the enclave; None if the bundle has no image of it."""
         try:

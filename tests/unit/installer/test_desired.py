@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer import chart_source
+from installer import chart_configmap
 from installer.chart.helm import Chart, documents
-from installer.chart_source import ChartFile, chart_file, config_map, repacked
+from installer.chart_configmap import ChartFile, chart_file, config_map, repacked
 from installer.custom_resource import custom_resource
 from installer.desired import Desired, desired
 from installer.errors import BundleError, ClusterError, SiteError
@@ -70,9 +70,9 @@ def wanted(application: Application, folder: Path, **answers: Any) -> Desired:
 def test_the_resource_names_the_chart_by_path_and_images_in_the_enclave(tmp_path: Path) -> None:
     found = wanted(platform(tmp_path / "b", {"web": {"replicas": 2}}), tmp_path, host="http://wandb.enclave")
     assert found.resource is not None
-    assert found.chart_file is not None
+    assert found.source is not None
     assert found.resource["metadata"]["name"] == "wandb"
-    assert found.resource["spec"]["chart"] == {"path": found.chart_file.path}
+    assert found.resource["spec"]["chart"] == {"path": found.source.spec["path"]}
     values = found.resource["spec"]["values"]
     assert values["web"]["replicas"] == 2
     image = values["web"]["image"]
@@ -80,7 +80,7 @@ def test_the_resource_names_the_chart_by_path_and_images_in_the_enclave(tmp_path
     assert re.fullmatch("sha256:[0-9a-f]{64}", image["digest"])
     assert values["migrate"] == {"image": f"{REGISTRY}/airferry/docker.io/demo/tools:1.0"}
     assert values["global"]["host"] == "http://wandb.enclave"
-    assert re.fullmatch(r"/charts/demo-platform-1\.0\.0-[0-9a-f]{12}\.tgz", found.chart_file.path)
+    assert re.fullmatch(r"/charts/demo-platform-1\.0\.0-[0-9a-f]{12}\.tgz", found.source.spec["path"])
 
 
 def test_the_same_input_gives_the_same_objects(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_null_that_the_operator_would_choke_on_is_refused() -> None:
     template: dict[str, Any] = {"metadata": {}, "spec": {}}
     with pytest.raises(SiteError, match=r"web\.list\[1\]\.a is null"):
         custom_resource(
-            template, name="w", namespace="w", values={"web": {"list": [1, {"a": None}]}}, chart_path="/charts/x"
+            template, name="w", namespace="w", values={"web": {"list": [1, {"a": None}]}}, chart={"path": "/charts/x"}
         )
 
 
@@ -205,7 +205,7 @@ def test_a_chart_that_fits_stays_as_it_is() -> None:
 
 def test_a_chart_is_packed_again_without_what_no_template_reads(tmp_path: Path) -> None:
     chart = Chart.load(big_chart(tmp_path, 1_200_000))
-    assert len(chart.archive) > chart_source.MAX_CONFIG_MAP
+    assert len(chart.archive) > chart_configmap.MAX_CONFIG_MAP
     found = chart_file(chart)
     assert len(found.archive) < 10_000
     assert found == chart_file(chart)
@@ -222,12 +222,12 @@ def test_packed_copies_of_unpacked_subcharts_go() -> None:
     base = CHARTS / "demo-platform" / "charts" / "base"
     text = "hello"
     whole = packed(CHARTS / "demo-platform", {"docs/a": text})
-    names = set(chart_source._files(repacked(whole)))
+    names = set(chart_configmap._files(repacked(whole)))
     assert "demo-platform/charts/base/Chart.yaml" in names
     assert "demo-platform/docs/a" not in names
-    assert chart_source._unpacked_too(packed(base), "demo-platform/charts/", chart_source._files(whole))
+    assert chart_configmap._unpacked_too(packed(base), "demo-platform/charts/", chart_configmap._files(whole))
     changed = packed(base, {"Chart.yaml": "apiVersion: v2\nname: base\nversion: 9.9.9\n"})
-    assert not chart_source._unpacked_too(changed, "demo-platform/charts/", chart_source._files(whole))
+    assert not chart_configmap._unpacked_too(changed, "demo-platform/charts/", chart_configmap._files(whole))
 
 
 def test_a_chart_that_cannot_fit_is_refused(tmp_path: Path) -> None:
