@@ -1,26 +1,40 @@
 """The command that fetches: build."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from builder.build import THREADS
 from builder.build import build as build_bundle
-from builder.cli_places import FILE, lock_argument, places_of
-from builder.contents import contents
+from builder.cli_places import lock_argument, places_of, volume_size_option
+from builder.contents import Contents, contents
 from builder.lock import Lock
 from builder.source import LockSource, check_files
-from installer.report import size
+from builder.targets import distribute
+from builder.volume_size import VolumeSize
+from installer.errors import UsageError
+from installer.report import size as human
 from installer.shell import Session, common
 
 
 @click.command()
 @lock_argument
-@click.option("-o", "--file", "out", type=FILE, help="The bundle to write; NAME-VERSION.tar by default.")
+@click.option(
+    "-o",
+    "--file",
+    "outs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="The bundle to write, NAME-VERSION.tar by default; with --volume-size a folder, may be repeated.",
+)
+@volume_size_option
 @click.option("--threads", type=click.IntRange(1, 32), default=THREADS, show_default=True, help="Downloads at a time.")
 @click.option("--no-sync", is_flag=True, help="Return before the disk has it, without reading it back.")
 @common
-def build(session: Session, *, lock: Path, out: Path | None, threads: int, no_sync: bool) -> None:
+def build(
+    session: Session, *, lock: Path, outs: tuple[Path, ...], size: VolumeSize | None, threads: int, no_sync: bool
+) -> None:
     """Fetch everything that LOCK names and write one bundle, then read it back.
 
     Nothing is resolved by name. Interrupted, the same command continues. The bundle is unsigned: see `airferry sign`.
@@ -28,19 +42,35 @@ def build(session: Session, *, lock: Path, out: Path | None, threads: int, no_sy
     \b
       airferry build
       airferry build -o /media/stick/platform-1.0.tar
+      airferry build --volume-size bd25                          several files, each for one disc
+      airferry build --volume-size fat32 -o /media/a -o /media/b    each goes where there is room
     """
     read = Lock.load(lock)
-    out = out or Path(f"{read.name}-{read.version}.tar")
+    planned = contents(read, size)
+    paths = output_paths(planned, outs, several=size is not None)
     check_files(read, lock.parent)
-    total = sum(contents(read).volume_sizes)
-    with places_of(session, read.registries, lock.parent, out.parent) as places:
+    with places_of(session, read.registries, lock.parent, paths[0].parent) as places:
         source = LockSource(read, places)
-        digest = build_bundle(read, source, out, session.reporter, threads=threads, sync=not no_sync)
-    session.emit(
-        {"file": str(out), "bytes": total, "sums": digest.text},
-        f"{out}: {total} bytes ({size(total)})\nSHA256SUMS: {digest}",
-    )
-    session.reporter.note(f"next: `airferry sign {out} --key NAME.key` (`airferry keygen NAME` makes one).")
+        digest = build_bundle(planned, source, paths, session.reporter, threads=threads, sync=not no_sync)
+    sizes = planned.volume_sizes
+    lines = [f"{path}: {length} bytes ({human(length)})" for path, length in zip(paths, sizes, strict=True)]
+    volumes = [{"file": str(path), "bytes": length} for path, length in zip(paths, sizes, strict=True)]
+    document = {"file": str(paths[0]), "bytes": sum(sizes), "sums": digest.text, "volumes": volumes}
+    session.emit(document, "\n".join([*lines, f"SHA256SUMS: {digest}"]))
+    names = " ".join(map(str, paths))
+    session.reporter.note(f"next: `airferry sign {names} --key NAME.key` (`airferry keygen NAME` makes one).")
+
+
+def output_paths(planned: Contents, outs: Sequence[Path], *, several: bool) -> list[Path]:
+    """The files to write: `outs` names one file, or with `several` the folders for all. Raises UsageError."""
+    if not several:
+        if len(outs) > 1:
+            raise UsageError("-o is given twice, and there is one file", hint="for several files: --volume-size.")
+        return [outs[0] if outs else Path(planned.file_names[0])]
+    for folder in outs:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: not a folder", hint="with --volume-size, -o names folders that exist.")
+    return distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), outs or [Path()])
 
 
 COMMANDS: tuple[click.Command, ...] = (build,)

@@ -9,6 +9,7 @@ from builder import sign as signing
 from builder.freeze import freeze as freeze_bundle
 from builder.program import build_program
 from installer.bundle.describe import description, summary
+from installer.bundle.finding import expand
 from installer.bundle.front import PinnedKey
 from installer.bundle.opening import open_current, read_keys, trust_in
 from installer.bundle.reader import Bundle
@@ -26,7 +27,8 @@ MAX_SIGNATURE = 16 * 1024
 _STEP = 4 * 1024 * 1024
 
 _file = click.Path(path_type=Path, dir_okay=False)
-_bundle_argument = click.argument("bundle", type=_file, nargs=-1, required=True)
+_bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
+"""Files of a bundle, or folders that hold them."""
 _key_option = click.option(
     "-k", "--key", "keys", type=_file, multiple=True, help="Public key (.pub) to trust; may be repeated."
 )
@@ -82,6 +84,7 @@ def sign(
 
     \b
       airferry sign platform-1.0.tar --key release.key
+      airferry sign volumes/ --key release.key                      # all volumes in that folder
       airferry sign platform-1.0.tar --export SHA256SUMS            # sign it elsewhere, then
       airferry sign platform-1.0.tar --attach SHA256SUMS.sig --public-key hsm.pub
     """
@@ -89,17 +92,20 @@ def sign(
         raise UsageError(
             "sign needs one of --key, --export, --attach (with --public-key)", hint="see `airferry sign --help`."
         )
+    files = expand(bundle)
+    raw = signing.sums_of(files[0])
+    with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(raw))) as opened:
+        opened.require_all()
     if export is not None:
-        raw = signing.sums_of(bundle[0])
         write_atomic(export, raw)
         session.emit({"file": str(export), "sha256": Digest.of(raw).hex}, f"{export}: {Digest.of(raw)}")
         return
     if key is not None:
-        verdict = signing.sign(bundle, signing.load_key(key, _passphrase_for(key, passphrase_file)))
+        verdict = signing.sign(files, signing.load_key(key, _passphrase_for(key, passphrase_file)))
     else:
         one = _one_key(public_key or Path())
-        verdict = signing.attach(bundle, read_bounded(attach or Path(), MAX_SIGNATURE), one)
-    sidecars = [_sidecar(path, session.reporter) for path in bundle] if sidecar else []
+        verdict = signing.attach(files, read_bounded(attach or Path(), MAX_SIGNATURE), one)
+    sidecars = [_sidecar(path, session.reporter) for path in files] if sidecar else []
     document = {"sums": verdict.sums.text, "signers": list(verdict.signers), "sidecars": sidecars}
     lines = [f"SHA256SUMS: {verdict.sums}", *(f"signed by {signer}" for signer in verdict.signers)]
     session.emit(document, "\n".join([*lines, *(f"written {path}" for path in sidecars)]))
@@ -110,17 +116,26 @@ def sign(
 @_key_option
 @_sums_option
 @click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
+@click.option("--partial", is_flag=True, help="Some of the volumes are enough: each can be verified alone.")
 @common
-def verify(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str, sha256: bool) -> None:
+def verify(
+    session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str, sha256: bool, partial: bool
+) -> None:
     """Check signature, structure and every byte of BUNDLE, as the installer does.
 
     \b
       airferry verify platform-1.0.tar --key release.pub
+      airferry verify /media/disc --partial --key release.pub       # one volume of several
     """
-    with open_current([VolumeFile(path) for path in bundle], trust_in(keys, sums), session.now()) as opened:
-        opened.require_all()
+    files = [VolumeFile(path) for path in expand(bundle)]
+    with open_current(files, trust_in(keys, sums), session.now()) as opened:
+        if not partial:
+            opened.require_all()
         opened.verify(session.reporter, sha256=sha256)
-        session.emit({**description(opened), "verified": True}, f"{summary(opened)}\nverified: every byte")
+        session.emit(
+            {**description(opened), "verified": True},
+            f"{summary(opened)}\nverified: every byte{' of these volumes' if opened.missing else ''}",
+        )
 
 
 @click.command()
@@ -136,35 +151,43 @@ def inspect(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...
       airferry inspect platform-1.0.tar --output json | jq -r '.images[].image'
     """
     trusted = bool(keys or sums)
-    trust = trust_in(keys, sums) if trusted else Trust(sums=Digest.of(signing.sums_of(bundle[0])))
-    with Bundle.open([VolumeFile(path) for path in bundle], trust) as opened:
+    files = expand(bundle)
+    trust = trust_in(keys, sums) if trusted else Trust(sums=Digest.of(signing.sums_of(files[0])))
+    with Bundle.open([VolumeFile(path) for path in files], trust) as opened:
         head = "" if trusted else "UNVERIFIED: no key was given, anyone may have written this\n"
         session.emit({**description(opened), "authentic": trusted}, head + summary(opened, images=True))
 
 
 @click.command()
-@click.argument("bundle", type=_file)
+@_bundle_argument
 @click.option(
     "-k", "--key", "keys", type=_file, multiple=True, required=True, help="Public key to pin; may be repeated."
 )
 @click.option("-o", "--file", "out", type=_file, required=True, help="The executable file to write.")
 @click.option("--beside", is_flag=True, help="Leave the bundle out: it will lie beside the program.")
 @common
-def freeze(session: Session, *, bundle: Path, keys: tuple[Path, ...], out: Path, beside: bool) -> None:
+def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], out: Path, beside: bool) -> None:
     """Make one self-contained executable of the installer and BUNDLE, which trusts exactly the given keys.
+
+    Of several volumes it carries the first; the others stay files of their own.
 
     \b
       airferry freeze platform-1.0.tar --key release.pub -o platform-1.0.run
+      airferry freeze volumes/ --key release.pub -o platform.run --beside
     """
-    with open_current([VolumeFile(bundle)], trust_in(keys, ""), session.now()) as opened:
+    files = [VolumeFile(path) for path in expand(bundle)]
+    with open_current(files, trust_in(keys, ""), session.now()) as opened:
         opened.require_all()
         name = f"{opened.manifest.name}-{opened.manifest.version}"
+        first = opened.path(0)
     program = build_program(_cache(session), session.reporter)
     pinned = [PinnedKey.of(key.text, key.fingerprint) for key in read_keys(keys)]
-    freeze_bundle(program, None if beside else bundle, out, name=name, keys=pinned, reporter=session.reporter)
+    freeze_bundle(program, None if beside else first, out, name=name, keys=pinned, reporter=session.reporter)
     total = out.stat().st_size
     session.emit({"file": str(out), "bytes": total}, f"{out}: {total} bytes ({human(total)})")
-    session.reporter.note(f"next: carry it over, then `./{out.name} verify` and `./{out.name} --help`.")
+    others = [str(file.path) for file in files if beside or file.path != first]
+    carry = f"carry it over with {', '.join(others)}" if others else "carry it over"
+    session.reporter.note(f"next: {carry}, then `./{out.name} verify` and `./{out.name} --help`.")
 
 
 def _one_key(path: Path) -> PublicKey:

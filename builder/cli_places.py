@@ -11,11 +11,26 @@ from builder.connect import connect
 from builder.engine import Engine
 from builder.lock import LOCK_NAME
 from builder.source import Places
+from builder.volume_size import PRESETS, VolumeSize
 from installer.shell import Session
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 lock_argument = click.argument("lock", type=click.Path(path_type=Path), default=Path(LOCK_NAME))
 """The argument LOCK of commands that start from a lock."""
+
+
+def _volume_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> VolumeSize | None:
+    return VolumeSize.parse(value) if value is not None else None
+
+
+volume_size_option = click.option(
+    "--volume-size",
+    "size",
+    metavar="SIZE",
+    callback=_volume_size,
+    help=f"Several files: {', '.join(PRESETS)}, a size such as 4GiB, or a count of equal parts such as 5.",
+)
+"""The option of commands that lay a bundle out; they get it as `size`."""
 
 
 @contextmanager

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from builder.cli_places import lock_argument, places_of
+from builder.cli_places import lock_argument, places_of, volume_size_option
 from builder.contents import contents
 from builder.listing import changes, image_list, image_table, plan_document, plan_table
 from builder.lock import LOCK_NAME, Lock
 from builder.locking import locked_registries, make_lock
 from builder.needs import count, needs
 from builder.recipe import MAX_RECIPE, Recipe, stamp
-from installer.errors import RecipeError, UsageError
+from builder.targets import distribute, free_bytes
+from builder.volume_size import VolumeSize
+from installer.errors import RecipeError, StorageError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
 from installer.report import size
@@ -146,25 +148,28 @@ def list_images(session: Session, *, recipe: Path, unlocked: bool) -> None:
 
 @click.command()
 @lock_argument
-@click.option("--target", type=click.Path(path_type=Path), default=Path(), help="Where the bundle will be written.")
+@click.option(
+    "--target", "targets", type=click.Path(path_type=Path), multiple=True, help="Where the bundle will be written."
+)
+@volume_size_option
 @common
-def plan(session: Session, *, lock: Path, target: Path) -> None:
+def plan(session: Session, *, lock: Path, targets: tuple[Path, ...], size: VolumeSize | None) -> None:
     """Say what a bundle will hold and how large it will be, to the byte; nothing is fetched.
 
     \b
       airferry plan
       airferry plan --target /media/stick
+      airferry plan --volume-size dvd                   which files, and which image is on which
     """
     read = Lock.load(lock)
-    folder = target if target.is_dir() else target.parent
-    try:
-        status = os.statvfs(folder)
-    except OSError as exc:
-        raise storage_error(exc, folder, "look for free space") from exc
-    document = plan_document(read, contents(read).volume_sizes, status.f_bavail * status.f_frsize)
+    folders = [target if target.is_dir() else target.parent for target in targets] or [Path()]
+    planned = contents(read, size)
+    document = plan_document(read, planned, free_bytes(folders))
     session.emit(document, plan_table(document))
-    if document["file_bytes"] > document["free_bytes"]:
-        session.reporter.note(f"note: {folder} has too little free space for this bundle")
+    try:
+        distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), folders)
+    except StorageError as exc:
+        session.reporter.note(f"note: too little free space: {exc.message}")
 
 
 COMMANDS: tuple[click.Command, ...] = (init, lock, list_images, plan)

@@ -1,18 +1,21 @@
 """From a lock to the exact layout of its bundle, without touching the network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from builder.lock import Lock, LockedImage
+from builder.lock import Lock, LockedImage, reach
+from builder.packing import Arrangement, arrange
+from builder.volume_size import VolumeSize
 from installer.bundle import canonical
 from installer.bundle.limits import FORMAT
 from installer.bundle.manifest import BundleManifest
-from installer.bundle.volume import metadata_of, order, place, volume_sizes
+from installer.bundle.volume import metadata_of, volume_name, volume_sizes
 from installer.errors import BundleError, RecipeError
 from installer.oci import media
 from installer.oci.digest import Digest
 
 MINIMUM_INSTALLER = "0.1.0"
 """The oldest installer that reads what this builder writes."""
+_SLACK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +30,55 @@ class Contents:
         """The exact size of each volume file in bytes."""
         return volume_sizes(self.skeleton, metadata_of(self.skeleton, self.manifest_json))
 
+    @property
+    def file_names(self) -> list[str]:
+        """What the volume files are called unless someone says otherwise."""
+        name, version, count = self.skeleton.name, self.skeleton.version, len(self.skeleton.volumes)
+        if count == 1:
+            return [f"{name}-{version}.tar"]
+        return [volume_name(name, version, number, count) for number in range(count)]
 
-def contents(lock: Lock) -> Contents:
-    """The bundle that `lock` describes. Raises RecipeError if it cannot be one."""
+
+def contents(lock: Lock, size: VolumeSize | None = None) -> Contents:
+    """The bundle that `lock` describes, in one volume or in volumes of `size`.
+
+    Raises RecipeError if it cannot be a bundle, UsageError if such volumes cannot hold it.
+    """
+    manifest_json = _manifest_json(lock)
+    trees = lock.manifests_by_digest()
+    blobs = [blob.descriptor for blob in lock.blobs]
+    images = {image.source: reach(trees, image.digest) for image in lock.images}
     try:
-        blobs, volumes = place(order(blob.descriptor for blob in lock.blobs))
-        skeleton = BundleManifest(
-            format=FORMAT,
-            name=lock.name,
-            version=lock.version,
-            sequence=lock.sequence,
-            created=lock.created,
-            expires=lock.expires,
-            minimum_installer=MINIMUM_INSTALLER,
-            platforms=lock.platforms,
-            images=tuple(image.in_bundle() for image in lock.images),
-            charts=tuple(chart.in_bundle() for chart in lock.charts),
-            documents=tuple(document.in_bundle() for document in lock.documents),
-            blobs=blobs,
-            volumes=volumes,
-        )
+        skeleton = _skeleton(lock, arrange(blobs, images))
+        metadata = 0
+        while size is not None:
+            needed = metadata_of(skeleton, manifest_json).length
+            if needed <= metadata:
+                break
+            # Numbers of more digits make metadata longer, which may move blobs: leave some room for that.
+            metadata = needed + _SLACK * bool(metadata)
+            skeleton = _skeleton(lock, arrange(blobs, images, size, metadata))
     except BundleError as exc:
         raise RecipeError(exc.message, hint="correct the recipe, then run `airferry lock`.") from exc
-    return Contents(skeleton, _manifest_json(lock))
+    return Contents(skeleton, manifest_json)
+
+
+def _skeleton(lock: Lock, layout: Arrangement) -> BundleManifest:
+    return BundleManifest(
+        format=FORMAT,
+        name=lock.name,
+        version=lock.version,
+        sequence=lock.sequence,
+        created=lock.created,
+        expires=lock.expires,
+        minimum_installer=MINIMUM_INSTALLER,
+        platforms=lock.platforms,
+        images=tuple(replace(image.in_bundle(), parts=layout.parts[image.source]) for image in lock.images),
+        charts=tuple(chart.in_bundle() for chart in lock.charts),
+        documents=tuple(document.in_bundle() for document in lock.documents),
+        blobs=layout.blobs,
+        volumes=layout.volumes,
+    )
 
 
 def _manifest_json(lock: Lock) -> bytes:

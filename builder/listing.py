@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from builder.contents import Contents
 from builder.lock import Lock, Reason, why_left
 from builder.needs import Needs
 from builder.plan import image_bytes
+from installer.bundle.volume import volumes_of_images
 from installer.report import size
 
 MAX_REASONS = 4
@@ -111,7 +113,7 @@ def _differences(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> l
     return lines
 
 
-def plan_document(lock: Lock, volume_sizes: Sequence[int], free: int) -> dict[str, Any]:
+def plan_document(lock: Lock, planned: Contents, free: int) -> dict[str, Any]:
     """The bytes of each image, and of the file or files that a build writes; `free` are those at the target."""
     images = image_bytes(lock)
     return {
@@ -124,10 +126,24 @@ def plan_document(lock: Lock, volume_sizes: Sequence[int], free: int) -> dict[st
         "image_bytes": sum(item.total for item in images),
         "blobs": len(lock.blobs),
         "blob_bytes": sum(blob.size for blob in lock.blobs),
-        "volume_bytes": list(volume_sizes),
-        "file_bytes": sum(volume_sizes),
+        "volumes": _volumes(planned),
+        "spread": [
+            {"image": image.source, "volumes": [number + 1 for number in sorted(numbers)]}
+            for image, numbers in volumes_of_images(planned.skeleton).items()
+            if len(numbers) > 1
+        ],
+        "file_bytes": sum(planned.volume_sizes),
         "free_bytes": free,
     }
+
+
+def _volumes(planned: Contents) -> list[dict[str, Any]]:
+    """Name and size of each volume, and the images that are complete on it."""
+    where = volumes_of_images(planned.skeleton)
+    return [
+        {"file": name, "bytes": length, "images": [image.source for image in where if where[image] == {number}]}
+        for number, (name, length) in enumerate(zip(planned.file_names, planned.volume_sizes, strict=True))
+    ]
 
 
 def plan_table(document: Mapping[str, Any]) -> str:
@@ -148,4 +164,18 @@ def plan_table(document: Mapping[str, Any]) -> str:
         f"{document['blobs']} blobs, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
         f"file: {document['file_bytes']} bytes ({size(document['file_bytes'])}); free: {size(document['free_bytes'])}",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines + _volume_lines(document))
+
+
+def _volume_lines(document: Mapping[str, Any]) -> list[str]:
+    if len(document["volumes"]) == 1:
+        return []
+    lines = []
+    for item in document["volumes"]:
+        lines += ["", f"{item['file']}: {item['bytes']} bytes ({size(item['bytes'])})"]
+        lines += [f"    {image}" for image in item["images"]]
+    if document["spread"]:
+        lines += ["", "images on several volumes:"]
+    for item in document["spread"]:
+        lines.append(f"    {item['image']}: {', '.join(map(str, item['volumes']))}")
+    return lines

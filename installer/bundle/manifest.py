@@ -52,6 +52,7 @@ class BundleImage:
     `source` is that name in full (`docker.io/library/redis:7`), `digest`, `media_type` and `size` describe the
     manifest or index that is carried, `upstream` is what the name stood for upstream: `digest` itself, or the index
     that `digest` was chosen from. `platforms` are those carried. `referrers` are manifests that speak about the image.
+    `parts` are the numbers of the blobs that the image consists of: places in the bundle's list, ascending.
     """
 
     source: str
@@ -61,6 +62,7 @@ class BundleImage:
     upstream: Digest
     platforms: tuple[Platform, ...]
     referrers: tuple[Digest, ...] = ()
+    parts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(str(self.reference) == self.source, f"{self.source}: not the full form of an image name")
@@ -232,6 +234,7 @@ class BundleManifest:
         for digest in needed:
             _require(digest in held, f"{digest} is named but not held")
         self._check_places()
+        self._check_parts()
         documents = {document.name for document in self.documents}
         for chart in self.charts:
             _require(not chart.values or chart.values in documents, f"chart {chart.name}: {chart.values} is not held")
@@ -246,6 +249,13 @@ class BundleManifest:
                 ends[volume] = offset + padded(length)
         _require(ends == [volume.payload for volume in self.volumes], "the blobs do not fill the volumes")
         _require(all(ends), "a volume without content")
+
+    def _check_parts(self) -> None:
+        for image in self.images:
+            ascending = list(image.parts) == sorted(set(image.parts))
+            _require(ascending and image.parts[-1:] < (len(self.blobs),), f"{image.source}: its parts are malformed")
+            own = {self.blobs[number].digest for number in image.parts}
+            _require(own >= {image.digest, *image.referrers}, f"{image.source}: is not among its parts")
 
     def encode(self) -> bytes:
         """The canonical bytes."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 from blake3 import blake3
@@ -97,6 +98,10 @@ class Bundle:
     def size(self) -> int:
         """Bytes of all volumes together."""
         return sum(volume_sizes(self.manifest, self._metadata))
+
+    def path(self, number: int) -> Path:
+        """The file of volume `number`, counted from 0. Raises IncompleteError."""
+        return self._file(number).path
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -189,20 +194,16 @@ class Bundle:
             )
 
     def _needed_by(self, digest: Digest) -> str:
-        """Which images a blob belongs to, for messages; empty when that cannot be told."""
+        """Which images a blob belongs to, for messages; empty if it is none of an image."""
         names = self._owners.get(digest, [])
         return f", needed by {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
 
     @cached_property
     def _owners(self) -> dict[Digest, list[str]]:
-        """The images that each blob belongs to, as far as their manifests are whole."""
+        """The images that each blob belongs to."""
         owners: dict[Digest, list[str]] = {}
         for image in self.manifest.images:
-            try:
-                parts = set(self.closure(image))
-            except AirferryError:
-                parts = {image.digest}
-            for digest in parts:
+            for digest in self.parts(image):
                 owners.setdefault(digest, []).append(image.source)
         return owners
 
@@ -215,7 +216,6 @@ class Bundle:
         blob = self.blob(digest)
         if blob.size > limit:
             raise BundleError(f"blob {digest}: {blob.size} bytes; at most {limit} make sense for it")
-        # Not by `chunks`: its messages name images, and telling those takes reading manifests by this very method.
         buffer = bytearray(min(CHUNK, blob.size))
         data = b"".join(bytes(self._chunk(blob, number, buffer)) for number in range(chunk_count(blob.size)))
         if Digest.of(data) != digest:
@@ -242,7 +242,10 @@ class Bundle:
         found[descriptor.digest] = node
 
     def closure(self, image: BundleImage) -> dict[Digest, Descriptor]:
-        """Everything an image consists of: manifests, configs, layers. Raises BundleError if a part is not held."""
+        """Everything an image consists of: manifests, configs, layers. Raises BundleError unless its parts say so too.
+
+        Referrers are not among them.
+        """
         found: dict[Digest, Descriptor] = {}
         for node in self.manifests(image):
             found[node.descriptor.digest] = node.descriptor
@@ -250,7 +253,13 @@ class Bundle:
                 if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
                     raise BundleError(f"{image.source}: its blob {blob.digest} is not held")
                 found[blob.digest] = blob
+        if not image.referrers and found.keys() != self.parts(image).keys():
+            raise BundleError(f"{image.source}: its manifests and its parts in bundle.json differ")
         return found
+
+    def parts(self, image: BundleImage) -> dict[Digest, BundleBlob]:
+        """The blobs that an image consists of, as bundle.json says: known without its manifests."""
+        return {blob.digest: blob for blob in (self.manifest.blobs[number] for number in image.parts)}
 
     def verify(self, reporter: Reporter, *, sha256: bool = False, threads: int = 2) -> None:
         """Read every byte of the volumes at hand and compare it; with `sha256`, also every blob with its digest.

@@ -1,51 +1,41 @@
 """Where everything lies: the layout of volumes, computed before a byte is fetched, and the files that hold them."""
 
 import os
+import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from installer.bundle import canonical
-from installer.bundle.limits import BUNDLE_JSON, CHUNK, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, SLOTS, SUMS
-from installer.bundle.manifest import HASH, BundleBlob, BundleManifest, BundleVolume, chunk_count
+from installer.bundle.limits import BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, SLOTS, SUMS
+from installer.bundle.manifest import HASH, BundleBlob, BundleImage, BundleManifest, BundleVolume, chunk_count
 from installer.bundle.tar import BLOCK, TRAILER, padded
 from installer.errors import BundleError, StorageError
 from installer.files import storage_error
 from installer.oci import media
+from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 
 OCI_LAYOUT_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-def place(
-    blobs: Iterable[Descriptor], volume_size: int | None = None, metadata: int = 0
-) -> tuple[tuple[BundleBlob, ...], tuple[BundleVolume, ...]]:
-    """Blobs in the given order at their places, with chunk hashes still zero, and the volumes that result.
+Shares = Mapping[Digest, Sequence[tuple[int, int]]]
+"""For each blob the volumes that take it, by number, and how many bytes each takes."""
 
-    With `volume_size`, a volume of that many bytes in all (`metadata` of them before the payload) is never exceeded:
-    whole blobs go to the next volume, and only a blob larger than a volume is cut, at a multiple of CHUNK.
-    """
-    room = None if volume_size is None else volume_size - metadata - len(TRAILER)
-    if room is not None and room < BLOCK + CHUNK:
-        raise BundleError(f"volumes of {volume_size} bytes are too small for this bundle")
-    fills = [0]
+
+def place(blobs: Iterable[Descriptor], shares: Shares) -> tuple[tuple[BundleBlob, ...], tuple[BundleVolume, ...]]:
+    """Blobs in the given order at their places, with chunk hashes still zero, and the volumes that result."""
+    fills: dict[int, int] = {}
     placed = []
     for blob in blobs:
-        pieces: list[tuple[int, int, int]] = []
-        left = blob.size
-        if room is not None and fills[-1] and fills[-1] + BLOCK + padded(left) > room:
-            fills.append(0)
-        while room is not None and BLOCK + padded(left) > room:
-            length = (room - BLOCK) // CHUNK * CHUNK
-            pieces.append((len(fills) - 1, BLOCK, length))
-            fills[-1] += BLOCK + length
-            fills.append(0)
-            left -= length
-        pieces.append((len(fills) - 1, fills[-1] + BLOCK, left))
-        fills[-1] += BLOCK + padded(left)
+        pieces = []
+        for volume, length in shares[blob.digest]:
+            offset = fills.get(volume, 0) + BLOCK
+            pieces.append((volume, offset, length))
+            fills[volume] = offset + padded(length)
         placed.append(BundleBlob(blob.digest, blob.media_type, blob.size, tuple(pieces), _zero(blob.size)))
-    return tuple(placed), tuple(BundleVolume(fill) for fill in fills)
+    return tuple(placed), tuple(BundleVolume(fills[volume]) for volume in range(len(fills)))
 
 
 def _zero(size: int) -> bytes:
@@ -125,6 +115,21 @@ def volume_sizes(manifest: BundleManifest, metadata: Metadata) -> list[int]:
     return [metadata.length + volume.payload + len(TRAILER) for volume in manifest.volumes]
 
 
+def volumes_of_images(manifest: BundleManifest) -> dict[BundleImage, set[int]]:
+    """For each image the numbers of the volumes that hold a part of it."""
+    lies = [{volume for volume, _, _ in blob.pieces} for blob in manifest.blobs]
+    return {image: set().union(*(lies[number] for number in image.parts)) for image in manifest.images}
+
+
+def volume_name(name: str, version: str, number: int, count: int) -> str:
+    """The file name of volume `number` (from 0) of a bundle: `platform-1-0-2of5.tar`.
+
+    Letters, digits and hyphens, one dot, at most 60 characters: whatever file system or guard is on the way takes it.
+    """
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-{version}")[:40].strip("-")
+    return f"{stem}-{number + 1:0{len(str(count))}d}of{count}.tar"
+
+
 class VolumeFile:
     """A volume, or what claims to be one: `size` bytes of the file at `path` from `base` on. Only ever read.
 
@@ -174,8 +179,3 @@ class VolumeFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def order(blobs: Iterable[Descriptor]) -> list[Descriptor]:
-    """`blobs` in payload order: small ones first, so that manifests and charts stand at the front."""
-    return sorted(blobs, key=lambda blob: (blob.size, blob.digest))

@@ -6,6 +6,7 @@ each hash is filled in after its chunk is written, the last one of a blob only a
 A later run therefore knows what to expect at every place, checks that it is really there, and fetches only the rest.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -20,6 +21,7 @@ from typing import Self
 from blake3 import blake3
 
 from installer.bundle import sums
+from installer.bundle.envelope import read_envelope
 from installer.bundle.limits import (
     BUNDLE_JSON,
     CHUNK,
@@ -34,8 +36,8 @@ from installer.bundle.limits import (
 )
 from installer.bundle.manifest import HASH, BundleBlob, BundleManifest, chunk_count
 from installer.bundle.tar import BLOCK, header, padded
-from installer.bundle.volume import OCI_LAYOUT_TEXT, index_json, metadata_of, volume_sizes
-from installer.errors import ContentError, StorageError, UsageError
+from installer.bundle.volume import OCI_LAYOUT_TEXT, VolumeFile, index_json, metadata_of, volume_sizes
+from installer.errors import BundleError, ContentError, IncompleteError, StorageError, UsageError
 from installer.files import storage_error, sync_folder
 from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
@@ -145,7 +147,7 @@ class _Parts:
         if len(paths) != len(skeleton.volumes):
             raise ValueError(f"{len(paths)} paths for {len(skeleton.volumes)} volumes")
         self.skeleton, self._paths, self._manifest_json, self._wait = skeleton, paths, manifest_json, sync
-        self._names = [path.with_name(f"{path.name}.part") for path in paths]
+        self._names = [part_of(path) for path in paths]
         self._metadata = metadata_of(skeleton, manifest_json)
         self._sizes = volume_sizes(skeleton, self._metadata)
         self._places = self._metadata.places()
@@ -274,12 +276,7 @@ class _Parts:
             self._sync(volume)
             self._write(volume, 0, member(SUMS, signed))
             self._sync(volume)
-        for part, path in zip(self._names, self._paths, strict=True):
-            try:
-                part.replace(path)
-                sync_folder(path.parent)
-            except OSError as exc:
-                raise storage_error(exc, path, "write") from exc
+        _rename(self._names, self._paths)
         return Digest.of(signed)
 
     def _sync(self, volume: int) -> None:
@@ -307,6 +304,42 @@ class _Parts:
                 raise StorageError(f"{self._names[volume]}: ends early", hint="delete it and build again.")
         except OSError as exc:
             raise storage_error(exc, self._names[volume], "read") from exc
+
+
+def _rename(parts: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Give finished volumes their names, the first one last: while it is a part, others may have their names already.
+
+    Raises StorageError.
+    """
+    for part, path in reversed(list(zip(parts, paths, strict=True))):
+        try:
+            if part.exists():
+                part.replace(path)
+                sync_folder(path.parent)
+        except OSError as exc:
+            raise storage_error(exc, path, "write") from exc
+
+
+def finish_interrupted(paths: Sequence[Path]) -> None:
+    """Give volumes their names if a run was interrupted while it did so; else do nothing. Raises StorageError."""
+    parts = [part_of(path) for path in paths]
+    present = [part if part.exists() else path for part, path in zip(parts, paths, strict=True)]
+    if present[0] == parts[0] and all(path.exists() for path in present):
+        with contextlib.ExitStack() as files:
+            opened = [VolumeFile(path) for path in present]
+            for file in opened:
+                files.callback(file.close)
+            try:
+                same = len({read_envelope(file).sums for file in opened}) == 1
+            except (BundleError, IncompleteError):
+                return
+        if same:
+            _rename(parts, paths)
+
+
+def part_of(path: Path) -> Path:
+    """What the volume `path` is called while it grows."""
+    return path.with_name(f"{path.name}.part")
 
 
 def _hash_places(skeleton: BundleManifest, raw: bytes) -> dict[Digest, int]:

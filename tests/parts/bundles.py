@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from builder.packing import arrange
 from builder.sign import SigningKey, load_key, sign
+from builder.volume_size import VolumeSize
 from installer.bundle.limits import FORMAT
 from installer.bundle.manifest import NEVER, BundleBlob, BundleChart, BundleDocument, BundleImage, BundleManifest
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
-from installer.bundle.volume import VolumeFile, metadata_of, order, place
+from installer.bundle.volume import VolumeFile, metadata_of
 from installer.bundle.writer import write
 from installer.oci import media
 from installer.oci.digest import Digest
@@ -134,7 +136,10 @@ class Cargo:
         """The manifest without chunk hashes, laid out in volumes of at most `volume_size` bytes."""
         metadata = 0
         while True:
-            blobs, volumes = place(order(self.blobs), volume_size, metadata)
+            size = VolumeSize(volume_size) if volume_size else None
+            closures = {image.source: self._closure(image.root) for image in self.images}
+            layout = arrange(list(self.blobs), closures, size, metadata)
+            images = [replace(image, parts=layout.parts[image.source]) for image in self.images]
             found = BundleManifest(
                 format=FORMAT,
                 name=self.name,
@@ -144,16 +149,27 @@ class Cargo:
                 expires=self.expires,
                 minimum_installer="0.1.0",
                 platforms=tuple(sorted({platform for image in self.images for platform in image.platforms} or {AMD64})),
-                images=tuple(sorted(self.images, key=lambda image: image.source)),
+                images=tuple(sorted(images, key=lambda image: image.source)),
                 charts=tuple(sorted(self.charts, key=lambda chart: f"{chart.name}-{chart.version}")),
                 documents=tuple(sorted(self.documents, key=lambda document: document.name)),
-                blobs=blobs,
-                volumes=volumes,
+                blobs=layout.blobs,
+                volumes=layout.volumes,
             )
             needed = metadata_of(found, self.manifest_json()).length
             if volume_size is None or needed <= metadata:
                 return found
             metadata = needed
+
+    def _closure(self, root: Descriptor) -> set[Digest]:
+        """What an image consists of, as far as it is held."""
+        held = {blob.digest: data for blob, data in self.blobs.items()}
+        found = {root.digest}
+        if root.digest in held:
+            node = parse_manifest(held[root.digest], root.media_type)
+            for child in node.manifests if isinstance(node, Index) else ():
+                found |= self._closure(child)
+            found |= {blob.digest for blob in node.blobs} if isinstance(node, Manifest) else set()
+        return found & held.keys()
 
     def manifest_json(self) -> bytes:
         """Docker's index: one entry for each set of layers, for the first platform of an index."""
@@ -190,9 +206,9 @@ class Cargo:
 
 
 def several_volumes(cargo: Cargo, folder: Path) -> tuple[Path, ...]:
-    """`cargo` with a document of 6 MiB, `large.bin`, in three signed volumes, the document cut in two."""
+    """`cargo` with a document of 10 MiB, `large.bin`, in three signed volumes, the document cut into three."""
     larger = replace(cargo, blobs=dict(cargo.blobs), documents=list(cargo.documents))
-    larger.document("large.bin", random.Random(1).randbytes(6 * 1024 * 1024))
+    larger.document("large.bin", random.Random(1).randbytes(10 * 1024 * 1024))
     paths = larger.write(folder, volume_size=4_300_000, key=signing_key())
     assert len(paths) == 3
     return paths

@@ -59,6 +59,10 @@ def read(volumes: Sequence[bytes], pem: Path, minisign: Path) -> Read:
     need(named.keys() == members | set(METADATA), "SHA256SUMS names other files")
     payloads = _payloads(fronts, bundle)
     blobs = {blob["digest"]: _blob(blob, payloads, named) for blob in bundle["blobs"]}
+    for image in bundle["images"]:
+        parts = {bundle["blobs"][number]["digest"] for number in image["parts"]}
+        need(image["parts"] == sorted(set(image["parts"])), "parts out of order")
+        need(parts == _closure(image["digest"], blobs), "parts of an image")
     return Read(bundle, blobs)
 
 
@@ -205,6 +209,14 @@ def _blob(blob: dict[str, Any], payloads: dict[int, bytes], named: dict[str, str
     need("".join(blake3(chunk).hexdigest() for chunk in chunks) == blob["chunks"], "a chunk is damaged")
     need(len(content) == blob["size"] and f"sha256:{_sha256(content)}" == blob["digest"], "a blob is damaged")
     return content
+
+
+def _closure(digest: str, blobs: dict[str, bytes]) -> set[str]:
+    """Everything that a manifest or index names, itself included."""
+    manifest = json.loads(blobs[digest])
+    named = [*manifest.get("layers", ()), *([manifest["config"]] if "config" in manifest else ())]
+    found = {digest, *(item["digest"] for item in named)}
+    return found.union(*(_closure(child["digest"], blobs) for child in manifest.get("manifests", ())))
 
 
 def _sha256(data: bytes) -> str:

@@ -198,7 +198,7 @@ def test_own_and_shared_bytes() -> None:
 def test_the_plan_adds_up() -> None:
     lock = example()
     sizes = contents(lock).volume_sizes
-    document = plan_document(lock, sizes, free=10**9)
+    document = plan_document(lock, contents(lock), free=10**9)
     assert document["file_bytes"] == sum(sizes)
     assert document["blob_bytes"] == sum(blob.size for blob in lock.blobs)
     table = plan_table(document)

@@ -17,11 +17,10 @@ from installer.bundle.manifest import (
     parse_release,
     parse_time,
 )
-from installer.bundle.tar import BLOCK, padded
-from installer.bundle.volume import index_json, metadata_of, place, sums_size, volume_sizes
+from installer.bundle.tar import BLOCK
+from installer.bundle.volume import index_json, metadata_of, sums_size, volume_sizes
 from installer.errors import AirferryError, BundleError
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor
 
 if TYPE_CHECKING:
     from tests.parts.bundles import Cargo
@@ -172,29 +171,6 @@ def test_pieces_that_do_not(size: int, pieces: list[tuple[int, int, int]]) -> No
 def test_as_many_hashes_as_chunks(size: int, hashes: int) -> None:
     with pytest.raises(BundleError, match="chunk hashes"):
         blob(size, (0, 512, size), hashes=hashes)
-
-
-def sized(*sizes: int) -> list[Descriptor]:
-    return [Descriptor("application/octet-stream", Digest.of(b"%d" % n), size) for n, size in enumerate(sizes)]
-
-
-def test_volumes_are_never_exceeded() -> None:
-    metadata, limit = 20_480, CHUNK * 3
-    blobs, volumes = place(sized(1, 600, CHUNK, CHUNK, CHUNK * 2, CHUNK * 7 + 3, 10), limit, metadata)
-    assert max(metadata + volume.payload + 1024 for volume in volumes) <= limit
-    ends = [0] * len(volumes)
-    for found in blobs:
-        for volume, offset, length in found.pieces:
-            assert offset == ends[volume] + BLOCK
-            ends[volume] = offset + padded(length)
-    assert ends == [volume.payload for volume in volumes]
-    cut = [found for found in blobs if len(found.pieces) > 1]
-    assert [found.size for found in cut] == [CHUNK * 7 + 3]
-
-
-def test_volumes_too_small_are_refused() -> None:
-    with pytest.raises(BundleError, match="too small"):
-        place(sized(1), CHUNK, 0)
 
 
 def test_sizes_are_known_before_the_bytes(cargo: Cargo, manifest: BundleManifest) -> None:

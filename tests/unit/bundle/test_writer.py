@@ -415,7 +415,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
 import hashlib, json, resource, sys
 from pathlib import Path
 from installer.bundle.manifest import *
-from installer.bundle.volume import order, place
+from installer.bundle.volume import place
 from installer.bundle.writer import write
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
@@ -437,7 +437,7 @@ while left:
     whole.update(STEP[:left]); left -= min(left, len(STEP))
 digest = Digest.from_hex(whole.hexdigest())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-blobs, volumes = place([Descriptor("application/octet-stream", digest, SIZE)])
+blobs, volumes = place([Descriptor("application/octet-stream", digest, SIZE)], {digest: [(0, SIZE)]})
 documents = (BundleDocument("large", "other", digest),)
 manifest = BundleManifest("airferry-bundle/1", "memory", "1", 1, "2026-01-01T00:00:00Z", "never", "0.1.0",
                           (Platform("linux", "amd64"),), (), (), documents, blobs, volumes)

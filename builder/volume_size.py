@@ -1,0 +1,65 @@
+"""How large volumes are: by medium, in bytes, or so many equal parts."""
+
+import re
+from dataclasses import dataclass
+
+from installer.bundle.limits import MAX_VOLUMES
+from installer.errors import UsageError
+
+_MIB = 1 << 20
+_RESERVE = 32 * _MIB
+"""What UDF or ISO 9660, a sidecar, and a label take on a disc, generously."""
+PROGRAM = 96 * _MIB
+"""Left free on the first medium for the installer, which has about 55 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """What a volume may have in all on some medium, in bytes, and why."""
+
+    bytes: int
+    why: str
+
+
+# Discs: their count of 2048-byte sectors after formatting with the usual spare areas (ECMA-337 for DVD+R; the white
+# papers of the Blu-ray Disc Association for BD-R; drives show them as "formatted capacity").
+PRESETS = {
+    "fat32": Medium(2**32 - 1, "the largest file that FAT32 can hold"),
+    "dvd": Medium(2_295_104 * 2048 - _RESERVE, "DVD+R and DVD-R, as UDF or ISO 9660 level 3"),
+    "bd25": Medium(11_826_176 * 2048 - _RESERVE, "BD-R and BD-RE with one layer"),
+    "bd50": Medium(23_652_352 * 2048 - _RESERVE, "BD-R and BD-RE with two layers"),
+    "bd100": Medium(47_305_728 * 2048 - _RESERVE, "BDXL with three layers"),
+}
+_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))? ?([a-z]+)", re.ASCII)
+_PARTS = re.compile(r"([0-9]{1,3})(?: ?parts?)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSize:
+    """At most `bytes` in each volume file, `reserve` fewer in the first; or about equal volumes, `parts` at most."""
+
+    bytes: int = 0
+    reserve: int = 0
+    parts: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "VolumeSize":
+        """What `--volume-size` says: a preset, a size such as `4GiB`, or a count of parts. Raises UsageError."""
+        plain = text.strip().lower()
+        if plain in PRESETS:
+            return cls(PRESETS[plain].bytes, reserve=PROGRAM)
+        if (match := _PARTS.fullmatch(plain)) and 1 <= int(match[1]) <= MAX_VOLUMES:
+            return cls(parts=int(match[1]))
+        if (match := _SIZE.fullmatch(plain)) and match[3] in _UNITS:
+            fraction = match[2] or "0"
+            return cls((int(match[1] + fraction) * _UNITS[match[3]]) // 10 ** len(fraction))
+        raise UsageError(
+            f"not a size of volumes: {text[:40]!r}",
+            hint=f"write {', '.join(PRESETS)}, a size such as 4GiB or 700MB, or a count of equal parts such as 5.",
+        )
+
+
+def preset_table() -> str:
+    """The presets, for people."""
+    return "\n".join(f"{name:<6} {medium.bytes:>14,} bytes: {medium.why}" for name, medium in PRESETS.items())

@@ -1,0 +1,59 @@
+"""Finding volumes by their content: names do not matter, and folders may be whole media."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from installer.bundle.limits import MAX_SUMS, SUMS
+from installer.bundle.tar import BLOCK, member_size
+from installer.errors import BundleError, NotFoundError, StorageError
+
+DEPTH = 3
+"""Levels of folders below a named one: `/media/USER/LABEL` is found from `/media`."""
+MAX_FILES = 20_000
+
+
+def expand(places: Sequence[Path]) -> list[Path]:
+    """The files among `places`, and the volumes in the folders among them.
+
+    Raises NotFoundError for a folder without any, StorageError for one with too many files.
+    """
+    found = []
+    for place in places:
+        if place.is_dir():
+            inside = volumes_in(place)
+            if not inside:
+                raise NotFoundError(f"{place}: holds no volume of a bundle", hint="name the files, or another folder.")
+            found += inside
+        else:
+            found.append(place)
+    return found
+
+
+def volumes_in(folder: Path) -> list[Path]:
+    """The files in and below `folder` that begin as volumes do. Raises StorageError if there are too many."""
+    return [path for path in _files(folder) if _begins_as_volume(path)]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    count = 0
+    for name, folders, files in os.walk(folder):
+        depth = len(Path(name).relative_to(folder).parts)
+        folders[:] = sorted(folders) if depth < DEPTH else []
+        for file in sorted(files):
+            count += 1
+            if count > MAX_FILES:
+                raise StorageError(f"{folder}: more than {MAX_FILES} files", hint="name the folder of the volumes.")
+            yield Path(name, file)
+
+
+def _begins_as_volume(path: Path) -> bool:
+    """Whether a regular file begins with the header of SHA256SUMS; what cannot be read does not."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb", buffering=0) as file:
+            member_size(file.read(BLOCK), SUMS, MAX_SUMS)
+    except (OSError, BundleError):
+        return False
+    return True
