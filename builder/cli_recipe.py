@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from builder.cli_places import lock_argument, places_of, volume_size_option
+from builder.cli_places import FILE, lock_argument, places_of, volume_size_option
 from builder.contents import contents
 from builder.listing import changes, image_list, image_table, plan_document, plan_table
 from builder.lock import LOCK_NAME, Lock
@@ -20,9 +20,13 @@ from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
 from installer.report import size
 from installer.shell import Session, common
+from installer.site import MAX_SITE, Site
 
 RECIPE_NAME = "recipe.yaml"
 _recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), default=Path(RECIPE_NAME))
+_site_option = click.option(
+    "--site", type=FILE, metavar="FILE", help="Only what the site with these answers (site.yaml) uses."
+)
 
 
 def lock_of(recipe: Path) -> Path:
@@ -73,8 +77,11 @@ def init(session: Session, *, folder: Path) -> None:
 @click.option(
     "--update-image", "names", multiple=True, metavar="NAME", help="Resolve this image anew; may be repeated."
 )
+@_site_option
 @common
-def lock(session: Session, *, recipe: Path, check: bool, update: bool, names: tuple[str, ...]) -> None:
+def lock(
+    session: Session, *, recipe: Path, check: bool, update: bool, names: tuple[str, ...], site: Path | None
+) -> None:
     """Resolve RECIPE to airferry.lock beside it: every tag to a digest, every chart to an archive.
 
     Charts are rendered as they are going to be installed, and every image in them is found. Names that the lock
@@ -102,6 +109,7 @@ def lock(session: Session, *, recipe: Path, check: bool, update: bool, names: tu
             now=stamp(session.now()),
             old=old,
             update=None if update else names,
+            site=_site(session, site),
         )
     changed = changes(old, new)
     if check and new != old:
@@ -116,22 +124,40 @@ def lock(session: Session, *, recipe: Path, check: bool, update: bool, names: tu
     session.emit({**document, "changes": changed}, "\n".join([*changed, f"{path} {state}: {counts}"]))
 
 
+def _site(session: Session, path: Path | None) -> Site | None:
+    """The answers in the file `path`; the secrets that they name are neither read nor asked for."""
+    if path is None:
+        return None
+    return Site.load(
+        read_bounded(path, MAX_SITE),
+        path.parent,
+        name=path.name,
+        now=session.now(),
+        environment=session.environment.get,
+        prompt=lambda _: "",
+    )
+
+
 @click.command("list")
 @_recipe_argument
 @click.option("--recipe", "unlocked", is_flag=True, help="Ask the recipe, even where there is a lock.")
+@_site_option
 @common
-def list_images(session: Session, *, recipe: Path, unlocked: bool) -> None:
+def list_images(session: Session, *, recipe: Path, unlocked: bool, site: Path | None) -> None:
     """List the images that a release needs, each with the places that ask for it.
 
     Taken from the lock beside RECIPE if there is one; else charts are fetched and rendered, and names stay names.
+    Needed are those of the recipe's values; optional are those that further values would switch on (`include:
+    everything` in the recipe carries them too). What could not be looked into is named at the end.
 
     \b
       airferry list
       airferry list --recipe                            before there is a lock
+      airferry list --site site.yaml                    what this one site needs
       airferry list --output json | jq -r '.images[].image'
     """
     path = lock_of(recipe)
-    if path.exists() and not unlocked:
+    if path.exists() and not unlocked and not site:
         locked = Lock.load(path)
         found = image_list(locked)
         session.reporter.note(f"from {path}")
@@ -140,7 +166,7 @@ def list_images(session: Session, *, recipe: Path, unlocked: bool) -> None:
     else:
         read = Recipe.load(recipe)
         with places_of(session, locked_registries(read.registries), recipe.parent, recipe.parent) as places:
-            wanted = needs(read, recipe.name, places, session.reporter)
+            wanted = needs(read, recipe.name, places, session.reporter, _site(session, site))
         found = image_list(wanted)
         session.reporter.note(f"from {recipe}: names only, `airferry lock` finds digests and sizes")
     session.emit(found, image_table(found))

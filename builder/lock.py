@@ -21,7 +21,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import Repository, TagRef, parse_reference, parse_repository
 
-FORMAT = "airferry-lock/1"
+FORMAT = "airferry-lock/2"
 LOCK_NAME = "airferry.lock"
 MAX_LOCK = 256 * 1024 * 1024
 MAX_INLINE = 4 * 1024 * 1024
@@ -77,7 +77,9 @@ class Origin:
 class Reason:
     """Why an image is there: a field of an object that a chart renders, or the recipe (`chart` is empty then).
 
-    `hooks` are the events of a Helm hook, separated by commas, empty for an ordinary object.
+    `hooks` are the events of a Helm hook, separated by commas, empty for an ordinary object. `template` is the file
+    that makes the object, `switches` are the values that all have to be true for it to be made, `values` the places in
+    the chart's values that may spell the image.
     """
 
     chart: str
@@ -87,6 +89,9 @@ class Reason:
     container: str
     field: str
     hooks: str
+    template: str = ""
+    switches: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.chart:
@@ -250,6 +255,36 @@ class Suspected:
 
 
 @dataclass(frozen=True, slots=True)
+class OptionalImage:
+    """An image that the profile does not need, but that the chart asks for with further values (see its reasons)."""
+
+    image: str
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Failure:
+    """What could not be looked into: a template that fails with `switches` on, or a subchart that is not there.
+
+    `values` are the places in the chart's values that spell images of the part in question.
+    """
+
+    chart: str
+    template: str
+    error: str
+    switches: tuple[str, ...]
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"chart {self.chart}: {self.template}{told(self.switches)}: {self.error}"
+
+
+def told(switches: Sequence[str]) -> str:
+    """` with a=true, b=true`; empty for none."""
+    return f" with {', '.join(f'{switch}=true' for switch in switches)}" if switches else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """All of the lock. Lists are sorted; `expires` is a time or `never`.
 
@@ -268,6 +303,8 @@ class Lock:
     documents: tuple[LockedDocument, ...]
     excluded: tuple[Excluded, ...]
     suspected: tuple[Suspected, ...]
+    optional: tuple[OptionalImage, ...]
+    failures: tuple[Failure, ...]
     registries: tuple[LockedRegistry, ...]
     manifests: tuple[LockedManifest, ...] = field(repr=False)
     blobs: tuple[LockedBlob, ...] = field(repr=False)
@@ -355,3 +392,9 @@ def reach(manifests: Mapping[Digest, LockedManifest], root: Digest) -> set[Diges
 def full_name(text: str) -> str:
     """The full form of the image name `text`: `redis` → `docker.io/library/redis:latest`. Raises UsageError."""
     return str(parse_reference(text))
+
+
+def is_mutable(image: str) -> bool:
+    """Whether the full name `image` means whatever was pushed last: the tag `latest`, written or not."""
+    reference = parse_reference(image)
+    return isinstance(reference, TagRef) and reference.tag == "latest"

@@ -2,21 +2,22 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from builder import lock as locked
-from builder.discover import Release
-from builder.lock import Lock, LockedChart, LockedRegistry, Origin
-from builder.needs import Needs, count, in_parallel, needs, values_name
+from builder.lock import Lock, LockedBlob, LockedChart, LockedDocument, LockedRegistry, OptionalImage, Origin
+from builder.needs import Needs, count, in_parallel, locked_chart, needs
+from builder.proof import PROOF_NAME, proof
 from builder.recipe import Recipe, RegistryEntry
 from builder.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
 from builder.source import Places
 from installer.bundle.manifest import NEVER
 from installer.errors import AirferryError, ContentError, RecipeError
+from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
 from installer.report import Reporter
+from installer.site import Site
 
 
 def wanted_images(recipe: Recipe, found: Needs, old: Lock | None, update: Collection[str] | None) -> list[Wanted]:
@@ -61,13 +62,14 @@ def make_lock(
     now: str,
     old: Lock | None = None,
     update: Collection[str] | None = (),
+    site: Site | None = None,
 ) -> Lock:
-    """The lock of `recipe`; `now` is the time it is created at unless recipe or `old` say it.
+    """The lock of `recipe`, for what `site` uses if given; `now` is its time unless recipe or `old` say another.
 
     Pins of `old` are kept, except for the images in `update`, or all of them where that is None. Raises
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
     """
-    found = needs(recipe, recipe_file, places, reporter)
+    found = needs(recipe, recipe_file, places, reporter, site)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
     reporter.note(f"resolving {count(wanted, 'image')}")
@@ -75,11 +77,13 @@ def make_lock(
     resolved = in_parallel(lambda item: _resolve(places, item, asked), wanted, "images cannot be resolved")
     for note in (*found.notes, *(note for item in resolved for note in item.notes)):
         reporter.note(f"note: {note}")
+    for failure in found.failures:
+        reporter.note(f"note: not looked into: {failure}")
     for text, reasons in found.suspected.items():
         reporter.note(
             f"note: {text} may be an image, but is not carried ({reasons[0]}); add it to images or exclude it"
         )
-    charts = [_locked_chart(release) for release in found.releases]
+    charts = [locked_chart(release) for release in found.releases]
     if old is not None and update is not None:
         _check_charts(charts, old)
     lock = _assemble(recipe, found, resolved, charts, platforms, created=recipe.created or now)
@@ -114,7 +118,10 @@ def _assemble(
         for blob in release.fetched.blobs:
             part.add_blob(blob)
         carried.merge(part)
-    for _, blob in found.documents:
+    images = tuple(sorted((item.image for item in resolved), key=lambda image: image.source))
+    proven = _document(PROOF_NAME, "proof", proof(recipe, found, images))
+    documents = [*found.documents, proven]
+    for _, blob in documents:
         carried.add_blob(blob)
     return Lock(
         format=locked.FORMAT,
@@ -124,32 +131,22 @@ def _assemble(
         created=created,
         expires=recipe.expires or NEVER,
         platforms=platforms,
-        images=tuple(sorted((item.image for item in resolved), key=lambda image: image.source)),
+        images=images,
         charts=tuple(sorted(charts, key=lambda chart: f"{chart.name}-{chart.version}")),
-        documents=tuple(document for document, _ in found.documents),
+        documents=tuple(sorted((document for document, _ in documents), key=lambda document: document.name)),
         excluded=found.excluded,
         suspected=tuple(locked.Suspected(text, reasons) for text, reasons in found.suspected.items()),
+        optional=tuple(OptionalImage(name, reasons) for name, reasons in found.optional.items()),
+        failures=found.failures,
         registries=locked_registries(recipe.registries),
         manifests=tuple(sorted(carried.manifests.values(), key=lambda manifest: manifest.digest)),
         blobs=tuple(sorted(carried.blobs.values(), key=lambda blob: blob.digest)),
     )
 
 
-def _locked_chart(release: Release) -> LockedChart:
-    fetched, entry = release.fetched, release.fetched.entry
-    document = entry.resource or (entry.values if isinstance(entry.values, str) else None)
-    values = Path(document).name if document else values_name(entry) if entry.values else ""
-    return LockedChart(
-        name=entry.name,
-        version=entry.version,
-        role=entry.role,
-        release=release.name,
-        namespace=release.namespace,
-        values=values,
-        origin=fetched.origin,
-        archive=fetched.archive,
-        artifact=fetched.manifest.digest,
-    )
+def _document(name: str, kind: str, text: str) -> tuple[LockedDocument, LockedBlob]:
+    digest = Digest.of(text.encode("ascii"))
+    return LockedDocument(name, kind, digest, Origin("inline", "")), LockedBlob(digest, media.OCTETS, len(text), text)
 
 
 def _check_charts(charts: Sequence[LockedChart], old: Lock) -> None:

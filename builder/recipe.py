@@ -22,6 +22,7 @@ MAX_RECIPE = 4 * 1024 * 1024
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
 Role = Literal["operator", "platform", "release"]
+Include = Literal["profile", "everything"]
 
 
 def stamp(moment: dt.datetime) -> str:
@@ -115,8 +116,10 @@ Stamp = Annotated[str, BeforeValidator(_stamp_text), AfterValidator(_is_stamp)]
 class ChartEntry(Strict):
     """A chart: `name` at `version` from `repository` (http, https or oci), or the archive in the file `path`.
 
+    Without both it is in the recipe's `chart_repository`.
     `values` is a file name or the values themselves. A chart of role `platform` is the one that the custom resource
-    in the file `resource` names: release, namespace and values stand in that resource.
+    in the file `resource` names: release, namespace and values stand in that resource. `optional_values` are merged
+    over them when optional parts are looked for: what these parts cannot be rendered without.
     """
 
     name: ChartName
@@ -128,6 +131,7 @@ class ChartEntry(Strict):
     namespace: Name | None = None
     values: Annotated[Any, AfterValidator(_is_values)] = None
     resource: File | None = None
+    optional_values: Annotated[Any, AfterValidator(_is_values)] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -204,16 +208,26 @@ class RegistryEntry(Strict):
     ca: File | None = None
 
 
+def _housed(chart: Any, repository: Any) -> Any:
+    housed = not isinstance(chart, dict) or chart.get("repository") or chart.get("path")
+    return chart if housed else {**chart, "repository": repository}
+
+
 class Recipe(Strict):
     """A recipe as read; see the comments in templates/recipe.yaml for every key."""
 
     name: Name
-    version: Version
+    version: Version = ""
+    wandb_version: Version | None = None
+    console_version: Version | None = None
+    controller_version: Version | None = None
     sequence: Annotated[int, Field(ge=1, lt=2**53)] = 1
     created: Stamp | None = None
     expires: Stamp | None = None
     platforms: list[PlatformText] = Field(default_factory=lambda: ["linux/amd64"], min_length=1)
     kubernetes: KubernetesEntry = KubernetesEntry()
+    include: Include = "profile"
+    chart_repository: Annotated[str, AfterValidator(_is_chart_repository)] | None = None
     charts: list[ChartEntry] = Field(default_factory=list)
     images: list[ImageEntry] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
@@ -222,10 +236,24 @@ class Recipe(Strict):
     registries: dict[Annotated[str, AfterValidator(_is_host)], RegistryEntry] = Field(default_factory=dict)
     substitutions: dict[Text, Text] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, value: Any) -> Any:
+        """What stands once in the recipe and is meant wherever nothing else is said."""
+        if not isinstance(value, dict):
+            return value
+        given = {"version": value["wandb_version"], **value} if value.get("wandb_version") else value
+        repository, charts = value.get("chart_repository"), value.get("charts")
+        if not repository or not isinstance(charts, list):
+            return given
+        return {**given, "charts": [_housed(chart, repository) for chart in charts]}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.charts and not self.images:
             raise ValueError("names neither charts nor images")
+        if not self.version:
+            raise ValueError("needs `version`, or `wandb_version` to take it from")
         for what, names in (
             ("platform", self.platforms),
             ("chart", [f"{chart.name} {chart.version}" for chart in self.charts]),

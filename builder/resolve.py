@@ -9,14 +9,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from builder.lock import MAX_DEPTH, LockedBlob, LockedImage, LockedManifest, Origin, Reason
+from builder.lock import MAX_DEPTH, LockedBlob, LockedImage, LockedManifest, Origin, Reason, is_mutable
 from builder.source import Places
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, Platform
-from installer.oci.reference import DigestRef, Reference, TagRef, parse_reference
+from installer.oci.reference import DigestRef, Reference, parse_reference
 
 UNKNOWN = "unknown"
 """Operating system of index entries that are no images, such as BuildKit's attestations."""
@@ -102,7 +102,7 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
     _walk(places, wanted.origin, root, carried)
     runs_on = _platforms(places, wanted.origin, root)
     notes = _check_platforms(wanted, runs_on, platforms)
-    if isinstance(reference, TagRef) and reference.tag == "latest":
+    if is_mutable(wanted.source):
         notes.append(f"{wanted.source}: `latest` is whatever was pushed last; locked to {upstream.descriptor.digest}")
     if carried.blobs[root.descriptor.digest].text:
         notes.append(f"{wanted.source}: its digest is made here from {wanted.origin}; no registry knows it")

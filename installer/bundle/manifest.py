@@ -21,7 +21,7 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 NEVER = "never"
 HASH = 32
 ROLES = ("operator", "platform", "release")
-KINDS = ("values", "custom-resource", "site", "recipe", "lock", "other")
+KINDS = ("values", "custom-resource", "site", "recipe", "lock", "proof", "other")
 
 
 def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - an assertion reads best this way

@@ -140,7 +140,28 @@ class Chart:
         api_versions: Iterable[str] = (),
         upgrade: bool = False,
     ) -> list[Object]:
-        """All objects that Helm would apply, hooks and the `crds/` folder included, notes left out.
+        """All objects that Helm would apply, see `manifests`."""
+        made = self.manifests(
+            values,
+            release=release,
+            namespace=namespace,
+            kube_version=kube_version,
+            api_versions=api_versions,
+            upgrade=upgrade,
+        )
+        return [item for _, item in made]
+
+    def manifests(
+        self,
+        values: Values,
+        *,
+        release: str,
+        namespace: str,
+        kube_version: str = "",
+        api_versions: Iterable[str] = (),
+        upgrade: bool = False,
+    ) -> list[tuple[str, Object]]:
+        """All objects that Helm would apply, hooks and the `crds/` folder included, notes left out; each with its file.
 
         `lookup` finds nothing, `kube_version` is Helm's own default where empty, and `upgrade` sets
         `.Release.IsUpgrade`. Objects stand in the order of their files' names, CRDs first. Raises `values_error`.
@@ -166,18 +187,31 @@ class Chart:
         for path, text in sorted(files.items()):
             leaf = path.rpartition("/")[2]
             if not leaf.startswith("_") and leaf != "NOTES.txt":
-                found += documents(text, f"{self.source}: {path}", self.values_error)
+                found += [(path, item) for item in documents(text, f"{self.source}: {path}", self.values_error)]
         return crds + found
+
+    def defaults(self, values: Values) -> dict[str, Any]:
+        """`values` over the defaults of the chart and of all its subcharts, enabled or not, by the charts' own names.
+
+        What an alias adds stands under the alias, without the subchart's own defaults. Raises `values_error`.
+        """
+        from helm_python import HelmError
+
+        with _open(self.archive, self.source, self.error) as handle:
+            try:
+                return dict(handle.merge_values(dict(values)))
+            except (HelmError, TypeError, ValueError) as exc:
+                raise self._refused(exc) from exc
 
     def crds(self, values: Values | None = None) -> list[Object]:
         """The objects of the `crds/` folders of the chart and of its subcharts that `values` enable."""
         with _open(self.archive, self.source, self.error) as handle:
             self._resolve(handle, values or {})
-            return self._crds(handle)
+            return [item for _, item in self._crds(handle)]
 
-    def _crds(self, handle: Any) -> list[Object]:
+    def _crds(self, handle: Any) -> list[tuple[str, Object]]:
         return [
-            item
+            (str(crd["filename"]), item)
             for crd in handle.crds
             for item in documents(crd["data"], f"{self.source}: {crd['filename']}", self.error)
         ]

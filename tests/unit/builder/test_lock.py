@@ -11,6 +11,7 @@ from builder.listing import changes, image_list, image_table, plan_document, pla
 from builder.lock import (
     FORMAT,
     Excluded,
+    Failure,
     Lock,
     LockedBlob,
     LockedChart,
@@ -18,6 +19,7 @@ from builder.lock import (
     LockedImage,
     LockedManifest,
     LockedRegistry,
+    OptionalImage,
     Origin,
     Reason,
     Suspected,
@@ -31,6 +33,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Platform
 
 AMD64 = Platform("linux", "amd64")
+SWITCHED = Reason("web", "Pod", "prod", "x", "x", "spec.containers[0].image", "", "web/x.yaml", ("a.on", "b.on"))
 
 
 def digest(name: str) -> Digest:
@@ -100,6 +103,8 @@ def example() -> Lock:
         documents=documents,
         excluded=(Excluded("docker.io/library/python:3.12", "test pods only"),),
         suspected=(Suspected("docker.io/team/agent:1", (Reason("web", "ConfigMap", "", "c", "", "data.x", ""),)),),
+        optional=(OptionalImage("docker.io/team/extra:latest", (SWITCHED,)),),
+        failures=(Failure("web", "web/charts/x", "the archive lacks this subchart", (), ()),),
         registries=(LockedRegistry("localhost:5000", "", "http", ""),),
         manifests=tuple(sorted(manifests, key=lambda manifest: manifest.digest)),
         blobs=tuple(sorted(unique.values(), key=lambda blob: blob.digest)),
@@ -128,7 +133,7 @@ def edited(change: Any) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda doc: doc.update(format="airferry-lock/2"), "this program reads airferry-lock/1"),
+        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/2"),
         (lambda doc: doc.update(extra=1), "unknown or missing keys: extra"),
         (lambda doc: doc.pop("images"), "unknown or missing keys: images"),
         (lambda doc: doc.update(sequence="1"), "sequence"),
@@ -212,8 +217,10 @@ def test_the_list_says_why() -> None:
     assert document["images"][0]["reasons"][0]["container"] == "main"
     table = image_table(document)
     assert "    chart web: Deployment web, container main: spec.containers[0].image" in table
-    assert "docker.io/library/python:3.12 (excluded)\n    because test pods only" in table
-    assert "docker.io/team/agent:1 (not carried: it may be no image" in table
+    assert "excluded by the recipe (1):\n  docker.io/library/python:3.12\n      because test pods only" in table
+    assert "suspected, left out (1):\n  docker.io/team/agent:1\n      because it may be no image" in table
+    assert "  docker.io/team/extra:latest  (mutable tag)\n      a.on=true and b.on=true\n" in table
+    assert "failing, not looked into (1):\n  web/charts/x\n      the archive lacks this subchart" in table
 
 
 def test_changes_name_what_moved() -> None:

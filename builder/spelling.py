@@ -1,0 +1,70 @@
+"""Images as charts spell them in their values, and the switches that stand beside or above them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from installer.errors import AirferryError
+from installer.oci.reference import Repository, parse_repository
+
+_SWITCHES = ("enabled", "install")
+_NAME_COMPANIONS = ("tag", "digest", "base")
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A place in values that names an image: the path of its map or text, and the repository that it means."""
+
+    path: tuple[str, ...]
+    repository: Repository
+
+    def __str__(self) -> str:
+        return ".".join(self.path)
+
+
+def spellings(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[Spelling]:
+    """Every image in the values `node`, whether anything listens to it or not; `global` of subcharts left out."""
+    name = _name(node)
+    repository = _repository(name) if name and path else None
+    if repository:
+        yield Spelling(path, repository)
+    for key, value in node.items():
+        if isinstance(value, Mapping) and not (key == "global" and path):
+            yield from spellings(value, (*path, key))
+        elif isinstance(value, str) and "/" in value and key.lower().endswith(("image", "imagename")):
+            text = _repository(value.partition("@")[0])
+            if text:
+                yield Spelling((*path, key), text)
+
+
+def switches_above(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The places `enabled` and `install` in the map at `path` and in those above it, each with its value or None."""
+    node: Any = values
+    for depth, key in enumerate(path, 1):
+        node = node.get(key) if isinstance(node, Mapping) else None
+        if isinstance(node, Mapping):
+            yield from (((*path[:depth], name), node.get(name)) for name in _SWITCHES)
+
+
+def overlay(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Values with nothing but `value` at `path`."""
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    key = "repository" if isinstance(node.get("repository"), str) else "name"
+    name, registry = node.get(key), node.get("registry")
+    if not isinstance(name, str) or not name or (key == "name" and not any(mate in node for mate in _NAME_COMPANIONS)):
+        return ""
+    return f"{registry}/{name}" if isinstance(registry, str) and registry else name
+
+
+def _repository(name: str) -> Repository | None:
+    # A tag may follow, which a port never does at the end.
+    plain = name[: name.rfind(":")] if name.rfind(":") > name.rfind("/") else name
+    try:
+        return parse_repository(plain)
+    except AirferryError:
+        return None
