@@ -27,6 +27,7 @@ def cli() -> None:
       install    operator and application into the cluster, from answers in site.yaml
       status     does it really run?
       upgrade    to the bundle of a later version, with the differences shown first
+      rollback   to what ran before
 
     Every command can be run again after an interruption: it continues. A frozen installer carries its bundle and the
     keys it trusts; otherwise name them with --bundle and --key.
@@ -187,6 +188,8 @@ for _command in (
     cli_cluster.render,
     cli_cluster.install,
     cli_cluster.upgrade,
+    cli_cluster.rollback,
+    cli_cluster.history,
     cli_cluster.status,
     cli_cluster.uninstall,
 ):

@@ -1,4 +1,4 @@
-"""The commands that bring the application into a cluster: render, install, upgrade, status, uninstall."""
+"""The commands that bring the application into a cluster: render, install, upgrade, rollback, status, uninstall."""
 
 import functools
 from collections.abc import Callable
@@ -17,6 +17,19 @@ _site_option = click.option("--site", "site_file", type=FILE, required=True, hel
 _timeout_option = click.option(
     "--timeout", default=900, show_default=True, type=click.IntRange(1, 86400), help="Seconds to wait in all."
 )
+
+
+def _name_options(command: _F) -> _F:
+    """Options that choose an installation in the cluster; the command gets `name` and `namespace`."""
+    for option in (
+        click.option(
+            "--namespace", default="", help="Namespace of the installation's record. [default: all are searched]"
+        ),
+        click.option("--name", default="", help="Name of the bundle, where several are installed."),
+    ):
+        command = option(command)
+    return command
+
 
 _take_over_option = click.option(
     "--take-over", is_flag=True, help="Overwrite fields that others have set otherwise; they are named."
@@ -224,12 +237,17 @@ def _carry_out(
         prepared = attempt(wish=replace(wish, refusal=refusal))
     patience = Patience(timeout, session.reporter)
     done = carry_out(prepared, target.cluster, target.releases, registry_at(session, place), patience)
+    _report(session, done, prepared.changes)
+
+
+def _report(session: Session, done: Any, changes: Any) -> None:
+    """Print what an installation, an upgrade or a rollback has done."""
     changed = [f"changed {what}" for what in done.changed] or ["nothing had to be changed"]
     ready = [f"{item}: {item.state}" for item in done.workloads]
     document = {
         "installation": asdict(done.record),
         "changed": list(done.changed),
-        "changes": prepared.changes.document(),
+        "changes": changes.document(),
         "workloads": [{"workload": str(item), "ready": item.ready, "state": item.state} for item in done.workloads],
     }
     session.emit(document, "\n".join([*changed, "", *ready, "", f"{done.record.bundle} {done.record.version} runs"]))
@@ -238,8 +256,76 @@ def _carry_out(
 @click.command()
 @common
 @_cluster_options
-@click.option("--name", default="", help="Name of the bundle, where several are installed.")
-@click.option("--namespace", default="", help="Namespace of the installation's record. [default: all are searched]")
+@_name_options
+@_take_over_option
+@click.option(
+    "--to", "number", default=0, metavar="NUMBER", help="A revision that `history` lists. [default: the one before]"
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_timeout_option
+def rollback(
+    session: Session,
+    target: Any,
+    name: str,
+    namespace: str,
+    number: int,
+    timeout: int,
+    *,
+    take_over: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Go back to what ran before the last upgrade or change, from what the cluster holds. Needs no bundle.
+
+    \b
+    Example: ./wandb-installer rollback
+    Data, Secrets and CustomResourceDefinitions stay as they are. Run it again after an interruption: it continues.
+    """
+    from installer import record
+    from installer import rollback as backwards
+    from installer.loading import as_recorded, registry_at
+    from installer.wait import Patience
+
+    cluster = target.cluster
+    present = record.find(cluster, name, namespace)
+    time = session.now().strftime(_TIME)
+    back = backwards.prepare(cluster, target.releases, present, number=number, time=time)
+    if dry_run:
+        session.emit({"changes": back.changes.document(), "revision": back.goal.number}, back.changes.text())
+        return
+    for line in back.changes.text().splitlines():
+        session.reporter.note(line)
+    if not yes:
+        _ask(f"Go back to revision {back.goal.number}, {back.note.bundle} {back.note.version}?")
+    credentials = backwards.credentials(cluster, back.goal)
+    registry = registry_at(session, as_recorded(back.goal.access, credentials))
+    patience = Patience(timeout, session.reporter)
+    done = backwards.carry_out(back, cluster, target.releases, registry, patience, take_over=take_over)
+    _report(session, done, back.changes)
+
+
+@click.command()
+@common
+@_cluster_options
+@_name_options
+def history(session: Session, target: Any, name: str, namespace: str) -> None:
+    """List what has been installed, newest last: what `rollback` can go back to.
+
+    \b
+    Example: ./wandb-installer history
+    """
+    from installer import history as past
+    from installer import record
+
+    found = past.read(target.cluster, record.find(target.cluster, name, namespace))
+    session.emit([item.document() for item in found.revisions], "\n".join(item.line() for item in found.revisions))
+
+
+@click.command()
+@common
+@_cluster_options
+@_name_options
 def status(session: Session, target: Any, name: str, namespace: str) -> None:
     """Tell what is installed, whether all of it runs, and if not, why. Needs no bundle.
 
@@ -260,8 +346,7 @@ def status(session: Session, target: Any, name: str, namespace: str) -> None:
 @click.command()
 @common
 @_cluster_options
-@click.option("--name", default="", help="Name of the bundle, where several are installed.")
-@click.option("--namespace", default="", help="Namespace of the installation's record. [default: all are searched]")
+@_name_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_timeout_option
 def uninstall(session: Session, target: Any, name: str, namespace: str, timeout: int, *, yes: bool) -> None:

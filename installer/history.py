@@ -36,12 +36,22 @@ class ReleaseState:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept elsewhere."""
+
+    host: str
+    plain_http: bool
+    ca: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """A state that an installation was brought to, or, unless `finished`, was on its way to.
 
     `origin` is the number of the revision that a rollback went back to; 0 for an installation or an upgrade.
     `resource` is the custom resource as it was applied. `images` are the references that the cluster asks for, each
-    with its digest. `hook_pods` are the specifications of the pods that run as hooks of the platform.
+    with its digest; the chart is among them if it is in the registry. `hook_pods` are what runs as hooks of the
+    platform, see `pod_of`.
     """
 
     number: int
@@ -49,6 +59,7 @@ class Revision:
     finished: bool
     origin: int
     releases: tuple[ReleaseState, ...]
+    access: Access
     resource: Object | None = field(repr=False)
     images: Mapping[str, str] = field(repr=False)
     hook_pods: tuple[Object, ...] = field(repr=False)
@@ -61,6 +72,26 @@ class Revision:
             return replace(item.record, time=""), releases, item.resource, dict(item.images)
 
         return state(self) == state(other)
+
+    def document(self) -> dict[str, Any]:
+        """What `history` tells of it, as plain values."""
+        charts = {f"{item.namespace}/{item.release}": f"{item.chart} {item.version}" for item in self.record.all_charts}
+        return {
+            "revision": self.number,
+            "bundle": self.record.bundle,
+            "version": self.record.version,
+            "sequence": self.record.sequence,
+            "time": self.record.time,
+            "finished": self.finished,
+            "from": self.origin,
+            "charts": charts,
+        }
+
+    def line(self) -> str:
+        """The same for people."""
+        origin = f", back to revision {self.origin}" if self.origin else ""
+        end = "" if self.finished else ", not finished"
+        return f"{self.number}  {self.record.time}  {self.record.bundle} {self.record.version}{origin}{end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +129,17 @@ class History:
         return self.last.number + 1 if self.last else 1
 
 
-def revision(number: int, note: Record, wanted: Desired) -> Revision:
+def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revision:
     """The unfinished revision `number`: what `note` and `wanted` say."""
 
     def state(release: ChartRelease) -> ReleaseState:
         return ReleaseState(release.name.name, release.name.namespace, values_digest(release.values))
 
+    images = {reference: digest.text for reference, digest in sorted(wanted.images.items())}
+    source = str(((wanted.resource or {}).get("spec") or {}).get("chart", {}).get("url") or "")
+    if source.startswith("oci://"):
+        # A chart in the registry is an artifact that a rollback needs like any image.
+        images[source.removeprefix("oci://")] = source.partition("@")[2]
     pods = [pod for item in (wanted.platform.hook_objects if wanted.platform else ()) if (pod := pod_of(item))]
     return Revision(
         number=number,
@@ -111,8 +147,9 @@ def revision(number: int, note: Record, wanted: Desired) -> Revision:
         finished=False,
         origin=0,
         releases=tuple(state(release) for release in wanted.installed),
+        access=access,
         resource=wanted.resource,
-        images={reference: digest.text for reference, digest in sorted(wanted.images.items())},
+        images=images,
         hook_pods=tuple(pods),
     )
 
@@ -194,6 +231,7 @@ def _parsed(raw: bytes, what: str) -> Revision:
         doc = json.loads(raw[: 2 * MAX_SECRET])
         note = record.parsed(doc.pop("record"), what)
         releases = tuple(ReleaseState(**item) for item in doc.pop("releases"))
-        return Revision(**{**doc, "hook_pods": tuple(doc["hook_pods"])}, record=note, releases=releases)
+        access, pods = Access(**doc.pop("access")), tuple(doc.pop("hook_pods"))
+        return Revision(**doc, record=note, releases=releases, access=access, hook_pods=pods)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ClusterError(f"{what}: damaged ({type(exc).__name__})", hint="run `install` again.") from exc

@@ -75,7 +75,6 @@ STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets")
 DAEMON_SET = Kind("apps", "v1", "DaemonSet", "daemonsets")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
 JOB = Kind("batch", "v1", "Job", "jobs")
-AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False

@@ -9,6 +9,7 @@ from installer.bundle.reader import Bundle
 from installer.chart.helm import parse_values
 from installer.chart.retarget import Relocation
 from installer.files import read_bounded
+from installer.history import Access
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
@@ -61,6 +62,13 @@ def of_site(site: Site) -> Place:
     answers = site.answers.registry
     settings = HostSettings(plain_http=answers.plain_http or None, ca=site.registry_ca, credentials=site.credentials())
     return Place(site.registry, site.project, settings)
+
+
+def as_recorded(access: Access, credentials: Credentials | None) -> Place:
+    """The registry that an installation was made from. Its images are not loaded, so no project is needed."""
+    ca = access.ca.encode() or None
+    settings = HostSettings(plain_http=access.plain_http or None, ca=ca, credentials=credentials)
+    return Place(access.host, "", settings)
 
 
 def load_into(session: Session, bundle: Bundle, place: Place, *, sha256: bool = False) -> LoadResult:

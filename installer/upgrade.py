@@ -51,8 +51,8 @@ def changes(
     settled = past.settled
     old = settled.record if settled else before
     return Changes(
-        bundle=compared(_bundle(old), _bundle(note)),
-        charts=compared(_charts(old), _charts(note)),
+        bundle=compared(bundle_line(old), bundle_line(note)),
+        charts=compared(chart_lines(old), chart_lines(note)),
         images=compared_images(
             settled.images if settled else {}, {text: digest.text for text, digest in wanted.images.items()}
         ),
@@ -101,11 +101,13 @@ def _stays_in_place(before: Record, note: Record) -> None:
             )
 
 
-def _bundle(note: Record) -> dict[str, str]:
+def bundle_line(note: Record) -> dict[str, str]:
+    """The bundle's version by its name."""
     return {note.bundle: f"{note.version} (number {note.sequence}, {note.sums[:19]})"}
 
 
-def _charts(note: Record) -> dict[str, str]:
+def chart_lines(note: Record) -> dict[str, str]:
+    """The version of each chart by its name and release."""
     return {f"{item.chart} as {item.namespace}/{item.release}": _version(item) for item in note.all_charts}
 
 

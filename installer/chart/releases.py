@@ -6,6 +6,7 @@ Helm's own configuration, its environment and `KUBECONFIG` are not consulted: ev
 """
 
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,12 +20,17 @@ CHART_LABEL = "airferry.chart"
 _LABEL_LENGTH = 63
 _POLL_SECONDS = 0.2
 _CANCEL_SECONDS = 15.0
+# Helm's own words (pkg/action/rollback.go).
+_ROLLED_BACK = re.compile(r"Rollback to ([0-9]+)")
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Release:
-    """One revision of a release. `status` is Helm's word: deployed, failed, pending-install, superseded, ..."""
+    """One revision of a release. `status` is Helm's word: deployed, failed, pending-install, superseded, ...
+
+    `origin` is the revision that a rollback made it from, 0 if none did.
+    """
 
     name: str
     namespace: str
@@ -33,6 +39,7 @@ class Release:
     chart: str
     version: str
     label: str
+    origin: int = 0
     objects: tuple[Object, ...] = ()
 
     @property
@@ -84,6 +91,20 @@ class Releases:
         if last.status.startswith("pending-"):
             self._roll_back(release, history, timeout)
         self._upgrade(wanted)
+        return True
+
+    def roll_back(self, release: str, revision: int, *, timeout: int = 300) -> bool:
+        """Bring `release` back to what it was at `revision`; whether anything had to be done.
+
+        Waits at most `timeout` seconds for hooks. Raises ClusterError if Helm does not keep that revision any more.
+        """
+        history = self.history(release)
+        newest = history[-1] if history else None
+        if newest and newest.deployed and (newest.revision == revision or newest.origin == revision):
+            return False
+        if revision not in [item.revision for item in history]:
+            raise ClusterError(f"release {release}: Helm does not keep revision {revision} any more")
+        self._to_revision(release, revision, timeout)
         return True
 
     def status(self, release: str) -> Release | None:
@@ -166,9 +187,12 @@ class Releases:
         good = [item.revision for item in history if item.deployed] or [
             item.revision for item in history if item.status == "superseded"
         ]
+        self._to_revision(release, good[-1], timeout)
+
+    def _to_revision(self, release: str, revision: int, timeout: int) -> None:
         self._run(
-            lambda config: config.rollback(release, version=good[-1], timeout=timeout, wait="hookOnly"),
-            f"roll release {release} back to revision {good[-1]}",
+            lambda config: config.rollback(release, version=revision, timeout=timeout, wait="hookOnly"),
+            f"roll release {release} back to revision {revision}",
         )
 
     def _run(self, call: Callable[[Any], _Result], doing: str, cancel: Callable[[], None] | None = None) -> _Result:
@@ -257,6 +281,7 @@ def _release(found: Mapping[str, Any], objects: tuple[Object, ...]) -> Release:
         chart=found.get("chart_name", ""),
         version=found.get("chart_version", ""),
         label=(found.get("labels") or {}).get(CHART_LABEL, ""),
+        origin=int(match[1]) if (match := _ROLLED_BACK.fullmatch(found.get("description") or "")) else 0,
         objects=objects,
     )
 

@@ -1,0 +1,180 @@
+"""What an installation, an upgrade and a rollback do to a cluster, step by step; each step converges."""
+
+from collections.abc import Callable, Iterable
+
+from installer import controller, operator
+from installer.chart.releases import Releases
+from installer.controller import CUSTOM_RESOURCE
+from installer.desired import ChartRelease
+from installer.errors import AirferryError, ClusterError, ClusterForbiddenError
+from installer.handover import until_autoscalers_report
+from installer.kube import (
+    CUSTOM_RESOURCE_DEFINITION,
+    FIELD_MANAGER,
+    NAMESPACE,
+    AbsentError,
+    Cluster,
+    Kind,
+    Object,
+    describe,
+)
+from installer.record import InstalledChart
+from installer.wait import AGAIN, Patience, not_ready, pending_hooks, until_installed, until_rolled_out
+from installer.workload import ReleaseName, Workload, condition
+
+LEAST_HOOK_SECONDS = 30
+
+
+def known(cluster: Cluster, item: Object) -> Kind | None:
+    """The kind of `item`, or None where the cluster does not have it yet: charts bring kinds along."""
+    try:
+        return cluster.kind(item["apiVersion"], item["kind"])
+    except AbsentError:
+        return None
+
+
+def namespace_of(item: Object, default: str) -> str:
+    """The namespace that `item` names, or `default`."""
+    return str(item["metadata"].get("namespace") or default)
+
+
+class Steps:
+    """The steps of one installation, upgrade or rollback; `changed` names what they had to write, in order."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        releases: Callable[[str], Releases],
+        patience: Patience,
+        *,
+        take_over: bool,
+    ) -> None:
+        self._cluster, self._releases, self._patience = cluster, releases, patience
+        self._take_over = take_over
+        self.changed: list[str] = []
+
+    def apply(self, obj: Object) -> Object:
+        """Server-side apply; noted as a change if the object's version moved."""
+        cluster, metadata = self._cluster, obj["metadata"]
+        kind = cluster.kind(obj["apiVersion"], obj["kind"])
+        before = cluster.get(kind, metadata["name"], metadata.get("namespace", ""))
+        after = cluster.apply(obj, force=self._take_over)
+        if before is None or before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"]:
+            self.note(describe(obj))
+        return after
+
+    def namespaces(self, names: Iterable[str]) -> None:
+        """Create the namespaces that are missing; those that exist stay as they are."""
+        for name in names:
+            try:
+                missing = self._cluster.get(NAMESPACE, name) is None
+            except ClusterForbiddenError:
+                # Who may only work inside a namespace cannot look at it from outside.
+                continue
+            if missing:
+                self._cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+                self.note(f"Namespace {name}")
+
+    def release(self, release: ChartRelease) -> list[Workload]:
+        """A chart that Helm installs from here, until its workloads are rolled out."""
+        self._custom_kinds(release)
+        self._ensure(release)
+        return until_rolled_out(self._cluster, release.name, self._patience)
+
+    def back_to(self, chart: InstalledChart, revision: int) -> list[Workload]:
+        """A release that Helm has had at `revision` before, until its workloads are rolled out."""
+        helm, seconds = self._releases(chart.namespace), max(int(self._patience.left()), LEAST_HOOK_SECONDS)
+        self._patience.reporter.note(
+            f"release {chart.name}: chart {chart.chart} {chart.version}, as in revision {revision}"
+        )
+        try:
+            changed = helm.roll_back(chart.release, revision, timeout=seconds)
+        except ClusterError as exc:
+            raise self._hooks_explained(exc, chart.name, chart.hooks) from exc
+        if changed:
+            self.note(f"release {chart.name}")
+        return until_rolled_out(self._cluster, chart.name, self._patience)
+
+    def removed(self, chart: InstalledChart) -> None:
+        """A release that is no part of the application any more."""
+        seconds = max(int(self._patience.left()), LEAST_HOOK_SECONDS)
+        if self._releases(chart.namespace).uninstall(chart.release, timeout=seconds):
+            self.note(f"release {chart.name} (removed)")
+
+    def resource(self, resource: Object, operator_name: ReleaseName, hooks: Iterable[str]) -> list[Workload]:
+        """The custom resource, until the operator has made its release of it and all of that is rolled out."""
+        name = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"])
+        until_autoscalers_report(self._cluster, name, self._patience)
+        since = self._applied(resource, operator_name)
+        until_installed(self._cluster, resource, since, operator_name, hooks, self._patience)
+        return until_rolled_out(self._cluster, name, self._patience)
+
+    def _applied(self, resource: Object, operator_name: ReleaseName) -> str:
+        """Apply the custom resource; the time from which on a refusal of the controller is meant for it."""
+        name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
+        before = self._cluster.get(CUSTOM_RESOURCE, name, namespace)
+        if before and before["metadata"].get("deletionTimestamp"):
+            raise ClusterError(
+                f"{describe(resource)} is being deleted", hint="run `uninstall` first; it finishes that."
+            )
+        count = len(self.changed)
+        after = self.apply(resource)
+        refused = (after.get("status") or {}).get("phase") == controller.INVALID
+        if before and len(self.changed) == count and refused:
+            self._patience.reporter.note(f"{describe(resource)} was refused before: waking the controller")
+            return operator.wake(self._cluster, operator_name, self._patience)
+        return controller.apply_time(after, FIELD_MANAGER)
+
+    def _custom_kinds(self, release: ChartRelease) -> None:
+        """The CRDs of a chart, which Helm would install once and never upgrade; until they are served."""
+        names = []
+        for crd in release.crds:
+            metadata = {key: value for key, value in crd["metadata"].items() if key != "creationTimestamp"}
+            self.apply({**{key: crd[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
+            names.append(metadata["name"])
+        for name in names:
+            while not self._served(name):
+                if self._patience.over():
+                    raise ClusterError(f"CustomResourceDefinition {name} is not served", hint=AGAIN)
+                self._patience.rest()
+
+    def _served(self, name: str) -> bool:
+        held = self._cluster.get(CUSTOM_RESOURCE_DEFINITION, name)
+        return held is not None and condition(held, "Established").get("status") == "True"
+
+    def _ensure(self, release: ChartRelease) -> None:
+        """Helm's part; a hook that does not finish is explained. Objects that somebody removed are restored."""
+        helm, name = self._releases(release.name.namespace), release.name.name
+        seconds = max(int(self._patience.left()), LEAST_HOOK_SECONDS)
+        self._patience.reporter.note(f"release {release.name}: chart {release.chart.name} {release.chart.version}")
+        try:
+            changed = helm.ensure(release.chart, name, release.values, timeout=seconds, skip_crds=True)
+            if not changed and (lost := self._lost(helm, release)):
+                self._patience.reporter.note(f"release {release.name}: restoring {', '.join(lost)}")
+                changed = helm.ensure(release.chart, name, release.values, timeout=seconds, skip_crds=True, repair=True)
+        except ClusterError as exc:
+            raise self._hooks_explained(exc, release.name, release.hooks) from exc
+        if changed:
+            self.note(f"release {release.name}")
+
+    def _hooks_explained(self, exc: ClusterError, name: ReleaseName, hooks: Iterable[str]) -> AirferryError:
+        """`exc`, which Helm ended with, or rather the hook that did not finish."""
+        pending = pending_hooks(self._cluster, name, hooks)
+        return not_ready(self._cluster, f"release {name}: {exc.message}", pending) if pending else exc
+
+    def _lost(self, helm: Releases, release: ChartRelease) -> list[str]:
+        """The objects of the deployed revision that are no longer in the cluster."""
+        held = helm.status(release.name.name)
+        return [describe(item) for item in (held.objects if held else ()) if not self._exists(item, release)]
+
+    def _exists(self, item: Object, release: ChartRelease) -> bool:
+        kind = known(self._cluster, item)
+        if kind is None:
+            return False
+        place = namespace_of(item, release.name.namespace) if kind.namespaced else ""
+        return self._cluster.get(kind, item["metadata"]["name"], place) is not None
+
+    def note(self, what: str) -> None:
+        """Tell of a change, and keep it in mind."""
+        self.changed.append(what)
+        self._patience.reporter.note(f"applied {what}")
