@@ -234,4 +234,6 @@ def _parsed(raw: bytes, what: str) -> Revision:
         access, pods = Access(**doc.pop("access")), tuple(doc.pop("hook_pods"))
         return Revision(**doc, record=note, releases=releases, access=access, hook_pods=pods)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ClusterError(f"{what}: damaged ({type(exc).__name__})", hint="run `install` again.") from exc
+        raise ClusterError(
+            f"{what}: damaged ({type(exc).__name__})", hint="delete this Secret: only `rollback` needs it."
+        ) from exc

@@ -66,15 +66,30 @@ def test_an_upgrade_shows_what_it_changes_and_is_taken_back(
     assert refused.returncode == 2
     assert "upgrade" in refused.stderr
 
-    done = upgrade(program, second, "--dry-run")
-    print(done.stdout, done.stderr)
-    done = upgrade(program, second)
-    print(done.stdout, done.stderr)
-    done = upgrade(program, second, "--yes")
-    print(done.stdout, done.stderr)
-    assert done.returncode == 0
-    done = upgrade(program, second, "--yes")
-    print(done.stdout, done.stderr)
-    done = upgrade(program, first, "--yes")
-    print(done.stdout, done.stderr)
-    assert done.returncode == 13
+    shown = program.result(upgrade(program, second, "--dry-run"))["changes"]
+    assert [item["what"] for item in shown["bundle"]] == ["life"]
+    assert {"what": "life: web.replicas", "old": "1", "new": "2"} in shown["values"]
+    asked = upgrade(program, second)
+    assert asked.returncode == 130, "nobody answers, so nothing is done"
+    assert "web.replicas: 1 -> 2" in asked.stderr
+
+    done = program.result(upgrade(program, second, "--yes"))
+    assert "WeightsAndBiases life/life" in done["changed"]
+    assert program.result(upgrade(program, second, "--yes"))["changed"] == []
+    older = upgrade(program, first, "--yes")
+    assert older.returncode == 13
+    assert "older than what is installed" in older.stderr
+
+    listed = program.result(program.run("history", "--output", "json"))
+    assert [(item["revision"], item["version"], item["finished"]) for item in listed] == [
+        (1, "1.0", True),
+        (2, "2.0", True),
+    ]
+    enclave.kubectl("get", "configmap", "life-added", f"--namespace={NAMESPACE}")
+    back = program.result(program.run("rollback", "--yes", "--output", "json"))
+    print(back)
+    assert enclave.kubectl("get", "configmap", "life-added", f"--namespace={NAMESPACE}", "--ignore-not-found") == ""
+    assert program.result(program.run("status", "--output", "json"))["installation"]["version"] == "1.0"
+    again = program.run("rollback", "--to", "1", "--yes")
+    assert again.returncode == 2, again.stderr
+    print(program.run("history").stdout)
