@@ -159,7 +159,7 @@ def _proxy(proxy: ProxyAnswers, release: str, host: str) -> dict[str, Any]:
 def _exposure(answers: Answers) -> dict[str, Any]:
     if answers.expose == "ingress":
         return {"ingress": _ingress(answers.ingress, answers.host_name)} if answers.ingress else {}
-    closed: dict[str, Any] = {"ingress": {"install": False, "create": False}}
+    closed: dict[str, Any] = {"ingress": {"install": False}}
     if answers.expose == "none":
         return closed
     return {**closed, "nginx": {"install": True, "service": _service(answers.expose, answers.service)}}

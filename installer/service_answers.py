@@ -55,6 +55,8 @@ class RedisAnswers(Strict):
             raise ValueError("with `internal` nothing else has a meaning")
         if not self.internal and not self.host:
             raise ValueError("needs `host`, or `internal: true` for a Redis in the cluster")
+        if "ttlInSeconds" in self.params:
+            raise ValueError("the chart sets ttlInSeconds itself, and over what stands in `params`")
         if self.ca and self.password and self.password.in_cluster:
             raise ValueError(
                 "the chart takes `ca` from the password's Secret: give the password by file, env or prompt"

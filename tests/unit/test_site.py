@@ -155,6 +155,7 @@ size: 3
             REGISTRY + "redis: {host: h, ca: f, password: {secret: s, key: k}}",
             "redis: the chart takes `ca` from the password's Secret: give the password by file, env or prompt",
         ),
+        (REGISTRY + "redis: {host: h, params: {ttlInSeconds: '1'}}", "redis: the chart sets ttlInSeconds itself"),
         (REGISTRY + "bucket: {provider: gcs, name: b, access_key: {env: E}}", "bucket: the chart has no keys for gcs"),
         (REGISTRY + "bucket: {provider: az, name: b, secret_key: {env: E}}", "bucket: az has one key"),
         (REGISTRY + "bucket: {provider: az, name: b, endpoint: h}", "bucket: `endpoint` has a meaning for provider s3"),
