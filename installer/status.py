@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from installer import controller, diagnosis
+from installer.chart_source import describe
 from installer.controller import CUSTOM_RESOURCE
-from installer.kube import Cluster
+from installer.kube import Cluster, Object
 from installer.record import InstalledChart, Record
 from installer.report import printable
-from installer.workload import ReleaseName, Workload, workloads
+from installer.workload import Workload, workloads
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,16 @@ class ReleaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An installation. `phase` is what the custom resource says of itself, empty where there is none."""
+    """An installation. `phase` is what the custom resource says of itself, empty where there is none.
+
+    `chart` says where the operator reads the platform chart.
+    """
 
     record: Record
     phase: str
     releases: tuple[ReleaseStatus, ...]
     complaint: str
+    chart: str
 
     @property
     def ready(self) -> bool:
@@ -50,6 +55,7 @@ class Status:
             "ready": self.ready,
             "phase": self.phase,
             "complaint": self.complaint,
+            "chart": self.chart,
             "releases": [
                 {
                     "release": f"{item.namespace}/{item.release}",
@@ -71,6 +77,8 @@ class Status:
         lines = [f"{self.record.bundle} {self.record.version}, installed {self.record.time}"]
         if self.phase:
             lines.append(f"custom resource: {self.phase}")
+        if self.chart:
+            lines.append(f"chart: {self.chart}")
         if self.complaint:
             lines.append(f"the controller says: {self.complaint}")
         for item in self.releases:
@@ -84,16 +92,18 @@ class Status:
 
 def status(cluster: Cluster, record: Record) -> Status:
     """The state of the installation that `record` describes. Changes nothing."""
-    phase, complaint = "", ""
+    phase, complaint, chart = "", "", ""
     if record.platform and record.operator:
-        phase = _phase(cluster, record.platform.name)
+        name = record.platform.name
+        held = cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
+        phase = _phase(held)
+        chart = printable(describe(held["spec"].get("chart") or {})) if held else ""
         if phase == controller.INVALID:
             complaint = controller.complaint(cluster, record.operator.name, record.platform.release)
-    return Status(record, phase, tuple(_release(cluster, chart) for chart in record.all_charts), complaint)
+    return Status(record, phase, tuple(_release(cluster, each) for each in record.all_charts), complaint, chart)
 
 
-def _phase(cluster: Cluster, name: ReleaseName) -> str:
-    held = cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
+def _phase(held: Object | None) -> str:
     if held is None:
         return "the custom resource does not exist"
     return printable(str((held.get("status") or {}).get("phase") or "not seen by the controller yet"))

@@ -20,6 +20,8 @@ from installer.workload import ReleaseName, of_release, workloads
 # The controller needs a moment even when all is well; only then is its silence a sign.
 GRACE_SECONDS = 15.0
 HOOK_SECONDS = 120
+# In the controller's complaints: it cannot remove the release, or not read the chart that it wants for that.
+_SIGNS = ("uninstall", "refused", "no such", "not found", "timeout", "deadline", "no route", "unreachable", "download")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def _stuck(cluster: Cluster, name: ReleaseName, operator: ReleaseName) -> str:
     if not running:
         return "it does not run"
     said = controller.complaint(cluster, operator, name.name)
-    return said if any(sign in said.lower() for sign in ("uninstall", "refused", "no such", "not found")) else ""
+    return said if any(sign in said.lower() for sign in _SIGNS) else ""
 
 
 def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> None:

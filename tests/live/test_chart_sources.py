@@ -1,0 +1,217 @@
+"""Where the real W&B controller reads the platform chart: each source from the installation to the removal."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.parts.application import KEY, demo_platform
+from tests.parts.authority import Authority
+from tests.parts.enclave_program import ROOT, EnclaveProgram
+from tests.parts.process import wait_until
+from tests.parts.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.parts.enclave import Enclave
+
+pytestmark = [pytest.mark.cluster, pytest.mark.controller]
+
+PASSWORD = "correct-horse-battery-staple"
+CHARTS = "airferry/charts/demo-platform"
+# As in `wandb-base`: rendering fails while the autoscaler exists and has not said yet how many replicas there are.
+AUTOSCALER = """
+{{- $scaler := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace "web" }}
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: web
+  annotations: {seen: "{{ if and $scaler (gt $scaler.status.currentReplicas 0) }}yes{{ end }}"}
+spec:
+  minReplicas: 1
+  maxReplicas: 2
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ .Release.Name }}-web}
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def assets() -> Path:
+    """The folder with the real controller and charts."""
+    return Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
+
+
+@pytest.fixture
+def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
+    """The program with answers for two namespaces; what a test leaves is removed, for operators are rivals."""
+    program = EnclaveProgram(enclave, tmp_path)
+    program.site(namespace="wandb", operator_namespace="wandb-operator")
+    yield program
+    done = program.run("uninstall", "--yes", "--timeout", "120")
+    assert done.returncode in (0, 22), done.stderr
+    enclave.kubectl("delete", "namespace", "wandb", "wandb-operator", "--ignore-not-found", "--timeout=90s")
+
+
+@pytest.fixture
+def guarded(enclave: Enclave, tmp_path: Path) -> Iterator[Registry]:
+    """A second registry in the enclave: HTTPS by an authority of its own, and a login. The node trusts it."""
+    host = enclave.registry.partition(":")[0]
+    authority = Authority(tmp_path / "authority")
+    registry = Registry(
+        tmp_path / "guarded",
+        host=host,
+        users={"airferry": PASSWORD},
+        tls=authority.issue("guarded", [host]),
+        prefix=enclave.confinement.full_prefix(),
+        # Port 0 is not for a server whose address must be known to containerd beforehand.
+        port=5443,
+    )
+    trusted = enclave.folder / "config" / "certs.d" / registry.address
+    trusted.mkdir(parents=True)
+    (trusted / "hosts.toml").write_text(
+        f'server = "{registry.url}"\n\n[host."{registry.url}"]\n'
+        f'capabilities = ["pull", "resolve"]\nca = "{authority.certificate}"\n'
+    )
+    try:
+        with registry:
+            yield registry
+    finally:
+        (trusted / "hosts.toml").unlink()
+        trusted.rmdir()
+
+
+def resource(enclave: Enclave) -> Any:
+    """The custom resource."""
+    return json.loads(enclave.kubectl("get", "wandb", "wandb", "--namespace=wandb", "--output=json"))
+
+
+def change_replicas(program: EnclaveProgram, count: int) -> None:
+    """Change a value while nothing of the program runs, and see it done."""
+    change = json.dumps({"spec": {"values": {"web": {"replicas": count}}}})
+    program.enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={change}")
+    query = ("get", "deployment", "wandb-web", "--namespace=wandb", "--output=jsonpath={.spec.replicas}")
+    assert wait_until(lambda: program.enclave.kubectl(*query) == str(count), 90), program.run("status").stdout
+
+
+def uninstalled(program: EnclaveProgram) -> None:
+    """Remove everything; the custom resource goes without its finalizer being touched by us."""
+    done = program.run("uninstall", "--yes", "--output", "json")
+    assert program.result(done)["removed"][0] == "WeightsAndBiases wandb/wandb"
+    assert "finalizer" not in done.stderr
+    assert "without the controller" not in done.stderr
+
+
+def large() -> dict[str, str]:
+    """A file that makes a chart too large for a ConfigMap.
+
+    It is a subchart's: Helm keeps the files of the chart itself in the record of the release, which has the same limit.
+    """
+    return {"charts/base/files/noise.txt": base64.b85encode(random.Random(3).randbytes(1_400_000)).decode()}
+
+
+def test_the_registry_with_a_private_authority_and_a_login_and_then_a_config_map(
+    enclave: Enclave, program: EnclaveProgram, guarded: Registry, assets: Path, tmp_path: Path
+) -> None:
+    (program.folder / "password").write_text(PASSWORD)
+    login = {"username": "airferry", "password": {"file": "password"}}
+    registry = {"host": guarded.address, "ca": "authority/ca.crt", "credentials": login, "pull_secret": True}
+    program.site(registry=registry, namespace="wandb", operator_namespace="wandb-operator")
+    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, values={"web": {"replicas": 2}}).write()
+
+    first = program.result(program.install(bundle, "--chart-source", "oci"))
+    assert first["installation"]["chart_source"] == "oci"
+    found = resource(enclave)["spec"]["chart"]
+    assert found["url"].startswith(f"oci://{guarded.address}/{CHARTS}@sha256:")
+    assert found["credentialSecret"] == {
+        "name": "airferry-charts",
+        "usernameKey": "username",
+        "passwordKey": "password",
+    }
+    pulled = [each for each in guarded.accesses() if each.path.startswith(f"/v2/{CHARTS}/") and each.method == "GET"]
+    assert any(each.agent.startswith("Helm/") and each.status == 200 for each in pulled)
+    assert program.result(program.install(bundle, "--chart-source", "oci"))["changed"] == []
+    change_replicas(program, 1)
+
+    # Another source is an upgrade, and the program says so.
+    change_replicas(program, 2)
+    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", "--patch={}")
+    done = program.install(bundle, "--chart-source", "configmap", "--take-over")
+    assert program.result(done)["installation"]["chart_source"] == "configmap"
+    assert "chart source changes from registry, oci://" in done.stderr
+    assert resource(enclave)["spec"]["chart"].keys() == {"path"}
+    assert "chart: ConfigMap, /charts/demo-platform-1.0.0-" in program.run("status").stdout
+    everything = enclave.kubectl("get", "wandb,configmaps,pods", "--all-namespaces", "--output=json")
+    assert PASSWORD not in everything
+    uninstalled(program)
+
+
+def test_a_chart_too_large_for_a_config_map_comes_from_the_plain_registry(
+    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+) -> None:
+    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=large()).write()
+    done = program.install(bundle, "--chart-source", "configmap")
+    assert done.returncode == 40, done.stderr
+    assert "a ConfigMap holds 1048576" in done.stderr
+
+    program.result(program.install(bundle))
+    found = resource(enclave)["spec"]["chart"]
+    assert found["url"].startswith(f"oci://{enclave.registry}/{CHARTS}@sha256:")
+    assert found["plainHTTP"] is True
+    change_replicas(program, 2)
+    uninstalled(program)
+
+
+def test_a_temporary_repository_is_handed_over_and_not_missed_afterwards(
+    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+) -> None:
+    changes = {"templates/autoscaler.yaml": AUTOSCALER}
+    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=changes).write()
+    done = program.install(bundle, "--chart-source", "temporary")
+    assert program.result(done)["installation"]["chart_source"] == "configmap"
+    assert "handing WeightsAndBiases wandb/wandb over to ConfigMap, /charts/" in done.stderr
+    assert resource(enclave)["spec"]["chart"].keys() == {"path"}
+    revisions = enclave.kubectl(
+        "get", "secrets", "--namespace=wandb", "--selector=owner=helm,name=wandb", "--output=name"
+    )
+    assert len(revisions.split()) == 2
+    # Nothing is left to do: the repository is not needed again.
+    assert program.result(program.install(bundle, "--chart-source", "temporary"))["changed"] == []
+    change_replicas(program, 2)
+    uninstalled(program)
+
+
+def test_a_handover_that_was_cut_off_is_finished_by_the_next_installation(
+    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+) -> None:
+    bundle = demo_platform(tmp_path / "bundle", "wandb", assets).write()
+    command: list[str | Path] = [sys.executable, "-m", "installer", "install", "--bundle", bundle, "--key", KEY]
+    command += ["--site", program.folder / "site.yaml", "--chart-source", "temporary", "--serve-address"]
+    address = f"{enclave.registry.partition(':')[0]}:8880"
+    env = {"HOME": str(program.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(enclave.kubeconfig)}
+
+    def born() -> bool:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return bool(resource(enclave)["spec"]["chart"]["url"] == f"http://{address}/charts")
+        return False
+
+    started = subprocess.Popen(enclave.command([*command, address]), cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    try:
+        assert wait_until(born, 120)
+    finally:
+        os.kill(started.pid, signal.SIGKILL)
+        started.wait(10)
+
+    assert f"chart: repository, http://{address}/charts" in program.run("status").stdout
+    assert all(item["ready"] for item in program.result(program.install(bundle))["workloads"])
+    assert resource(enclave)["spec"]["chart"].keys() == {"path"}
