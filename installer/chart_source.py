@@ -116,6 +116,11 @@ def describe(spec: Mapping[str, Any]) -> str:
     return f"registry, {url}" if url.startswith("oci://") else f"repository, {url}"
 
 
+def is_repository(spec: Mapping[str, Any]) -> bool:
+    """Whether `spec.chart` names an http repository: the operator needs it even to delete the custom resource."""
+    return not spec.get("path") and str(spec.get("url") or "").startswith("http")
+
+
 def _fits(chart: Chart) -> tuple[ChartFile | None, str]:
     """The chart as a ConfigMap holds it, or why none does."""
     try:
