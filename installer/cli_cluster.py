@@ -227,7 +227,7 @@ def _carry_out(
     """
     from installer.install import carry_out
     from installer.load import summary
-    from installer.loading import load_into, of_site, registry_at
+    from installer.loading import held_in, load_into, of_site, registry_at
     from installer.wait import Patience
 
     place = of_site(site)
@@ -235,8 +235,9 @@ def _carry_out(
     session.reporter.note(summary(loaded))
     if prepared.needs_registry and (refusal := loaded.refusal("platform")):
         prepared = attempt(wish=replace(wish, refusal=refusal))
-    patience = Patience(timeout, session.reporter)
-    done = carry_out(prepared, target.cluster, target.releases, registry_at(session, place), patience)
+    registry = registry_at(session, place)
+    patience = Patience(timeout, session.reporter, holds=held_in(registry, place))
+    done = carry_out(prepared, target.cluster, target.releases, registry, patience)
     _report(session, done, prepared.changes)
 
 

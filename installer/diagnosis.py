@@ -4,199 +4,145 @@ Reads pods, their events and last log lines, and names the first thing that is w
 to life: created, scheduled, volumes, image, start, readiness.
 """
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
-from installer.kube import CONFIG_MAP, JOB, SECRET, VOLUME_CLAIM, Cluster, Object
-from installer.report import printable
-from installer.workload import Workload, condition, pods_of
+from installer.cause import Cause, brief
+from installer.container_state import ContainerState, configuration_cause
+from installer.image_pull import Holds
+from installer.kube import JOB, POD, STATEFUL_SET, Cluster, Object
+from installer.scheduling import unscheduled
+from installer.workload import Workload, condition, current, pods_of
 
-LOG_LINES = 5
 MAX_PODS = 3
-MAX_TEXT = 400
-_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "RegistryUnavailable", "ErrImageNeverPull"}
-_MISSING = re.compile(r'(secret|configmap) "([^"]+)" not found')
-# What a node's container runtime says of a failed pull, and what it means in an enclave.
-_PULL_STEPS = (
-    ("HTTP response to HTTPS client", "tell the nodes' container runtime that this registry speaks plain HTTP."),
-    ("x509", "give the nodes' container runtime the CA of this registry."),
-    ("certificate", "give the nodes' container runtime the CA of this registry."),
-    ("unauthorized", "give the namespace a pull secret for this registry, or the nodes its credentials."),
-    ("403", "give the namespace a pull secret for this registry, or the nodes its credentials."),
-    ("not found", "run `load` again: the registry does not hold this image."),
-    ("manifest unknown", "run `load` again: the registry does not hold this image."),
-    ("no such host", "the nodes cannot resolve the registry's name: check their DNS."),
-    ("connection refused", "the registry does not answer the nodes: check that it runs at this address and port."),
-    ("timeout", "the nodes cannot reach the registry: check routes and firewalls."),
-    ("no route", "the nodes cannot reach the registry: check routes and firewalls."),
-    ("unreachable", "the nodes cannot reach the registry: check routes and firewalls."),
-)
+# Words of the API server when it refuses to create a pod, in lower case, with cause and next step.
+_REFUSALS: tuple[tuple[str, str, str], ...] = (
+    ("exceeded quota", "quota", "have the quota raised, or lower requests and replicas in the values of site.yaml."),
+    ("failed quota", "quota", "set the resources that the quota asks for in the values of site.yaml."),
+    ("violates podsecurity", "pod-security", "lower the namespace's pod security level, or set security contexts."),
+    ("usage per", "limit-range", "keep requests and limits within the LimitRange, in the values of site.yaml."),
+    ("serviceaccount", "service-account-missing", "run the same command again: it restores what is missing."),
+    ("service account", "service-account-missing", "run the same command again: it restores what is missing."),
+)  # fmt: skip
+_ADMISSION = "an admission policy of the cluster refuses the pod: ask who runs the cluster."
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What is wrong with which object, and what to do next."""
-
-    where: str
-    what: str
-    step: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}; next: {self.step}"
+def unknown(_reference: str) -> bool | None:
+    """`Holds` where the registry cannot be asked."""
+    return None
 
 
-def causes(cluster: Cluster, workload: Workload) -> list[Cause]:
+def causes(cluster: Cluster, workload: Workload, holds: Holds = unknown) -> list[Cause]:
     """Why `workload` is not ready; one cause per distinct problem, at least one."""
-    found = problems(cluster, workload)
+    found = problems(cluster, workload, holds)
     if found:
         return found
     step = f"look at `kubectl describe {workload.kind.name.lower()} -n {workload.namespace} {workload.name}`."
-    return [Cause(str(workload), workload.state, step)]
+    return [Cause("unknown", str(workload), workload.state, step)]
 
 
-def problems(cluster: Cluster, workload: Workload) -> list[Cause]:
+def problems(cluster: Cluster, workload: Workload, holds: Holds = unknown) -> list[Cause]:
     """What is wrong with `workload`; empty if it may just need more time."""
     found: dict[tuple[str, str], Cause] = {}
     pods = pods_of(cluster, workload)
-    for pod in pods[:MAX_PODS]:
-        for cause in _pod(cluster, pod):
+    newest = current(cluster, workload, pods)
+    for pod in newest[:MAX_PODS]:
+        for cause in _pod(cluster, pod, holds):
             # Replicas fail alike: one of them is enough.
-            found.setdefault((cause.what, cause.step), cause)
-    if not pods:
-        for cause in _uncreated(cluster, workload):
-            found.setdefault((cause.what, cause.step), cause)
+            found.setdefault((cause.cause, cause.object.partition(", ")[2]), cause)
+    own = [*_blocked(workload, pods, newest), *_uncreated(cluster, workload, newest), *_deadline(workload)]
+    for cause in own:
+        found.setdefault((cause.cause, cause.object), cause)
     return list(found.values())
 
 
-def _uncreated(cluster: Cluster, workload: Workload) -> Iterator[Cause]:
+def _uncreated(cluster: Cluster, workload: Workload, newest: list[Object]) -> Iterator[Cause]:
     """Why there is not even a pod: quota, admission policy, missing service account."""
-    step = "a quota, an admission policy or a missing service account stops the pod: ask who runs the cluster."
     failure = condition(workload.obj, "ReplicaFailure")
     if failure.get("status") == "True":
-        yield Cause(str(workload), _short(failure.get("message")), step)
+        yield _refused(workload, str(failure.get("message") or ""))
         return
-    for event in reversed(cluster.events(workload.namespace, workload.kind.name, workload.name)):
-        if event.get("reason") == "FailedCreate":
-            yield Cause(str(workload), _short(event.get("message")), step)
-            return
-    if workload.kind == JOB and workload.failed:
-        yield Cause(str(workload), workload.state, "its pods are gone; run the same command again and watch the Job.")
+    if newest:
+        return
+    events = cluster.events(workload.namespace, workload.kind.name, workload.name)
+    refused = next((item for item in reversed(events) if item.get("reason") == "FailedCreate"), None)
+    if refused is not None:
+        yield _refused(workload, str(refused.get("message") or ""))
+    elif workload.kind == JOB and workload.failed:
+        step = "its pods are gone; run the same command again and watch the Job."
+        yield Cause("job-failed", str(workload), workload.state, step)
 
 
-def _pod(cluster: Cluster, pod: Object) -> Iterator[Cause]:
+def _refused(workload: Workload, message: str) -> Cause:
+    lower = message.lower()
+    for sign, cause, step in _REFUSALS:
+        if sign in lower:
+            return Cause(cause, str(workload), f"its pods are refused: {brief(message)}", step)
+    return Cause("admission", str(workload), f"its pods are refused: {brief(message)}", _ADMISSION)
+
+
+def _blocked(workload: Workload, pods: list[Object], newest: list[Object]) -> Iterator[Cause]:
+    """A StatefulSet does not replace a pod of an earlier generation that never got ready (Kubernetes issue 67250)."""
+    if workload.kind != STATEFUL_SET:
+        return
+    for pod in pods:
+        if pod not in newest and condition(pod, "Ready").get("status") != "True":
+            where = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            step = f"`kubectl delete pod -n {pod['metadata']['namespace']} {pod['metadata']['name']}`"
+            said = "is of an earlier generation and not ready; Kubernetes does not replace it by itself"
+            yield Cause("old-replica-blocks", where, said, f"{step}; then it is made anew as wanted.")
+
+
+def _deadline(workload: Workload) -> Iterator[Cause]:
+    """A Deployment that has given up hope itself: its chart says how long progress may take."""
+    progress = condition(workload.obj, "Progressing")
+    if progress.get("reason") == "ProgressDeadlineExceeded":
+        seconds = workload.obj["spec"].get("progressDeadlineSeconds", 600)
+        said = f"no progress within the {seconds} s that it allows itself ({workload.state})"
+        step = (
+            f"mend what its pods lack; `kubectl describe deployment -n {workload.namespace} {workload.name}` says more."
+        )
+        yield Cause("deadline-exceeded", str(workload), said, step)
+
+
+def _pod(cluster: Cluster, pod: Object, holds: Holds) -> Iterator[Cause]:
     metadata, status = pod["metadata"], pod.get("status") or {}
     where = f"pod {metadata['namespace']}/{metadata['name']}"
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        yield from _unscheduled(cluster, pod, where, _short(scheduled.get("message")))
+        yield from unscheduled(cluster, pod, where, brief(scheduled.get("message")))
         return
-    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     found = False
-    for container in containers:
-        for cause in _container(cluster, pod, container, where):
-            found = True
-            yield cause
+    for key, init in (("initContainerStatuses", True), ("containerStatuses", False)):
+        for container in status.get(key) or []:
+            sidecar = init and container.get("started") and _restarts(pod, container["name"])
+            for cause in ContainerState(cluster, pod, container, init and not sidecar, holds).causes():
+                found = True
+                yield cause
     if not found and status.get("phase") == "Failed":
-        yield Cause(where, _short(status.get("message") or status.get("reason")), "see its events.")
+        said = brief(status.get("message") or status.get("reason") or "it has failed")
+        yield Cause("pod-failed", where, said, f"look at `kubectl describe pod -n {metadata['namespace']}`.")
     elif not found and status.get("phase") == "Pending":
         yield from _unmounted(cluster, pod, where)
 
 
-def _unscheduled(cluster: Cluster, pod: Object, where: str, message: str) -> Iterator[Cause]:
-    """No node takes the pod: often because a volume has no place yet."""
-    namespace, found = pod["metadata"]["namespace"], False
-    for volume in pod["spec"].get("volumes") or []:
-        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-        claim = cluster.get(VOLUME_CLAIM, name, namespace) if name else None
-        if name and claim is None:
-            found = True
-            yield Cause(where, f"volume claim {name} does not exist", "run the same command again.")
-        elif claim is not None and (claim.get("status") or {}).get("phase") != "Bound":
-            found = True
-            yield _unbound(cluster, claim)
-    if not found:
-        yield Cause(
-            where,
-            f"no node can take it: {message}",
-            "free resources, add a node, or lower requests and drop selectors in the values of site.yaml.",
-        )
-
-
-def _unbound(cluster: Cluster, claim: Object) -> Cause:
-    metadata = claim["metadata"]
-    storage = claim["spec"].get("storageClassName")
-    events = cluster.events(metadata["namespace"], "PersistentVolumeClaim", metadata["name"])
-    message = _short(events[-1].get("message")) if events else "nothing provides it"
-    said = f"storage class {storage}" if storage else "no storage class is named and the cluster has no default one"
-    step = "name a storage class that this cluster has in the values of site.yaml, or create the volume."
-    return Cause(f"volume claim {metadata['namespace']}/{metadata['name']}", f"pending, {said}: {message}", step)
+def _restarts(pod: Object, name: str) -> bool:
+    """Whether the init container `name` is a sidecar: it runs beside the others instead of before them."""
+    containers = pod["spec"].get("initContainers") or []
+    return any(item["name"] == name and item.get("restartPolicy") == "Always" for item in containers)
 
 
 def _unmounted(cluster: Cluster, pod: Object, where: str) -> Iterator[Cause]:
     metadata = pod["metadata"]
-    for event in reversed(cluster.events(metadata["namespace"], "Pod", metadata["name"])):
-        if str(event.get("reason", "")).startswith("Failed"):
-            message = _short(event.get("message"))
-            yield Cause(where, message, _missing_step(message) or "look at its events.")
+    for event in reversed(cluster.events(metadata["namespace"], POD.name, metadata["name"])):
+        reason, message = str(event.get("reason", "")), str(event.get("message") or "")
+        if reason == "FailedMount" or reason == "FailedAttachVolume":
+            found = configuration_cause(where, message)
+            if found.cause == "config-invalid":
+                step = "look at the volume and at the storage it comes from."
+                found = Cause("volume-not-mounted", where, f"cannot start: {brief(message)}", step)
+            yield found
             return
-
-
-def _container(cluster: Cluster, pod: Object, container: dict[str, Any], where: str) -> Iterator[Cause]:
-    name, state = container["name"], container.get("state") or {}
-    place = f"{where}, container {name}"
-    waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
-    last = (container.get("lastState") or {}).get("terminated") or {}
-    reason, message = str(waiting.get("reason") or ""), _short(waiting.get("message"))
-    if reason in _PULL:
-        yield Cause(place, f"image {container['image']} cannot be pulled: {message or reason}", _pull_step(message))
-    elif reason == "CrashLoopBackOff" or (ended and ended.get("exitCode")) or (waiting and last.get("exitCode")):
-        run = ended or last
-        log = cluster.logs(
-            pod["metadata"]["namespace"], pod["metadata"]["name"], name, tail=LOG_LINES, previous=not ended
-        )
-        yield _crash(place, run, log)
-    elif reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ImageInspectError"):
-        yield Cause(place, f"cannot start: {message}", _missing_step(message) or "correct the values it is made from.")
-    elif state.get("running") and container.get("started") is not None and not container.get("ready"):
-        yield from _unready(cluster, pod, place, last)
-
-
-def _crash(place: str, run: dict[str, Any], log: list[str]) -> Cause:
-    reason = run.get("reason") or "ended"
-    said = f"; its last words: {' | '.join(log)}" if log else "; it wrote nothing"
-    step = "read its whole log with `kubectl logs --previous`; it is the program's own complaint."
-    if reason == "OOMKilled":
-        step = "raise its memory limit in the values of site.yaml."
-    return Cause(place, f"ends with exit code {run.get('exitCode')} ({reason}){_short(said, 3 * MAX_TEXT)}", step)
-
-
-def _unready(cluster: Cluster, pod: Object, place: str, last: dict[str, Any]) -> Iterator[Cause]:
-    metadata = pod["metadata"]
-    for event in reversed(cluster.events(metadata["namespace"], "Pod", metadata["name"])):
-        if event.get("reason") == "Unhealthy":
-            yield Cause(place, f"runs, but {_short(event.get('message'))}", "it may need more time; else read its log.")
+        if reason == "FailedCreatePodSandBox":
+            step = "the node cannot start pods: look at its container runtime and network plugin."
+            yield Cause("node-broken", where, f"cannot start: {brief(message)}", step)
             return
-    if last.get("exitCode"):
-        yield _crash(place, last, [])
-
-
-def _pull_step(message: str) -> str:
-    for sign, step in _PULL_STEPS:
-        if sign in message:
-            return step
-    return "check that `load` has put it there and that the nodes may pull from this registry."
-
-
-def _missing_step(message: str) -> str:
-    found = _MISSING.search(message)
-    if not found:
-        return ""
-    kind = {"secret": SECRET.name, "configmap": CONFIG_MAP.name}[found[1]]
-    return f"create the {kind} {found[2]}, or name it under `secrets` in site.yaml."
-
-
-def _short(text: Any, limit: int = MAX_TEXT) -> str:
-    line = printable(" ".join(str(text or "").split()))
-    return line if len(line) <= limit else f"{line[:limit]}…"

@@ -28,6 +28,7 @@ from installer.kube import (
 )
 from installer.oci.registry import Registry
 from installer.platform import Platform
+from installer.release_state import require_own_kinds
 from installer.site import Site
 from installer.steps import Steps, known, namespace_of
 from installer.wait import Patience
@@ -91,6 +92,7 @@ def prepare(
         if key != chart_oci.USERNAME
     )
     require_permissions(cluster, wanted)
+    require_own_kinds(cluster, [crd for release in wanted.installed for crd in release.crds])
     note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
     past = history.read(cluster, before) if before else History(())

@@ -69,6 +69,7 @@ SECRET = Kind("", "v1", "Secret", "secrets")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 POD = Kind("", "v1", "Pod", "pods")
 EVENT = Kind("", "v1", "Event", "events")
+NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
 VOLUME_CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
 STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets")
@@ -76,6 +77,7 @@ DAEMON_SET = Kind("apps", "v1", "DaemonSet", "daemonsets")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
 JOB = Kind("batch", "v1", "Job", "jobs")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+STORAGE_CLASS = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
@@ -364,6 +366,8 @@ class Cluster:
                 message,
                 hint="another tool manages these fields: --take-over overwrites them; or change them with that tool.",
             )
+        if exc.code in (502, 503, 504):
+            return ClusterUnreachableError(message, hint="the API server, or what stands before it, is not ready.")
         hints = {
             422: "correct the answers in site.yaml that lead to this value.",
             413: "the object is too large for this API server.",

@@ -1,6 +1,7 @@
 """HTTP to one API server: credentials, TLS, bounded answers, and the retries of this client."""
 
 import base64
+import itertools
 import os
 import ssl
 from collections.abc import Callable, Iterator
@@ -15,8 +16,12 @@ from installer.kubeconfig import MAX_FILE, Endpoint
 from installer.oci import strict_json
 
 ATTEMPTS = 4
+# A server that has answered before is being restarted rather than gone: it is given half a minute to come back.
+RESTART_ATTEMPTS = 30
 MAX_PAUSE = 30.0
 MAX_ANSWER = 64 * 1024 * 1024
+# Server-side apply states what shall be, and can be said twice.
+_APPLY = "application/apply-patch+yaml"
 
 
 class RefusedError(Exception):
@@ -36,6 +41,7 @@ class Channel(httpx2.BaseTransport):
 
     def __init__(self, endpoint: Endpoint, sleep: Callable[[float], None]) -> None:
         self._endpoint, self._sleep = endpoint, sleep
+        self._answered = False
         self._inner = httpx2.HTTPTransport(
             verify=_tls(endpoint),
             trust_env=False,
@@ -50,25 +56,31 @@ class Channel(httpx2.BaseTransport):
             request.headers["Authorization"] = authorization
         if self._endpoint.server_name:
             request.extensions = {**request.extensions, "sni_hostname": self._endpoint.server_name}
-        for attempt in range(1, ATTEMPTS + 1):
+        response, body = self._exchange(request)
+        if response.status_code >= 400:
+            raise _refused(response.status_code, body)
+        return httpx2.Response(response.status_code, headers=response.headers, content=body, request=request)
+
+    def _exchange(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
+        """The answer and its body; asked again where that can do no harm."""
+        harmless = request.method == "GET" or request.headers.get("Content-Type", "") == _APPLY
+        for attempt in itertools.count(1):
             try:
                 response = self._inner.handle_request(request)
                 body = _bounded(response)
             except httpx2.TransportError as exc:
-                unsent = isinstance(exc, httpx2.ConnectError | httpx2.ConnectTimeout)
-                if attempt == ATTEMPTS or not (unsent or request.method == "GET") or certificate_problem(exc):
+                refused = isinstance(exc, httpx2.ConnectError)
+                unsent = refused or isinstance(exc, httpx2.ConnectTimeout)
+                limit = RESTART_ATTEMPTS if refused and self._answered else ATTEMPTS
+                if attempt >= limit or not (unsent or harmless) or certificate_problem(exc):
                     raise
-                self._sleep(0.5 * attempt)
+                self._sleep(min(0.5 * attempt, 1.0))
                 continue
-            if response.status_code in (429, 503) and attempt < ATTEMPTS:
-                self._sleep(_pause(response.headers.get("Retry-After", ""), attempt))
-                continue
-            break
-        else:
-            raise AssertionError("the loop ends by break or raise")
-        if response.status_code >= 400:
-            raise _refused(response.status_code, body)
-        return httpx2.Response(response.status_code, headers=response.headers, content=body, request=request)
+            self._answered = True
+            if response.status_code not in (429, 503) or attempt >= ATTEMPTS:
+                return response, body
+            self._sleep(_pause(response.headers.get("Retry-After", ""), attempt))
+        raise AssertionError("counting has no end")
 
     def close(self) -> None:
         self._inner.close()

@@ -1,5 +1,6 @@
 """What the commands that fill a registry share: where it is, how it is reached, who logs in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import click
 from installer.bundle.reader import Bundle
 from installer.chart.helm import parse_values
 from installer.chart.retarget import Relocation
+from installer.errors import AirferryError
 from installer.files import read_bounded
 from installer.history import Access
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
+from installer.oci.reference import parse_reference
 from installer.oci.registry import Registry
 from installer.oci.transport import Transport
 from installer.shell import Session
@@ -82,3 +85,18 @@ def registry_at(session: Session, place: Place) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
     hosts = {place.registry: place.settings}
     return Registry(Transport(hosts=hosts, credentials=session.credentials(), proxies=session.proxies()))
+
+
+def held_in(registry: Registry, place: Place) -> Callable[[str], bool | None]:
+    """Asks the registry whether it holds the image of a reference; None where that cannot be told."""
+
+    def held(text: str) -> bool | None:
+        try:
+            reference = parse_reference(text)
+            if reference.repository.host == place.registry:
+                return registry.head_manifest(reference) is not None
+        except AirferryError:
+            pass
+        return None
+
+    return held

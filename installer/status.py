@@ -1,33 +1,51 @@
 """What an installation is doing now, from its record and the cluster alone: no bundle is needed."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from installer import controller, diagnosis
+from installer.cause import Cause
 from installer.chart_source import describe
 from installer.controller import CUSTOM_RESOURCE
+from installer.image_pull import Holds
 from installer.kube import Cluster, Object
 from installer.record import InstalledChart, Record
+from installer.release_state import helm_cause, resource_cause
 from installer.report import printable
+from installer.wait import pending_hooks
 from installer.workload import Workload, workloads
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadStatus:
+    """A workload, and why it is not ready."""
+
+    workload: Workload
+    causes: tuple[Cause, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it must be ready for the release to be so: a hook that has served, or failed once, need not."""
+        return not self.workload.hook
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseStatus:
-    """A release. `helm` is Helm's word on its newest revision, empty if there is none; `causes` say why not ready."""
+    """A release. `helm` is Helm's word on its newest revision, empty if there is none; `causes` are about the whole."""
 
     chart: str
     version: str
     release: str
     namespace: str
     helm: str
-    workloads: tuple[Workload, ...]
-    causes: tuple[diagnosis.Cause, ...]
+    workloads: tuple[WorkloadStatus, ...]
+    causes: tuple[Cause, ...]
 
     @property
     def ready(self) -> bool:
         """Whether it is deployed and everything of it is rolled out."""
-        return self.helm == "deployed" and all(item.ready for item in self.workloads if not item.hook)
+        return self.helm == "deployed" and all(item.workload.ready for item in self.workloads if item.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +58,13 @@ class Status:
     record: Record
     phase: str
     releases: tuple[ReleaseStatus, ...]
-    complaint: str
+    causes: tuple[Cause, ...]
     chart: str
 
     @property
     def ready(self) -> bool:
         """Whether all of it is there and rolled out."""
-        return bool(self.releases) and all(item.ready for item in self.releases) and self.phase != controller.INVALID
+        return bool(self.releases) and all(item.ready for item in self.releases) and not self.causes
 
     def document(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -54,7 +72,7 @@ class Status:
             "installation": asdict(self.record),
             "ready": self.ready,
             "phase": self.phase,
-            "complaint": self.complaint,
+            "causes": _documents(self.causes),
             "chart": self.chart,
             "releases": [
                 {
@@ -63,44 +81,51 @@ class Status:
                     "version": item.version,
                     "helm": item.helm,
                     "ready": item.ready,
+                    "causes": _documents(item.causes),
                     "workloads": [
-                        {"workload": str(each), "ready": each.ready, "state": each.state} for each in item.workloads
+                        {
+                            "workload": str(each.workload),
+                            "ready": each.workload.ready,
+                            "state": each.workload.state,
+                            "causes": _documents(each.causes),
+                        }
+                        for each in item.workloads
                     ],
-                    "causes": [str(cause) for cause in item.causes],
                 }
                 for item in self.releases
             ],
         }
 
     def text(self) -> str:
-        """The same for people."""
+        """The same for people: one line a workload, causes below it with the next step."""
         lines = [f"{self.record.bundle} {self.record.version}, installed {self.record.time}"]
         if self.phase:
             lines.append(f"custom resource: {self.phase}")
         if self.chart:
             lines.append(f"chart: {self.chart}")
-        if self.complaint:
-            lines.append(f"the controller says: {self.complaint}")
+        lines += _lines(self.causes)
         for item in self.releases:
-            lines.append(
-                f"release {item.namespace}/{item.release} ({item.chart} {item.version}): {item.helm or 'absent'}"
-            )
-            lines += [f"  {each}: {each.state}" for each in item.workloads]
-            lines += [f"  cause: {cause}" for cause in item.causes]
+            name = f"{item.namespace}/{item.release} ({item.chart} {item.version})"
+            lines.append(f"release {name}: {item.helm or 'absent'}")
+            lines += _lines(item.causes)
+            for each in item.workloads:
+                lines.append(f"  {each.workload}: {each.workload.state}")
+                lines += _lines(each.causes, "    ")
         return "\n".join([*lines, "everything runs" if self.ready else "not ready"])
 
 
-def status(cluster: Cluster, record: Record) -> Status:
-    """The state of the installation that `record` describes. Changes nothing."""
-    phase, complaint, chart = "", "", ""
+def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -> Status:
+    """The state of the installation that `record` describes; `holds` asks the registry. Changes nothing."""
+    phase, chart, causes = "", "", []
     if record.platform and record.operator:
         name = record.platform.name
         held = cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
         phase = _phase(held)
         chart = printable(describe(held["spec"].get("chart") or {})) if held else ""
-        if phase == controller.INVALID:
-            complaint = controller.complaint(cluster, record.operator.name, record.platform.release)
-    return Status(record, phase, tuple(_release(cluster, each) for each in record.all_charts), complaint, chart)
+        if cause := resource_cause(cluster, name, record.operator.name):
+            causes.append(cause)
+    releases = tuple(_release(cluster, each, holds) for each in record.all_charts)
+    return Status(record, phase, releases, tuple(causes), chart)
 
 
 def _phase(held: Object | None) -> str:
@@ -109,15 +134,35 @@ def _phase(held: Object | None) -> str:
     return printable(str((held.get("status") or {}).get("phase") or "not seen by the controller yet"))
 
 
-def _release(cluster: Cluster, chart: InstalledChart) -> ReleaseStatus:
+def _release(cluster: Cluster, chart: InstalledChart, holds: Holds) -> ReleaseStatus:
+    helm = controller.release_status(cluster, chart.release, chart.namespace)
     found = workloads(cluster, chart.name)
-    missing = [item for item in found if not item.ready and not item.hook]
+    if helm != "deployed":
+        # Hooks that Helm waits for, or that have failed it; not all of them bear the labels of the release.
+        known = {str(item) for item in found}
+        found += [item for item in pending_hooks(cluster, chart.name, chart.hooks) if str(item) not in known]
+    about = helm_cause(chart.name, helm)
     return ReleaseStatus(
         chart=chart.chart,
         version=chart.version,
         release=chart.release,
         namespace=chart.namespace,
-        helm=controller.release_status(cluster, chart.release, chart.namespace),
-        workloads=tuple(found),
-        causes=tuple(cause for item in missing for cause in diagnosis.causes(cluster, item)),
+        helm=helm,
+        workloads=tuple(_workload(cluster, item, helm, holds) for item in found),
+        causes=(about,) if about else (),
     )
+
+
+def _workload(cluster: Cluster, item: Workload, helm: str, holds: Holds) -> WorkloadStatus:
+    needed = not item.hook or helm != "deployed"
+    return WorkloadStatus(item, tuple(diagnosis.causes(cluster, item, holds)) if needed and not item.ready else ())
+
+
+def _documents(causes: Iterable[Cause]) -> list[dict[str, str]]:
+    return [cause.document() for cause in causes]
+
+
+def _lines(causes: Iterable[Cause], indent: str = "  ") -> Iterator[str]:
+    for cause in causes:
+        yield f"{indent}{cause.object}: {cause.detail}"
+        yield f"{indent}next: {cause.next}"

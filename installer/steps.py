@@ -19,7 +19,15 @@ from installer.kube import (
     describe,
 )
 from installer.record import InstalledChart
-from installer.wait import AGAIN, Patience, not_ready, pending_hooks, until_installed, until_rolled_out
+from installer.wait import (
+    AGAIN,
+    Patience,
+    not_ready,
+    pending_hooks,
+    until_installed,
+    until_rolled_out,
+    while_hooks_run,
+)
 from installer.workload import ReleaseName, Workload, condition
 
 LEAST_HOOK_SECONDS = 30
@@ -147,11 +155,18 @@ class Steps:
         helm, name = self._releases(release.name.namespace), release.name.name
         seconds = max(int(self._patience.left()), LEAST_HOOK_SECONDS)
         self._patience.reporter.note(f"release {release.name}: chart {release.chart.name} {release.chart.version}")
+        watch = while_hooks_run(self._cluster, release.name, release.hooks, self._patience)
+
+        def ensure(*, repair: bool = False) -> bool:
+            return helm.ensure(
+                release.chart, name, release.values, timeout=seconds, skip_crds=True, repair=repair, watch=watch
+            )
+
         try:
-            changed = helm.ensure(release.chart, name, release.values, timeout=seconds, skip_crds=True)
+            changed = self._patience.asked(ensure)
             if not changed and (lost := self._lost(helm, release)):
                 self._patience.reporter.note(f"release {release.name}: restoring {', '.join(lost)}")
-                changed = helm.ensure(release.chart, name, release.values, timeout=seconds, skip_crds=True, repair=True)
+                changed = self._patience.asked(lambda: ensure(repair=True))
         except ClusterError as exc:
             raise self._hooks_explained(exc, release.name, release.hooks) from exc
         if changed:

@@ -1,37 +1,54 @@
-"""Waiting that ends in readiness or in a diagnosis, never in a mere "timed out"."""
+"""Waiting that ends in readiness or in a diagnosis, never in a mere "timed out".
+
+It ends early where waiting longer cannot help, and goes on while an API server is being restarted.
+"""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from installer import controller, diagnosis
-from installer.errors import AirferryError, ClusterUnreachableError, NotReadyError
+from installer.cause import Cause
+from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError, NotReadyError
+from installer.image_pull import Holds
 from installer.kube import JOB, Cluster
+from installer.outlook import Outlook
+from installer.release_state import refusal
 from installer.report import Reporter
 from installer.workload import ReleaseName, Workload, workload, workloads
 
 POLL_SECONDS = 2.0
 # Causes are told while waiting as well: somebody can mend them meanwhile.
-DIAGNOSE_SECONDS = 20.0
+DIAGNOSE_SECONDS = 5.0
+# An API server that has just come back does not know yet who may do what.
+UNSETTLED_SECONDS = 20.0
 AGAIN = "mend the cause, then run the same command again: it continues."
+_Answer = TypeVar("_Answer")
 
 
 @dataclass
 class Patience:
-    """How long this command may still wait, and how it tells of it. `clock` is monotonic, in seconds."""
+    """How long this command may still wait, and how it tells of it. `clock` is monotonic, in seconds.
+
+    `holds` asks the registry for an image that a node cannot find.
+    """
 
     seconds: float
     reporter: Reporter
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    holds: Holds = diagnosis.unknown
+    outlook: Outlook = field(init=False, repr=False)
     _start: float = field(init=False)
-    _said: set[str] = field(init=False, default_factory=set)
+    _told: set[tuple[str, str]] = field(init=False, default_factory=set)
     _state: str = field(init=False, default="")
     _diagnosed: float = field(init=False)
+    _silence: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._start = self._diagnosed = self.clock()
+        self.outlook = Outlook(self.clock)
 
     def left(self) -> float:
         """Seconds that are left, 0 at least."""
@@ -51,12 +68,12 @@ class Patience:
             self._state = text
             self.reporter.note(text)
 
-    def once(self, lines: Iterable[str]) -> None:
-        """Tell each of these lines once."""
-        for line in lines:
-            if line not in self._said:
-                self._said.add(line)
-                self.reporter.note(line)
+    def tell(self, causes: Iterable[Cause]) -> None:
+        """Tell each cause once for each object."""
+        for cause in causes:
+            if (cause.cause, cause.object) not in self._told:
+                self._told.add((cause.cause, cause.object))
+                self.reporter.note(f"  {cause}")
 
     def may_diagnose(self) -> bool:
         """Whether it is time to look for causes again."""
@@ -65,29 +82,46 @@ class Patience:
         self._diagnosed = self.clock()
         return True
 
+    def asked(self, question: Callable[[], _Answer]) -> _Answer:
+        """The answer to a question that can be repeated: API servers are restarted while people wait.
+
+        Raises ClusterUnreachableError if none comes before the time is over.
+        """
+        while True:
+            try:
+                return question()
+            except ClusterUnreachableError as exc:
+                self._silence = self.clock()
+                if self.over():
+                    raise ClusterUnreachableError(f"waiting in vain: {exc.message}", hint=AGAIN) from exc
+                self.state(f"the API server does not answer; waiting for it ({exc.message})")
+            except ClusterForbiddenError:
+                if self._silence is None or self.clock() - self._silence > UNSETTLED_SECONDS:
+                    raise
+            self.rest()
+
 
 def until_rolled_out(cluster: Cluster, release: ReleaseName, patience: Patience) -> list[Workload]:
     """Wait until every workload that Helm made for `release` is rolled out; hook Jobs have then done their work.
 
-    Raises NotReadyError with the cause of each workload that is not, at once where waiting cannot help.
+    Raises NotReadyError with the cause of each workload that is not, as soon as waiting cannot help;
+    ClusterUnreachableError if the API server stays silent until the time is over.
     """
-    while True:
-        found = _seen(cluster, release)
-        if found is not None:
-            # Helm itself waits for hooks: once it calls the release deployed, they have served.
-            parts = [item for item in found if not item.hook]
-            missing = [item for item in parts if not item.ready]
-            if not missing:
-                patience.state(f"{release}: {_count(parts)} rolled out")
-                return parts
-            patience.state(_progress(release, parts, missing))
-            if patience.over() or any(item.failed for item in missing):
-                raise not_ready(cluster, f"release {release}", missing)
-            if patience.may_diagnose():
-                patience.once(f"  {cause}" for item in missing for cause in diagnosis.problems(cluster, item))
-        elif patience.over():
-            raise ClusterUnreachableError(f"{cluster.endpoint.server} stopped answering while waiting", hint=AGAIN)
+
+    def look() -> list[Workload] | None:
+        # Helm itself waits for hooks: once it calls the release deployed, they have served.
+        parts = [item for item in workloads(cluster, release) if not item.hook]
+        missing = [item for item in parts if not item.ready]
+        if not missing:
+            patience.state(f"{release}: {_count(parts)} rolled out")
+            return parts
+        patience.state(_progress(release, parts, missing))
+        consider(cluster, f"release {release}", missing, patience)
+        return None
+
+    while (found := patience.asked(look)) is None:
         patience.rest()
+    return found
 
 
 def until_installed(
@@ -101,31 +135,71 @@ def until_installed(
     """Wait until the W&B controller has deployed the release of `resource`, the object as we applied it.
 
     `since` as for `controller.verdict`, `hooks` as for `pending_hooks`. Raises NotReadyError with the controller's own
-    words if it refuses, or with the hook Jobs it hangs on.
+    words if it refuses, or with what it hangs on: hook Jobs, or its own pods.
     """
     name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
     what = f"custom resource {namespace}/{name}"
-    while True:
+
+    def look() -> bool:
         found = controller.verdict(cluster, resource, since)
         patience.state(f"{what}: {found.state}")
         if found.installed:
-            return
+            return True
         pending = pending_hooks(cluster, ReleaseName(name, namespace), hooks)
         if found.refused:
-            said = controller.complaint(cluster, operator, name) or "its log does not say why"
-            causes = "".join(f"\n  {cause}" for item in pending for cause in diagnosis.causes(cluster, item))
-            raise NotReadyError(f"{what}: the controller refuses it ({found.state}): {said}{causes}", hint=AGAIN)
-        if patience.over():
-            if pending:
-                raise not_ready(cluster, what, pending)
+            cause = refusal(cluster, operator, ReleaseName(name, namespace))
+            more = [f"\n  {each}" for item in pending for each in diagnosis.causes(cluster, item, patience.holds)]
+            raise NotReadyError(f"{what}: {found.state}: {cause.detail}{''.join(more)}", hint=f"{cause.next} {AGAIN}")
+        missing = [*pending, *(item for item in workloads(cluster, operator) if not item.ready)]
+        if missing:
+            consider(cluster, what, missing, patience)
+        elif patience.over():
             said = controller.complaint(cluster, operator, name)
             raise NotReadyError(
                 f"{what}: {found.state}{f'; the controller says: {said}' if said else ''}",
                 hint=f"read the controller's log in namespace {operator.namespace}; {AGAIN}",
             )
-        if pending and patience.may_diagnose():
-            patience.once(f"  {cause}" for item in pending for cause in diagnosis.problems(cluster, item))
+        return False
+
+    while not patience.asked(look):
         patience.rest()
+
+
+def consider(cluster: Cluster, what: str, missing: Sequence[Workload], patience: Patience) -> None:
+    """Look, from time to time, what is wrong with `missing`, and tell it.
+
+    Raises NotReadyError if the time is over, or if waiting longer cannot help.
+    """
+    over, failed = patience.over(), any(item.failed for item in missing)
+    if not (patience.may_diagnose() or over or failed):
+        return
+    found = {item: diagnosis.problems(cluster, item, patience.holds) for item in missing}
+    if over or patience.outlook.hopeless(found):
+        raise not_ready(cluster, what, missing, found)
+    patience.tell(cause for causes in found.values() for cause in causes)
+
+
+def while_hooks_run(
+    cluster: Cluster, release: ReleaseName, hooks: Iterable[str], patience: Patience
+) -> Callable[[], None]:
+    """What to call again and again while Helm waits for the Jobs `hooks`, which it does not explain.
+
+    The call raises NotReadyError once waiting for them cannot help.
+    """
+    names = sorted(hooks)
+
+    def look() -> None:
+        if names and patience.may_diagnose():
+            try:
+                pending = pending_hooks(cluster, release, names)
+                found = {item: diagnosis.problems(cluster, item, patience.holds) for item in pending}
+            except ClusterUnreachableError:
+                return
+            if patience.outlook.hopeless(found):
+                raise not_ready(cluster, f"release {release}: a hook", pending, found)
+            patience.tell(cause for causes in found.values() for cause in causes)
+
+    return look
 
 
 def pending_hooks(cluster: Cluster, release: ReleaseName, names: Iterable[str]) -> list[Workload]:
@@ -134,24 +208,19 @@ def pending_hooks(cluster: Cluster, release: ReleaseName, names: Iterable[str]) 
     return [item for job in jobs if job and not (item := workload(job, JOB)).ready]
 
 
-def not_ready(cluster: Cluster, what: str, missing: Iterable[Workload]) -> NotReadyError:
-    """The error that names the causes of `missing`."""
+def not_ready(
+    cluster: Cluster, what: str, missing: Iterable[Workload], found: Mapping[Workload, Sequence[Cause]] | None = None
+) -> NotReadyError:
+    """The error that names the causes of `missing`, which were `found` or are looked for now."""
     lines = []
     for item in missing:
         lines.append(f"{item}: {item.state}")
         try:
-            lines += [f"  {cause}" for cause in diagnosis.causes(cluster, item)]
+            causes = (found or {}).get(item) or diagnosis.causes(cluster, item)
+            lines += [f"  {cause}" for cause in causes]
         except AirferryError as exc:
             lines.append(f"  cause unknown: {exc.message}")
     return NotReadyError("\n  ".join([f"{what} is not ready:", *lines]), hint=AGAIN)
-
-
-def _seen(cluster: Cluster, release: ReleaseName) -> list[Workload] | None:
-    """The workloads, or None in a moment without an answer: API servers restart while people wait."""
-    try:
-        return workloads(cluster, release)
-    except ClusterUnreachableError:
-        return None
 
 
 def _count(parts: list[Workload]) -> str:

@@ -89,6 +89,24 @@ def pods_of(cluster: Cluster, workload: Workload) -> list[Object]:
     return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
 
 
+def current(cluster: Cluster, workload: Workload, pods: list[Object]) -> list[Object]:
+    """Those of the `pods` of a workload that are of its present generation: what ails others is to be replaced anyway.
+
+    Source: the controllers of Kubernetes, which mark pods with the revision that they were made from.
+    """
+    if workload.kind == DEPLOYMENT:
+        sets = [item for item in cluster.find(REPLICA_SET, workload.namespace) if _owner(item) == workload.name]
+        newest = max(sets, key=_revision, default=None)
+        return [pod for pod in pods if newest is None or _owner(pod) == newest["metadata"]["name"]]
+    if workload.kind == STATEFUL_SET:
+        revision = (workload.obj.get("status") or {}).get("updateRevision")
+        label = "controller-revision-hash"
+    else:
+        revision = (workload.obj["metadata"].get("annotations") or {}).get("deprecated.daemonset.template.generation")
+        label = "pod-template-generation"
+    return [pod for pod in pods if not revision or (pod["metadata"].get("labels") or {}).get(label) == revision]
+
+
 def condition(obj: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The status condition `name`; empty if there is none."""
     for item in (obj.get("status") or {}).get("conditions") or []:
@@ -106,6 +124,17 @@ def of_release(obj: Object, release: ReleaseName) -> bool:
         return noted == (release.name, release.namespace)
     owned = labels.get("app.kubernetes.io/managed-by") == "Helm"
     return owned and bool(labels.get("app.kubernetes.io/instance") == release.name)
+
+
+def _owner(obj: Object) -> str:
+    """The name of the controller of `obj`."""
+    owners = obj["metadata"].get("ownerReferences") or []
+    return next((str(owner["name"]) for owner in owners if owner.get("controller")), "")
+
+
+def _revision(replica_set: Object) -> int:
+    text = (replica_set["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _unobserved(obj: Object) -> bool:

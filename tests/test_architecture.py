@@ -39,7 +39,9 @@ GROUPS: dict[str, str] = {
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
         "installer.desired installer.record installer.install installer.render installer.status installer.uninstall "
         "installer.changes installer.history installer.images_held installer.upgrade installer.steps "
-        "installer.rollback installer.chart_configmap installer.chart_oci installer.handover installer.platform"
+        "installer.rollback installer.chart_configmap installer.chart_oci installer.handover installer.platform "
+        "installer.cause installer.container_state installer.image_pull installer.outlook installer.release_state "
+        "installer.scheduling"
     ),
     "shell": "installer.shell",
     "commands": (

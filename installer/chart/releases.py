@@ -68,16 +68,18 @@ class Releases:
         create_namespace: bool = False,
         skip_crds: bool = False,
         repair: bool = False,
+        watch: Callable[[], None] | None = None,
     ) -> bool:
         """Bring `release` to `chart` with `values`; whether anything had to be done.
 
         With `repair` it is upgraded even where it is as wanted, which restores objects that were removed.
 
-        Waits at most `timeout` seconds for hooks, and for nothing else. What an earlier run left unfinished is
-        finished: a release that never was in service, or was being removed, is removed and installed anew, since an
+        Waits at most `timeout` seconds for hooks, and for nothing else; `watch` is called meanwhile, and ends the wait
+        by raising an error: Helm then marks the release as failed. What an earlier run left unfinished is finished: a
+        release that never was in service, or was being removed, is removed and installed anew, since an
         upgrade would not run its install hooks; a broken upgrade goes back to the revision in service first.
         """
-        wanted = _Wanted(chart, release, values, timeout, skip_crds)
+        wanted = _Wanted(chart, release, values, timeout, skip_crds, watch)
         history = self.history(release)
         removed = bool(history) and history[-1].status in ("uninstalling", "uninstalled")
         if removed or not any(item.status in ("deployed", "superseded") for item in history):
@@ -180,7 +182,7 @@ class Releases:
                         function, *arguments, json.dumps(dict(wanted.values)), json.dumps(options)
                     )
 
-            self._run(call, doing, cancel=context.cancel)
+            self._run(call, doing, cancel=context.cancel, watch=wanted.watch)
 
     def _roll_back(self, release: str, history: list[Release], timeout: int) -> None:
         """End an upgrade that was killed: Helm refuses the next one while it is pending."""
@@ -195,7 +197,13 @@ class Releases:
             f"roll release {release} back to revision {revision}",
         )
 
-    def _run(self, call: Callable[[Any], _Result], doing: str, cancel: Callable[[], None] | None = None) -> _Result:
+    def _run(
+        self,
+        call: Callable[[Any], _Result],
+        doing: str,
+        cancel: Callable[[], None] | None = None,
+        watch: Callable[[], None] | None = None,
+    ) -> _Result:
         """`call` with a configuration, in a thread. HelmNotFoundError passes; all else becomes ours."""
         from helm_python import Config, HelmError, HelmNotFoundError
 
@@ -206,7 +214,7 @@ class Releases:
                 return call(config)
 
         try:
-            return _in_thread(work, cancel)
+            return _in_thread(work, cancel, watch)
         except HelmNotFoundError:
             raise
         except HelmError as exc:
@@ -220,12 +228,16 @@ class _Wanted:
     values: Mapping[str, Any]
     timeout: int
     skip_crds: bool
+    watch: Callable[[], None] | None
 
 
-def _in_thread(work: Callable[[], _Result], cancel: Callable[[], None] | None) -> _Result:
-    """Run `work` in a thread; on KeyboardInterrupt `cancel` it, give it a moment for that, and pass the interrupt on.
+def _in_thread(
+    work: Callable[[], _Result], cancel: Callable[[], None] | None, watch: Callable[[], None] | None
+) -> _Result:
+    """Run `work` in a thread and call `watch` meanwhile.
 
-    Without `cancel` the thread is left behind: it ends with the process.
+    If that raises, or a signal does, `cancel` the work, give it a moment for that, and pass the exception on. Without
+    `cancel` the thread is left behind: it ends with the process.
     """
     results: list[_Result] = []
     errors: list[BaseException] = []
@@ -241,7 +253,9 @@ def _in_thread(work: Callable[[], _Result], cancel: Callable[[], None] | None) -
     try:
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
-    except KeyboardInterrupt:
+            if watch is not None and thread.is_alive():
+                watch()
+    except BaseException:
         if cancel is not None:
             cancel()
             thread.join(_CANCEL_SECONDS)
@@ -260,7 +274,7 @@ def _converted(exc: Exception, doing: str) -> AirferryError:
         return ClusterForbiddenError(
             f"cannot {doing}: {text}", hint="check the kubeconfig's user and what it is allowed to do."
         )
-    if isinstance(exc, HelmKubeError) or "cluster unreachable" in lower:
+    if isinstance(exc, HelmKubeError) or "cluster unreachable" in lower or "connection refused" in lower:
         return ClusterUnreachableError(
             f"cannot {doing}: {text}", hint="check the kubeconfig, its context and the network."
         )

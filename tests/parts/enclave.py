@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from tests.parts.authority import Authority
 from tests.parts.cluster_files import ADDRESS, FIRST_SERVICE, NODE, ClusterFiles, Credentials
 from tests.parts.confinement import Confinement
 from tests.parts.images import push, write_layout
+from tests.parts.process import wait_until
 from tests.parts.registry import Registry
 from tests.parts.runnable import pause
 
@@ -155,6 +157,19 @@ class Enclave:
         """What kubectl, as administrator, prints on stdout."""
         program = kubernetes.programs_folder() / "kubectl"
         return self.run([program, f"--kubeconfig={self.kubeconfig}", *arguments], **options).stdout
+
+    def stop(self, part: str) -> list[str]:
+        """Kill one of the parts as a crash would; its command line, for `start_again`."""
+        server = self.confinement.parts()[part]
+        command = Path("/proc", str(server.pid), "cmdline").read_text().split("\0")[:-1]
+        server.send(signal.SIGKILL)
+        if not wait_until(server.gone, 10):
+            raise RuntimeError(f"{part} does not end")
+        return command
+
+    def start_again(self, part: str, command: Sequence[str]) -> None:
+        """Start a part that was stopped; it gets ready in its own time."""
+        self.confinement.start(part, command, self.logs / f"{part}.log")
 
     def parts(self) -> dict[str, int]:
         """The parts that run, with their process ids."""

@@ -1,0 +1,479 @@
+"""Broken situations on the real cluster: the program names the cause and ends soon after it can be seen.
+
+Most of them are provoked side by side, each in a namespace of its own, since each takes its time to show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.parts.application import Application, demo_platform, packed
+from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.process import wait_until
+from tests.parts.registry import Registry
+from tests.parts.runnable import job
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tests.parts.enclave import Enclave
+
+pytestmark = pytest.mark.cluster
+
+# From the moment at which the API shows a cause until the program has ended with it.
+SOON = 60.0
+TEMPLATE = """
+{{- with .Values.claim }}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {{ toJson . }}
+---
+{{- end }}
+{{- with .Values.hook }}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ $.Release.Name }}-hook
+  annotations: {helm.sh/hook: pre-install}
+spec: {backoffLimit: 0, template: {spec: {{ toJson . }}}}
+---
+{{- end }}
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: "{{ .Release.Name }}"}
+spec:
+  progressDeadlineSeconds: {{ .Values.deadline }}
+  selector: {matchLabels: {app: "{{ .Release.Name }}"}}
+  template:
+    metadata: {labels: {app: "{{ .Release.Name }}"}}
+    spec: {{ toJson .Values.pod }}
+"""
+TOOLS = "docker.io/demo/tools:1.0"
+CLAIM = {
+    "accessModes": ["ReadWriteOnce"],
+    "resources": {"requests": {"storage": "1Gi"}},
+    "storageClassName": "absent-class",
+}
+
+
+def pod(script: str = "sleep 600", spec: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """A pod of one container; `more` is of the container."""
+    return {
+        "terminationGracePeriodSeconds": 1,
+        **(spec or {}),
+        "containers": [{"name": "main", "image": TOOLS, "args": [script], **more}],
+    }
+
+
+def hook(script: str, **spec: Any) -> dict[str, Any]:
+    return {"restartPolicy": "Never", **pod(script, spec)}
+
+
+def bundle(folder: Path, name: str, image: str = TOOLS, **values: Any) -> Path:
+    """A bundle with one image, whose chart makes a Deployment, and a claim and a hook where `values` have them."""
+    application = Application(folder, name, images={image: job()})
+    application.document("values.yaml", {"deadline": 600, "pod": pod(), **values}, "values")
+    chart = folder / "app"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: app\nversion: 1.0.0\n")
+    (chart / "templates" / "app.yaml").write_text(TEMPLATE)
+    application.chart(packed(chart), release=name, values="values.yaml")
+    return application.write()
+
+
+Objects = list[dict[str, Any]]
+
+
+def containers(objects: Objects) -> Iterator[dict[str, Any]]:
+    for item in objects:
+        if item["kind"] == "Pod":
+            yield from item["status"].get("containerStatuses") or []
+
+
+def waits(*reasons: str) -> Callable[[Objects], bool]:
+    """A container waits for one of these reasons."""
+    return lambda objects: any(
+        (each["state"].get("waiting") or {}).get("reason") in reasons for each in containers(objects)
+    )
+
+
+def condition(kind: str, name: str, reason: str) -> Callable[[Objects], bool]:
+    """An object of `kind` has the condition `name` for `reason`."""
+    return lambda objects: any(
+        each["type"] == name and each.get("reason") == reason
+        for item in objects
+        if item["kind"] == kind
+        for each in item["status"].get("conditions") or []
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A broken situation: the chart's values, when the API shows it, and what must be said of it."""
+
+    values: dict[str, Any]
+    visible: Callable[[Objects], bool]
+    cause: str
+    object: str
+    said: str
+    step: str
+    """{place} is `namespace/name-of-the-release` in `object`."""
+
+
+CASES = {
+    "pull secret": Case(
+        {"pod": pod(spec={"imagePullSecrets": [{"name": "wrong"}]}, imagePullPolicy="Always")},
+        waits("ErrImagePull", "ImagePullBackOff"),
+        "pull-refused",
+        "pod {place}-",
+        "401 Unauthorized",
+        "registry.credentials in site.yaml",
+    ),
+    "cpu": Case(
+        {"pod": pod(resources={"requests": {"cpu": "500"}})},
+        condition("Pod", "PodScheduled", "Unschedulable"),
+        "node-too-small",
+        "pod {place}-",
+        "it asks for 500 CPUs",
+        "lower its requests",
+    ),
+    "storage class": Case(
+        {
+            "claim": CLAIM,
+            "pod": pod(spec={"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}),
+        },
+        condition("Pod", "PodScheduled", "Unschedulable"),
+        "storage-class-missing",
+        "volume claim {namespace}/data",
+        "storage class absent-class does not exist",
+        "storage_class in site.yaml",
+    ),
+    "crash": Case(
+        {"pod": pod("echo cannot find my database; exit 3")},
+        waits("CrashLoopBackOff"),
+        "crash",
+        "pod {place}-",
+        "cannot find my database",
+        "kubectl logs -n {namespace}",
+    ),
+    "probe": Case(
+        {
+            "deadline": 15,
+            "pod": pod(
+                "echo still warming up; sleep 600",
+                readinessProbe={"exec": {"command": ["/bin/false"]}, "periodSeconds": 1},
+            ),
+        },
+        condition("Deployment", "Progressing", "ProgressDeadlineExceeded"),
+        "probe-failing",
+        "pod {place}-",
+        "still warming up",
+        "read its log",
+    ),
+    "hook fails": Case(
+        {"hook": hook("echo the schema is newer than I am; exit 4")},
+        condition("Job", "Failed", "BackoffLimitExceeded"),
+        "crash",
+        "pod {place}-hook-",
+        "the schema is newer than I am",
+        "read its whole log",
+    ),
+    "hook hangs": Case(
+        {"hook": hook("true", nodeSelector={"disk": "golden"})},
+        condition("Pod", "PodScheduled", "Unschedulable"),
+        "no-matching-node",
+        "pod {place}-hook-",
+        "it wants nodes with disk=golden",
+        "label a node",
+    ),
+}
+
+
+@dataclass
+class Attempt:
+    """An installation that cannot succeed. Times are monotonic seconds."""
+
+    namespace: str
+    name: str
+    program: EnclaveProgram
+    bundle: Path
+    seen: float = 0.0
+    ended: float = 0.0
+    done: subprocess.CompletedProcess[str] | None = None
+
+    def run(self) -> None:
+        self.done = self.program.install(self.bundle, timeout=280)
+        self.ended = time.monotonic()
+
+
+@dataclass
+class Watch:
+    """Notes when the API shows what is wrong with each attempt."""
+
+    enclave: Enclave
+    attempts: dict[str, Attempt]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.stop.wait(1):
+            found = self.enclave.kubectl("get", "pods,deployments,jobs", "--all-namespaces", "--output=json")
+            items = json.loads(found)["items"]
+            for case, attempt in self.attempts.items():
+                own = [item for item in items if item["metadata"]["namespace"] == attempt.namespace]
+                if not attempt.seen and CASES[case].visible(own):
+                    attempt.seen = time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def private_registry(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A second registry, which asks for a password; the node knows that it speaks plain HTTP."""
+    folder, confinement = tmp_path_factory.mktemp("registry"), enclave.confinement
+    registry = Registry(
+        folder,
+        host="10.99.0.1",
+        port=5017,
+        users={"puller": "the-right-one"},
+        prefix=confinement.full_prefix(),
+        env=confinement.environment("private-registry"),
+    )
+    hosts = enclave.folder / "config" / "certs.d" / registry.address
+    hosts.mkdir(exist_ok=True)
+    (hosts / "hosts.toml").write_text(f'[host."{registry.url}"]\ncapabilities = ["pull", "resolve"]\n')
+    with registry:
+        yield registry
+    shutil.rmtree(hosts)
+
+
+@pytest.fixture(scope="module")
+def attempts(
+    enclave: Enclave, private_registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Attempt]]:
+    """All cases, tried side by side and ended."""
+    found: dict[str, Attempt] = {}
+    for case, wanted in CASES.items():
+        name = f"app-{secrets.token_hex(3)}"
+        folder = tmp_path_factory.mktemp(name)
+        program = EnclaveProgram(enclave, folder)
+        enclave.kubectl("create", "namespace", name)
+        answers: dict[str, Any] = {"namespace": name}
+        if case == "pull secret":
+            answers["registry"] = _with_password(enclave, private_registry, folder, name)
+        program.site(**answers)
+        found[case] = Attempt(name, name, program, bundle(folder / "bundle", name, **wanted.values))
+    watch = Watch(enclave, found)
+    with ThreadPoolExecutor(len(found) + 1) as threads:
+        watching = threads.submit(watch.run)
+        running = [threads.submit(attempt.run) for attempt in found.values()]
+        for each in running:
+            each.result()
+        watch.stop.set()
+        watching.result()
+    yield found
+    names = [attempt.namespace for attempt in found.values()]
+    enclave.kubectl("delete", "namespace", *names, "--wait=false")
+
+
+def _with_password(enclave: Enclave, registry: Registry, folder: Path, namespace: str) -> dict[str, Any]:
+    """Answers with the right password for loading; the Secret for pulling has another one."""
+    (folder / "password").write_text("the-right-one")
+    enclave.kubectl(
+        *("create", "secret", "docker-registry", "wrong", f"--docker-server={registry.address}"),
+        *("--docker-username=puller", "--docker-password=the-wrong-one", f"--namespace={namespace}"),
+    )
+    login = {"username": "puller", "password": {"file": "password"}}
+    return {"host": registry.address, "plain_http": True, "credentials": login}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_installation_ends_soon_with_the_cause(attempts: dict[str, Attempt], case: str) -> None:
+    attempt, wanted = attempts[case], CASES[case]
+    place = {"place": f"{attempt.namespace}/{attempt.name}", "namespace": attempt.namespace}
+    assert attempt.done is not None
+    said = attempt.done.stderr
+    assert attempt.done.returncode == 32, said
+    assert attempt.seen, f"never visible; {said}"
+    assert attempt.ended - attempt.seen < SOON
+    # One line holds all of it.
+    words = (wanted.object, wanted.said, wanted.step)
+    lines = [line for line in said.splitlines() if all(word.format(**place) in line for word in words)]
+    assert lines, said
+
+    # `status` comes to the same result at once.
+    start = time.monotonic()
+    status = attempt.program.run("status", "--name", attempt.name, "--output", "json")
+    assert time.monotonic() - start < SOON
+    assert status.returncode == 32, status.stderr
+    causes = all_causes(json.loads(status.stdout))
+    assert wanted.cause in [each["cause"] for each in causes], causes
+    (found, *_) = (each for each in causes if each["cause"] == wanted.cause)
+    assert wanted.object.format(**place) in found["object"]
+    assert wanted.said in found["detail"]
+    assert wanted.step.format(**place) in found["next"]
+
+
+def all_causes(status: dict[str, Any]) -> list[dict[str, str]]:
+    """Every cause in the document of `status`."""
+    found = list(status["causes"])
+    for release in status["releases"]:
+        found += release["causes"]
+        for workload in release["workloads"]:
+            found += workload["causes"]
+    return found
+
+
+def soon(program: EnclaveProgram, name: str, cause: str, seen: float) -> dict[str, str]:
+    """The cause from `status`, which must tell of it by `SOON` seconds after `seen`."""
+    while True:
+        status = program.run("status", "--name", name, "--output", "json")
+        assert time.monotonic() - seen < SOON, status.stdout
+        found = [each for each in all_causes(json.loads(status.stdout)) if each["cause"] == cause]
+        if found:
+            assert status.returncode == 32
+            return found[0]
+
+
+def pods(enclave: Enclave, namespace: str) -> Objects:
+    found: Objects = json.loads(enclave.kubectl("get", "pods", f"--namespace={namespace}", "--output=json"))["items"]
+    return found
+
+
+def seen_when(condition: Callable[[], bool], seconds: float = 90) -> float:
+    """The moment at which the API shows it. Raises AssertionError if it does not."""
+    assert wait_until(condition, seconds)
+    return time.monotonic()
+
+
+def test_an_image_that_the_registry_has_lost(enclave: Enclave, namespace: str, tmp_path: Path) -> None:
+    program, name = EnclaveProgram(enclave, tmp_path), f"app-{secrets.token_hex(3)}"
+    image = f"docker.io/demo/{name}:1.0"  # of its own: other tests must not lose theirs
+    spec = pod(imagePullPolicy="Always")
+    spec["containers"][0]["image"] = image
+    path = bundle(tmp_path / "bundle", name, image, pod=spec)
+    program.site(namespace=namespace)
+    program.result(program.install(path))
+    (repository,) = (enclave.folder / "registry").rglob(f"repositories/airferry/docker.io/demo/{name}")
+    shutil.rmtree(repository)
+    enclave.kubectl("delete", "pods", "--all", f"--namespace={namespace}")
+
+    seen = seen_when(lambda: waits("ErrImagePull", "ImagePullBackOff")(pods(enclave, namespace)))
+    found = soon(program, name, "image-missing", seen)
+    assert found["object"].startswith(f"pod {namespace}/{name}-")
+    assert f"image {enclave.registry}/airferry/docker.io/demo/{name}:1.0 cannot be pulled" in found["detail"]
+    assert "run `load`" in found["next"]
+    # `install` loads it anew, and the node tries again by itself.
+    program.result(program.install(path))
+
+
+@contextlib.contextmanager
+def without(enclave: Enclave, part: str) -> Iterator[None]:
+    """A part of the cluster is away meanwhile."""
+    command: Sequence[str] = enclave.stop(part)
+    try:
+        yield
+    finally:
+        enclave.start_again(part, command)
+
+
+def test_an_api_server_that_is_restarted_meanwhile(enclave: Enclave, namespace: str, tmp_path: Path) -> None:
+    program, name = EnclaveProgram(enclave, tmp_path), f"app-{secrets.token_hex(3)}"
+    late = {"exec": {"command": ["/bin/true"]}, "initialDelaySeconds": 25, "periodSeconds": 1}
+    path = bundle(tmp_path / "bundle", name, pod=pod(readinessProbe=late))
+    program.site(namespace=namespace)
+
+    def ready() -> bool:
+        with contextlib.suppress(Exception):
+            return enclave.kubectl("get", "--raw=/readyz", timeout=10) == "ok"
+        return False
+
+    with ThreadPoolExecutor(2) as threads:
+        # Longer than a request is repeated: the wait itself has to bear it.
+        installing = threads.submit(program.install, path)
+        assert wait_until(lambda: any(containers([{**item, "kind": "Pod"} for item in pods(enclave, namespace)])), 60)
+        with without(enclave, "kube-apiserver"):
+            time.sleep(8)
+        done = installing.result()
+    assert wait_until(ready, 60)
+    program.result(done)
+    assert "the API server does not answer" in done.stderr or done.returncode == 0
+
+    # Gone for good, it is waited for as long as one may wait, and then its absence is the result.
+    change = program.site(namespace=namespace, charts={name: {"values": {"pod": {"terminationGracePeriodSeconds": 2}}}})
+    assert change.exists()
+    with ThreadPoolExecutor(1) as threads:
+        installing = threads.submit(program.install, path, timeout=25)
+        assert wait_until(lambda: len(pods(enclave, namespace)) == 2, 60)
+        with without(enclave, "kube-apiserver"):
+            done = installing.result()
+    assert wait_until(ready, 60)
+    assert done.returncode == 30, done.stderr
+    assert "run the same command again" in done.stderr
+
+
+NEWER = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "weightsandbiases.apps.wandb.com"},
+    "spec": {
+        "group": "apps.wandb.com",
+        "scope": "Namespaced",
+        "names": {"kind": "WeightsAndBiases", "plural": "weightsandbiases", "singular": "weightsandbiases"},
+        "versions": [
+            {"name": "v2", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}},
+        ],
+    },
+}
+
+
+@pytest.mark.controller
+def test_a_custom_kind_of_a_newer_version_and_a_controller_without_its_chart(
+    enclave: Enclave, tmp_path: Path, assets: Path
+) -> None:
+    program = EnclaveProgram(enclave, tmp_path)
+    program.site(namespace="wandb", operator_namespace="wandb-operator", host="http://wandb.enclave")
+    path = demo_platform(tmp_path / "bundle", "wandb", assets, values={"web": {"replicas": 1}}).write()
+    crd = ("crd", "weightsandbiases.apps.wandb.com")
+
+    # A newer operator was here: nothing is taken back, nothing is written at all.
+    enclave.kubectl("delete", *crd, "--ignore-not-found")
+    (tmp_path / "crd.json").write_text(json.dumps(NEWER))
+    enclave.kubectl("apply", f"--filename={tmp_path / 'crd.json'}")
+    seen = time.monotonic()
+    done = program.install(path)
+    assert time.monotonic() - seen < SOON
+    assert done.returncode == 33, done.stderr
+    assert "CustomResourceDefinition weightsandbiases.apps.wandb.com: is of another version" in done.stderr
+    assert "use a bundle whose operator is as new" in done.stderr
+    assert enclave.kubectl("get", "namespace", "wandb", "--ignore-not-found") == ""
+    enclave.kubectl("delete", *crd)
+
+    try:
+        program.result(program.install(path))
+        # Somebody tidies up too much; the next change of the resource shows it.
+        enclave.kubectl("delete", "configmap", "wandb-charts", "--namespace=wandb-operator")
+        enclave.kubectl("delete", "pods", "--all", "--namespace=wandb-operator", "--timeout=60s")
+        change = json.dumps({"spec": {"values": {"note": {"by": "somebody"}}}})
+        enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={change}")
+        query = ("get", "wandb", "wandb", "--namespace=wandb", "--output=jsonpath={.status.phase}")
+        seen = seen_when(lambda: enclave.kubectl(*query) == "Invalid Config")
+        found = soon(program, "wandb", "chart-file-missing", seen)
+        assert found["object"].startswith("pod wandb-operator/wandb-controller-manager-")
+        assert "has no chart at /charts/" in found["detail"]
+        assert "run `install` again" in found["next"]
+        program.result(program.install(path))
+    finally:
+        done = program.run("uninstall", "--yes", "--timeout", "120")
+        enclave.kubectl("delete", "namespace", "wandb", "wandb-operator", "--ignore-not-found", "--timeout=90s")
+    assert done.returncode == 0, done.stderr
