@@ -65,7 +65,7 @@ REFUSALS = [
     (refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "other"'), ClusterError, "another tool"),
     (refusal(422, "Invalid", "spec.replicas: Invalid value"), ClusterError, "site.yaml"),
     (refusal(500, "InternalError", "etcdserver: request timed out"), ClusterError, "request timed out"),
-    (Reply(502, b"<html>bad gateway</html>"), ClusterError, "bad gateway"),
+    (Reply(502, b"<html>bad gateway</html>"), ClusterUnreachableError, "bad gateway"),
     (Reply(400, {"message": 7}), ClusterError, "message"),
 ]
 
@@ -120,7 +120,7 @@ def test_a_busy_server_is_asked_again_as_it_wishes(client: Clients, api: FaultyA
 
 def test_a_server_that_stays_busy_is_given_up(client: Clients, api: FaultyApi) -> None:
     api.answers = [Reply(503, {"message": "overloaded"})]
-    with pytest.raises(ClusterError, match="overloaded"):
+    with pytest.raises(ClusterUnreachableError, match="overloaded"):
         client(api).version()
     assert len(api.asked) == kube_channel.ATTEMPTS
 
@@ -128,11 +128,29 @@ def test_a_server_that_stays_busy_is_given_up(client: Clients, api: FaultyApi) -
 def test_reading_is_repeated_after_a_broken_connection_and_writing_is_not(client: Clients, api: FaultyApi) -> None:
     api.answers = [Reply(0), Reply(200, {"gitVersion": "v1.35.4"})]
     assert client(api).version() == "v1.35.4"
-    api.answers = [Reply(200, KINDS), Reply(0)]
+    api.answers = [Reply(0)]
     api.asked.clear()
     with pytest.raises(ClusterUnreachableError):
-        client(api).apply(OBJECT)
-    assert [each.method for each in api.asked] == ["GET", "PATCH"]
+        client(api).merge(CONFIG_MAP, "a", "b", {"data": {}})
+    assert [each.method for each in api.asked] == ["PATCH"]
+
+
+def test_applying_states_what_shall_be_and_is_repeated(client: Clients, api: FaultyApi) -> None:
+    api.answers = [Reply(200, KINDS), Reply(0), Reply(200, OBJECT)]
+    assert client(api).apply(OBJECT)["metadata"]["name"] == "a"
+    assert [each.method for each in api.asked] == ["GET", "PATCH", "PATCH"]
+
+
+def test_a_server_that_has_answered_before_is_given_time_to_come_back(client: Clients) -> None:
+    with FaultyApi() as api:
+        api.answers = [Reply(200, {"gitVersion": "v1.35.4"}, headers=(("Connection", "close"),))]
+        cluster = client(api)
+        cluster.version()
+    for known, attempts in ((cluster, kube_channel.RESTART_ATTEMPTS), (client(api.url), kube_channel.ATTEMPTS)):
+        client.pauses.clear()
+        with pytest.raises(ClusterUnreachableError):
+            known.version()
+        assert len(client.pauses) == attempts - 1
 
 
 def test_an_endless_answer_is_cut(client: Clients, api: FaultyApi, monkeypatch: pytest.MonkeyPatch) -> None:

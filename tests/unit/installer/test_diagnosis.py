@@ -1,0 +1,366 @@
+"""Causes from pods, claims and events as a real cluster has shown them (Kubernetes 1.35, containerd 1.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from installer.cause import Cause
+from installer.diagnosis import problems
+from installer.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind, Object
+from installer.outlook import Outlook
+from installer.workload import Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from installer.kube import Cluster
+
+IMAGE = "reg.example:5000/a/t:1"
+PULL = f'failed to pull and unpack image "{IMAGE}": failed to resolve reference "{IMAGE}": '
+BACK_OFF = f'Back-off pulling image "{IMAGE}": ErrImagePull: '
+HEAD = 'failed to do request: Head "https://reg.example:5000/v2/a/t/manifests/1": '
+BAD_CONFIG = (
+    f'rpc error: code = FailedPrecondition desc = failed to pull and unpack image "{IMAGE}": failed commit on ref '
+    '"config-sha256:c8": unexpected commit digest sha256:95, expected sha256:c8: failed precondition'
+)
+NOT_FOUND = f"rpc error: code = NotFound desc = {PULL}{IMAGE}: not found"
+
+
+@dataclass
+class Seen:
+    """What a cluster holds, in place of one."""
+
+    objects: dict[Kind, list[Object]] = field(default_factory=dict)
+    said: list[tuple[str, str]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def find(self, kind: Kind, _namespace: str = "", **_: Any) -> list[Object]:
+        return self.objects.get(kind, [])
+
+    def get(self, kind: Kind, name: str, _namespace: str = "") -> Object | None:
+        return next((item for item in self.objects.get(kind, []) if item["metadata"]["name"] == name), None)
+
+    def events(self, _namespace: str, _kind: str, _name: str) -> list[Object]:
+        return [{"reason": reason, "message": message} for reason, message in self.said]
+
+    def logs(self, *_: str, tail: int, previous: bool = False) -> list[str]:
+        assert tail
+        return [f"before: {line}" if previous else line for line in self.log]
+
+
+def pod(status: dict[str, Any], **spec: Any) -> Object:
+    """A pod of the Job `w`."""
+    owner = {"kind": "Job", "name": "w", "controller": True}
+    metadata = {
+        "name": "w-1",
+        "namespace": "n",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "ownerReferences": [owner],
+    }
+    return {"metadata": metadata, "spec": {"containers": [{"name": "main"}], **spec}, "status": status}
+
+
+def container(state: dict[str, Any], *, last: dict[str, Any] | None = None, restarts: int = 0) -> dict[str, Any]:
+    """The status of a pod with one container that is not ready."""
+    return {
+        "phase": "Pending" if "waiting" in state else "Running",
+        "containerStatuses": [
+            {
+                "name": "main",
+                "image": IMAGE,
+                "ready": False,
+                "restartCount": restarts,
+                "state": state,
+                "lastState": {"terminated": last} if last else {},
+            }
+        ],
+    }
+
+
+def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
+    return container({"waiting": {"reason": reason, "message": message}}, **more)
+
+
+def unscheduled(message: str) -> dict[str, Any]:
+    return {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}],
+    }
+
+
+def workload(kind: Kind = JOB, status: dict[str, Any] | None = None, **spec: Any) -> Workload:
+    return Workload(
+        kind, "n", "w", False, False, "state", False, {"metadata": {}, "spec": spec, "status": status or {}}
+    )
+
+
+def found(seen: Seen, item: Workload | None = None) -> list[Cause]:
+    return problems(cast("Cluster", seen), item or workload())
+
+
+def crash(code: int = 3, reason: str = "Error", message: str = "") -> dict[str, Any]:
+    return {"exitCode": code, "reason": reason, "message": message}
+
+
+PREEMPTION = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful."
+ONE_NODE = [{"metadata": {"name": "one"}, "status": {"allocatable": {"cpu": "1900m", "memory": "2Gi"}}}]
+RUNNING = container({"running": {"startedAt": "2026-01-01T00:00:00Z"}})
+# What the pod says, and events → the cause, words of its detail, words of the next step.
+CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str, str, str]] = {
+    "missing": (waiting("ImagePullBackOff", BACK_OFF + NOT_FOUND), [], "image-missing", "not found", "run `load`"),
+    "differs": (waiting("ErrImagePull", BAD_CONFIG), [], "image-differs", "unexpected commit digest", "run `load`"),
+    "plain": (
+        waiting("ErrImagePull", f"{PULL}{HEAD}http: server gave HTTP response to HTTPS client"),
+        [],
+        "registry-plain-http",
+        "HTTP response to HTTPS client",
+        "/etc/containerd/certs.d/reg.example:5000/hosts.toml",
+    ),
+    "authority": (
+        waiting("ErrImagePull", f"{PULL}{HEAD}x509: certificate signed by unknown authority"),
+        [],
+        "registry-certificate",
+        "unknown authority",
+        "/etc/containerd/certs.d/reg.example:5000/hosts.toml",
+    ),
+    "refused": (
+        waiting("ErrImagePull", f"{PULL}pulling from host reg.example:5000 failed with status code: 401 Unauthorized"),
+        [],
+        "pull-refused",
+        "401 Unauthorized",
+        "registry.credentials",
+    ),
+    "no secret": (
+        waiting("ErrImagePull", f"{PULL}unexpected status from HEAD request: 401 Unauthorized"),
+        [("FailedToRetrieveImagePullSecret", "Unable to retrieve some image pull secrets (absent); attempting")],
+        "pull-secret-missing",
+        "image pull secrets (absent)",
+        "registry.credentials",
+    ),
+    "silent": (
+        waiting("ErrImagePull", f"{PULL}{HEAD}dial tcp 10.0.0.1:5000: connect: connection refused"),
+        [],
+        "registry-silent",
+        "connection refused",
+        "reg.example:5000 does not answer",
+    ),
+    "name": (
+        waiting("ErrImagePull", f"{PULL}{HEAD}dial tcp: lookup reg.example on 10.0.0.2:53: no such host"),
+        [],
+        "registry-name-unknown",
+        "no such host",
+        "DNS",
+    ),
+    "cpu": (unscheduled(f"0/1 nodes are available: 1 Insufficient cpu. {PREEMPTION}"), [], "no-room", "cpu", "lower"),
+    "selector": (
+        unscheduled(f"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {PREEMPTION}"),
+        [],
+        "no-matching-node",
+        "didn't match",
+        "label a node",
+    ),
+    "key": (
+        waiting("CreateContainerConfigError", "couldn't find key zz in Secret n/wrong"),
+        [],
+        "key-missing",
+        "couldn't find key zz",
+        "add the key zz to Secret n/wrong",
+    ),
+    "secret": (
+        waiting("CreateContainerConfigError", 'secret "absent" not found'),
+        [],
+        "secret-missing",
+        'secret "absent" not found',
+        "create the Secret absent",
+    ),
+    "mount": (
+        waiting("ContainerCreating"),
+        [("FailedMount", 'MountVolume.SetUp failed for volume "data" : configmap "absent" not found')],
+        "config-map-missing",
+        'configmap "absent" not found',
+        "create the ConfigMap absent",
+    ),
+    "command": (
+        waiting(
+            "RunContainerError", "x", last=crash(128, "StartError", 'exec: "/no": stat /no: no such file'), restarts=2
+        ),
+        [],
+        "cannot-start",
+        "stat /no: no such file",
+        "correct the command",
+    ),
+    "crash": (
+        waiting("CrashLoopBackOff", "back-off 20s", last=crash(), restarts=3),
+        [],
+        "crash",
+        "ends with exit code 3 (Error) after 3 restarts; its last words: before: one | before: two",
+        "kubectl logs -n n w-1 -c main --previous",
+    ),
+    "memory": (container({"terminated": crash(137, "OOMKilled")}, restarts=3), [], "out-of-memory", "OOM", "memory"),
+    "liveness": (
+        waiting("CrashLoopBackOff", "back-off 20s", last=crash(137), restarts=3),
+        [("Unhealthy", "Liveness probe failed: no"), ("Killing", "Container main failed liveness probe, will be")],
+        "crash",
+        "Liveness probe failed: no, therefore the node ended it",
+        "kubectl logs",
+    ),
+    "probe": (
+        RUNNING,
+        [("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")],
+        "probe-failing",
+        "statuscode: 503; its last words: one | two",
+        "read its log",
+    ),
+    "init": (
+        {"phase": "Pending", "initContainerStatuses": RUNNING["containerStatuses"]},
+        [],
+        "init-running",
+        "has not ended since 2026-01-01T00:00:00Z; its last words: one | two",
+        "it may need more time",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_ails_a_pod(case: str) -> None:
+    status, events, cause, detail, step = CASES[case]
+    (only,) = found(Seen({POD: [pod(status)], NODE: ONE_NODE}, events, ["one", "two"]))
+    assert only.cause == cause
+    assert detail in only.detail
+    assert step in only.next
+    assert only.object.startswith("pod n/w-1")
+    assert "\n" not in str(only)
+
+
+def test_a_licence_that_the_program_refuses() -> None:
+    status = waiting("CrashLoopBackOff", "back-off", last=crash(1), restarts=3)
+    for line in ("FATAL failed to verify license: signature is invalid", "error: the licence has expired"):
+        (only,) = found(Seen({POD: [pod(status)]}, [], ["starting", line, "goodbye"]))
+        assert only.cause == "licence-refused"
+        assert line in only.detail
+        assert "license in site.yaml" in only.next
+    (only,) = found(Seen({POD: [pod(status)]}, [], ["Apache License 2.0", "no database"]))
+    assert only.cause == "crash"
+
+
+def test_a_pod_that_no_node_could_ever_take() -> None:
+    too_large = [
+        {"name": "a", "resources": {"requests": {"cpu": "1500m"}}},
+        {"name": "b", "resources": {"requests": {"cpu": 1}}},
+    ]
+    status = unscheduled(f"0/1 nodes are available: 1 Insufficient cpu. {PREEMPTION}")
+    (only,) = found(Seen({POD: [pod(status, containers=too_large)], NODE: ONE_NODE}))
+    assert only.cause == "node-too-small"
+    assert "asks for 2.5 CPUs, and the largest node has 1900m" in only.detail
+
+
+def test_room_that_is_being_made_is_waited_for() -> None:
+    status = unscheduled(f"0/1 nodes are available: 1 Insufficient cpu. {PREEMPTION}")
+    (only,) = found(Seen({POD: [pod(status)], NODE: ONE_NODE}, [("TriggeredScaleUp", "pod triggered scale-up")]))
+    assert only.mending
+
+
+LOCAL = {"metadata": {"name": "local", "annotations": {}}}
+DEFAULT = {"metadata": {"name": "fast", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}}
+LATE = {**LOCAL, "volumeBindingMode": "WaitForFirstConsumer"}
+# Class that the claim names, classes of the cluster → cause; words of it.
+CLAIMS: list[tuple[str, list[Object], str, str]] = [
+    ("absent", [LOCAL], "storage-class-missing", "storage class absent does not exist"),
+    ("", [LOCAL], "no-default-storage-class", "no default one"),
+    ("", [DEFAULT], "volume-pending", "nobody provides"),
+    ("local", [LATE], "no-room", "no node can take it"),
+]
+
+
+@pytest.mark.parametrize(("name", "classes", "cause", "words"), CLAIMS)
+def test_a_volume_without_a_place(name: str, classes: list[Object], cause: str, words: str) -> None:
+    claim = {
+        "metadata": {"name": "data", "namespace": "n"},
+        "spec": {"storageClassName": name} if name else {},
+        "status": {"phase": "Pending"},
+    }
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    held = pod(unscheduled("pod has unbound immediate PersistentVolumeClaims"), volumes=volumes)
+    seen = Seen({POD: [held], VOLUME_CLAIM: [claim], STORAGE_CLASS: classes}, [("FailedBinding", "nobody provides")])
+    (only,) = found(seen)
+    assert only.cause == cause
+    assert words in only.detail
+
+
+# What the API server says of a pod that it refuses → cause.
+REFUSED = {
+    'pods "w-" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0': "quota",
+    'pods "w-" is forbidden: maximum cpu usage per Container is 1, but limit is 2': "limit-range",
+    'pods "w-" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot': "pod-security",
+    'pods "w-" is forbidden: looking up service account n/a: serviceaccount "a"': "service-account-missing",
+    'admission webhook "policy.example" denied the request: no': "admission",
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_pods_that_are_refused(message: str) -> None:
+    conditions = [{"type": "ReplicaFailure", "status": "True", "message": message}]
+    (only,) = found(Seen(), workload(DEPLOYMENT, {"conditions": conditions}))
+    assert (only.cause, only.object) == (REFUSED[message], "Deployment n/w")
+    (only,) = found(Seen(said=[("FailedCreate", message)]), workload(STATEFUL_SET))
+    assert only.cause == REFUSED[message]
+
+
+def test_pods_of_an_earlier_generation_are_not_blamed_but_may_block() -> None:
+    old = pod(waiting("CrashLoopBackOff", last=crash(), restarts=50))
+    old["metadata"]["ownerReferences"][0] |= {"kind": "StatefulSet"}
+    old["metadata"]["labels"] = {"controller-revision-hash": "w-old"}
+    (only,) = found(Seen({POD: [old]}), workload(STATEFUL_SET, {"updateRevision": "w-new"}))
+    assert only.cause == "old-replica-blocks"
+    assert "kubectl delete pod -n n w-1" in only.next
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def looks(*steps: tuple[float, Mapping[str, list[Cause]]]) -> list[bool]:
+    """What the outlook says at each time, when workloads of these names have these causes."""
+    clock = Clock()
+    outlook, answers = Outlook(clock), []
+    for now, causes in steps:
+        clock.now = now
+        items = {Workload(JOB, "n", name, False, False, "", False, {}): each for name, each in causes.items()}
+        answers.append(outlook.hopeless(items))
+    return answers
+
+
+def cause(name: str, runs: int = 0, *, mending: bool = False) -> Cause:
+    return Cause(name, f"pod {name}", "detail", "next", runs, mending)
+
+
+def test_a_cause_is_final_once_it_has_lasted() -> None:
+    missing, silent, held = cause("image-missing"), cause("registry-silent"), cause("image-missing", mending=True)
+    assert looks((0, {"a": [missing]}), (10, {"a": [missing]}), (20, {"a": [missing]})) == [False, False, True]
+    # Away in between for long, it starts anew; others are no matter.
+    assert looks((0, {"a": [missing]}), (30, {"a": []}), (35, {"a": [missing]}), (60, {"a": []})) == [False] * 4
+    assert looks((0, {"a": [missing], "b": []}), (20, {"a": [missing], "b": []})) == [False, True]
+    assert looks((0, {"a": [silent]}), (500, {"a": [silent]})) == [False, False]
+    assert looks((0, {"a": [held]}), (15, {"a": [held]}), (30, {"a": [held]})) == [False] * 3
+
+
+def test_a_crash_is_final_if_nothing_else_can_end_it() -> None:
+    def of(runs: int) -> list[Cause]:
+        return [cause("crash", runs)]
+
+    assert looks((0, {"a": of(1)}), (10, {"a": of(2)}), (30, {"a": of(3)})) == [False, False, True]
+    # Its database is still coming; when that is there, the program gets another chance.
+    assert looks((0, {"a": of(3), "db": []}), (10, {"a": of(4)}), (15, {"a": of(4)}), (30, {"a": of(5)})) == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert looks((0, {"a": of(3), "b": of(2)}), (10, {"a": of(3), "b": of(3)})) == [False, True]
