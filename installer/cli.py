@@ -23,6 +23,7 @@ def cli() -> None:
     The usual order:
       verify     is the bundle genuine and whole?
       template   site.yaml, to be filled in with answers about this place
+      preflight  what stands in the way of an installation here?
       load       its images into the registry of this enclave
       install    operator and application into the cluster, from answers in site.yaml
       status     does it really run?
@@ -186,6 +187,7 @@ def schema(session: Session) -> None:
 
 for _command in (
     cli_cluster.render,
+    cli_cluster.preflight,
     cli_cluster.install,
     cli_cluster.upgrade,
     cli_cluster.rollback,

@@ -96,8 +96,37 @@ def render(
 
     site = read_site(session, site_file)
     wanted = desired(bundle, site, kube_version=kube_version, blank=True, wish=Wish(chart_source))
+    for text in wanted.suspects:
+        session.reporter.note(f"looks like an image reference: {text}")
     files = write(wanted, output_dir)
     session.emit({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
+
+
+@click.command()
+@common
+@bundle_options
+@_site_option
+@_cluster_options
+@_chart_source_option
+@_serve_address_option
+def preflight(
+    session: Session, bundle: Any, target: Any, site_file: Path, chart_source: str, serve_address: str
+) -> None:
+    """Tell everything that stands in the way of `install`, and change nothing.
+
+    \b
+    Example: ./wandb-installer preflight --site site.yaml
+    Looks at image references, permissions, kinds, classes, Secrets, volumes, nodes, other operators, and the registry.
+    `install` and `upgrade` begin with the same. Of several exit codes it ends with the lowest.
+    """
+    from installer.loading import of_site, read_site, registry_at
+    from installer.preflight import look
+
+    site = read_site(session, site_file)
+    wish = _wish(session, bundle, target, chart_source, serve_address)
+    found = look(bundle, site, target.cluster, registry_at(session, of_site(site)), wish)
+    session.emit(found.document(), found.text())
+    found.verdict()
 
 
 @click.command()
@@ -128,15 +157,13 @@ def install(
     The operator reads its chart again on every later change. `--chart-source auto` puts it into a ConfigMap, or into
     the registry where it is too large; a `temporary` repository serves it from here until it is handed over.
     """
-    from installer.install import prepare
     from installer.loading import read_site
 
     site = read_site(session, site_file)
     wish = _wish(session, bundle, target, chart_source, serve_address)
-    bundle.verify(session.reporter)
-    time = session.now().strftime(_TIME)
-    attempt = functools.partial(prepare, bundle, site, target.cluster, target.releases, time=time, take_over=take_over)
+    attempt = _attempt(session, bundle, target, site, take_over=take_over)
     prepared = attempt(wish=wish)
+    bundle.verify(session.reporter)
     for line in prepared.changes.overwritten:
         session.reporter.note(f"overwriting what others have set: {line}")
     _carry_out(session, bundle, target, site, prepared, attempt, wish, timeout)
@@ -174,27 +201,32 @@ def upgrade(
     Example: ./wandb-installer upgrade --site site.yaml
     Run it again after an interruption: it continues. `rollback` goes back to what ran before.
     """
-    from installer.install import prepare
     from installer.loading import read_site
     from installer.upgrade import Policy
 
     site = read_site(session, site_file)
     wish = _wish(session, bundle, target, chart_source, serve_address)
-    bundle.verify(session.reporter)
-    time = session.now().strftime(_TIME)
-    policy = Policy(downgrade=allow_downgrade)
-    attempt = functools.partial(
-        prepare, bundle, site, target.cluster, target.releases, time=time, policy=policy, take_over=take_over
-    )
+    attempt = _attempt(session, bundle, target, site, policy=Policy(downgrade=allow_downgrade), take_over=take_over)
     prepared = attempt(wish=wish)
     if dry_run:
         session.emit({"changes": prepared.changes.document()}, prepared.changes.text())
         return
     for line in prepared.changes.text().splitlines():
         session.reporter.note(line)
+    bundle.verify(session.reporter)
     if not yes and not prepared.changes.empty:
         _ask(f"Upgrade {prepared.note.bundle} in namespace {prepared.note.namespace}?")
     _carry_out(session, bundle, target, site, prepared, attempt, wish, timeout)
+
+
+def _attempt(session: Session, bundle: Any, target: Any, site: Any, **how: Any) -> Callable[..., Any]:
+    """What prepares an installation or upgrade, once it is told the wish."""
+    from installer.install import prepare
+    from installer.loading import of_site, registry_at
+
+    how |= {"registry": registry_at(session, of_site(site)), "reporter": session.reporter}
+    time = session.now().strftime(_TIME)
+    return functools.partial(prepare, bundle, site, target.cluster, target.releases, time=time, **how)
 
 
 def _ask(question: str) -> None:

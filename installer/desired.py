@@ -37,7 +37,8 @@ class ChartRelease:
     """A chart with its final values, and the objects it makes of them when installed for the first time.
 
     `hook_objects` are what Helm runs when it installs or upgrades the release, Jobs as a rule. `images` are all
-    references that any of this asks for, now or when it is changed, `helm test` aside.
+    references that any of this asks for, now or when it is changed, `helm test` aside; `suspects` are texts that only
+    look like references, and where they stand.
     """
 
     chart: Chart
@@ -46,6 +47,7 @@ class ChartRelease:
     objects: tuple[Object, ...] = field(repr=False)
     hook_objects: tuple[Object, ...] = field(repr=False)
     images: frozenset[Reference]
+    suspects: tuple[str, ...] = ()
 
     @property
     def hooks(self) -> frozenset[str]:
@@ -64,7 +66,8 @@ class Desired:
 
     `source` is where the operator reads the platform chart; `resource` names the source that it has in the end.
     `releases` are the charts that the installer installs itself, the operator's not among them. `images` are all
-    references that the cluster will ask for, each with the digest that the bundle has for it.
+    references that the cluster will ask for, each with the digest that the bundle has for it. `suspects` are texts in
+    arguments, variables and ConfigMaps that look like references to other images, and where they stand.
     """
 
     namespaces: tuple[str, ...]
@@ -75,6 +78,7 @@ class Desired:
     source: ChartSource | None
     resource: Object | None = field(repr=False)
     images: Mapping[str, Digest] = field(repr=False)
+    suspects: tuple[str, ...] = ()
 
     @property
     def installed(self) -> tuple[ChartRelease, ...]:
@@ -108,7 +112,7 @@ def desired(
         raise BundleError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     site.check(charts)
     maker = _Maker(bundle, site, kube_version, tuple(api_versions))
-    made = {chart: maker.release(chart) for chart in charts}
+    made = _made(maker, charts)
     operator, platform = _one(charts, "operator"), _one(charts, "platform")
     if bool(operator) != bool(platform):
         raise BundleError("a bundle has both a chart of role operator and one of role platform, or neither")
@@ -131,7 +135,22 @@ def desired(
         source=source,
         resource=resource,
         images=maker.digests(reference for item in made.values() for reference in item.images),
+        suspects=tuple(dict.fromkeys(text for item in made.values() for text in item.suspects)),
     )
+
+
+def _made(maker: "_Maker", charts: Iterable[BundleChart]) -> dict[BundleChart, ChartRelease]:
+    """All releases. Raises SiteError with what is wrong with any of them."""
+    made: dict[BundleChart, ChartRelease] = {}
+    wrong: list[SiteError] = []
+    for chart in charts:
+        try:
+            made[chart] = maker.release(chart)
+        except SiteError as exc:
+            wrong.append(exc)
+    if wrong:
+        raise SiteError("\n".join(exc.message for exc in wrong), hint=wrong[0].hint) from wrong[0]
+    return made
 
 
 class _Maker:
@@ -172,7 +191,8 @@ class _Maker:
             if _EVENTS.intersection(hook_events(item))
         }
         images = frozenset(found.reference() for found in references(both) if found.certain and not found.test_only)
-        return ChartRelease(chart, name, values, tuple(installed), tuple(hooks.values()), images)
+        suspects = tuple(sorted({str(stray) for stray in retarget.suspects(both, self._relocation)}))
+        return ChartRelease(chart, name, values, tuple(installed), tuple(hooks.values()), images, suspects)
 
     def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
         """What each of `images`, references into the enclave, stands for."""

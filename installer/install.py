@@ -5,37 +5,28 @@ others have set. `carry_out` does it. What is written first is the record, so th
 interruption; the history is told at the end which state was reached.
 """
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from installer import chart_oci, history, record, upgrade
+from installer import history, preflight, record, upgrade
 from installer.bundle.reader import Bundle
 from installer.changes import Changes
 from installer.chart.releases import Releases
 from installer.chart_source import TemporaryRepository, Wish
-from installer.controller import CUSTOM_RESOURCE
-from installer.desired import Desired, desired
-from installer.errors import ClusterForbiddenError, UsageError
+from installer.desired import Desired
+from installer.errors import UsageError
 from installer.history import Access, History, Revision
 from installer.images_held import require_images
-from installer.kube import (
-    CONFIG_MAP,
-    CUSTOM_RESOURCE_DEFINITION,
-    SECRET,
-    Cluster,
-    Kind,
-)
+from installer.kube import Cluster
 from installer.oci.registry import Registry
 from installer.platform import Platform
-from installer.release_state import require_own_kinds
+from installer.report import Reporter
 from installer.site import Site
-from installer.steps import Steps, known, namespace_of
+from installer.steps import Steps
 from installer.wait import Patience
 from installer.workload import Workload
 
 LEAST_HOOK_SECONDS = 30
-_CHECKED_VERBS = ("create", "patch")
 
 
 @dataclass(frozen=True)
@@ -71,6 +62,8 @@ def prepare(
     cluster: Cluster,
     releases: Callable[[str], Releases],
     *,
+    registry: Registry,
+    reporter: Reporter,
     time: str,
     policy: upgrade.Policy | None = None,
     take_over: bool = False,
@@ -78,21 +71,13 @@ def prepare(
 ) -> Prepared:
     """Check that `bundle` can be installed at `site`; `policy` says that it is to be an upgrade, and which.
 
-    `releases` gives the Helm releases of a namespace, `time` is now (UTC), and `wish` says where the operator shall
-    read the platform chart. Changes nothing.
-    Raises SiteError, BundleError, ClusterForbiddenError if a permission is missing, ConflictError if others have set
-    what is to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there
-    is nothing to upgrade, PolicyError for a downgrade that the policy does not allow.
+    `releases` gives the Helm releases of a namespace, `registry` takes the images, `time` is now (UTC), and `wish` says
+    where the operator shall read the platform chart. Changes nothing.
+    Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
+    to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there is
+    nothing to upgrade, PolicyError for a downgrade that the policy does not allow.
     """
-    wanted = desired(bundle, site, kube_version=cluster.version(), api_versions=cluster.api_versions(), wish=wish)
-    cluster.hide(
-        base64.b64decode(text).decode()
-        for item in wanted.secrets
-        for key, text in item["data"].items()
-        if key != chart_oci.USERNAME
-    )
-    require_permissions(cluster, wanted)
-    require_own_kinds(cluster, [crd for release in wanted.installed for crd in release.crds])
+    wanted = preflight.look(bundle, site, cluster, registry, wish).require(reporter)
     note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
     past = history.read(cluster, before) if before else History(())
@@ -161,29 +146,3 @@ def finish(cluster: Cluster, releases: Callable[[str], Releases], past: History,
     done = replace(reached, finished=True, releases=known)
     if done != reached:
         history.keep(cluster, past, done)
-
-
-def require_permissions(cluster: Cluster, wanted: Desired) -> None:
-    """Raises ClusterForbiddenError naming everything that `install` would write and may not."""
-    needed: set[tuple[Kind, str]] = set()
-    for release in wanted.installed:
-        for item in (*release.objects, *release.crds):
-            if kind := known(cluster, item):
-                needed.add((kind, namespace_of(item, release.name.namespace)))
-    needed |= {(each, wanted.home) for each in (SECRET, CONFIG_MAP)}
-    needed |= {(SECRET, item["metadata"]["namespace"]) for item in wanted.secrets}
-    if any(release.crds for release in wanted.installed):
-        needed.add((CUSTOM_RESOURCE_DEFINITION, ""))
-    if wanted.resource:
-        needed.add((CUSTOM_RESOURCE, wanted.resource["metadata"]["namespace"]))
-    missing = [
-        f"{verb} {kind}{f' in namespace {place}' if kind.namespaced else ''}"
-        for kind, place in sorted(needed)
-        for verb in _CHECKED_VERBS
-        if not cluster.can_i(verb, kind, place if kind.namespaced else "")
-    ]
-    if missing:
-        raise ClusterForbiddenError(
-            "\n  ".join([f"context {cluster.endpoint.context!r} may not:", *missing]),
-            hint="ask for these permissions, or use a context that has them.",
-        )

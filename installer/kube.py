@@ -68,8 +68,13 @@ NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 SECRET = Kind("", "v1", "Secret", "secrets")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 POD = Kind("", "v1", "Pod", "pods")
+POD_LOG = Kind("", "v1", "Pod", "pods/log")
 EVENT = Kind("", "v1", "Event", "events")
 NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
+INGRESS_CLASS = Kind("networking.k8s.io", "v1", "IngressClass", "ingressclasses", namespaced=False)
+STORAGE_CLASS = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
+ROLE = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
+CLUSTER_ROLE = Kind("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", namespaced=False)
 VOLUME_CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
 STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets")
@@ -178,11 +183,16 @@ class Cluster:
         )
 
     def can_i(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
-        """Whether this identity may do `verb` on objects of `kind` in `namespace` (all of them if empty)."""
+        """Whether this identity may do `verb` on objects of `kind` in `namespace` (all of them if empty).
+
+        A plural such as `pods/log` means a part of these objects.
+        """
+        resource, _, part = kind.plural.partition("/")
         attributes = {
             "verb": verb,
             "group": kind.group,
-            "resource": kind.plural,
+            "resource": resource,
+            **({"subresource": part} if part else {}),
             **({"namespace": namespace} if namespace else {}),
             **({"name": name} if name else {}),
         }

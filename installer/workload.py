@@ -5,7 +5,7 @@ Job conditions of batch/v1. Every rule looks at `observedGeneration` first: a st
 nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,19 @@ def current(cluster: Cluster, workload: Workload, pods: list[Object]) -> list[Ob
         revision = (workload.obj["metadata"].get("annotations") or {}).get("deprecated.daemonset.template.generation")
         label = "pod-template-generation"
     return [pod for pod in pods if not revision or (pod["metadata"].get("labels") or {}).get(label) == revision]
+
+
+def pod_specs(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Every map with a list of containers in an object, wherever it stands."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("containers"), list):
+            yield node
+            return
+        for value in node.values():
+            yield from pod_specs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from pod_specs(value)
 
 
 def condition(obj: Mapping[str, Any], name: str) -> dict[str, Any]:

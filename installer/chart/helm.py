@@ -11,8 +11,10 @@ learned about it:
   is a string, a key may stand twice in what a template makes).
 """
 
+import io
 import json
 import re
+import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -115,6 +117,24 @@ class Chart:
     def digest(self) -> Digest:
         """The digest of the archive."""
         return Digest.of(self.archive)
+
+    def accepts(self, kube_version: str) -> bool:
+        """Whether Helm would install the chart on that version of Kubernetes; the chart may say `kubeVersion`.
+
+        A constraint that cannot be read accepts everything: that is told when the chart is installed.
+        """
+        from helm_python import HelmError
+
+        wanted = self.metadata.get("kubeVersion")
+        if not isinstance(wanted, str) or not wanted:
+            return True
+        values = {"wanted": wanted, "version": kube_version}
+        with _open(_comparison(), "comparison", ContentError) as handle:
+            try:
+                files = _render(handle, values, {})
+            except HelmError:
+                return True
+        return "true" in "".join(files.values())
 
     def coalesced(self, values: Values) -> dict[str, Any]:
         """`values` over the defaults of the chart and of the subcharts that `values` enable.
@@ -233,6 +253,21 @@ class Chart:
             f"{self.source}: {self.name} {self.version} cannot be rendered with these values: {brief(exc)}",
             hint="correct the values; the message is the chart's own.",
         )
+
+
+def _comparison() -> bytes:
+    """A chart that answers what only Helm can tell: whether a version meets a constraint."""
+    content = {
+        "Chart.yaml": b"apiVersion: v2\nname: comparison\nversion: 1.0.0\n",
+        "templates/answer.txt": b"{{ semverCompare .Values.wanted .Values.version }}",
+    }
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(f"comparison/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
 
 
 def brief(exc: Exception) -> str:

@@ -19,6 +19,7 @@ from installer.oci.upload import Upload, check_stated, upload_url
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
+_INVALID = frozenset({400, 409, 412, 415, 422})
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", re.ASCII)
 
 
@@ -117,6 +118,19 @@ class Registry:
             if response.status == 202:
                 self._cancel(request, response)
             return response.status == 201
+
+    def try_push(self, repository: Repository) -> None:
+        """Raise what a push into `repository` would be refused with. Nothing is stored.
+
+        An empty manifest under a digest that is not its own must be refused as invalid by every registry (end-7); who
+        may not push is refused before that. An upload that is begun and cancelled would say the same, but leaves files
+        behind in some registries.
+        """
+        request = self._request(repository, "PUT", f"manifests/{Digest.of(b'other')}", _INVALID)
+        raw = b"{}"
+        request = request.with_header("Content-Type", media.OCI_MANIFEST).with_body(lambda: [raw], len(raw))
+        with self._transport.send(request):
+            pass
 
     def upload(
         self, repository: Repository, descriptor: Descriptor, body: Callable[[], Iterator[memoryview | bytes]]

@@ -274,24 +274,3 @@ def test_a_cluster_that_does_not_answer_or_is_another_one(program: EnclaveProgra
         assert (done.returncode, words in done.stderr) == (code, True), done.stderr
         assert "wrong-token-1234" not in done.stderr
     assert program.run("status", "--kubeconfig", tmp_path / "absent").returncode == 22
-
-
-def test_missing_permissions_are_all_named_before_anything_is_written(
-    enclave: Enclave, namespace: str, program: EnclaveProgram, name: str
-) -> None:
-    here = f"--namespace={namespace}"
-    enclave.kubectl("create", "serviceaccount", "reader", here)
-    verbs = "--verb=create,patch,get,list"
-    enclave.kubectl("create", "role", "reader", verbs, "--resource=configmaps,secrets", here)
-    enclave.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:reader", here)
-    token = enclave.kubectl("create", "token", "reader", here).strip()
-    bundle = demo_app(program.folder / "bundle", name).write()
-    program.site(namespace=namespace)
-    before = versions(enclave, namespace)
-    done = program.install(bundle, "--kubeconfig", str(kubeconfig(program, token=token)))
-    assert done.returncode == 31, done.stderr
-    for kind in ("deployments.apps", "cronjobs.batch", "services"):
-        assert f"create {kind} in namespace {namespace}" in done.stderr
-    assert "configmaps" not in done.stderr
-    assert token not in done.stderr
-    assert versions(enclave, namespace) == before

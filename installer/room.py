@@ -1,0 +1,108 @@
+"""Whether the nodes can run the pods: their architecture, and the room that is left on them."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from installer.chart.helm import hook_events
+from installer.desired import Desired
+from installer.errors import ClusterError
+from installer.kube import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET, Cluster, Object
+from installer.oci.model import Platform
+from installer.prerequisites import Finding, all_releases, warning
+from installer.report import size
+from installer.workload import pod_specs
+
+_UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS |= {f"{letter}i": 1024.0 ** (power + 1) for power, letter in enumerate("KMGTPE")}
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?)([A-Za-z]{0,2})", re.ASCII)
+
+
+def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> Iterator[Finding]:
+    """Nodes that cannot run the bundle's images, and too little room on those that can."""
+    carried = sorted({f"{item.os}/{item.architecture}" for item in platforms})
+    found = [item for item in cluster.find(NODE) if not (item.get("spec") or {}).get("unschedulable")]
+    fitting = [item for item in found if _platform(item) in carried]
+    others = sorted({_platform(item) for item in found} - set(carried))
+    if found and not fitting:
+        yield Finding(
+            f"no node can run these images: they are for {', '.join(carried)}, the nodes are {', '.join(others)}",
+            "use a bundle for these nodes.",
+            ClusterError,
+        )
+    elif others:
+        yield warning(
+            f"some nodes are {', '.join(others)}, and the images are for {', '.join(carried)}",
+            "keep the pods away from them with node selectors in site.yaml.",
+        )
+    if fitting:
+        yield from _room(cluster, wanted, fitting)
+
+
+def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[Finding]:
+    """Requests of the rendered pods against what the nodes have and others have asked for."""
+    asked = [
+        (_requests(spec), _copies(item, len(fitting)))
+        for release in all_releases(wanted)
+        for item in release.objects
+        if not hook_events(item)
+        for spec in pod_specs(item)
+    ]
+    busy = [
+        _requests(pod["spec"])
+        for pod in cluster.find(POD)
+        if (pod.get("status") or {}).get("phase") in ("Pending", "Running")
+        and pod["metadata"]["namespace"] not in wanted.namespaces
+    ]
+    for index, (resource, text) in enumerate((("cpu", _cpus), ("memory", lambda count: size(int(count))))):
+        capacity = [quantity(((item.get("status") or {}).get("allocatable") or {}).get(resource)) for item in fitting]
+        needed = sum(each[index] * copies for each, copies in asked)
+        free = sum(capacity) - sum(each[index] for each in busy)
+        largest = max((each[index] for each, copies in asked if copies), default=0.0)
+        step = "give the cluster more, or lower the requests in site.yaml (size, or resources in values)."
+        if needed > free:
+            yield warning(
+                f"the pods ask for {text(needed)} of {resource}, and the nodes have {text(max(free, 0))} left", step
+            )
+        elif largest > max(capacity):
+            yield warning(
+                f"one pod asks for {text(largest)} of {resource}, and no node has more than {text(max(capacity))}", step
+            )
+
+
+def quantity(value: Any) -> float:
+    """A quantity such as `500m` or `2Gi` as a number; 0 for what is none."""
+    match = _QUANTITY.fullmatch(str(value)) if value is not None else None
+    return float(match[1]) * _UNITS.get(match[2], 0.0) if match else 0.0
+
+
+def _cpus(count: float) -> str:
+    return f"{count:.1f} CPUs"
+
+
+def _requests(spec: Mapping[str, Any]) -> tuple[float, float]:
+    """CPUs and bytes that a pod asks for: all containers together, or the most that one of its first ones asks for."""
+
+    def of(container: Mapping[str, Any], resource: str) -> float:
+        resources = container.get("resources") or {}
+        requests = resources.get("requests") or {}
+        return quantity(requests.get(resource, (resources.get("limits") or {}).get(resource)))
+
+    def pod(resource: str) -> float:
+        together = sum(of(each, resource) for each in spec.get("containers") or [])
+        return max([together, *(of(each, resource) for each in spec.get("initContainers") or [])])
+
+    return pod("cpu"), pod("memory")
+
+
+def _copies(item: Object, count: int) -> int:
+    """How many pods `item` has at the same time; those of CronJobs and Jobs do not stay."""
+    if item["kind"] in (DEPLOYMENT.name, STATEFUL_SET.name):
+        replicas = item["spec"].get("replicas")
+        return 1 if replicas is None else int(replicas)
+    return count if item["kind"] == DAEMON_SET.name else 0
+
+
+def _platform(node: Object) -> str:
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return f"{info.get('operatingSystem')}/{info.get('architecture')}"

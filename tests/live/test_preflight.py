@@ -1,0 +1,357 @@
+"""What stands in the way of an installation is told before anything is written: on a real API server, all at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.parts.application import KEY, Application, demo_platform, packed
+from tests.parts.bundles import packed_chart
+from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.registry import Registry, read_accesses
+from tests.parts.runnable import job
+
+if TYPE_CHECKING:
+    from tests.parts.enclave import Enclave
+
+pytestmark = pytest.mark.cluster
+
+NAME = "needy"
+IMAGE = "docker.io/demo/tools:1.0"
+# Each part is switched on by a value.
+TEMPLATES = {
+    "pods.yaml": """
+{{- range $name, $part := .Values.parts }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ $name }}}
+spec:
+  selector: {matchLabels: {app: {{ $name }}}}
+  template:
+    metadata: {labels: {app: {{ $name }}}}
+    spec:
+      containers:
+        - name: main
+          image: {{ $part.image }}
+          args: [sleep 600]
+          resources: {requests: {cpu: {{ $.Values.cpu | quote }}}}
+          {{- with $.Values.secret }}
+          env: [{name: A, valueFrom: {secretKeyRef: {{ toJson . }}}}]
+          {{- end }}
+{{- end }}
+""",
+    "ingress.yaml": """
+{{- with .Values.ingress }}
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  ingressClassName: {{ .class }}
+  tls: [{secretName: {{ .tls }}}]
+  rules: [{host: a.b, http: {paths: [{path: /, pathType: Prefix,
+    backend: {service: {name: web, port: {number: 80}}}}]}}]
+{{- end }}
+""",
+    "claim.yaml": """
+{{- with .Values.claim }}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {{ toJson . }}
+{{- end }}
+""",
+    "gadget.yaml": """
+{{- if .Values.gadget }}
+apiVersion: gadgets.example.com/v7
+kind: Gadget
+metadata: {name: mine}
+{{- end }}
+""",
+    "role.yaml": """
+{{- if .Values.role }}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [secrets], verbs: [get, deletecollection]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: ServiceAccount, name: default, namespace: {{ .Release.Namespace }}}]
+{{- end }}
+""",
+}
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+CLUSTER_WIDE = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings"
+LOCAL = (
+    "deployments,statefulsets,jobs,services,configmaps,secrets,serviceaccounts,ingresses,persistentvolumeclaims,roles,"
+    "rolebindings"
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with one image and a chart that asks for as much as it is told to."""
+    folder = tmp_path_factory.mktemp("bundle")
+    application = Application(folder, NAME, images={IMAGE: job()})
+    chart = folder / "needy"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: needy\nversion: 1.0.0\n")
+    (chart / "values.yaml").write_text(json.dumps({"parts": {"main": {"image": IMAGE}}, "cpu": "1m"}))
+    for name, text in TEMPLATES.items():
+        (chart / "templates" / name).write_text(text)
+    application.chart(packed(chart), release=NAME)
+    return application.write()
+
+
+@pytest.fixture
+def program(enclave: Enclave, tmp_path: Path) -> EnclaveProgram:
+    return EnclaveProgram(enclave, tmp_path)
+
+
+def state(enclave: Enclave, namespace: str) -> dict[str, Any]:
+    """All that an installation could have written: objects with their versions, what was sent to the registry."""
+    found: dict[str, Any] = {}
+    for where in (["get", CLUSTER_WIDE], ["get", LOCAL, f"--namespace={namespace}"]):
+        items = json.loads(enclave.kubectl(*where, "--output=json"))["items"]
+        found |= {
+            f"{item['kind']} {item['metadata']['name']}": item["metadata"]["resourceVersion"]
+            for item in items
+            if "deletionTimestamp" not in item["metadata"]  # what an earlier test left
+        }
+    accesses = read_accesses(enclave.registry_log)
+    found["sent"] = [each for each in accesses if each.method not in ("GET", "HEAD") and each.status < 300]
+    found["files"] = sorted(str(path) for path in (enclave.folder / "registry").rglob("*") if path.is_file())
+    return found
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
+    "public image": (
+        {"parts": {"main": {"image": "quay.io/other/tools:2"}}},
+        40,
+        ["quay.io/other/tools:2: points outside", f"container main); named by charts.{NAME}.values.parts.main.image"],
+    ),
+    "image that the bundle lacks": (
+        {"parts": {"more": {"image": "docker.io/demo/more:1.0"}}},
+        40,
+        ["docker.io/demo/more:1.0: points outside"],
+    ),
+    "ingress class": (
+        {"ingress": {"class": "absent", "tls": ""}},
+        40,
+        ["wants the ingress class 'absent'", "has none"],
+    ),
+    "storage class": ({"claim": {**CLAIM, "storageClassName": "absent"}}, 40, ["wants the storage class 'absent'"]),
+    "default storage class": ({"claim": CLAIM}, 40, ["names no storage class, and this cluster has no default one"]),
+    "secret": ({"secret": {"name": "absent", "key": "a"}}, 40, ["Secret NAMESPACE/absent does not exist"]),
+    "key of a secret": ({"secret": {"name": "there", "key": "a"}}, 40, ["there has no key 'a'", "it has b"]),
+    "tls secret": ({"ingress": {"class": "x", "tls": "there"}}, 40, ["there has no key 'tls.key'", "no key 'tls.crt'"]),
+    "kind": (
+        {"gadget": True},
+        33,
+        ["no Gadget in gadgets.example.com/v7, which Gadget NAMESPACE/mine (chart needy) is"],
+    ),
+    "several": (
+        {"gadget": True, "claim": CLAIM, "secret": {"name": "absent", "key": "a"}},
+        33,
+        ["no Gadget in", "names no storage class", "Secret NAMESPACE/absent does not exist"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_the_cluster_lacks_is_told_before_anything_is_written(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, bundle: Path, case: str
+) -> None:
+    values, code, words = REFUSALS[case]
+    enclave.kubectl("create", "secret", "generic", "there", "--from-literal=b=1", f"--namespace={namespace}")
+    program.site(namespace=namespace, charts={NAME: {"values": values}})
+    before = state(enclave, namespace)
+    done = program.install(bundle)
+    assert done.returncode == code, done.stderr
+    for text in words:
+        assert text.replace("NAMESPACE", namespace) in done.stderr
+    assert state(enclave, namespace) == before
+
+
+def test_preflight_prints_all_of_it_and_goes_on_with_warnings(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, bundle: Path
+) -> None:
+    program.site(namespace=namespace, charts={NAME: {"values": {"cpu": "500", "gadget": True, "claim": CLAIM}}})
+    options = ("--bundle", bundle, "--key", KEY, "--site", program.folder / "site.yaml", "--output", "json")
+    before = state(enclave, namespace)
+    done = program.run("preflight", *options)
+    assert done.returncode == 33, done.stderr
+    told = json.loads(done.stdout)
+    assert [item["exit_code"] for item in told["refusals"]] == [33, 40]
+    assert any("CPUs" in item["what"] for item in told["warnings"])
+    assert all(item["next"] for item in (*told["refusals"], *told["warnings"]))
+
+    program.site(namespace=namespace)
+    assert json.loads(program.run("preflight", *options).stdout)["ready"]
+    assert state(enclave, namespace) == before
+
+
+def restricted(enclave: Enclave, program: EnclaveProgram, namespace: str, rules: list[dict[str, Any]]) -> Path:
+    """A kubeconfig of somebody who may do what `rules` say in `namespace`, and nothing else."""
+    here = f"--namespace={namespace}"
+    enclave.kubectl("create", "serviceaccount", "somebody", here)
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "somebody"},
+        "rules": rules,
+    }
+    enclave.kubectl("apply", here, "--filename=-", input=json.dumps(role))
+    who = f"--serviceaccount={namespace}:somebody"
+    enclave.kubectl("create", "rolebinding", "somebody", "--role=somebody", who, here)
+    config = json.loads(enclave.kubectl("config", "view", "--raw", "--flatten", "--output=json"))
+    config["users"][0]["user"] = {"token": enclave.kubectl("create", "token", "somebody", here).strip()}
+    path = program.folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def test_every_missing_verb_is_named(enclave: Enclave, namespace: str, program: EnclaveProgram, bundle: Path) -> None:
+    every = ["get", "list", "watch", "create", "patch", "delete", "update"]
+    rules = [
+        {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": every},
+        {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["get", "list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "create"]},
+        {"apiGroups": ["apps"], "resources": ["statefulsets", "daemonsets"], "verbs": ["get", "list"]},
+        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": every},
+    ]
+    config = restricted(enclave, program, namespace, rules)
+    program.site(namespace=namespace, charts={NAME: {"values": {"role": True}}})
+    before = state(enclave, namespace)
+    done = program.install(bundle, "--kubeconfig", str(config))
+    assert done.returncode == 31, done.stderr
+    for text in (
+        f"may not watch, patch, delete deployments.apps in namespace {namespace};",
+        f"may not delete pods in namespace {namespace};",
+        f"may not get pods/log in namespace {namespace};",
+        f"may not get, list jobs.batch in namespace {namespace};",
+        f"may not escalate roles.rbac.authorization.k8s.io reader in namespace {namespace}, or else itself hold",
+        f"may not bind roles.rbac.authorization.k8s.io reader in namespace {namespace}, or else itself hold",
+        "what it grants: deletecollection secrets;",
+    ):
+        assert text in done.stderr
+    assert "configmaps" not in done.stderr
+    assert "statefulsets" not in done.stderr
+    assert json.loads(config.read_text())["users"][0]["user"]["token"] not in done.stderr
+    assert state(enclave, namespace) == before
+
+
+def test_who_holds_exactly_what_is_asked_for_can_install(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, bundle: Path
+) -> None:
+    """The list of permissions is no longer and no shorter than what is needed: also for the roles of a chart."""
+    manage = ["get", "list", "watch", "create", "patch", "delete"]
+    rules = [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": [*manage, "update", "deletecollection"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": manage},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "delete"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": manage},
+        {"apiGroups": ["apps"], "resources": ["statefulsets", "daemonsets"], "verbs": ["get", "list"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list"]},
+        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": manage},
+    ]
+    config = restricted(enclave, program, namespace, rules)
+    program.site(namespace=namespace, charts={NAME: {"values": {"role": True}}})
+    done = program.install(bundle, "--kubeconfig", str(config))
+    assert program.result(done)["workloads"][0]["ready"]
+    assert "warning: not checked" in done.stderr  # nodes, for one
+
+
+def test_a_registry_that_will_not_take_the_images_is_told_before_they_are_read(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    image = f"docker.io/demo/{secrets.token_hex(4)}:1.0"
+    application = Application(tmp_path_factory.mktemp("other"), "other", images={image: job()})
+    application.chart(packed_chart("greeter", "1.0.0"), release="greeter")
+    bundle = application.write()
+    program.site(namespace=namespace)
+    answers = json.loads((program.folder / "site.yaml").read_text())
+    before = state(enclave, namespace)
+    with enclave_registry(enclave, program.folder / "locked", read_only=True) as locked:
+        for host, code in ((locked.address, 23), ("10.99.0.1:9", 20)):
+            answers["registry"]["host"] = host
+            (program.folder / "site.yaml").write_text(json.dumps(answers))
+            done = program.install(bundle)
+            assert done.returncode == code, done.stderr
+            assert host in done.stderr
+    assert state(enclave, namespace) == before
+
+
+def enclave_registry(enclave: Enclave, folder: Path, **settings: Any) -> Registry:
+    """Another registry inside the enclave."""
+    return Registry(folder, host="10.99.0.1", prefix=enclave.command([]), **settings)
+
+
+OTHER_OPERATOR = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "wandb-controller-manager"},
+    "spec": {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "manager", "image": "10.99.0.1:5000/absent/wandb/controller:1"}]},
+        },
+    },
+}
+NEWER_DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "weightsandbiases.apps.wandb.com"},
+    "spec": {
+        "group": "apps.wandb.com",
+        "names": {"kind": "WeightsAndBiases", "plural": "weightsandbiases"},
+        "scope": "Namespaced",
+        "versions": [
+            {"name": "v2", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+        ],
+    },
+}
+
+
+@pytest.mark.controller
+def test_a_cluster_of_another_operator_is_left_alone(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assets = Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
+    bundle = demo_platform(tmp_path_factory.mktemp("platform"), "rival", assets).write()
+    program.site(namespace=namespace, license={"secret": "absent", "key": "license"})
+    apply = ("apply", f"--namespace={namespace}", "--filename=-")
+    enclave.kubectl(*apply, input=json.dumps(OTHER_OPERATOR))
+    name = NEWER_DEFINITION["metadata"]["name"]  # type: ignore[index]
+    enclave.kubectl("delete", "crd", name, "--ignore-not-found", "--timeout=60s")
+    enclave.kubectl(*apply, input=json.dumps(NEWER_DEFINITION))
+    try:
+        enclave.kubectl("wait", f"crd/{name}", "--for=condition=Established", "--timeout=30s")
+        before = state(enclave, namespace)
+        done = program.install(bundle)
+        assert done.returncode == 33, done.stderr
+        for text in (
+            f"CustomResourceDefinition {name}: is of another version: it serves v2",
+            f"Deployment {namespace}/wandb-controller-manager is a W&B operator as well",
+            f"Secret {namespace}/absent does not exist",
+        ):
+            assert text in done.stderr
+        after = state(enclave, namespace)
+        del (
+            before["Deployment wandb-controller-manager"],
+            after["Deployment wandb-controller-manager"],
+        )  # it counts pods
+        assert after == before
+    finally:
+        enclave.kubectl("delete", "crd", name, "--timeout=60s")
