@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import KEY, demo_platform
+from tests.parts.application import CONTROLLER_IMAGE, KEY, OPERATOR_VALUES, demo_platform
 from tests.parts.authority import Authority
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.process import wait_until
@@ -43,6 +43,22 @@ spec:
   maxReplicas: 2
   scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ .Release.Name }}-web}
   metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
+"""
+# Refuses the first change after the installation until the operator's pod is another one: as if it were too early.
+HASTE = """
+{{- $pods := (lookup "v1" "Pod" "wandb-operator" "").items }}
+{{- $noted := lookup "v1" "ConfigMap" .Release.Namespace "installer" }}
+{{- $pod := "" }}
+{{- range $pods }}
+{{- if and $noted (not .metadata.deletionTimestamp) (eq .metadata.name $noted.data.pod) }}
+{{- fail "too early" }}
+{{- end }}
+{{- $pod = .metadata.name }}
+{{- end }}
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: installer}
+data: {pod: "{{ if $noted }}{{ $noted.data.pod }}{{ else }}{{ $pod }}{{ end }}"}
 """
 
 
@@ -120,16 +136,19 @@ def large() -> dict[str, str]:
     return {"charts/base/files/noise.txt": base64.b85encode(random.Random(3).randbytes(1_400_000)).decode()}
 
 
-def test_the_registry_with_a_private_authority_and_a_login_and_then_a_config_map(
+def test_too_large_for_a_config_map_and_so_from_a_registry_with_a_private_authority_and_a_login(
     enclave: Enclave, program: EnclaveProgram, guarded: Registry, assets: Path, tmp_path: Path
 ) -> None:
     (program.folder / "password").write_text(PASSWORD)
     login = {"username": "airferry", "password": {"file": "password"}}
     registry = {"host": guarded.address, "ca": "authority/ca.crt", "credentials": login, "pull_secret": True}
     program.site(registry=registry, namespace="wandb", operator_namespace="wandb-operator")
-    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, values={"web": {"replicas": 2}}).write()
+    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=large()).write()
+    done = program.install(bundle, "--chart-source", "configmap")
+    assert (done.returncode, "a ConfigMap holds 1048576" in done.stderr) == (40, True), done.stderr
+    assert guarded.accesses() == []
 
-    first = program.result(program.install(bundle, "--chart-source", "oci"))
+    first = program.result(program.install(bundle))
     assert first["installation"]["chart_source"] == "oci"
     found = resource(enclave)["spec"]["chart"]
     assert found["url"].startswith(f"oci://{guarded.address}/{CHARTS}@sha256:")
@@ -140,34 +159,9 @@ def test_the_registry_with_a_private_authority_and_a_login_and_then_a_config_map
     }
     pulled = [each for each in guarded.accesses() if each.path.startswith(f"/v2/{CHARTS}/") and each.method == "GET"]
     assert any(each.agent.startswith("Helm/") and each.status == 200 for each in pulled)
-    assert program.result(program.install(bundle, "--chart-source", "oci"))["changed"] == []
-    change_replicas(program, 1)
-
-    # Another source is an upgrade, and the program says so.
-    change_replicas(program, 2)
-    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", "--patch={}")
-    done = program.install(bundle, "--chart-source", "configmap", "--take-over")
-    assert program.result(done)["installation"]["chart_source"] == "configmap"
-    assert "chart source changes from registry, oci://" in done.stderr
-    assert resource(enclave)["spec"]["chart"].keys() == {"path"}
-    assert "chart: ConfigMap, /charts/demo-platform-1.0.0-" in program.run("status").stdout
     everything = enclave.kubectl("get", "wandb,configmaps,pods", "--all-namespaces", "--output=json")
     assert PASSWORD not in everything
-    uninstalled(program)
-
-
-def test_a_chart_too_large_for_a_config_map_comes_from_the_plain_registry(
-    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
-) -> None:
-    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=large()).write()
-    done = program.install(bundle, "--chart-source", "configmap")
-    assert done.returncode == 40, done.stderr
-    assert "a ConfigMap holds 1048576" in done.stderr
-
-    program.result(program.install(bundle))
-    found = resource(enclave)["spec"]["chart"]
-    assert found["url"].startswith(f"oci://{enclave.registry}/{CHARTS}@sha256:")
-    assert found["plainHTTP"] is True
+    assert program.result(program.install(bundle))["changed"] == []
     change_replicas(program, 2)
     uninstalled(program)
 
@@ -175,43 +169,76 @@ def test_a_chart_too_large_for_a_config_map_comes_from_the_plain_registry(
 def test_a_temporary_repository_is_handed_over_and_not_missed_afterwards(
     enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
 ) -> None:
-    changes = {"templates/autoscaler.yaml": AUTOSCALER}
+    changes = {"templates/autoscaler.yaml": AUTOSCALER, "templates/haste.yaml": HASTE}
     bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=changes).write()
     done = program.install(bundle, "--chart-source", "temporary")
     assert program.result(done)["installation"]["chart_source"] == "configmap"
     assert "handing WeightsAndBiases wandb/wandb over to ConfigMap, /charts/" in done.stderr
+    assert "too early; waking the controller" in done.stderr
     assert resource(enclave)["spec"]["chart"].keys() == {"path"}
-    revisions = enclave.kubectl(
-        "get", "secrets", "--namespace=wandb", "--selector=owner=helm,name=wandb", "--output=name"
-    )
-    assert len(revisions.split()) == 2
+    query = ("--selector=owner=helm,name=wandb", "--output=name")
+    assert len(enclave.kubectl("get", "secrets", "--namespace=wandb", *query).split()) == 2
     # Nothing is left to do: the repository is not needed again.
     assert program.result(program.install(bundle, "--chart-source", "temporary"))["changed"] == []
     change_replicas(program, 2)
     uninstalled(program)
 
 
-def test_a_handover_that_was_cut_off_is_finished_by_the_next_installation(
-    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
-) -> None:
-    bundle = demo_platform(tmp_path / "bundle", "wandb", assets).write()
+def cut_off(program: EnclaveProgram, bundle: Path, address: str) -> None:
+    """Start an installation with a temporary repository at `address` and end it when the custom resource is there."""
     command: list[str | Path] = [sys.executable, "-m", "installer", "install", "--bundle", bundle, "--key", KEY]
-    command += ["--site", program.folder / "site.yaml", "--chart-source", "temporary", "--serve-address"]
-    address = f"{enclave.registry.partition(':')[0]}:8880"
-    env = {"HOME": str(program.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(enclave.kubeconfig)}
+    command += ["--site", program.folder / "site.yaml", "--chart-source", "temporary", "--serve-address", address]
+    env = {"HOME": str(program.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(program.enclave.kubeconfig)}
 
     def born() -> bool:
         with contextlib.suppress(subprocess.CalledProcessError):
-            return bool(resource(enclave)["spec"]["chart"]["url"] == f"http://{address}/charts")
+            return bool(resource(program.enclave)["spec"]["chart"]["url"] == f"http://{address}/charts")
         return False
 
-    started = subprocess.Popen(enclave.command([*command, address]), cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(program.enclave.command(command), cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     try:
         assert wait_until(born, 120)
     finally:
         os.kill(started.pid, signal.SIGKILL)
         started.wait(10)
-
     assert f"chart: repository, http://{address}/charts" in program.run("status").stdout
-    assert all(item["ready"] for item in program.result(program.install(bundle))["workloads"])
+
+
+def test_a_handover_that_was_cut_off_is_finished_by_the_next_installation(
+    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+) -> None:
+    bundle = demo_platform(tmp_path / "bundle", "wandb", assets).write()
+    cut_off(program, bundle, f"{enclave.registry.partition(':')[0]}:8880")
+    done = program.install(bundle, "--chart-source", "oci")
+    assert all(item["ready"] for item in program.result(done)["workloads"])
+    found = resource(enclave)["spec"]["chart"]
+    assert found["url"].startswith(f"oci://{enclave.registry}/{CHARTS}@sha256:")
+    assert found["plainHTTP"] is True
+
+    # Another source is an upgrade, and the program says so.
+    done = program.install(bundle, "--chart-source", "configmap")
+    assert program.result(done)["installation"]["chart_source"] == "configmap"
+    assert "chart source changes from registry, oci://" in done.stderr
     assert resource(enclave)["spec"]["chart"].keys() == {"path"}
+    assert "chart: ConfigMap, /charts/demo-platform-1.0.0-" in program.run("status").stdout
+
+
+def test_without_a_source_that_lasts_the_next_installation_serves_again_and_the_removal_needs_none(
+    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+) -> None:
+    application = demo_platform(tmp_path / "bundle", "wandb", assets, changes=large())
+    # Of an unknown version, the controller is not trusted to read charts from a registry.
+    application.images["docker.io/wandb/controller:edge"] = application.images.pop(CONTROLLER_IMAGE)
+    image = {**OPERATOR_VALUES["image"], "tag": "edge"}
+    application.document("operator-values.yaml", {**OPERATOR_VALUES, "image": image}, "values")
+    bundle = application.write()
+    done = program.install(bundle, "--chart-source", "oci")
+    assert (done.returncode, "it must be 1.22.0 or later" in done.stderr) == (40, True), done.stderr
+
+    cut_off(program, bundle, f"{enclave.registry.partition(':')[0]}:8879")
+    done = program.install(bundle)
+    assert program.result(done)["installation"]["chart_source"] == "temporary"
+    assert "which ends with this program" in done.stderr
+    done = program.run("uninstall", "--yes", "--output", "json")
+    assert program.result(done)["removed"][0] == "WeightsAndBiases wandb/wandb"
+    assert "without the controller" in done.stderr

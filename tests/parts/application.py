@@ -25,7 +25,7 @@ CHARTS = Path(__file__).with_name("charts")
 OPERATOR_CHART = "operator-1.4.8.tgz"
 CONTROLLER_IMAGE = "docker.io/wandb/controller:1.22.0"
 KEY = KEYS / "test-only.pub"
-OPERATOR_VALUES = {
+OPERATOR_VALUES: dict[str, Any] = {
     "airgapped": True,
     "image": {"repository": "wandb/controller", "tag": "1.22.0", "pullPolicy": "IfNotPresent"},
     # The chart asks for more than a small machine has.

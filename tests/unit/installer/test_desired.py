@@ -249,9 +249,13 @@ def test_earlier_charts_stay_while_there_is_room() -> None:
     assert set(current["binaryData"]) == {"x-1.tgz", "x-2.tgz"}
     assert config_map(chart(2, 300_000), "ns", current) == current
     assert set(config_map(chart(3, 700_000), "ns", current)["binaryData"]) == {"x-3.tgz", "x-1.tgz"}
+    # What the custom resource names stays before all others.
+    assert set(config_map(chart(3, 700_000), "ns", current, "/charts/x-2.tgz")["binaryData"]) == {"x-3.tgz", "x-2.tgz"}
     assert set(config_map(chart(3, 1_000_000), "ns", current)["binaryData"]) == {"x-3.tgz"}
     texts = {**current, "data": {"other": "x" * 500_000}}
     assert set(config_map(chart(3, 300_000), "ns", texts)["binaryData"]) == {"x-3.tgz"}
+    with pytest.raises(ClusterError, match="leaves no room"):
+        config_map(chart(3, 700_000), "ns", texts)
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b\x08", packed_chart("x", "1")[:150]])

@@ -1,0 +1,239 @@
+"""Where the operator shall read the platform chart: what is chosen, what is refused, what this host itself serves."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import random
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.chart.helm import Chart
+from installer.chart.retarget import Relocation
+from installer.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
+from installer.desired import Desired, desired
+from installer.errors import SiteError, UsageError
+from installer.load import load
+from installer.oci.endpoint import HostSettings
+from installer.oci.reference import DigestRef, Repository
+from installer.oci.registry import Registry as Client
+from installer.oci.transport import Transport
+from installer.own_repository import own_repository
+from installer.render import files
+from installer.report import Silent
+from installer.serve import ChartRepository, Server
+from tests.parts.application import CHARTS, Application, packed
+from tests.parts.authority import Authority
+from tests.parts.bundles import Cargo, open_bundle, packed_chart, signing_key
+from tests.parts.faulty_registry import FaultyRegistry, status
+from tests.parts.images import write_layout
+from tests.parts.runnable import job
+from tests.unit.installer.test_desired import PASSWORD, REGISTRY, platform, site
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+OWN = TemporaryRepository("http://10.0.0.5:8879/charts", contextlib.nullcontext)
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: manager}
+spec:
+  template:
+    spec:
+      containers: [{name: manager, image: "{{ .Values.repository }}:1.22.0"}]
+"""
+
+
+@pytest.fixture(scope="module")
+def charts() -> dict[bool, Chart]:
+    """The platform chart, and under True the same too large for a ConfigMap."""
+    noise = base64.b85encode(random.Random(5).randbytes(1_400_000)).decode()
+    found = {False: packed(CHARTS / "demo-platform"), True: packed(CHARTS / "demo-platform", {"files/noise": noise})}
+    return {large: Chart.load(archive) for large, archive in found.items()}
+
+
+def chosen(chart: Chart, controller: str, wish: Wish, folder: Path, **answers: Any) -> ChartSource:
+    artifact = DigestRef(Repository(REGISTRY, "airferry/charts/demo-platform"), chart.digest)
+    return choose(wish, Placed(chart, artifact, "wandb"), site(folder, **answers), controller)
+
+
+def application(folder: Path) -> Application:
+    """The demonstration platform with an operator whose controller is of version 1.22.0."""
+    made = platform(folder)
+    made.images["docker.io/wandb/controller:1.22.0"] = job()
+    operator = {"templates/manager.yaml": DEPLOYMENT}
+    made.charts.clear()
+    made.document("operator.yaml", {"repository": f"{REGISTRY}/airferry/docker.io/wandb/controller"}, "values")
+    made.chart(packed_chart("operator", "1.0.0", operator), role="operator", release="operator", values="operator.yaml")
+    made.chart(packed(CHARTS / "demo-platform"), role="platform", release="wandb", values="wandb.yaml")
+    return made
+
+
+def wanted(made: Application, folder: Path, wish: Wish, **answers: Any) -> Desired:
+    with open_bundle([made.write()]) as bundle:
+        return desired(bundle, site(folder, **answers), wish=wish)
+
+
+def chart_of(found: Desired) -> Mapping[str, Any]:
+    assert found.source
+    return found.source.spec
+
+
+@pytest.mark.parametrize(
+    ("controller", "large", "wish", "kind", "then"),
+    [
+        ("1.22.0", False, Wish(), "configmap", None),
+        ("1.22.0", True, Wish(repository=OWN), "oci", None),
+        ("v1.23.4-rc.1", False, Wish("oci"), "oci", None),
+        ("1.21.9", True, Wish(repository=OWN), "temporary", None),
+        ("1.22.0", True, Wish(refusal="415", repository=OWN), "temporary", None),
+        ("1.22.0", False, Wish("temporary", repository=OWN), "temporary", "configmap"),
+        ("1.22.0", True, Wish("temporary", repository=OWN), "temporary", "oci"),
+    ],
+)
+def test_what_lasts_is_preferred(
+    charts: dict[bool, Chart],
+    tmp_path: Path,
+    controller: str,
+    large: bool,
+    wish: Wish,
+    kind: str,
+    then: str | None,
+) -> None:
+    found = chosen(charts[large], controller, wish, tmp_path)
+    assert (found.kind, found.lasting and found.lasting.kind) == (kind, then)
+    if kind == "temporary":
+        assert found.spec == {"url": OWN.url, "name": "demo-platform", "version": "1.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("controller", "large", "wish", "words"),
+    [
+        ("1.22.0", True, Wish("configmap"), ["a ConfigMap holds 1048576"]),
+        ("1.21.9", False, Wish("oci"), ["controller is 1.21.9", "1.22.0 or later"]),
+        ("latest", False, Wish("oci"), ["unknown (its tag is 'latest')"]),
+        ("1.22.0", False, Wish("oci", refusal="status 415"), ["chart source oci: status 415"]),
+        ("1.22.0", False, Wish("temporary"), ["no address"]),
+        ("1.21.9", True, Wish(), ["a ConfigMap holds", "controller is 1.21.9", "no temporary repository"]),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reasons(
+    charts: dict[bool, Chart], tmp_path: Path, controller: str, large: bool, wish: Wish, words: list[str]
+) -> None:
+    with pytest.raises(SiteError) as caught:
+        chosen(charts[large], controller, wish, tmp_path)
+    assert all(each in caught.value.message for each in words), caught.value.message
+
+
+def test_pods_do_not_reach_a_registry_at_a_loopback_address(charts: dict[bool, Chart], tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="loopback"):
+        chosen(charts[False], "1.22.0", Wish("oci"), tmp_path, registry={"host": "localhost:5000"})
+
+
+def test_the_registry_as_a_source_brings_trust_and_a_login_along(tmp_path: Path) -> None:
+    own, other = (Authority(tmp_path / name, name).certificate for name in ("own", "other"))
+    (tmp_path / "both.pem").write_bytes(own.read_bytes() + other.read_bytes())
+    login = {"username": "puller", "password": {"prompt": "Password"}}
+    registry = {"host": REGISTRY, "ca": "both.pem", "credentials": login}
+    made = application(tmp_path / "b")
+    found = wanted(made, tmp_path, Wish(), registry=registry, certificates=["own/ca.crt"], chart_source="oci")
+    url = f"oci://{REGISTRY}/airferry/charts/demo-platform@sha256:"
+    assert str(chart_of(found)["url"]).startswith(url)
+    assert found.resource
+    assert found.resource["spec"]["chart"] == chart_of(found)
+    names = {"name": "airferry-charts", "usernameKey": "username", "passwordKey": "password"}
+    assert {key: value for key, value in chart_of(found).items() if key != "url"} == {"credentialSecret": names}
+    assert found.operator
+    assert found.operator.values["customCACerts"] == [own.read_text(), other.read_text()]
+    (secret,) = [item for item in found.secrets if item["metadata"]["name"] == "airferry-charts"]
+    assert secret["metadata"]["namespace"] == "default"
+    assert {key: base64.b64decode(text).decode() for key, text in secret["data"].items()} == {
+        "username": "puller",
+        "password": PASSWORD,
+    }
+    assert PASSWORD not in json.dumps(found.resource)
+    # Nothing of it where the registry is not the source; and the option is stronger than the answer.
+    plain = wanted(made, tmp_path, Wish("configmap"), registry=registry, chart_source="oci")
+    assert "airferry-charts" not in json.dumps(plain.secrets)
+    assert plain.operator
+    assert "customCACerts" not in plain.operator.values
+
+
+def test_what_is_written_for_others_shows_the_chart_only_where_it_is_a_config_map(tmp_path: Path) -> None:
+    made = application(tmp_path / "b")
+    assert "30-chart-configmap.yaml" in files(wanted(made, tmp_path, Wish("configmap")))
+    found = files(wanted(made, tmp_path, Wish("oci"), registry={"host": REGISTRY, "plain_http": True}))
+    assert "30-chart-configmap.yaml" not in found
+    assert b"plainHTTP: true" in found["90-custom-resource.yaml"]
+
+
+def test_a_registry_that_takes_no_charts_gets_the_images_all_the_same(tmp_path: Path) -> None:
+    cargo = Cargo()
+    cargo.image("docker.io/demo/app:1.0", write_layout(tmp_path / "app", job()))
+    cargo.chart(packed_chart("greeter", "0.1.0+b.1"), role="platform")
+    with FaultyRegistry() as registry, open_bundle(cargo.write(tmp_path, key=signing_key())) as bundle:
+        registry.on("PUT", "/charts/greeter/manifests/", status(415), times=1)
+        client = Client(Transport(hosts={registry.address: HostSettings(plain_http=True)}))
+        images = frozenset(image.reference for image in bundle.manifest.images)
+        relocation = Relocation(registry.address, "p", images)
+        done = load(bundle, client, relocation, Silent(), threads=1)
+        assert [image.present for image in done.images] == [False]
+        assert "415" in done.refusal("platform")
+        assert done.refusal("operator") == ""
+        # The obstacle is gone: the next load brings what was missing.
+        done = load(bundle, client, relocation, Silent(), threads=1)
+        (chart,) = done.charts
+        assert (str(chart.target), chart.refusal) == (f"{registry.address}/p/charts/greeter:0.1.0_b.1", "")
+
+
+def get(url: str, method: str = "GET") -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as exc:
+        return exc.code, b""
+
+
+def test_the_temporary_repository_serves_the_platform_chart_and_nothing_else(tmp_path: Path) -> None:
+    made = application(tmp_path / "b")
+    with open_bundle([made.write()]) as bundle:
+        charts = [chart for chart in bundle.manifest.charts if chart.role == "platform"]
+        with Server(bundle, "127.0.0.1", 0, Silent(), ChartRepository(bundle, charts)) as server:
+            origin = f"http://{server.address}"
+            index = json.loads(get(f"{origin}/charts/index.yaml")[1])
+            (entry,) = index["entries"].pop("demo-platform")
+            assert not index["entries"]
+            archive = get(f"{origin}/charts/{entry['urls'][0]}")[1]
+            assert archive == bundle.read(charts[0].archive)
+            for path in ("/", "/v2/", "/charts/", "/charts/operator-1.0.0.tgz", "/v2/charts/demo-platform/tags/list"):
+                assert get(origin + path)[0] == 404, path
+            assert get(f"{origin}/charts/index.yaml", "PUT")[0] == 501
+
+
+def test_the_address_is_where_this_host_faces_the_cluster(tmp_path: Path) -> None:
+    with open_bundle([application(tmp_path / "b").write()]) as bundle:
+        assert own_repository(bundle, "https://127.0.0.1:6443", "", Silent()) is None
+        assert own_repository(bundle, "https://no.such.host.invalid:6443", "", Silent()) is None
+        for address, url in [
+            ("10.0.0.5", "http://10.0.0.5:8879/charts"),
+            ("installer.enclave:9000", "http://installer.enclave:9000/charts"),
+            ("[fd00::5]:9000", "http://[fd00::5]:9000/charts"),
+        ]:
+            found = own_repository(bundle, "https://127.0.0.1:6443", address, Silent())
+            assert found
+            assert found.url == url
+        for wrong in ("127.0.0.1", "localhost:80", "10.0.0.5:0", "10.0.0.5:99999", "http://10.0.0.5", "10.0.0.5/x"):
+            with pytest.raises(UsageError):
+                own_repository(bundle, "https://127.0.0.1:6443", wrong, Silent())
+
+
+def test_sources_are_told_in_the_words_of_people() -> None:
+    assert describe({"path": "/charts/x.tgz", "url": "http://gone"}) == "ConfigMap, /charts/x.tgz"
+    assert describe({"url": "oci://r/x"}) == "registry, oci://r/x"
+    assert describe({"url": "http://r/x"}) == "repository, http://r/x"
