@@ -29,8 +29,9 @@ type: dev ## static types
 demo: dev ## the whole way with real commands, between two registries that it starts (KUBECONFIG: and into a cluster)
 	@$(BIN)/python -m tests.demo
 
-docs: dev ## write anew what README.md takes from the code
+docs: dev ## write anew what README.md and templates/ take from the code
 	$(BIN)/python -m tests.exit_codes README.md
+	$(BIN)/python -m tests.unit.test_templates
 
 test: dev ## all tests that need no cluster
 	@$(PYTHON) -m tests.packages test

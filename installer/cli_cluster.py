@@ -79,27 +79,36 @@ def _cluster_options(command: _F) -> _F:
 @_site_option
 @click.option("--output-dir", type=FOLDER, required=True, help="Folder for the files; made if it does not exist.")
 @click.option("--kube-version", default="", metavar="VERSION", help="Version of Kubernetes that charts shall assume.")
+@click.option(
+    "--secrets",
+    default="placeholder",
+    show_default=True,
+    type=click.Choice(("placeholder", "external")),
+    help="Manifests to be filled in or sealed, or objects of External Secrets Operator.",
+)
 @_chart_source_option
 def render(
-    session: Session, bundle: Any, site_file: Path, output_dir: Path, kube_version: str, chart_source: str
+    session: Session, bundle: Any, site_file: Path, output_dir: Path, kube_version: str, secrets: Any, chart_source: str
 ) -> None:
     """Write everything that `install` would apply as files, without talking to a cluster.
 
     \b
     Example: ./wandb-installer render --site site.yaml --output-dir manifests
-    Values of Secrets are left out. Images that this enclave would not have are an error, as they are for `install`.
+    The folder is made for kubectl, Argo CD and Flux, and has registry mirrors for the nodes; its README.md tells how
+    to use it. Values of Secrets are left out. Images that this enclave would not have are an error, as for `install`.
     """
     from installer.chart_source import Wish
     from installer.desired import desired
     from installer.loading import read_site
-    from installer.render import render as write
+    from installer.node_mirrors import node_mirrors
+    from installer.render import files, write
 
     site = read_site(session, site_file)
     wanted = desired(bundle, site, kube_version=kube_version, blank=True, wish=Wish(chart_source))
     for text in wanted.suspects:
         session.reporter.note(f"looks like an image reference: {text}")
-    files = write(wanted, output_dir)
-    session.emit({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
+    written = write({**files(wanted, secrets), **node_mirrors(bundle, site)}, output_dir)
+    session.emit({"files": [str(file) for file in written]}, "\n".join(str(file) for file in written))
 
 
 @click.command()

@@ -1,6 +1,8 @@
-"""Everything that an installation would apply, as files: to be read by a security officer or applied by hand.
+"""Everything that an installation would apply, as files: for a security officer to read, or for GitOps to apply.
 
-Values of Secrets are left out; a placeholder says what belongs there.
+`base` and `platform` are kustomizations that are applied in this order; `secrets` holds what stands for the Secrets,
+`review` what the operator makes of the custom resource, and `nodes` registry mirrors for the container runtimes.
+No file holds a secret.
 """
 
 import re
@@ -11,12 +13,30 @@ from typing import Any
 import yaml
 
 from installer import chart_configmap
+from installer.chart.helm import hook_events
 from installer.desired import ChartRelease, Desired
 from installer.errors import StorageError
 from installer.files import storage_error, write_atomic
 from installer.kube import Object
+from installer.secret_manifests import SecretForm, secret_manifest
 
-PLACEHOLDER = "VALUE-FROM-SITE"
+_INSTALL = frozenset({"pre-install", "post-install"})
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*(/[A-Za-z0-9_][A-Za-z0-9._:-]*)*")
+_GUIDE = """\
+# Rendered by airferry
+
+1. Images: `load` of the installer brings them into the registry.
+2. Secrets: those in `secrets` come first. Placeholders are in no kustomization: fill in or seal their values, and keep
+   filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator; the
+   ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL, Redis and
+   SMTP and the keys of an S3 bucket are percent-encoded there.
+3. Objects: `base` before `platform`, since the second needs the CustomResourceDefinition of the first.
+   - by hand: `kubectl apply --server-side -k base`, then `kubectl apply --server-side -k platform`
+   - Argo CD: one Application for this folder with server-side apply; `platform` is its second wave
+   - Flux: a Kustomization for `base`, and one for `platform` that depends on it
+4. `review` is for reading: values, and what the operator is going to make. `nodes` is for the container runtimes, if
+   they shall find images under their upstream names.
+"""
 # Plain text in the eyes of every YAML reader; Helm's and Kubernetes' ones still take `y` and `on` for booleans.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9._/-]*", re.ASCII)
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
@@ -47,42 +67,58 @@ _CLUSTER_WIDE = frozenset(
 )
 
 
-def render(wanted: Desired, folder: Path) -> list[Path]:
-    """Write the objects of `wanted` into `folder`, numbered in the order in which they are applied; the files.
-
-    Values are written beside them as Helm takes them. Raises StorageError.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise storage_error(exc, folder, "make") from exc
+def write(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write files, given by their paths in `folder`; what they are called there. Raises StorageError."""
     written = []
-    for name, data in files(wanted).items():
-        if "/" in name:
+    for name, data in contents.items():
+        if not _PATH.fullmatch(name):
             raise StorageError(f"not a file name: {name!r}")
-        write_atomic(folder / name, data)
-        written.append(folder / name)
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise storage_error(exc, path.parent, "make") from exc
+        write_atomic(path, data)
+        written.append(path)
     return written
 
 
-def files(wanted: Desired) -> dict[str, bytes]:
-    """The contents by file name, in the order of application."""
-    found: dict[str, bytes] = {}
+def files(wanted: Desired, form: SecretForm = "placeholder") -> dict[str, bytes]:
+    """The contents by path, the folders that are applied first and in order."""
+    base: dict[str, bytes] = {}
     namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in wanted.namespaces]
-    found["10-namespaces.yaml"] = documents(namespaces)
-    if wanted.secrets:
-        found["20-secrets.yaml"] = documents(_blank(secret) for secret in wanted.secrets)
-    if wanted.source and wanted.source.file and wanted.operator:
-        place = wanted.operator.name.namespace
-        found["30-chart-configmap.yaml"] = documents([chart_configmap.config_map(wanted.source.file, place, None)])
+    base["10-namespaces.yaml"] = documents(namespaces)
     for number, release in enumerate(wanted.installed):
-        found |= _release(release, f"4{number}" if number < 10 else f"49-{number}")
+        if crds := release.crds:
+            base[f"2{number}-{release.name.name}-crds.yaml"] = documents(crds)
+    if wanted.source and wanted.source.final.file and wanted.operator:
+        place = wanted.operator.name.namespace
+        base["30-chart-configmap.yaml"] = documents([chart_configmap.config_map(wanted.source.final.file, place, None)])
+    secrets = {_key(item): item for item in wanted.secrets}
+    review: dict[str, bytes] = {}
+    for number, release in enumerate(wanted.installed):
+        objects = _objects(release)
+        secrets |= {_key(item): item for item in objects if item["kind"] == "Secret"}
+        rest = [item for item in objects if item["kind"] != "Secret"]
+        base[f"4{number}-{release.name.name}-objects.yaml"] = documents(rest)
+        review[f"{release.name.name}-values.yaml"] = documents([release.values])
+    manifests = {f"{name}.yaml": documents([secret_manifest(item, form)]) for name, item in sorted(secrets.items())}
+    folders = {"base": _kustomization(base)}
+    if form == "external" and manifests:
+        folders = {"secrets": _kustomization(manifests), **folders}
     if wanted.resource and wanted.platform:
-        found["90-custom-resource.yaml"] = documents([wanted.resource])
-        found[f"91-platform-{wanted.platform.name.name}-objects.yaml"] = documents(
-            _placed(_blank(item), wanted.platform.name.namespace) for item in wanted.platform.objects
+        folders["platform"] = _kustomization({"90-custom-resource.yaml": documents([wanted.resource])}, _LATER)
+        name = wanted.platform.name
+        made = _objects(wanted.platform)
+        review[f"{name.name}-objects.yaml"] = documents(
+            secret_manifest(item, "placeholder") if item["kind"] == "Secret" else item for item in made
         )
-    return found
+    found = {f"{folder}/{name}": data for folder, content in folders.items() for name, data in content.items()}
+    if form == "placeholder":
+        found |= {f"secrets/{name}": data for name, data in manifests.items()}
+    found["kustomization.yaml"] = _kustomization(folders)["kustomization.yaml"]
+    found["README.md"] = _GUIDE.encode()
+    return {**found, **{f"review/{name}": data for name, data in review.items()}}
 
 
 def documents(objects: Iterable[Mapping[str, Any]]) -> bytes:
@@ -93,15 +129,42 @@ def documents(objects: Iterable[Mapping[str, Any]]) -> bytes:
     return text.encode("ascii")
 
 
-def _release(release: ChartRelease, prefix: str) -> dict[str, bytes]:
-    name = f"{prefix}-{release.name.name}"
-    crds = release.crds
-    own = {(item["kind"], item["metadata"]["name"]) for item in crds}
-    objects = [item for item in release.objects if (item["kind"], item["metadata"]["name"]) not in own]
-    found = {f"{name}-crds.yaml": documents(crds)} if crds else {}
-    found[f"{name}-objects.yaml"] = documents(_placed(_blank(item), release.name.namespace) for item in objects)
-    found[f"{name}-values.yaml"] = documents([release.values])
-    return found
+# Argo CD: after all others, and not refused because the CustomResourceDefinition is not there yet.
+_LATER = {
+    "argocd.argoproj.io/sync-wave": "1",
+    "argocd.argoproj.io/sync-options": "SkipDryRunOnMissingResource=true",
+}
+
+
+def _kustomization(resources: Mapping[str, Any], annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`resources`, files or folders of a kustomization in their order, and the kustomization itself."""
+    document: dict[str, Any] = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "sortOptions": {"order": "fifo"},
+        "resources": list(resources),
+    }
+    if annotations:
+        document["commonAnnotations"] = dict(annotations)
+    return {**resources, "kustomization.yaml": documents([document])}
+
+
+def _key(secret: Object) -> str:
+    return f"{secret['metadata']['namespace']}-{secret['metadata']['name']}"
+
+
+def _objects(release: ChartRelease) -> list[Object]:
+    """What an installation of `release` brings, CustomResourceDefinitions aside.
+
+    Hooks of an installation are among it, as ordinary objects; those of an upgrade or of `helm test` are not.
+    """
+    own = {(item["kind"], item["metadata"]["name"]) for item in release.crds}
+    return [
+        _placed(item, release.name.namespace)
+        for item in release.objects
+        if (item["kind"], item["metadata"]["name"]) not in own
+        and (not (events := hook_events(item)) or _INSTALL.intersection(events))
+    ]
 
 
 def _placed(obj: Object, namespace: str) -> Object:
@@ -112,15 +175,6 @@ def _placed(obj: Object, namespace: str) -> Object:
     if obj["kind"] in _CLUSTER_WIDE or obj["metadata"].get("namespace"):
         return obj
     return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
-
-
-def _blank(obj: Object) -> Object:
-    """`obj`, without its values if it is a Secret."""
-    if obj.get("kind") != "Secret":
-        return obj
-    keys = [*(obj.get("data") or {}), *(obj.get("stringData") or {})]
-    rest = {key: value for key, value in obj.items() if key not in ("data", "stringData")}
-    return {**rest, "stringData": dict.fromkeys(sorted(keys), PLACEHOLDER)}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -37,6 +37,7 @@ GROUPS: dict[str, str] = {
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
+        "installer.secret_manifests installer.node_mirrors "
         "installer.desired installer.record installer.install installer.render installer.status installer.uninstall "
         "installer.changes installer.history installer.images_held installer.upgrade installer.steps "
         "installer.rollback installer.chart_configmap installer.chart_oci installer.handover installer.platform "

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.parts import images, runnable
+from tests.parts.authority import Authority
 from tests.parts.bundles import KEYS, packed_chart
 from tests.parts.containerd import Containerd
 from tests.parts.dockerd import Dockerd
@@ -224,6 +225,40 @@ def test_containerd_imports_the_images(carried: Carried, folder: Path) -> None:
         assert {line.split()[0]: line.split()[2] for line in lines} == carried.digests
         for digest in carried.digests.values():
             assert sha256(node.ctr("content", "get", digest)) == digest
+
+
+def mirrors(carried: Carried, folder: Path, registry: dict[str, Any]) -> Path:
+    """What `render` writes for the nodes of a site with this `registry`."""
+    (folder / "site.yaml").write_text(json.dumps({"registry": registry}))
+    trust: list[str | Path] = ["--bundle", carried.bundle, "--key", KEYS / "test-only.pub"]
+    command: list[str | Path] = ["render", *trust, "--site", folder / "site.yaml", "--output-dir", folder / "rendered"]
+    run(sys.executable, "-P", "-m", "installer", *command, cwd=folder)
+    return folder / "rendered" / "nodes"
+
+
+@needs_root
+def test_containerd_finds_upstream_names_in_the_registry(carried: Carried, folder: Path) -> None:
+    authority = Authority(folder / "authority")
+    served = Registry(folder / "tls", storage=carried.enclave.storage, tls=authority.issue("r", ["127.0.0.1"]))
+    with served as registry, Containerd(folder / "m") as node:
+        site = {"host": registry.address, "ca": str(authority.certificate)}
+        hosts = mirrors(carried, folder, site) / "containerd" / "certs.d"
+        pull = ("images", "pull", "--snapshotter=native", "--hosts-dir", hosts)
+        for name in (PAGE, JOB, f"{registry.address}/airferry/{DOCKER}"):
+            node.ctr(*pull, name)
+        found = {line.split()[0]: line.split()[2] for line in node.ctr("images", "list").decode().splitlines()[1:]}
+        assert found[PAGE] == carried.digests[PAGE]
+        with pytest.raises(subprocess.CalledProcessError):
+            node.ctr(*pull, "docker.io/demo/absent:1.0")
+        asked = {access.path for access in registry.accesses()}
+        assert "/v2/airferry/docker.io/demo/absent/manifests/1.0" in asked
+
+
+def test_podman_and_crio_find_upstream_names_in_the_registry(carried: Carried, tmp_path: Path) -> None:
+    site = {"host": carried.enclave.address, "plain_http": True}
+    file = mirrors(carried, tmp_path, site) / "containers" / "registries.conf.d" / "airferry.conf"
+    command = ("skopeo", "--insecure-policy", "--registries-conf", file, "inspect", "--raw", f"docker://{PAGE}")
+    assert sha256(run(*command)) == carried.digests[PAGE]
 
 
 def test_helm_shows_the_chart(carried: Carried, tmp_path: Path) -> None:

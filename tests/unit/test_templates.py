@@ -94,7 +94,7 @@ def unanswered(model: BaseModel, path: str = "") -> set[str]:
 
 @pytest.mark.parametrize(("name", "schema"), [("site", Site.json_schema()), ("recipe", Recipe.json_schema())])
 def test_editors_get_the_schema_of_each_file(name: str, schema: dict[str, Any]) -> None:
-    """Made anew with: python -m tests.unit.test_templates"""
+    """`make docs` writes them anew."""
     assert (FOLDER / f"{name}.yaml").read_text().startswith(f"# yaml-language-server: $schema={name}.schema.json\n")
     assert json.loads((FOLDER / f"{name}.schema.json").read_text()) == schema
 
