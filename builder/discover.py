@@ -24,7 +24,7 @@ from installer.chart.helm import Chart, parse_values
 from installer.chart.images import Found, references
 from installer.chart.retarget import merged as merged_values
 from installer.errors import AirferryError, RecipeError
-from installer.oci.reference import parse_reference
+from installer.oci.reference import Reference
 
 PROFILE, EVERYTHING = "profile", "everything"
 MAX_ERROR = 300
@@ -100,6 +100,14 @@ class _Seen:
         """The same in every set of values: positions in lists are not."""
         found = self.found
         return self.template, found.kind, found.name, found.container, found.text
+
+    @property
+    def reference(self) -> Reference | None:
+        """What is referred to, or None where that is no reference."""
+        try:
+            return self.found.reference()
+        except AirferryError:
+            return None
 
 
 class _Search:
@@ -187,6 +195,8 @@ class _Search:
             empty = self._part(switches, (), both=both)
             for switch in sorted(inner):
                 self._part((*switches, switch), empty, both=both)
+            if both and len(inner) > 1:
+                self._part((*switches, *sorted(inner)), empty, both=both)
 
     def _part(self, switches: tuple[str, ...], empty: tuple[str, ...], *, both: bool) -> tuple[str, ...]:
         """Render with `switches` on and all other parts off; templates that fail are left empty, named, and returned.
@@ -288,19 +298,21 @@ class _Search:
             images=_sorted(needed),
             optional=_sorted({name: reasons for name, reasons in optional.items() if name not in needed}),
             suspected=_sorted(suspected),
-            unused=self._unused({*needed, *optional}),
+            unused=self._unused(),
             failures=tuple(sorted(self.failures)),
             renderings=tuple(self.renderings),
         )
 
-    def _unused(self, asked: set[str]) -> tuple[str, ...]:
-        used = {parse_reference(name).repository for name in asked}
+    def _unused(self) -> tuple[str, ...]:
+        used = {
+            reference.repository for places in self.seen.values() for seen in places if (reference := seen.reference)
+        }
         return tuple(sorted({f"{item}: {item.repository}" for item in self.spelt if item.repository not in used}))
 
     def _reason(self, seen: _Seen) -> Reason:
         found = seen.found
         part = self.tree.part(seen.template)
-        spelt = self._spelt(found, part)
+        spelt = self._spelt(seen, part)
         return Reason(
             chart=self.chart.name,
             kind=found.kind,
@@ -330,12 +342,10 @@ class _Search:
         above = {".".join(path) for item in spelt for path, _ in switches_above(self.defaults, item.path)}
         return alone or tuple(switch for switch in inner if switch in above)
 
-    def _spelt(self, found: Found, part: Part) -> list[Spelling]:
-        try:
-            repository = found.reference().repository
-        except AirferryError:
+    def _spelt(self, seen: _Seen, part: Part) -> list[Spelling]:
+        if seen.reference is None:
             return []
-        return _nearest((item for item in self.spelt if item.repository == repository), part)
+        return _nearest((item for item in self.spelt if item.repository == seen.reference.repository), part)
 
 
 def _nearest(fitting: Iterable[Spelling], part: Part) -> list[Spelling]:

@@ -1,0 +1,3 @@
+{{- define "demanding.bucket" -}}
+{{ required "a bucket is required" .Values.bucket }}
+{{- end }}

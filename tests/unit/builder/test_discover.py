@@ -1,0 +1,164 @@
+"""What a chart asks for, and what it could ask for: found, with the values that switch it on; failures are named."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import tarfile
+from typing import Any
+
+import pytest
+
+from builder.chart_tree import ChartTree
+from builder.charts import FetchedChart
+from builder.discover import Discovery, Release, discover
+from builder.lock import LockedManifest, Origin
+from builder.pins import pinned
+from builder.recipe import ChartEntry, KubernetesEntry
+from installer.chart.helm import Chart
+from installer.errors import RecipeError
+from tests.parts.charts import package
+
+PROFILE = {"token": "x"}
+
+
+def release(values: dict[str, Any], further: dict[str, Any] | None = None, **options: Any) -> Release:
+    chart = Chart.load(package("traps", **options))
+    entry = ChartEntry(name=chart.name, version=chart.version, path="x.tgz")
+    fetched = FetchedChart(entry, chart, Origin("file", "x.tgz"), LockedManifest(chart.digest, ()), ())
+    return Release(fetched, ChartTree.of(chart), "r", "n", values, "", further or {})
+
+
+def traps(values: dict[str, Any] | None = None, further: dict[str, Any] | None = None, **options: Any) -> Discovery:
+    known = KubernetesEntry(api_versions=["demo.example/v1/Proxy"])
+    return discover(release({**PROFILE, **(values or {})}, further, **options), known)
+
+
+def switches(found: Discovery, image: str) -> set[tuple[str, ...]]:
+    return {reason.switches for reason in found.optional[image]}
+
+
+def test_what_the_profile_needs_is_apart_from_what_switches_would_add() -> None:
+    found = traps()
+    assert {name.removeprefix("docker.io/demo/") for name in found.images} == {
+        *("backup:1.0", "extra:1.0", "in-custom:1.0", "install:1.0", "legacy:1.0", "pinned:1.0", "proxy:1.0"),
+        *("sidecar:1.0", "sidecar:2.0", "store:1.0", "untagged:latest", "upgrade:1.0", "migrate:1.0"),
+        "docker.io/demo-namespace/tool:1.0",
+        "docker.io/library/busybox:1.36",
+        "ghcr.io/demo/hard-coded@sha256:" + "a" * 64,
+        "quay.io/demo/web:v3.1",
+        "registry.example:5000/demo/with-port:1.0",
+    }
+    assert {name.removeprefix("docker.io/demo/") for name in found.optional} == {
+        *("optional:1.0", "beside:1.0", "metrics:1.0", "deep:1.0", "feature:latest")
+    }
+    assert "docker.io/demo/solver:1.0" in found.suspected
+    assert "busybox:1.36.1" in found.suspected
+
+
+def test_each_optional_image_names_the_values_that_switch_it_on() -> None:
+    found = traps()
+    assert switches(found, "docker.io/demo/optional:1.0") == {("optional.enabled",)}
+    assert switches(found, "docker.io/demo/feature:latest") == {("feature.enabled",)}
+    assert switches(found, "docker.io/demo/metrics:1.0") == {("demanding.enabled", "demanding.metrics.enabled")}
+    both = ("demanding.enabled", "demanding.metrics.deep.enabled", "demanding.metrics.enabled")
+    assert switches(found, "docker.io/demo/deep:1.0") == {both}
+    (reason,) = found.optional["docker.io/demo/optional:1.0"]
+    assert (reason.template, reason.values) == ("traps/charts/optional/templates/pod.yaml", ("optional.image",))
+
+
+def test_every_value_named_as_a_switch_brings_the_image_about() -> None:
+    found = traps(further={"demanding": {"bucket": "b"}})
+    for image, reasons in found.optional.items():
+        for reason in reasons:
+            values: dict[str, Any] = {**PROFILE, "demanding": {"bucket": "b"}}
+            for switch in reason.switches:
+                node = values
+                *above, last = switch.split(".")
+                for key in above:
+                    node = node.setdefault(key, {})
+                node[last] = True
+            assert image in traps(values).images
+
+
+def test_a_template_that_fails_is_named_and_the_rest_of_its_chart_is_seen() -> None:
+    found = traps()
+    failing = {failure.template: failure for failure in found.failures}
+    store = failing["traps/charts/demanding/templates/store.yaml"]
+    assert "a bucket is required" in store.error
+    assert store.switches == ("demanding.enabled",)
+    assert "demanding.image" in store.values
+    assert "docker.io/demo/beside:1.0" in found.optional
+    with_bucket = traps(further={"demanding": {"bucket": "b"}})
+    assert "docker.io/demo/demanding:1.0" in with_bucket.optional
+    assert store.template not in {failure.template for failure in with_bucket.failures}
+
+
+def test_what_lookup_finds_is_looked_into_and_a_refusal_of_it_is_named() -> None:
+    found = traps()
+    (migrate,) = found.images["docker.io/demo/migrate:1.0"]
+    assert migrate.template == "traps/templates/lookup.yaml"
+    failing = {failure.template: failure.error for failure in found.failures}
+    assert "an older found is in the way" in failing["traps/templates/refusing.yaml"]
+    tried = {(item.name, item.upgrade, item.found_by_lookup) for item in found.renderings}
+    assert {("profile", upgrade, present) for upgrade in (False, True) for present in (False, True)} <= tried
+
+
+def test_a_subchart_that_is_declared_but_absent_is_named() -> None:
+    assert "traps/charts/absent" in {failure.template for failure in traps().failures}
+
+
+def test_images_that_values_name_and_nothing_asks_for_are_kept_apart() -> None:
+    assert traps().unused == ("decoy.image: docker.io/demo/decoy", "demanding.image: docker.io/demo/demanding")
+
+
+def test_packed_subcharts_are_part_of_the_tree() -> None:
+    plain = Chart.load(package("traps"))
+    names = [name for name in ChartTree.of(plain).files if name.startswith("traps/charts/optional/")]
+    with tarfile.open(fileobj=io.BytesIO(plain.archive)) as unpacked:
+        members = {item.name: unpacked.extractfile(item) for item in unpacked if item.name not in names}
+        content = {name: stored.read() for name, stored in members.items() if stored}
+    content["traps/charts/optional-0.1.0.tgz"] = package("traps/charts/optional")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    tree = ChartTree.of(Chart.load(buffer.getvalue()))
+    assert tree.parts == ChartTree.of(plain).parts
+    assert set(names) <= set(tree.files)
+
+
+def test_a_profile_that_cannot_be_rendered_is_refused() -> None:
+    with pytest.raises(RecipeError, match="token is required"):
+        discover(release({}), KubernetesEntry())
+
+
+def test_a_switch_that_breaks_the_whole_chart_costs_no_image() -> None:
+    fails = '{{ if and .Values.optional.enabled .Values.feature.enabled }}{{ fail "not both" }}{{ end }}'
+    found = traps(files={"templates/both.yaml": fails})
+    assert switches(found, "docker.io/demo/optional:1.0") == {("optional.enabled",)}
+    assert switches(found, "docker.io/demo/feature:latest") == {("feature.enabled",)}
+
+
+def test_versions_are_set_wherever_values_name_such_an_image() -> None:
+    named = {
+        "web": {"image": {"repository": "wandb/local"}},
+        "sidecars": [],
+        "pinned": {"image": {"repository": "us-docker.pkg.dev/x/public/wandb/console", "tag": "latest"}},
+    }
+    tree = ChartTree.of(Chart.load(package("traps", values=named)))
+    tags = {"local": "0.82.2", "console": "2.18.16"}
+    assert pinned(tree, {}, tags) == {
+        "web": {"image": {"tag": "0.82.2"}},
+        "pinned": {"image": {"tag": "2.18.16"}},
+    }
+    given = {"web": {"image": {"tag": "mine"}}}
+    assert pinned(tree, given, tags)["web"]["image"]["tag"] == "mine"
+    assert pinned(tree, {}, {}) == {}
+
+
+def test_the_same_chart_gives_the_same_discovery() -> None:
+    first, second = traps(), traps()
+    assert dataclasses.replace(second, release=first.release) == first
