@@ -345,17 +345,11 @@ class _Search:
     def _spelt(self, seen: _Seen, part: Part) -> list[Spelling]:
         if seen.reference is None:
             return []
-        return _nearest((item for item in self.spelt if item.repository == seen.reference.repository), part)
-
-
-def _nearest(fitting: Iterable[Spelling], part: Part) -> list[Spelling]:
-    """The spellings in the values of `part` itself, or else in those of the nearest part above it."""
-    fitting = list(fitting)
-    for length in range(len(part.path), -1, -1):
-        inside = [item for item in fitting if item.path[:length] == part.path[:length]]
-        if inside:
-            return inside if length else []
-    return []
+        fitting = [item for item in self.spelt if item.repository == seen.reference.repository]
+        own = [item for item in fitting if self.tree.owner(item.path) == part]
+        # A part may take it from values of a part above it, but the chart itself has too many of them to tell.
+        above = [item for item in fitting if part.path[:1] and item.path[:1] == part.path[:1]]
+        return own or above
 
 
 def _name(switches: tuple[str, ...]) -> str:

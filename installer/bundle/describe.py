@@ -3,7 +3,12 @@
 from typing import Any
 
 from installer.bundle.reader import Bundle
+from installer.errors import BundleError
+from installer.oci import strict_json
 from installer.report import size
+
+MAX_PROOF = 16 << 20
+VERDICTS = ("carried", "optional", "excluded", "suspected")
 
 
 def description(bundle: Bundle) -> dict[str, Any]:
@@ -47,7 +52,26 @@ def description(bundle: Bundle) -> dict[str, Any]:
             for document in manifest.documents
         ],
         "blobs": len(manifest.blobs),
+        "proof": proof_counts(bundle),
     }
+
+
+def proof_counts(bundle: Bundle) -> dict[str, int]:
+    """How many renderings the proof of completeness counts, references of each verdict, and what was not looked into.
+
+    Empty without a proof, or while a volume is missing. Raises BundleError for a proof that is none.
+    """
+    found = [document for document in bundle.manifest.documents if document.kind == "proof"]
+    if not found or bundle.missing:
+        return {}
+    proof = strict_json.parse(bundle.read(found[0].digest, MAX_PROOF), found[0].name, BundleError)
+    try:
+        verdicts = [reference["verdict"] for reference in proof["references"]]
+        renderings = sum(len(chart["renderings"]) for chart in proof["charts"])
+        failures = len(proof["failures"])
+    except (KeyError, TypeError) as exc:
+        raise BundleError(f"{found[0].name}: no proof of completeness ({type(exc).__name__})") from exc
+    return {"renderings": renderings, **{name: verdicts.count(name) for name in VERDICTS}, "failures": failures}
 
 
 def summary(bundle: Bundle, *, images: bool = False) -> str:
@@ -66,6 +90,12 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
     lines += [f"volume {number} is missing" for number in bundle.missing]
     for chart in manifest.charts:
         lines.append(f"chart {chart.name} {chart.version} ({chart.role}): {chart.release} in {chart.namespace}")
+    if images and (counts := proof_counts(bundle)):
+        words = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
+        lines.append(
+            f"proof of completeness: references in {counts['renderings']} renderings: {words}; "
+            f"{counts['failures']} templates or subcharts not looked into"
+        )
     if images:
         lines += [f"image {image.source}\n    {image.digest}" for image in manifest.images]
         lines += [f"document {document.name} ({document.kind})" for document in manifest.documents]

@@ -10,8 +10,10 @@ import tarfile
 import urllib.request
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
+from tests.parts import second_prover, second_reader
 from tests.parts.images import OCI
 
 if TYPE_CHECKING:
@@ -115,3 +117,21 @@ def test_what_is_rendered_asks_the_enclave_for_every_image(installer: Program, t
     images = set(re.findall(r"image: [\"']?([^\"'\s]+)", text))
     assert len(images) >= 5
     assert all(image.startswith("registry.example:5000/airferry/docker.io/demo/") for image in images)
+
+
+def test_another_program_confirms_the_proof_of_completeness(carried: Carried, tmp_path: Path) -> None:
+    read = second_reader.read([carried.bundle.read_bytes()], carried.key, carried.folder / "release.minisign.pub")
+    proof = second_prover.check(read, tmp_path)
+    assert {"profile", "everything"} <= {item["name"] for chart in proof["charts"] for item in chart["renderings"]}
+    counts = carried.airferry.result("inspect", carried.bundle, "--key", carried.key)["proof"]
+    assert counts["carried"] == len(read.bundle["images"])
+    assert counts["renderings"] == sum(len(chart["renderings"]) for chart in proof["charts"])
+    assert counts["failures"] == len(proof["failures"]) == 0
+    # One image is left out of the bundle, and the proof made to fit.
+    forgotten = "docker.io/demo/renew:1.0"
+    read.bundle["images"] = [item for item in read.bundle["images"] if item["source"] != forgotten]
+    proof["references"] = [item for item in proof["references"] if item["reference"] != forgotten]
+    [document] = [item for item in read.bundle["documents"] if item["kind"] == "proof"]
+    read.blobs[document["digest"]] = json.dumps(proof).encode()
+    with pytest.raises(second_reader.RefusedError, match=forgotten):
+        second_prover.check(read, tmp_path)

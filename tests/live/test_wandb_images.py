@@ -1,0 +1,176 @@
+"""The real W&B charts: no image missing by the measure of another program, and a release in three lines."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from installer.chart.retarget import merged
+from tests.image_table import CHARTS, listed, page
+from tests.parts import images, runnable, second_prover, second_reader
+from tests.parts.kubectl import tools
+from tests.parts.programs import Program, from_source
+from tests.parts.registry import Registry
+from tests.parts.static_files import StaticFiles
+from tests.unit.chart.test_wandb_charts import EVERYTHING as PARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytestmark = pytest.mark.controller
+
+ROOT = Path(__file__).parents[2]
+ON, METRICS = {"enabled": True}, {"metrics": {"enabled": True}}
+PERMISSIONS = {"volumePermissions": ON}
+INSIDE: dict[str, Any] = {
+    "clickhouse": {"defaultInitContainers": PERMISSIONS},
+    "etcd": PERMISSIONS,
+    "kafka": {
+        **PERMISSIONS,
+        "externalAccess": {**ON, "autoDiscovery": ON},
+        "metrics": {"kafka": ON},
+        "zookeeper": {**ON, **PERMISSIONS},
+    },
+    "otel": {"deployment": {"install": True}},
+    "prometheus": {"mysql-exporter": {"install": True, **ON}, "redis-exporter": {"install": True, **ON}},
+    "redis": {**PERMISSIONS, **METRICS, "sysctl": ON},
+}
+"""Switches inside subcharts, written down from their values.yaml: not what airferry found."""
+OPTIONAL = {"global": {"bucket": PARTS["global"]["bucket"]}, **{name: PARTS[name] for name in ("bufstream", "yace")}}
+RESOURCE = {
+    "apiVersion": "apps.wandb.com/v1",
+    "kind": "WeightsAndBiases",
+    "metadata": {"name": "wandb", "namespace": "wandb"},
+    "spec": {"values": {}},
+}
+
+
+def extracted(archive: bytes, values: Mapping[str, Any], folder: Path) -> set[str]:
+    """The images of all containers that `helm template` prints, those of test hooks left out."""
+    chart, file = folder / "chart.tgz", folder / "values.json"
+    chart.write_bytes(second_prover.without_notes(archive))
+    file.write_text(json.dumps(values))
+    found = set()
+    for more in ([], ["--is-upgrade"]):
+        text = tools().run_helm("template", "wandb", chart, "-n", "wandb", "--values", file, *more, home=folder)
+        for item in yaml.load_all(text, yaml.CSafeLoader):
+            hooks = ((item or {}).get("metadata") or {}).get("annotations") or {}
+            if item and hooks.get("helm.sh/hook") != "test":
+                found |= {second_prover.full(image) for image in second_prover.images(item)}
+    return found
+
+
+@pytest.mark.parametrize("platform", ["operator-wandb-0.41.4", "operator-wandb-0.43.8"])
+def test_the_list_is_what_helm_says_of_the_profile_and_with_everything_on(
+    assets: Path, tmp_path: Path, platform: str
+) -> None:
+    name, _, version = platform.rpartition("-")
+    (tmp_path / "wandb.yaml").write_text(json.dumps(RESOURCE))
+    operator = {"name": "operator", "version": "1.4.8", "path": str(assets / "operator-1.4.8.tgz"), "role": "operator"}
+    entry = {"name": name, "version": version, "path": str(assets / f"{platform}.tgz"), "role": "platform"}
+    charts = [operator, {**entry, "resource": "wandb.yaml", "optional_values": OPTIONAL}]
+    recipe = {"name": "wandb", "version": "1", "charts": charts, "kubernetes": {"version": "1.34"}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    found = from_source("builder", tmp_path).result("list")
+    archive = (assets / f"{platform}.tgz").read_bytes()
+    controller = {"docker.io/wandb/controller:latest"}
+    needed = {image["image"] for image in found["images"]}
+    assert needed == extracted(archive, {}, tmp_path) | controller
+    everything = extracted(archive, merged(PARTS, INSIDE), tmp_path) | controller
+    assert len(everything) >= 30
+    assert needed | {image["image"] for image in found["optional"]} == everything
+    assert {item["because"] for item in found["suspected"]} == {"only `helm test` asks for it"}
+    # The archives were packed without the community's Prometheus chart.
+    assert [item["template"] for item in found["failures"]] == [f"{name}/charts/prometheus/charts/instance"]
+
+
+@pytest.fixture(scope="module")
+def whole(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The folder of a recipe as `airferry init` writes it, but with the charts at hand, and what `list` says of it."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, listed(folder, assets)
+
+
+def test_the_page_of_images_is_up_to_date(whole: tuple[Path, Any]) -> None:
+    committed = (ROOT / "docs" / "images.md").read_text()
+    assert committed == page(whole[1]), "run `make docs` with AIRFERRY_TEST_ASSETS"
+
+
+def publish(assets: Path, folder: Path) -> None:
+    """The charts with an index, as a chart repository has them."""
+    entries = {}
+    for chart in CHARTS:
+        archive = (assets / f"{chart}.tgz").read_bytes()
+        (folder / f"{chart}.tgz").write_bytes(archive)
+        name, _, version = chart.rpartition("-")
+        digest = hashlib.sha256(archive).hexdigest()
+        entries[name] = [{"name": name, "version": version, "urls": [f"{chart}.tgz"], "digest": digest}]
+    (folder / "index.yaml").write_text(json.dumps({"apiVersion": "v1", "entries": entries}))
+
+
+@pytest.fixture
+def upstream(assets: Path, tmp_path: Path) -> Any:
+    """A chart repository with the real charts, and a registry with stand-ins for all images of the profile."""
+    with StaticFiles(tmp_path / "charts") as charts, Registry(tmp_path / "upstream") as registry:
+        publish(assets, tmp_path / "charts")
+        yield charts, registry
+
+
+@pytest.mark.frozen
+def test_three_lines_from_init_to_a_signed_frozen_file(upstream: Any, tmp_path: Path) -> None:
+    charts, registry = upstream
+    folder = tmp_path / "work"
+    folder.mkdir()
+    airferry = from_source("builder", folder)
+    airferry.result("init")
+    before = (folder / "recipe.yaml").read_text()
+    after = before.replace("https://charts.wandb.ai", charts.url)
+    after = after.replace("registries: {}", f'registries: {{docker.io: {{mirror: "{registry.url}"}}}}')
+    after = after.replace('wandb_version: "0.82.2"', 'wandb_version: "0.82.9"')
+    changed = [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line.startswith("+")]
+    assert len(changed) == 3
+    (folder / "recipe.yaml").write_text(after)
+    stand_in = images.write_layout(tmp_path / "image", runnable.pause())
+    needed = [image["image"] for image in airferry.result("list")["images"]]
+    assert {"docker.io/wandb/local:0.82.9", "docker.io/wandb/megabinary:0.82.9"} <= set(needed)
+    for name in needed:
+        images.push(stand_in, name.replace("docker.io", registry.address))
+    airferry.result("lock")
+    bundle = f"{airferry.result('plan')['name']}-0.82.9.tar"
+    airferry.result("build")
+    airferry.result("keygen", "release", "--no-passphrase")
+    airferry.result("sign", bundle, "--key", "release.key")
+    airferry.result("freeze", bundle, "--key", "release.pub", "--file", folder / "wandb-installer")
+    held = Program((str(folder / "wandb-installer"),), folder).result("inspect")
+    assert {image["image"] for image in held["images"]} == set(needed)
+    assert (held["proof"]["carried"], held["proof"]["failures"]) == (len(needed), 1)
+    read = second_reader.read([(folder / bundle).read_bytes()], folder / "release.pub", folder / "release.minisign.pub")
+    proof = second_prover.check(read, tmp_path)
+    tags = {item["reference"]: item["tag"] for item in proof["references"] if item["verdict"] == "carried"}
+    assert set(tags.values()) == {"fixed"}
+
+
+def test_a_site_shrinks_the_list_to_what_it_uses(whole: tuple[Path, Any]) -> None:
+    folder, listing = whole
+    default = {image["image"] for image in listing["images"]}
+    site = folder / "this-site.yaml"
+    site.write_text(
+        "registry: {host: r.enclave:5000}\n"
+        "mysql: {host: db.enclave, password: {prompt: never asked}}\n"
+        "values:\n"
+        "  {otel: {install: false}, weave: {install: false}, redis: {install: false}, global: {api: {enabled: true}}}\n"
+    )
+    found = from_source("builder", folder).result("list", "--site", site)
+    mine = {image["image"] for image in found["images"]}
+    assert {name.removeprefix("docker.io/").partition(":")[0] for name in default - mine} == {
+        *("otel/opentelemetry-collector-contrib", "wandb/weave-python", "bitnamilegacy/redis")
+    }
+    assert mine < default
+    asking = {reason["name"] for image in found["images"] for reason in image["reasons"]}
+    assert any(name.startswith("wandb-api") for name in asking)
