@@ -8,6 +8,7 @@ import click
 from builder import sign as signing
 from builder.freeze import freeze as freeze_bundle
 from builder.program import build_program
+from installer.bundle.damage import verify_by_turns
 from installer.bundle.describe import description, summary
 from installer.bundle.finding import expand
 from installer.bundle.front import PinnedKey
@@ -129,13 +130,13 @@ def verify(
     """
     files = [VolumeFile(path) for path in expand(bundle)]
     with open_current(files, trust_in(keys, sums), session.now()) as opened:
-        if not partial:
-            opened.require_all()
-        opened.verify(session.reporter, sha256=sha256)
-        session.emit(
-            {**description(opened), "verified": True},
-            f"{summary(opened)}\nverified: every byte{' of these volumes' if opened.missing else ''}",
-        )
+        found = verify_by_turns(opened, session.reporter, sha256=sha256)
+        document = {**description(opened), **found.document()}
+        if session.output == "json":
+            session.emit(document, "")
+        found.check(opened, partial=partial)
+        if session.output != "json":
+            session.emit(document, f"{summary(opened)}\n{found.text}")
 
 
 @click.command()

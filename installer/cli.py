@@ -8,7 +8,7 @@ import click
 
 from installer import __version__, cli_cluster, shell
 from installer.cli_options import FILE, bundle_options
-from installer.errors import InterruptedByUserError
+from installer.errors import BundleError, InterruptedByUserError
 from installer.shell import Session, common
 
 _MAX_TEMPLATE = 1 << 20
@@ -53,18 +53,29 @@ def inspect(session: Session, bundle: Any) -> None:
 @common
 @bundle_options
 @click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
-def verify(session: Session, bundle: Any, *, sha256: bool) -> None:
+@click.option("--partial", is_flag=True, help="Some of the volumes are enough: each can be verified alone.")
+def verify(session: Session, bundle: Any, *, sha256: bool, partial: bool) -> None:
     """Read every byte of the bundle and compare it with what was signed.
 
+    It goes on to the end whatever it meets, and says which images need what is damaged.
+
     \b
-    Example: ./wandb-installer verify
+    Examples:
+      ./wandb-installer verify
+      ./wandb-installer verify --bundle /media/disc --partial
     Exit code 0: genuine and whole; 10: damaged; 11: not signed by a trusted key; 12: a volume is missing.
     """
+    from installer.bundle.damage import verify_by_turns
     from installer.bundle.describe import description, summary
 
-    bundle.verify(session.reporter, sha256=sha256)
-    bundle.require_all()
-    session.emit(description(bundle), f"{summary(bundle)}\ngenuine and whole")
+    facts, text = description(bundle), summary(bundle)
+    found = verify_by_turns(bundle, session.reporter, sha256=sha256)
+    document = {**facts, **found.document()}
+    if session.output == "json":
+        session.emit(document, "")
+    found.check(bundle, partial=partial)
+    if session.output != "json":
+        session.emit(document, f"{text}\n{found.text}")
 
 
 @cli.command()
@@ -94,6 +105,7 @@ def template(session: Session, bundle: Any) -> None:
 @click.option("--ca", type=FILE, help="PEM file of the authority that the registry's certificate comes from.")
 @click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS.")
 @click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
+@click.option("--whole-images", is_flag=True, help="Leave out images that need something damaged or missing.")
 def load(
     session: Session,
     bundle: Any,
@@ -104,6 +116,7 @@ def load(
     *,
     plain_http: bool,
     sha256: bool,
+    whole_images: bool,
 ) -> None:
     """Load the images, and the charts as OCI artifacts, into the registry of this enclave.
 
@@ -111,6 +124,7 @@ def load(
     Examples:
       ./wandb-installer load --site site.yaml
       ./wandb-installer load --registry registry.example:5000 --ca registry-ca.pem
+    Volumes on discs are asked for one after the other, if there is a terminal; else run it again with the next ones.
     What is there already is not sent again. Without credentials in site.yaml those of `docker login` are used.
     """
     from installer import loading
@@ -122,7 +136,7 @@ def load(
         place = loading.of_site(loading.read_site(session, site_file, for_charts=False))
     else:
         place = loading.Place(registry, project, loading.host_settings(plain_http=plain_http, ca=ca))
-    result = loading.load_into(session, bundle, place, sha256=sha256)
+    result = loading.load_into(session, bundle, place, sha256=sha256, whole_only=whole_images)
     images = [
         {"source": item.source, "target": str(item.target), "digest": item.digest.text, "present": item.present}
         for item in result.images
@@ -133,9 +147,15 @@ def load(
     ]
     lines = [f"{item.target}  {'was there' if item.present else 'loaded'}" for item in result.images]
     lines += [f"{item.target}  {item.refusal or ('was there' if item.present else 'loaded')}" for item in result.charts]
+    lines += [f"{name}  left out: {reason}" for name, reason in result.left_out.items()]
     counts = {"sent": result.sent, "mounted": result.mounted, "present": result.present}
-    document = {"images": images, "charts": charts, **counts}
+    document = {"images": images, "charts": charts, "left_out": dict(result.left_out), **counts}
     session.emit(document, "\n".join([*lines, summary(result)]))
+    if result.left_out:
+        raise BundleError(
+            f"{len(result.left_out)} left out, because they need what is damaged or missing; all others are loaded",
+            hint="bring a good copy of these volumes, and run the same command again.",
+        )
 
 
 @cli.command()

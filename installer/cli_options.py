@@ -17,17 +17,24 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 def bundle_options(command: _F) -> _F:
     """Options that choose a bundle and whom to trust; the command gets `bundle`, opened and authenticated."""
 
-    @click.option("--bundle", "files", type=FILE, multiple=True, help="File of the bundle (each volume once).")
+    @click.option(
+        "--bundle",
+        "places",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="File of the bundle, or folder with its volumes; may be repeated.",
+    )
     @click.option("--key", "keys", type=FILE, multiple=True, help="Public key to trust instead of the pinned ones.")
     @click.option("--sums", default="", metavar="HEX", help="Trust by the SHA-256 of SHA256SUMS as its sender states.")
     @functools.wraps(command)
     def wrapped(
-        session: Session, *args: Any, files: tuple[Path, ...], keys: tuple[Path, ...], sums: str, **kwargs: Any
+        session: Session, *args: Any, places: tuple[Path, ...], keys: tuple[Path, ...], sums: str, **kwargs: Any
     ) -> Any:
         from installer.opening import open_bundle
 
         executable = click.get_current_context().find_root().obj
-        with open_bundle(executable, files, keys, sums, session.now()) as bundle:
+        ask = session.ask if session.interactive else None
+        with open_bundle(executable, places, keys, sums, session.now(), session.reporter, ask) as bundle:
             return command(session, bundle, *args, **kwargs)
 
     return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one

@@ -9,17 +9,19 @@ of remembering. A tag is moved only after everything below it is in place, so it
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from installer.bundle.manifest import BundleChart, BundleImage
+from installer.bundle.limits import CHUNK
+from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.retarget import Relocation
-from installer.errors import BundleError, ContentError, NotFoundError, RegistryAccessError
+from installer.errors import BundleError, ContentError, NotFoundError, RegistryAccessError, StorageError
 from installer.oci import media
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor, Index, Manifest
+from installer.oci.model import Descriptor, Manifest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.oci.registry import Registry
 from installer.parallel import each
@@ -59,6 +61,7 @@ class LoadResult:
     sent: int
     mounted: int
     present: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def refusal(self, role: str) -> str:
         """Why the registry does not take the charts of `role`; empty if it has them."""
@@ -94,15 +97,19 @@ def load(
     reporter: Reporter,
     *,
     sha256: bool = False,
+    whole_only: bool = False,
     threads: int = THREADS,
 ) -> LoadResult:
     """Bring all images and charts of `bundle` into the registry of `relocation`.
 
     Every chunk is verified in the buffer that is sent; with `sha256` every blob also against its digest before its
-    last chunk leaves. Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError,
-    RegistryAccessError, ContentError for the registry.
+    last chunk leaves. Volumes that are not at hand are asked for, one after the other, where the bundle knows whom to
+    ask; else what those at hand allow is loaded before IncompleteError, and a call with others continues. With
+    `whole_only`, images that need something damaged or missing are left out instead.
+
+    Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError, RegistryAccessError,
+    ContentError for the registry.
     """
-    bundle.require_all()
     images = bundle.manifest.images
     targets = {image.source: relocation.target(image.reference) for image in images}
     stop = threading.Event()
@@ -118,17 +125,184 @@ def load(
     missing = [image for image in images if image.source not in there]
     jobs = _jobs(bundle, missing, targets)
     reporter.begin("load", sum(job.descriptor.size for job in jobs))
-    each(sender.bring, jobs, threads=threads, stop=stop)
-    each(lambda image: sender.name(targets[image.source], image), missing, threads=threads, stop=stop)
+    rounds = _Rounds(sender, relocation, targets, jobs, missing, whole_only=whole_only, threads=threads)
+    rounds.run()
     reporter.end()
-    charts = tuple(_chart(sender, relocation, chart) for chart in bundle.manifest.charts)
     return LoadResult(
-        tuple(Loaded(image.source, targets[image.source], image.digest, image.source in there) for image in images),
-        charts,
+        tuple(
+            Loaded(image.source, targets[image.source], image.digest, image.source in there)
+            for image in images
+            if image.source not in rounds.left_out
+        ),
+        tuple(rounds.loaded_charts),
         tally.sent,
         tally.mounted,
         tally.present,
+        rounds.left_out,
     )
+
+
+class _Rounds:
+    """Loads what the volumes at hand allow, then has others brought, until nothing is left.
+
+    Every blob is taken up as soon as its volume is there, whichever image it belongs to; an image is named as soon as
+    all its blobs have arrived. So each volume is needed once, but for blobs that are cut.
+    """
+
+    def __init__(
+        self,
+        sender: "_Sender",
+        relocation: Relocation,
+        targets: Mapping[str, Reference],
+        jobs: Sequence[_Job],
+        images: Sequence[BundleImage],
+        *,
+        whole_only: bool,
+        threads: int,
+    ) -> None:
+        self._sender, self._bundle, self._stop = sender, sender.bundle, sender.stop
+        self._relocation, self._targets = relocation, targets
+        self._jobs = {job.descriptor.digest: job for job in jobs}
+        self._unnamed = list(images)
+        self._charts = list(sender.bundle.manifest.charts)
+        self._whole_only, self._threads = whole_only, threads
+        self._lost: dict[Digest, str] = {}
+        self.left_out: dict[str, str] = {}
+        self.loaded_charts: list[LoadedChart] = []
+
+    def run(self) -> None:
+        """Load everything. Raises what `load` does."""
+        self._look_at_manifests()
+        self._send(list(self._jobs.values()))
+        while True:
+            self._name_images()
+            self._bring_charts()
+            if not self._jobs and not self._unnamed and not self._charts:
+                return
+            if self._whole_only and self._bundle.changer is None:
+                self._leave_out()
+                return
+            begun = next((job for job in self._jobs.values() if self._begins_here(job)), None)
+            if begun is None:
+                self._bundle.require(self._wanted(), self._why())
+            else:
+                self._send_across(begun)
+            self._look_at_manifests()
+            self._send([job for job in self._jobs.values() if not self._bundle.absent(job.descriptor.digest)])
+
+    def _send(self, jobs: Sequence[_Job]) -> None:
+        """Bring what the registry lacks; what it has already needs no volume."""
+        finished: list[Digest] = []
+
+        def bring(job: _Job) -> None:
+            digest = job.descriptor.digest
+            try:
+                if self._sender.bring(job):
+                    finished.append(digest)
+            except (BundleError, StorageError) as exc:
+                if not self._whole_only:
+                    raise
+                self._lost[digest] = exc.message
+                finished.append(digest)
+
+        each(bring, jobs, threads=self._threads, stop=self._stop)
+        for digest in finished:
+            del self._jobs[digest]
+
+    def _send_across(self, job: _Job) -> None:
+        """Bring a blob whose pieces lie on several volumes, having these brought in the middle of it."""
+        try:
+            self._sender.bring(job, across=True)
+        except (BundleError, StorageError) as exc:
+            if not self._whole_only:
+                raise
+            self._lost[job.descriptor.digest] = exc.message
+        del self._jobs[job.descriptor.digest]
+
+    def _look_at_manifests(self) -> None:
+        """Read the manifests at hand: damage is met early, and their volume may go before they are needed."""
+        for image in list(self._unnamed):
+            try:
+                if not self._bundle.missing:
+                    self._bundle.closure(image)
+                for blob in self._bundle.parts(image).values() if self._bundle.missing else ():
+                    if _is_manifest(blob) and not self._bundle.absent(blob.digest):
+                        self._bundle.read(blob.digest)
+            except (BundleError, StorageError) as exc:
+                if not self._whole_only:
+                    raise
+                self._leave(image, exc.message)
+
+    def _leave(self, image: BundleImage, reason: str) -> None:
+        self.left_out[image.source] = reason
+        self._unnamed.remove(image)
+
+    def _name_images(self) -> None:
+        """Name the images whose blobs have all arrived."""
+        ready = []
+        for image in list(self._unnamed):
+            parts = self._bundle.parts(image)
+            if lost := next((self._lost[part] for part in parts if part in self._lost), ""):
+                self._leave(image, lost)
+            elif not parts.keys() & self._jobs.keys() and not self._absent(parts.values()):
+                ready.append(image)
+                self._unnamed.remove(image)
+        each(
+            lambda image: self._sender.name(self._targets[image.source], image),
+            ready,
+            threads=self._threads,
+            stop=self._stop,
+        )
+
+    def _bring_charts(self) -> None:
+        """Bring the charts at hand; those of other volumes come later."""
+        for chart in list(self._charts):
+            blobs = [self._bundle.blob(digest) for digest in (chart.artifact, chart.archive)]
+            if any(self._bundle.absent(blob.digest) for blob in blobs):
+                target = self._relocation.chart(chart.name, chart.version)
+                if self._sender.is_there(target, self._sender.artifact(chart, target)):
+                    self._charts.remove(chart)
+                    self.loaded_charts.append(LoadedChart(chart.name, chart.role, target, chart.artifact, present=True))
+                continue
+            self._charts.remove(chart)
+            try:
+                self.loaded_charts.append(_chart(self._sender, self._relocation, chart))
+            except (BundleError, StorageError) as exc:
+                if not self._whole_only:
+                    raise
+                self.left_out[f"chart {chart.name}"] = exc.message
+
+    def _absent(self, blobs: Iterable[BundleBlob]) -> frozenset[int]:
+        """The volumes that are needed for the manifests among `blobs`."""
+        return frozenset().union(*(self._bundle.absent(blob.digest) for blob in blobs if _is_manifest(blob)))
+
+    def _wanted(self) -> frozenset[int]:
+        """The volumes that hold something which is still needed."""
+        wanted = frozenset().union(*(self._bundle.absent(digest) for digest in self._jobs))
+        for image in self._unnamed:
+            wanted |= self._absent(self._bundle.parts(image).values())
+        for chart in self._charts:
+            wanted |= self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive)
+        return wanted
+
+    def _why(self) -> str:
+        count = len(self._unnamed)
+        return f"{count} image{'' if count == 1 else 's'} not loaded yet" if count else "it holds a chart"
+
+    def _begins_here(self, job: _Job) -> bool:
+        """Whether a blob that is cut begins on a volume at hand and goes on elsewhere."""
+        blob = self._bundle.blob(job.descriptor.digest)
+        return self._bundle.changer is not None and blob.pieces[0][0] in self._bundle.at_hand
+
+    def _leave_out(self) -> None:
+        """What is left cannot be loaded."""
+        text = f"on a missing volume ({', '.join(str(number + 1) for number in sorted(self._wanted()))})"
+        self.left_out |= {image.source: text for image in self._unnamed}
+        self.left_out |= {f"chart {chart.name}": text for chart in self._charts}
+
+
+def _is_manifest(blob: BundleBlob) -> bool:
+    return blob.descriptor.is_manifest or blob.descriptor.is_index
 
 
 def _chart(sender: "_Sender", relocation: Relocation, chart: BundleChart) -> LoadedChart:
@@ -139,8 +313,9 @@ def _chart(sender: "_Sender", relocation: Relocation, chart: BundleChart) -> Loa
     try:
         present = sender.is_there(target, image)
         if not present:
-            for job in _jobs(sender.bundle, [image], {image.source: target}):
-                sender.bring(job)
+            (node,) = sender.bundle.manifests(image)
+            for blob in node.blobs if isinstance(node, Manifest) else ():
+                sender.bring(_Job(blob, (target.repository,)))
             sender.name(target, image)
     except (ContentError, NotFoundError, RegistryAccessError) as exc:
         return LoadedChart(chart.name, chart.role, target, chart.artifact, present=False, refusal=exc.message)
@@ -151,15 +326,14 @@ def _by_tag(target: Reference) -> TagRef | None:
     return TagRef(target.repository, target.tag) if target.tag else None
 
 
-def _jobs(bundle: Bundle, images: Iterable[BundleImage], targets: dict[str, Reference]) -> list[_Job]:
-    """The blobs that `images` need, each once, large ones first."""
+def _jobs(bundle: Bundle, images: Iterable[BundleImage], targets: Mapping[str, Reference]) -> list[_Job]:
+    """The blobs that `images` need, each once, large ones first; manifests are none of them."""
     wanted: dict[Digest, tuple[Descriptor, dict[Repository, None]]] = {}
     for image in images:
-        for node in bundle.manifests(image):
-            for blob in node.blobs if isinstance(node, Manifest) else ():
-                if bundle.blob(blob.digest).size != blob.size:
-                    raise BundleError(f"{image.source}: its blob {blob.digest} is held with another size")
-                wanted.setdefault(blob.digest, (blob, {}))[1][targets[image.source].repository] = None
+        for blob in bundle.parts(image).values():
+            if not _is_manifest(blob):
+                entry = wanted.setdefault(blob.digest, (blob.descriptor, {}))
+                entry[1][targets[image.source].repository] = None
     jobs = [_Job(descriptor, tuple(repositories)) for descriptor, repositories in wanted.values()]
     return sorted(jobs, key=lambda job: (-job.descriptor.size, job.descriptor.digest))
 
@@ -178,7 +352,7 @@ class _Sender:
         sha256: bool,
     ) -> None:
         self.bundle, self._registry, self._reporter = bundle, registry, reporter
-        self._tally, self._stop, self._sha256 = tally, stop, sha256
+        self._tally, self.stop, self._sha256 = tally, stop, sha256
 
     def artifact(self, chart: BundleChart, target: TagRef) -> BundleImage:
         """The OCI artifact of `chart`, seen as an image called `target`."""
@@ -190,27 +364,39 @@ class _Sender:
         found = self._registry.head_manifest(_by_tag(target) or target)
         return found is not None and found.digest == image.digest
 
-    def bring(self, job: _Job) -> None:
-        """Leave what is there, mount from a neighbour where possible, send what remains."""
+    def bring(self, job: _Job, *, across: bool = False) -> bool:
+        """Leave what is there, mount from a neighbour where possible, send what remains.
+
+        False if something remains and a volume for it is not at hand; `across` has it brought in the middle.
+        """
         blob = job.descriptor
         holders = [repository for repository in job.repositories if self._registry.has_blob(repository, blob)]
         lacking = [repository for repository in job.repositories if repository not in holders]
-        self._tally.add("present", blob.size * len(holders))
+        present = blob.size * len(holders)
         if holders:
             self._reporter.advance(blob.size)
         for repository in lacking:
             if holders and self._registry.mount(repository, blob.digest, holders[0]):
                 self._tally.add("mounted", blob.size)
-            else:
-                body = partial(self._body, blob, show=not holders)
-                self._registry.upload(repository, blob, body)
+            elif not self.bundle.absent(blob.digest):
+                self._registry.upload(repository, blob, partial(self._body, blob, show=not holders))
                 self._tally.add("sent", blob.size)
+            elif across:
+                self._registry.upload_parts(repository, blob, partial(self._parts, blob, show=not holders))
+                self._tally.add("sent", blob.size)
+            else:
+                if holders:
+                    self._reporter.advance(-blob.size)
+                return False
             holders.append(repository)
+        self._tally.add("present", present)
+        return True
 
     def name(self, target: Reference, image: BundleImage) -> None:
         """Push the manifests of an image, children first, then its tag; then look whether the registry agrees."""
-        nodes: list[Manifest | Index] = self.bundle.manifests(image)
-        for node in nodes:
+        if image.parts:
+            self.bundle.closure(image)
+        for node in self.bundle.manifests(image):
             digest = node.descriptor.digest
             last = digest == image.digest
             selector = target.tag if last and target.tag else digest.text
@@ -225,20 +411,41 @@ class _Sender:
 
     def _body(self, blob: Descriptor, *, show: bool) -> Iterator[memoryview]:
         """The verified chunks of a blob; the last one is held back until the whole is known to be right."""
-        whole = hashlib.sha256()
+        return self._stream(blob, 0, blob.size, hashlib.sha256(), show=show)
+
+    def _parts(self, blob: Descriptor, *, show: bool) -> Iterator[tuple[int, Callable[[], Iterator[memoryview]]]]:
+        """The same in pieces as they lie on volumes, each with its length; volumes are asked for between them."""
+        whole, position = hashlib.sha256(), 0
+        for volume, _, length in self.bundle.blob(blob.digest).pieces:
+            if volume not in self.bundle.at_hand:
+                self.bundle.require((volume,), f"a layer of {size(blob.size)} goes on there")
+            before = whole.copy()
+
+            def body(start: int = position, length: int = length, before: Any = before) -> Iterator[memoryview]:
+                nonlocal whole
+                whole = before.copy()  # a request may have to be sent twice
+                return self._stream(blob, start, length, whole, show=show)
+
+            yield length, body
+            position += length
+
+    def _stream(self, blob: Descriptor, start: int, length: int, whole: Any, *, show: bool) -> Iterator[memoryview]:
+        """`length` bytes from `start`, verified; `whole` is the SHA-256 of what stands before them."""
         done = 0
         try:
-            for view in self.bundle.chunks(blob.digest):
-                if self._stop.is_set():
+            for view in self.bundle.chunks(blob.digest, start // CHUNK):
+                if self.stop.is_set():
                     raise ContentError(f"blob {blob.digest}: given up, since another one failed")
                 if self._sha256:
                     whole.update(view)
-                    if done + len(view) == blob.size and whole.hexdigest() != blob.digest.hex:
+                    if start + done + len(view) == blob.size and whole.hexdigest() != blob.digest.hex:
                         raise BundleError(f"blob {blob.digest}: its content has another SHA-256")
                 yield view
                 done += len(view)
                 if show:
                     self._reporter.advance(len(view))
+                if done == length:
+                    return
         except GeneratorExit:
             # The transport starts anew with another body.
             if show:

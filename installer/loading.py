@@ -74,11 +74,13 @@ def as_recorded(access: Access, credentials: Credentials | None) -> Place:
     return Place(access.host, "", settings)
 
 
-def load_into(session: Session, bundle: Bundle, place: Place, *, sha256: bool = False) -> LoadResult:
+def load_into(
+    session: Session, bundle: Bundle, place: Place, *, sha256: bool = False, whole_only: bool = False
+) -> LoadResult:
     """Load all images of `bundle`. Raises the errors of `installer.load.load`."""
     images = frozenset(image.reference for image in bundle.manifest.images)
     relocation = Relocation(place.registry, place.project, images)
-    return load(bundle, registry_at(session, place), relocation, session.reporter, sha256=sha256)
+    return load(bundle, registry_at(session, place), relocation, session.reporter, sha256=sha256, whole_only=whole_only)
 
 
 def registry_at(session: Session, place: Place) -> Registry:

@@ -1,32 +1,58 @@
 """Which bundle a command works on, and whom it trusts: from arguments, or from the frozen file itself."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from installer import program
-from installer.bundle.opening import open_current, trust_in
+from installer.bundle.opening import check_current, trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust, keys_of
-from installer.bundle.volume import VolumeFile
-from installer.errors import UsageError
+from installer.report import Reporter
+from installer.shelf import Shelf
 
 
 def open_bundle(
-    executable: Path | None, files: Sequence[Path], keys: Sequence[Path], sums: str, now: dt.datetime
+    executable: Path | None,
+    places: Sequence[Path],
+    keys: Sequence[Path],
+    sums: str,
+    now: dt.datetime,
+    reporter: Reporter,
+    ask: Callable[[str], None] | None = None,
 ) -> Bundle:
-    """The bundle in `files`, or the one that the frozen file `executable` carries, authenticated and current.
+    """The bundle in `places` (files and folders), or that of the frozen file `executable`, authenticated and current.
 
     Trust comes from `keys` (public key files) and `sums` (the typed SHA-256 of SHA256SUMS); without either, from the
-    keys pinned in the frozen file. Raises UntrustedError, BundleError, PolicyError, UsageError, StorageError.
+    keys pinned in the frozen file. `ask` shows a text and returns when a person has changed the media; without it
+    what is missing is an error. Raises UntrustedError, BundleError, PolicyError, UsageError, StorageError.
     """
     embedded = program.locate(executable) if executable else None
     trusted = trust_in(keys, sums)
     if trusted == Trust() and embedded:
         trusted = Trust(keys_of(key.text for key in embedded.keys))
-    volumes = [VolumeFile(path) for path in files]
-    if not volumes and executable and embedded and embedded.volume_size:
-        volumes = [VolumeFile(executable, embedded.volume_offset, embedded.volume_size)]
-    if not volumes:
-        raise UsageError("no bundle", hint="name its file: --bundle FILE.")
-    return open_current(volumes, trusted, now)
+    shelf = replace(Shelf.of(places, executable, embedded), remark=reporter.note)
+    bundle = check_current(shelf.open(trusted), now)
+    if ask is not None and bundle.missing:
+        bundle.changer = Changer(shelf, ask)
+    return bundle
+
+
+class Changer:
+    """Asks a person for volumes, one after the other, and finds them on the shelf: see installer.bundle.reader."""
+
+    def __init__(self, shelf: Shelf, ask: Callable[[str], None]) -> None:
+        self._shelf, self._ask = shelf, ask
+
+    def __call__(self, bundle: Bundle, volumes: frozenset[int], why: str) -> None:
+        """Return when one of `volumes` is at hand; files are closed meanwhile, so that a drive can be opened."""
+        count = len(bundle.manifest.volumes)
+        first, *others = sorted(volumes)
+        text = f"volume {first + 1} of {count} is needed next ({bundle.file_name(first)}): {why}"
+        if others:
+            text += f"; then {', '.join(str(number + 1) for number in others)}, in any order"
+        while not bundle.at_hand & volumes:
+            bundle.release(except_file=self._shelf.program)
+            self._ask(text)
+            self._shelf.look_again(bundle)

@@ -51,6 +51,16 @@ class Session:
         else:
             show(text)
 
+    @property
+    def interactive(self) -> bool:
+        """Whether a person can be asked: both standard input and error are a terminal."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def ask(self, text: str) -> None:
+        """Show `text` and wait until the person says that it is done."""
+        self.reporter.note(text)
+        click.prompt("press Enter when it is there", default="", show_default=False, prompt_suffix=": ", err=True)
+
     def now(self) -> dt.datetime:
         """The time by this machine's clock, in UTC, whole seconds."""
         return dt.datetime.now(dt.UTC).replace(microsecond=0)

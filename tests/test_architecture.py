@@ -48,6 +48,7 @@ GROUPS: dict[str, str] = {
     "shell": "installer.shell",
     "commands": (
         "installer.cli installer.cli_cluster installer.cli_options installer.loading installer.opening "
+        "installer.shelf "
         "installer.own_repository installer.target installer.__main__"
     ),
     "templates": "templates",

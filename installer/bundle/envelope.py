@@ -1,6 +1,6 @@
 """The front of a volume: signed text, signatures and metadata, read in the order of FORMAT.md, section "Reading"."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from installer.bundle import sums
@@ -75,11 +75,7 @@ def read_metadata(files: Sequence[VolumeFile], signed: bytes) -> tuple[BundleMan
     named = sums.decode(signed)
     contents: dict[str, bytes] = {}
     for file in files:
-        reader = _Members(file, Metadata(len(signed), 0, 0, 0).places()[BUNDLE_JSON] - BLOCK)
-        for name, limit in _LIMITS.items():
-            contents[name] = reader.next(name, limit)
-            if Digest.of(contents[name]) != named[name]:
-                raise BundleError(f"{file.path}: {name} is damaged", hint="copy this file again from its source.")
+        contents = _contents(file, named, len(signed))
     manifest = BundleManifest.decode(contents[BUNDLE_JSON])
     if contents[OCI_LAYOUT] != OCI_LAYOUT_TEXT or contents[INDEX_JSON] != index_json(manifest):
         raise BundleError("index.json does not follow from bundle.json")
@@ -89,6 +85,22 @@ def read_metadata(files: Sequence[VolumeFile], signed: bytes) -> tuple[BundleMan
         if len(blob.pieces) == 1 and named[blob.member(0)] != blob.digest:
             raise BundleError(f"SHA256SUMS contradicts the name of blob {blob.digest}")
     return manifest, Metadata(len(signed), *(len(contents[name]) for name in (BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON)))
+
+
+def check_metadata(file: VolumeFile, signed: bytes) -> None:
+    """Step 3 for one more volume of a bundle that is known already. Raises BundleError."""
+    _contents(file, sums.decode(signed), len(signed))
+
+
+def _contents(file: VolumeFile, named: Mapping[str, Digest], length: int) -> dict[str, bytes]:
+    """The metadata members behind `length` bytes of sums, compared with the digests that those name."""
+    contents = {}
+    reader = _Members(file, Metadata(length, 0, 0, 0).places()[BUNDLE_JSON] - BLOCK)
+    for name, limit in _LIMITS.items():
+        contents[name] = reader.next(name, limit)
+        if Digest.of(contents[name]) != named[name]:
+            raise BundleError(f"{file.path}: {name} is damaged", hint="copy this file again from its source.")
+    return contents
 
 
 def match_volumes(files: Sequence[VolumeFile], manifest: BundleManifest, metadata: Metadata) -> dict[int, VolumeFile]:

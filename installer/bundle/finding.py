@@ -30,16 +30,19 @@ def expand(places: Sequence[Path]) -> list[Path]:
     return found
 
 
-def volumes_in(folder: Path) -> list[Path]:
-    """The files in and below `folder` that begin as volumes do. Raises StorageError if there are too many."""
-    return [path for path in _files(folder) if _begins_as_volume(path)]
+def volumes_in(folder: Path, depth: int = DEPTH) -> list[Path]:
+    """The files in `folder`, and `depth` levels below, that begin as volumes do.
+
+    Raises StorageError if there are too many.
+    """
+    return [path for path in _files(folder, depth) if _begins_as_volume(path)]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, depth: int) -> Iterator[Path]:
     count = 0
     for name, folders, files in os.walk(folder):
-        depth = len(Path(name).relative_to(folder).parts)
-        folders[:] = sorted(folders) if depth < DEPTH else []
+        below = len(Path(name).relative_to(folder).parts)
+        folders[:] = sorted(folders) if below < depth else []
         for file in sorted(files):
             count += 1
             if count > MAX_FILES:

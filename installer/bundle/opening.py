@@ -39,7 +39,11 @@ def open_current(volumes: Sequence[VolumeFile], trusted: Trust, now: dt.datetime
 
     Raises UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
     """
-    bundle = Bundle.open(volumes, trusted)
+    return check_current(Bundle.open(volumes, trusted), now)
+
+
+def check_current(bundle: Bundle, now: dt.datetime) -> Bundle:
+    """`bundle`, if it is made for this program, and neither expired nor from the future. Raises PolicyError."""
     try:
         bundle.check_program(__version__)
         bundle.check_time(now)

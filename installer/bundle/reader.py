@@ -5,10 +5,7 @@ Nothing from a volume is parsed before a trusted signature, or the typed checksu
 """
 
 import datetime as dt
-import hashlib
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -16,7 +13,8 @@ from typing import Self
 from blake3 import blake3
 
 from installer.bundle import signature
-from installer.bundle.envelope import match_volumes, read_envelope, read_metadata
+from installer.bundle.damage import damage_error, damages
+from installer.bundle.envelope import check_metadata, match_volumes, read_envelope, read_metadata
 from installer.bundle.limits import CHUNK, MAX_SMALL_BLOB
 from installer.bundle.manifest import (
     HASH,
@@ -30,22 +28,22 @@ from installer.bundle.manifest import (
 )
 from installer.bundle.signature import Trust, Verdict
 from installer.bundle.tar import BLOCK, header, padded
-from installer.bundle.volume import Metadata, VolumeFile, volume_sizes
+from installer.bundle.volume import Metadata, VolumeFile, volume_name, volume_sizes
 from installer.errors import (
-    AirferryError,
     BundleError,
     IncompleteError,
     NotFoundError,
     PolicyError,
-    StorageError,
 )
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
 from installer.report import Reporter
 
 _CLOCK_SLACK = dt.timedelta(days=1)
-_MAX_FINDINGS = 20
-_STRIPE = 4
+
+
+Changer = Callable[["Bundle", frozenset[int], str], None]
+"""Brings at least one of the volumes with these numbers (from 0), for the stated reason, or raises IncompleteError."""
 
 
 class Bundle:
@@ -55,10 +53,17 @@ class Bundle:
     """
 
     def __init__(
-        self, manifest: BundleManifest, verdict: Verdict, metadata: Metadata, volumes: dict[int, VolumeFile]
+        self,
+        manifest: BundleManifest,
+        verdict: Verdict,
+        metadata: Metadata,
+        volumes: dict[int, VolumeFile],
+        trust: Trust,
     ) -> None:
         self.manifest, self.verdict = manifest, verdict
-        self._metadata, self._volumes = metadata, volumes
+        self._metadata, self._volumes, self._trust = metadata, volumes, trust
+        self._kept: dict[Digest, bytes] = {}
+        self.changer: Changer | None = None
 
     @classmethod
     def open(cls, files: Sequence[VolumeFile], trust: Trust) -> Self:
@@ -77,7 +82,7 @@ class Bundle:
             for file in files:
                 file.close()
             raise
-        return cls(manifest, verdicts[0], metadata, volumes)
+        return cls(manifest, verdicts[0], metadata, volumes, trust)
 
     def __enter__(self) -> Self:
         return self
@@ -111,10 +116,70 @@ class Bundle:
     def require_all(self) -> None:
         """Raises IncompleteError if a volume is not at hand."""
         if self.missing:
-            numbers = ", ".join(str(number) for number in self.missing)
-            raise IncompleteError(
-                f"volume {numbers} of {len(self.manifest.volumes)} is missing", hint="give the files of all volumes."
-            )
+            raise self.incomplete(frozenset(number - 1 for number in self.missing))
+
+    def require(self, volumes: Collection[int], why: str) -> None:
+        """Have one of `volumes` (numbers from 0) at hand, or more; whoever can change media is asked for it.
+
+        For one thread, while no other one reads. Raises IncompleteError.
+        """
+        if self.changer is None:
+            raise self.incomplete(frozenset(volumes))
+        self.changer(self, frozenset(volumes), why)
+
+    def incomplete(self, volumes: frozenset[int]) -> IncompleteError:
+        """The error that says which volumes (numbers from 0) are missing, and what they are called."""
+        count = len(self.manifest.volumes)
+        if len(volumes) == 1:
+            (number,) = volumes
+            text = f"volume {number + 1} of {count} ({self.file_name(number)}) is missing"
+        else:
+            names = ", ".join(f"{number + 1} ({self.file_name(number)})" for number in sorted(volumes))
+            text = f"volumes {names} of {count} are missing"
+        return IncompleteError(text, hint="bring it, and run the same command again with --bundle FILE or FOLDER.")
+
+    def file_name(self, number: int) -> str:
+        """What the file of volume `number` (from 0) was called by its writer, unless someone renamed it."""
+        return volume_name(self.manifest.name, self.manifest.version, number, len(self.manifest.volumes))
+
+    @property
+    def at_hand(self) -> frozenset[int]:
+        """The numbers, from 0, of the volumes at hand."""
+        return frozenset(self._volumes)
+
+    def absent(self, digest: Digest) -> frozenset[int]:
+        """The volumes, by number from 0, that are not at hand and that are needed to read a blob."""
+        if digest in self._kept:
+            return frozenset()
+        return frozenset(volume for volume, _, _ in self.blob(digest).pieces) - self._volumes.keys()
+
+    def add(self, file: VolumeFile) -> int:
+        """Take over another volume; its number from 0.
+
+        Raises BundleError (also if it is of another bundle, or there already), UntrustedError, StorageError; the file
+        is closed then.
+        """
+        try:
+            envelope = read_envelope(file)
+            if signature.verify(envelope.sums, envelope.slots, self._trust).sums != self.verdict.sums:
+                raise BundleError(f"{file.path}: a volume of another bundle", hint="give the volumes of one bundle.")
+            check_metadata(file, envelope.sums)
+            ((number, _),) = match_volumes([file], self.manifest, self._metadata).items()
+            if number in self._volumes:
+                there = self._volumes[number].path
+                raise BundleError(f"{file.path}: the same volume as {there}", hint="give each volume once.")
+        except BaseException:
+            file.close()
+            raise
+        self._volumes[number] = file
+        return number
+
+    def release(self, *, except_file: Path | None = None) -> None:
+        """Close all volumes, but for what lies in `except_file`, so that their medium can be taken out."""
+        for number, file in list(self._volumes.items()):
+            if file.path != except_file:
+                file.close()
+                del self._volumes[number]
 
     def check_time(self, now: dt.datetime) -> None:
         """Step 6. Raises PolicyError if the bundle has expired at `now`, or `now` is before the bundle was made."""
@@ -151,21 +216,33 @@ class Bundle:
         Raises BundleError for damage, StorageError for a failing medium, IncompleteError for an absent volume.
         """
         blob = self.blob(digest)
+        if digest in self._kept:
+            yield from sliced(self._kept[digest], start)
+            return
         buffer = buffer or bytearray(min(CHUNK, blob.size))
         for number in range(start, chunk_count(blob.size)):
             try:
-                yield self._chunk(blob, number, buffer)
+                yield self.chunk(blob, number, buffer)
             except BundleError as exc:
-                raise BundleError(exc.message + self._needed_by(digest), hint=exc.hint) from exc
+                raise BundleError(exc.message + self.needed_by(digest), hint=exc.hint) from exc
 
-    def _chunk(self, blob: BundleBlob, number: int, buffer: bytearray) -> memoryview:
+    def where(self, blob: BundleBlob, number: int) -> tuple[int, Path, int, int]:
+        """Where chunk `number` of `blob` lies: volume from 0, file, offset in that file, length."""
+        position = number * CHUNK
+        piece, inside = blob.locate(position) if blob.size else (0, 0)
+        volume, offset, _ = blob.pieces[piece]
+        file = self._file(volume)
+        place = file.base + self._metadata.length + offset + inside
+        return volume, file.path, place, min(CHUNK, blob.size - position)
+
+    def chunk(self, blob: BundleBlob, number: int, buffer: bytearray) -> memoryview:
         """Chunk `number` of `blob`, read into `buffer` and verified there (step 7)."""
         position = number * CHUNK
         piece, inside = blob.locate(position)
         volume, offset, _ = blob.pieces[piece]
         file = self._file(volume)
         if not inside:
-            self._check_frame(blob, piece)
+            self.check_frame(blob, piece)
         view = memoryview(buffer)[: min(CHUNK, blob.size - position)]
         place = self._metadata.length + offset + inside
         file.read_into(view, place)
@@ -179,10 +256,10 @@ class Bundle:
 
     def _file(self, volume: int) -> VolumeFile:
         if volume not in self._volumes:
-            raise IncompleteError(f"volume {volume + 1} is missing", hint="give the files of all volumes.")
+            raise self.incomplete(frozenset((volume,)))
         return self._volumes[volume]
 
-    def _check_frame(self, blob: BundleBlob, piece: int) -> None:
+    def check_frame(self, blob: BundleBlob, piece: int) -> None:
         """Step 5: the header before, and the padding after, one member of the payload."""
         volume, offset, length = blob.pieces[piece]
         file, begin = self._file(volume), self._metadata.length + offset
@@ -193,9 +270,13 @@ class Bundle:
                 hint="copy this file again from its source.",
             )
 
-    def _needed_by(self, digest: Digest) -> str:
+    def owners(self, digest: Digest) -> Sequence[str]:
+        """The images that a blob belongs to."""
+        return self._owners.get(digest, ())
+
+    def needed_by(self, digest: Digest) -> str:
         """Which images a blob belongs to, for messages; empty if it is none of an image."""
-        names = self._owners.get(digest, [])
+        names = self.owners(digest)
         return f", needed by {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
 
     @cached_property
@@ -212,14 +293,24 @@ class Bundle:
         return BlobReader(self, self.blob(descriptor.digest), offset)
 
     def read(self, digest: Digest, limit: int = MAX_SMALL_BLOB) -> bytes:
-        """A whole blob of at most `limit` bytes, verified against its chunks and its digest. Raises BundleError."""
+        """A whole blob of at most `limit` bytes, verified against its chunks and its digest.
+
+        While volumes are missing what was read is kept in memory, within limits: its medium may be gone next time.
+        Raises BundleError, IncompleteError, StorageError.
+        """
         blob = self.blob(digest)
         if blob.size > limit:
             raise BundleError(f"blob {digest}: {blob.size} bytes; at most {limit} make sense for it")
+        if digest in self._kept:
+            return self._kept[digest]
+        if absent := self.absent(digest):
+            self.require(absent, "it holds what is needed now")
         buffer = bytearray(min(CHUNK, blob.size))
-        data = b"".join(bytes(self._chunk(blob, number, buffer)) for number in range(chunk_count(blob.size)))
+        data = b"".join(bytes(self.chunk(blob, number, buffer)) for number in range(chunk_count(blob.size)))
         if Digest.of(data) != digest:
             raise BundleError(f"blob {digest}: signed chunk hashes and digest disagree")
+        if self.missing and sum(map(len, self._kept.values())) + len(data) <= MAX_SMALL_BLOB:
+            self._kept[digest] = data
         return data
 
     def manifests(self, image: BundleImage) -> list[Manifest | Index]:
@@ -266,79 +357,14 @@ class Bundle:
 
         Goes on to the end of the volumes and raises BundleError with all that is wrong.
         """
-        lengths = [
-            length for blob in self.manifest.blobs for volume, _, length in blob.pieces if volume in self._volumes
-        ]
-        reporter.begin("verify", sum(lengths))
+        if found := damages(self, reporter, self.at_hand, sha256=sha256, threads=threads):
+            raise damage_error(self, found)
 
-        own = threading.local()
 
-        def prepare() -> None:
-            own.buffer = bytearray(CHUNK)
-
-        def examine(work: tuple[BundleBlob, range]) -> list[str]:
-            return self._examine(*work, own.buffer, reporter, sha256=sha256)
-
-        with ThreadPoolExecutor(threads, initializer=prepare) as pool:
-            findings = [text for found in pool.map(examine, self._stripes(whole=sha256)) for text in found]
-        reporter.end()
-        if not findings and not self.missing:
-            findings = self._open_images()
-        if findings:
-            more = f"\nand {len(findings) - _MAX_FINDINGS} more" if len(findings) > _MAX_FINDINGS else ""
-            raise BundleError(
-                "\n".join(findings[:_MAX_FINDINGS]) + more, hint="copy the damaged file again, then verify it again."
-            )
-
-    def _examine(
-        self, blob: BundleBlob, numbers: range, buffer: bytearray, reporter: Reporter, *, sha256: bool
-    ) -> list[str]:
-        """What is wrong with the given chunks of a blob; with `sha256`, and if they are all, with its digest."""
-        findings: list[str] = []
-        whole = hashlib.sha256() if sha256 and len(numbers) == chunk_count(blob.size) else None
-        try:
-            if not blob.size:
-                self._check_frame(blob, 0)
-        except (BundleError, StorageError) as exc:
-            findings.append(exc.message)
-        for number in numbers:
-            try:
-                view = self._chunk(blob, number, buffer)
-            except (BundleError, StorageError) as exc:
-                findings.append(exc.message + self._needed_by(blob.digest))
-            else:
-                if whole is not None:
-                    whole.update(view)
-            reporter.advance(min(CHUNK, blob.size - number * CHUNK))
-        if whole is not None and not findings and whole.hexdigest() != blob.digest.hex:
-            findings.append(f"blob {blob.digest}: its content has another SHA-256")
-        return findings
-
-    def _stripes(self, *, whole: bool) -> Iterator[tuple[BundleBlob, range]]:
-        """Work for `verify` in payload order: runs of chunks at hand, or `whole` blobs where possible."""
-        for blob in self.manifest.blobs:
-            runs, start = [], 0
-            for volume, _, length in blob.pieces:
-                stop = start + chunk_count(length)
-                if volume in self._volumes:
-                    runs.append(range(start, stop))
-                start = stop
-            if whole and len(runs) == len(blob.pieces):
-                yield blob, range(start)
-                continue
-            for run in runs:
-                for first in range(run.start, max(run.stop, run.start + 1), _STRIPE):
-                    yield blob, range(first, min(first + _STRIPE, run.stop))
-
-    def _open_images(self) -> list[str]:
-        """Images with parts that the bundle does not hold."""
-        findings = []
-        for image in self.manifest.images:
-            try:
-                self.closure(image)
-            except AirferryError as exc:
-                findings.append(exc.message)
-        return findings
+def sliced(data: bytes, start: int) -> Iterator[memoryview]:
+    """The chunks of `data` from number `start` on."""
+    for position in range(start * CHUNK, len(data), CHUNK):
+        yield memoryview(data)[position : position + CHUNK]
 
 
 class BlobReader:

@@ -260,17 +260,6 @@ def test_a_bundle_of_another_time(
     assert stored(enclave) == []
 
 
-def test_a_missing_volume(tmp_path: Path, enclave: Registry) -> None:
-    cargo = reference_cargo(tmp_path)
-    cargo.document("large", bytes(6 << 20))
-    first, *rest = cargo.write(tmp_path, key=signing_key(), volume_size=5 << 20)
-    assert rest
-    installer = opened(tmp_path, first, FOREIGN)
-    for command in (("verify",), ("load", "--registry", enclave.address)):
-        assert_refused(installer.run(*command), 12, "volume 2", "missing")
-    assert stored(enclave) == []
-
-
 # --- the medium ---
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.parts.drive import Drive
 from tests.parts.programs import Program, from_source
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from tests.journeys.conftest import Carried
+    from tests.parts.registry import Registry
 
 SIZE = "5MiB"
 """The demo's large layer, three chunks, does not fit: it is cut."""
@@ -89,6 +93,166 @@ def test_a_volume_alone_is_verified(carried: Carried, volumes: Volumes, tmp_path
         assert len(found["missing_volumes"]) == len(volumes.files) - 1
         assert carried.airferry.run("verify", folder, "--key", carried.key).returncode == 12
     assert carried.airferry.result("verify", volumes.folder, "--key", carried.key)["missing_volumes"] == []
+
+
+# --- reading ---
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """An empty folder for volumes."""
+    (tmp_path / "shelf").mkdir()
+    return tmp_path / "shelf"
+
+
+@pytest.fixture
+def installer(carried: Carried, shelf: Path, tmp_path: Path) -> Program:
+    """The enclave's program, which looks for volumes on the shelf."""
+    return from_source("installer", tmp_path, "--bundle", shelf, "--key", carried.key)
+
+
+def names(registry: Registry) -> set[str]:
+    """The last part of the repositories that hold a manifest."""
+    links = registry.storage.rglob("_manifests/revisions/sha256/*/link")
+    return {path.parts[path.parts.index("_manifests") - 1] for path in links}
+
+
+def name_of(target: str) -> str:
+    """The last part of a repository."""
+    return target.split("@", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1].split(":", maxsplit=1)[0]
+
+
+def copy(files: Sequence[Path], folder: Path) -> list[Path]:
+    return [Path(shutil.copyfile(file, folder / file.name)) for file in files]
+
+
+def test_one_drive(volumes: Volumes, installer: Program, shelf: Path, enclave: Registry) -> None:
+    """Each disc is needed once, whatever was in the drive first; what is cut goes on with the next one."""
+    drive = Drive(shelf, volumes.files)
+    drive.insert(1)
+    done = drive.run(installer, "load", "--registry", enclave.address, "--output", "json")
+    assert done.returncode == 0, done.stderr
+    assert drive.inserted == list(range(1, len(volumes.files) + 1))
+    assert all(not image["present"] for image in json.loads(done.stdout)["images"])
+    again = drive.run(installer, "load", "--registry", enclave.address, "--output", "json")
+    assert json.loads(again.stdout)["sent"] == 0
+    assert len(drive.inserted) == len(volumes.files)
+    verified = drive.run(installer, "verify", "--output", "json")
+    assert (verified.returncode, json.loads(verified.stdout)["verified"]) == (0, True)
+    assert len(drive.inserted) == 2 * len(volumes.files) - 1
+
+
+def test_one_drive_that_begins_in_the_middle(
+    volumes: Volumes, installer: Program, shelf: Path, enclave: Registry
+) -> None:
+    drive = Drive(shelf, volumes.files)
+    drive.insert(2)
+    done = drive.run(installer, "load", "--registry", enclave.address, "--sha256")
+    assert done.returncode == 0, done.stderr
+    # What is cut begins on a volume that has passed already: no disc is asked for more than twice.
+    assert len(drive.inserted) <= len(volumes.files) + 2
+
+
+def test_disc_after_disc_without_a_terminal(
+    volumes: Volumes, installer: Program, shelf: Path, enclave: Registry
+) -> None:
+    """What is at hand is loaded, and the error names what is missing; the next call needs only that."""
+    first, *rest = volumes.files
+    copy([first], shelf)
+    done = installer.run("load", "--registry", enclave.address)
+    assert done.returncode == 12, done.stderr
+    assert all(file.name in done.stderr for file in rest)
+    before = names(enclave)
+    assert before == {name_of(image) for image in volumes.plan["volumes"][0]["images"]} | {"demo-app", "demo-platform"}
+    (shelf / first.name).unlink()
+    copy(rest, shelf)
+    result = installer.result("load", "--registry", enclave.address)
+    assert before < names(enclave)
+    assert names(enclave) == {name_of(item["target"]) for item in (*result["images"], *result["charts"])}
+
+
+def test_what_lies_beside_is_told(
+    carried: Carried, volumes: Volumes, installer: Program, shelf: Path, tmp_path: Path
+) -> None:
+    """A copy under another name, a volume of another bundle, a short one: each is named, and none is in the way."""
+    first, *others = copy(volumes.files, shelf)
+    shutil.copyfile(first, shelf / "zz-copy.tar")
+    shutil.copyfile(carried.bundle, shelf / "zz-foreign.tar")
+    (shelf / "notes.txt").write_text("no volume")
+    (shelf / "below").mkdir()
+    others[0].rename(shelf / "below" / "IMAGE.ISO")
+    done = installer.run("verify")
+    # Two bundles of the same sender are no case for guessing.
+    assert (done.returncode, "different bundles" in done.stderr) == (2, True), done.stderr
+    (shelf / "zz-foreign.tar").unlink()
+    done = installer.run("verify")
+    assert (done.returncode, "zz-copy.tar: the same volume as" in done.stderr) == (0, True), done.stderr
+    last = others[-1]
+    last.write_bytes(last.read_bytes()[:-512])
+    done = installer.run("verify")
+    assert done.returncode == 12, done.stderr
+    assert f"{last.name}: {last.stat().st_size} bytes, but this volume has" in done.stderr
+    assert f"volume {len(volumes.files)} of {len(volumes.files)} ({last.name}) is missing" in done.stderr
+
+
+@pytest.mark.frozen
+@pytest.mark.parametrize("beside", [[], ["--beside"]])
+def test_a_frozen_file_and_volumes_beside_it(
+    carried: Carried, volumes: Volumes, tmp_path: Path, enclave: Registry, beside: list[str]
+) -> None:
+    carried.airferry.result("freeze", volumes.folder, "--key", carried.key, "-o", tmp_path / "installer", *beside)
+    copy(volumes.files if beside else volumes.files[1:], tmp_path)
+    frozen = Program((str(tmp_path / "installer"),), tmp_path)
+    assert frozen.result("verify")["verified"]
+    # On other media, the folder is named.
+    (tmp_path / "disc").mkdir()
+    (tmp_path / volumes.files[1].name).rename(tmp_path / "disc" / "2.tar")
+    assert frozen.run("load", "--registry", enclave.address).returncode == 12
+    frozen.result("load", "--registry", enclave.address, "--bundle", tmp_path)
+
+
+# --- damage ---
+
+
+def test_damage_is_reported_and_the_rest_is_loaded(
+    volumes: Volumes, installer: Program, shelf: Path, enclave: Registry
+) -> None:
+    """Chunks that are wrong and chunks that cannot be read are located; images that need none of them are loaded."""
+    files = copy(volumes.files, shelf)
+    whole = installer.result("inspect")
+    damaged = files[-1]
+    with damaged.open("r+b") as file:
+        file.seek(damaged.stat().st_size - 2000)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+    done = installer.run("verify", "--output", "json")
+    assert done.returncode == 10, done.stderr
+    (found,) = json.loads(done.stdout)["damages"]
+    assert (found["kind"], found["volume"], found["file"]) == ("wrong", len(files), str(damaged))
+    assert found["offset"] <= damaged.stat().st_size - 2000 < found["offset"] + found["length"]
+    count = len(whole["images"])
+    assert f"{count - len(found['images'])} of {count} images need nothing of that" in done.stderr
+    assert installer.run("load", "--registry", enclave.address).returncode == 10
+    done = installer.run("load", "--registry", enclave.address, "--whole-images", "--output", "json")
+    assert done.returncode == 10, done.stderr
+    result = json.loads(done.stdout)
+    assert sorted(result["left_out"]) == sorted(found["images"])
+    assert {image["source"] for image in result["images"]} == {item["image"] for item in whole["images"]} - set(
+        found["images"]
+    )
+    copy(volumes.files, shelf)
+    assert installer.result("load", "--registry", enclave.address)["left_out"] == {}
+
+
+def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclave: Registry) -> None:
+    """What needs it is left out if that is asked for."""
+    copy(volumes.files[:-1], shelf)
+    done = installer.run("load", "--registry", enclave.address, "--whole-images", "--output", "json")
+    assert done.returncode == 10, done.stderr
+    result = json.loads(done.stdout)
+    assert all(f"missing volume ({len(volumes.files)})" in reason for reason in result["left_out"].values())
+    assert result["images"]
 
 
 def test_a_volume_that_is_missing_when_signing(carried: Carried, volumes: Volumes) -> None:

@@ -1,0 +1,205 @@
+"""What is wrong with the volumes at hand: each unreadable or altered chunk, its place, and the images that need it."""
+
+import hashlib
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from installer.bundle.limits import CHUNK
+from installer.bundle.manifest import BundleBlob, chunk_count
+from installer.errors import AirferryError, BundleError, StorageError
+from installer.oci.digest import Digest
+from installer.report import Reporter
+
+if TYPE_CHECKING:
+    from installer.bundle.reader import Bundle
+
+_STRIPE = 4
+_MAX_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A chunk that cannot be used, or (with `chunk` -1) something else about a blob or an image.
+
+    `kind` is `unreadable` where the medium fails, `wrong` where bytes are not what was signed. `volume` counts from 1
+    (0: none in particular), `offset` and `length` are bytes of its file. `images` are those that need the chunk.
+    """
+
+    kind: str
+    message: str
+    volume: int = 0
+    file: str = ""
+    offset: int = 0
+    length: int = 0
+    blob: str = ""
+    chunk: int = -1
+    images: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As plain values."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"images": list(self.images)}
+
+
+def damages(
+    bundle: "Bundle",
+    reporter: Reporter,
+    volumes: Collection[int],
+    *,
+    sha256: bool = False,
+    threads: int = 2,
+) -> list[Damage]:
+    """Read every byte of `volumes` (numbers from 0, at hand) and compare it; with `sha256`, also blobs and their names.
+
+    Goes on to the end, whatever it meets.
+    """
+    manifest = bundle.manifest
+    reporter.begin(
+        "verify", sum(length for blob in manifest.blobs for volume, _, length in blob.pieces if volume in volumes)
+    )
+    own = threading.local()
+
+    def prepare() -> None:
+        own.buffer = bytearray(CHUNK)
+
+    def examine(work: tuple[BundleBlob, range]) -> list[Damage]:
+        return _examine(bundle, *work, own.buffer, reporter, sha256=sha256)
+
+    with ThreadPoolExecutor(threads, initializer=prepare) as pool:
+        found = pool.map(examine, _stripes(manifest.blobs, volumes, whole=sha256))
+        findings = [damage for each in found for damage in each]
+    reporter.end()
+    if not findings and len(volumes) == len(manifest.volumes):
+        findings = _open_images(bundle)
+    return findings
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What came of verifying: damages, and the volumes (numbers from 0) that nobody has looked at."""
+
+    damages: tuple[Damage, ...]
+    unseen: frozenset[int]
+
+    def document(self) -> dict[str, Any]:
+        """As plain values; volumes count from 1."""
+        return {
+            "verified": not self.damages and not self.unseen,
+            "damages": [damage.document() for damage in self.damages],
+            "unseen_volumes": [number + 1 for number in sorted(self.unseen)],
+        }
+
+    @property
+    def text(self) -> str:
+        """The verdict, if nothing is damaged."""
+        return "genuine, and every byte of these volumes is whole" if self.unseen else "genuine and whole"
+
+    def check(self, bundle: "Bundle", *, partial: bool) -> None:
+        """Raises BundleError if something is damaged, IncompleteError unless all volumes were seen or `partial`."""
+        if self.damages:
+            raise damage_error(bundle, self.damages)
+        if self.unseen and not partial:
+            raise bundle.incomplete(self.unseen)
+
+
+def verify_by_turns(bundle: "Bundle", reporter: Reporter, *, sha256: bool = False) -> Findings:
+    """Verify the volumes at hand, then others as far as somebody brings them."""
+    found: list[Damage] = []
+    unseen = frozenset(range(len(bundle.manifest.volumes)))
+    while True:
+        now = bundle.at_hand & unseen
+        found += damages(bundle, reporter, now, sha256=sha256)
+        unseen -= now
+        if not unseen or bundle.changer is None:
+            return Findings(tuple(found), unseen)
+        bundle.require(unseen, "not verified yet")
+
+
+def _examine(
+    bundle: "Bundle", blob: BundleBlob, numbers: range, buffer: bytearray, reporter: Reporter, *, sha256: bool
+) -> list[Damage]:
+    """What is wrong with the given chunks of a blob; with `sha256`, and if they are all, with its digest."""
+    findings = []
+    whole = hashlib.sha256() if sha256 and len(numbers) == chunk_count(blob.size) else None
+    try:
+        if not blob.size:
+            bundle.check_frame(blob, 0)
+    except (BundleError, StorageError) as exc:
+        findings.append(_damage(bundle, blob, 0, exc))
+    for number in numbers:
+        try:
+            view = bundle.chunk(blob, number, buffer)
+        except (BundleError, StorageError) as exc:
+            findings.append(_damage(bundle, blob, number, exc))
+        else:
+            if whole is not None:
+                whole.update(view)
+        reporter.advance(min(CHUNK, blob.size - number * CHUNK))
+    if whole is not None and not findings and whole.hexdigest() != blob.digest.hex:
+        text = f"blob {blob.digest}: its content has another SHA-256"
+        findings.append(Damage("wrong", text, blob=blob.digest.text, images=tuple(bundle.owners(blob.digest))))
+    return findings
+
+
+def _damage(bundle: "Bundle", blob: BundleBlob, number: int, exc: AirferryError) -> Damage:
+    volume, file, offset, length = bundle.where(blob, number)
+    return Damage(
+        "unreadable" if isinstance(exc, StorageError) else "wrong",
+        exc.message + bundle.needed_by(blob.digest),
+        volume + 1,
+        str(file),
+        offset,
+        length,
+        blob.digest.text,
+        number,
+        tuple(bundle.owners(blob.digest)),
+    )
+
+
+def _stripes(
+    blobs: Sequence[BundleBlob], volumes: Collection[int], *, whole: bool
+) -> Iterator[tuple[BundleBlob, range]]:
+    """Work in payload order: runs of chunks in `volumes`, or `whole` blobs where possible."""
+    for blob in blobs:
+        runs, start = [], 0
+        for volume, _, length in blob.pieces:
+            stop = start + chunk_count(length)
+            if volume in volumes:
+                runs.append(range(start, stop))
+            start = stop
+        if whole and len(runs) == len(blob.pieces):
+            yield blob, range(start)
+            continue
+        for run in runs:
+            for first in range(run.start, max(run.stop, run.start + 1), _STRIPE):
+                yield blob, range(first, min(first + _STRIPE, run.stop))
+
+
+def _open_images(bundle: "Bundle") -> list[Damage]:
+    """Images with parts that the bundle does not hold."""
+    findings = []
+    for image in bundle.manifest.images:
+        try:
+            bundle.closure(image)
+        except AirferryError as exc:
+            findings.append(Damage("wrong", exc.message, images=(image.source,)))
+    return findings
+
+
+def damage_error(bundle: "Bundle", found: Sequence[Damage]) -> BundleError:
+    """The error that lists what was found, and says which images are whole in spite of it."""
+    lines = [damage.message for damage in found[:_MAX_LINES]]
+    if len(found) > _MAX_LINES:
+        lines.append(f"and {len(found) - _MAX_LINES} more")
+    images = [image.source for image in bundle.manifest.images]
+    hurt = {source for damage in found for source in damage.images}
+    if images:
+        lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that")
+    return BundleError("\n".join(lines), hint="copy the damaged file again, then verify it again.")
+
+
+def lost(found: Sequence[Damage]) -> set[Digest]:
+    """The blobs that cannot be used."""
+    return {Digest(damage.blob) for damage in found if damage.blob}
