@@ -7,14 +7,14 @@ and what it has refused it does not try again.
 
 from installer import operator
 from installer.chart_source import describe as describe_source
-from installer.controller import apply_time
+from installer.controller import apply_time, verdict
 from installer.errors import NotReadyError
 from installer.kube import FIELD_MANAGER, Cluster, Kind, Object, describe
 from installer.wait import Patience, until_installed
 from installer.workload import ReleaseName, of_release
 
 AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-# The autoscaling controller looks every 15 s. One that scales nothing never reports, and must not hold us up.
+# The autoscaling controller looks every 15 s; where there is none, that must not hold us up.
 AUTOSCALER_SECONDS = 60.0
 ATTEMPTS = 3
 
@@ -51,7 +51,7 @@ def hand_over(
         try:
             until_installed(cluster, resource, since, operator_name, hooks, patience)
         except NotReadyError as exc:
-            if attempt == ATTEMPTS or patience.over():
+            if attempt == ATTEMPTS or not verdict(cluster, resource, since).refused:
                 raise
             # The same values have just been installed from the same chart: the refusal is a matter of the moment.
             patience.reporter.note(f"{exc.message}; waking the controller")
@@ -61,4 +61,6 @@ def hand_over(
 
 
 def _silent(item: Object, release: ReleaseName) -> bool:
-    return of_release(item, release) and "currentReplicas" not in (item.get("status") or {})
+    """Whether nobody has looked at this autoscaler yet. One that has nothing to scale has conditions and no number."""
+    status = item.get("status") or {}
+    return of_release(item, release) and not status.get("currentReplicas") and not status.get("conditions")

@@ -29,7 +29,18 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     (
         "failed to download",
         "chart-source-silent",
-        f"the chart's source does not answer the controller; {_INSTALL} it brings the chart to a lasting place.",
+        (
+            f"pods must reach that address (--serve-address names another one of this host); {_INSTALL} it brings the "
+            "chart to a lasting place where there is one."
+        ),
+    ),
+    (
+        "failed to pull chart",
+        "chart-source-silent",
+        (
+            "pods must reach the registry, trust it (registry.ca in site.yaml) and log in (registry.credentials); "
+            f"{_INSTALL} it wakes the controller."
+        ),
     ),
     (
         "forbidden",
