@@ -1,6 +1,6 @@
 """Everything that an installation would apply, as files: for a security officer to read, or for GitOps to apply.
 
-`base` and `platform` are kustomizations that are applied in this order; `secrets` holds what stands for the Secrets,
+`namespaces`, `base` and `platform` are kustomizations, applied in this order; `secrets` holds what stands for Secrets,
 `review` what the operator makes of the custom resource, and `nodes` registry mirrors for the container runtimes.
 No file holds a secret.
 """
@@ -26,14 +26,14 @@ _GUIDE = """\
 # Rendered by airferry
 
 1. Images: `load` of the installer brings them into the registry.
-2. Secrets: those in `secrets` come first. Placeholders are in no kustomization: fill in or seal their values, and keep
-   filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator; the
-   ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL, Redis and
-   SMTP and the keys of an S3 bucket are percent-encoded there.
+2. Secrets: those in `secrets`, after `namespaces`. Placeholders are in no kustomization: fill in or seal their values,
+   and keep filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator;
+   the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL, Redis
+   and SMTP and the keys of an S3 bucket are percent-encoded there.
 3. Objects: `base` before `platform`, since the second needs the CustomResourceDefinition of the first.
-   - by hand: `kubectl apply --server-side -k base`, then `kubectl apply --server-side -k platform`
+   - by hand: `kubectl apply --server-side -k FOLDER` for `namespaces`, `base` and `platform`, one after the other
    - Argo CD: one Application for this folder with server-side apply; `platform` is its second wave
-   - Flux: a Kustomization for `base`, and one for `platform` that depends on it
+   - Flux: a Kustomization for each of these folders, and each depends on the one before
 4. `review` is for reading: values, and what the operator is going to make. `nodes` is for the container runtimes, if
    they shall find images under their upstream names.
 """
@@ -87,7 +87,6 @@ def files(wanted: Desired, form: SecretForm = "placeholder") -> dict[str, bytes]
     """The contents by path, the folders that are applied first and in order."""
     base: dict[str, bytes] = {}
     namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in wanted.namespaces]
-    base["10-namespaces.yaml"] = documents(namespaces)
     for number, release in enumerate(wanted.installed):
         if crds := release.crds:
             base[f"2{number}-{release.name.name}-crds.yaml"] = documents(crds)
@@ -103,9 +102,10 @@ def files(wanted: Desired, form: SecretForm = "placeholder") -> dict[str, bytes]
         base[f"4{number}-{release.name.name}-objects.yaml"] = documents(rest)
         review[f"{release.name.name}-values.yaml"] = documents([release.values])
     manifests = {f"{name}.yaml": documents([secret_manifest(item, form)]) for name, item in sorted(secrets.items())}
-    folders = {"base": _kustomization(base)}
+    folders = {"namespaces": _kustomization({"10-namespaces.yaml": documents(namespaces)})}
     if form == "external" and manifests:
-        folders = {"secrets": _kustomization(manifests), **folders}
+        folders["secrets"] = _kustomization(manifests)
+    folders["base"] = _kustomization(base)
     if wanted.resource and wanted.platform:
         folders["platform"] = _kustomization({"90-custom-resource.yaml": documents([wanted.resource])}, _LATER)
         name = wanted.platform.name

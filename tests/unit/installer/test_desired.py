@@ -162,6 +162,16 @@ def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
     assert {"Namespace", "Secret", "ConfigMap", "WeightsAndBiases", "Deployment", "StatefulSet", "CronJob"} <= kinds
 
 
+def test_external_secrets_come_before_what_needs_them(tmp_path: Path) -> None:
+    found = files(wanted(platform(tmp_path / "b"), tmp_path, license={"prompt": "License"}), "external")
+    (entry,) = documents(found["secrets/wandb-airferry-license.yaml"].decode(), "secrets", ClusterError)
+    assert entry["kind"] == "ExternalSecret"
+    (data,) = entry["spec"]["data"]
+    assert data == {"secretKey": "license", "remoteRef": {"key": "wandb/airferry-license", "property": "license"}}
+    (root,) = documents(found["kustomization.yaml"].decode(), "kustomization", ClusterError)
+    assert root["resources"] == ["namespaces", "secrets", "base", "platform"]
+
+
 def test_no_secret_is_read_for_files_alone(tmp_path: Path) -> None:
     application = platform(tmp_path / "b")
     (tmp_path / "license.txt").touch(mode=0o600)
