@@ -163,7 +163,7 @@ def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
 
 
 def test_external_secrets_come_before_what_needs_them(tmp_path: Path) -> None:
-    found = files(wanted(platform(tmp_path / "b"), tmp_path, license={"prompt": "License"}), "external")
+    found = files(wanted(platform(tmp_path / "b"), tmp_path, namespace="wandb", license={"prompt": "?"}), "external")
     (entry,) = documents(found["secrets/wandb-airferry-license.yaml"].decode(), "secrets", ClusterError)
     assert entry["kind"] == "ExternalSecret"
     (data,) = entry["spec"]["data"]
