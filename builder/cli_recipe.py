@@ -125,7 +125,7 @@ def lock(
 
 
 def _site(session: Session, path: Path | None) -> Site | None:
-    """The answers in the file `path`; the secrets that they name are neither read nor asked for."""
+    """The answers in the file `path`; the files and secrets that they name need not be here."""
     if path is None:
         return None
     return Site.load(
@@ -135,6 +135,7 @@ def _site(session: Session, path: Path | None) -> Site | None:
         now=session.now(),
         environment=session.environment.get,
         prompt=lambda _: "",
+        elsewhere=True,
     )
 
 

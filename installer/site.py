@@ -67,8 +67,11 @@ class Site:
         environment: Environment,
         prompt: Prompt,
         parse: Parse = parse_values,
+        elsewhere: bool = False,
     ) -> Self:
         """The site that the YAML in `data` describes; files in it are relative to `folder`.
+
+        With `elsewhere` these files are not here, and left out: who looks at a site from outside has its answers only.
 
         `environment` and `prompt` answer for secrets that are kept there; neither is asked before a secret is needed.
         `parse` reads the YAML; Helm's way is the default, since `values` go to charts.
@@ -76,7 +79,7 @@ class Site:
         """
         answers = validate(Answers, parse(data, name, SiteError), name, SiteError, hint=_HINT)
         reader = SecretReader(folder, environment, prompt)
-        files = _Files(folder, now)
+        files = _Files(folder, now, elsewhere=elsewhere)
         parts = [files.certificates(file, f"certificates[{index}]") for index, file in enumerate(answers.certificates)]
         trusted = Certificates.joined(
             [*parts, files.certificates(answers.bucket.ca if answers.bucket else None, "bucket.ca")]
@@ -229,13 +232,13 @@ def _uncovered(answers: Answers, server: ServerCertificate | None) -> list[str]:
 class _Files:
     """Reads the files that the answers name and gathers what is wrong with them."""
 
-    def __init__(self, folder: Path, now: dt.datetime) -> None:
-        self.folder, self.now = folder, now
+    def __init__(self, folder: Path, now: dt.datetime, *, elsewhere: bool) -> None:
+        self.folder, self.now, self.elsewhere = folder, now, elsewhere
         self.defects: list[str] = []
 
     def certificates(self, file: str | None, key: str) -> Certificates:
         """The certificates in `file`; none if there is a defect or no file."""
-        if file is None:
+        if file is None or self.elsewhere:
             return Certificates(())
         try:
             return Certificates.parse(read_bounded(self.folder / file, MAX_CERTIFICATE_FILE), file, self.now)
@@ -245,7 +248,7 @@ class _Files:
 
     def server(self, file: str | None, key: str) -> ServerCertificate | None:
         """The server's certificate in `file`; none if there is a defect or no file."""
-        if file is None:
+        if file is None or self.elsewhere:
             return None
         try:
             return ServerCertificate.parse(read_bounded(self.folder / file, MAX_CERTIFICATE_FILE), file, self.now)
@@ -254,5 +257,5 @@ class _Files:
             return None
 
     def exists(self, file: str | None, key: str) -> None:
-        if file is not None and not (self.folder / file).exists():
+        if file is not None and not self.elsewhere and not (self.folder / file).exists():
             self.defects.append(f"{key}: no such file: {file}")

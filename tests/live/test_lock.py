@@ -16,6 +16,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from tests.parts import images, runnable
 from tests.parts.chart_repository import ChartRepository, ChartSource, pack, web_chart
+from tests.parts.charts import package
 from tests.parts.dockerd import Dockerd
 from tests.parts.kubectl import tools
 from tests.parts.registry import Registry
@@ -418,3 +419,85 @@ def test_exclusions_and_the_list(workshop: Workshop, upstream: Upstream) -> None
     workshop.write({"charts": [web_entry(upstream)]})
     _, err = workshop.run("list", "@")
     assert "has changed since it was locked" in err
+
+
+def traps_entry(workshop: Workshop, **more: object) -> dict[str, object]:
+    """The chart of traps as a file, its own images replaced by those that are there."""
+    (workshop.folder / "traps.tgz").write_bytes(package("traps"))
+    return {"name": "traps", "version": "0.1.0-rc.1+build.5", "path": "traps.tgz", "values": {"token": "x"}, **more}
+
+
+def test_everything_that_a_chart_may_ask_for_is_carried_on_request(workshop: Workshop, upstream: Upstream) -> None:
+    job, mirror = f"{upstream.address}/team/job:1.0", f"{upstream.address}/team/"
+    recipe = {"charts": [traps_entry(workshop, optional_values={"demanding": {"bucket": "b"}})]}
+    workshop.write(recipe)
+    listed = json.loads(workshop.run("list", "@", "--output", "json")[0])
+    names = [image["image"] for image in (*listed["images"], *listed["optional"])]
+    assert {image["image"]: image["mutable"] for image in listed["images"]}["docker.io/demo/untagged:latest"]
+    fetched = {name: job for name in names if "@" not in name}
+    digest = upstream.layouts["job"].digest
+    pinned = next(name for name in names if "@" in name)
+    recipe |= {
+        "substitutions": fetched,
+        "exclude": [{"image": pinned, "reason": f"no registry has it; {mirror} has {digest}"}],
+    }
+    workshop.write(recipe)
+    lock = workshop.locked()
+    assert {image.source for image in lock.images} == {item["image"] for item in listed["images"]} - {pinned}
+    assert {item.image for item in lock.optional} == {item["image"] for item in listed["optional"]}
+    proof = proof_of(lock)
+    tags = {item["reference"]: item["tag"] for item in proof["references"] if item["verdict"] == "carried"}
+    assert [name for name, tag in tags.items() if tag == "mutable"] == ["docker.io/demo/untagged:latest"]
+    assert {item["verdict"] for item in proof["references"]} == {"carried", "optional", "excluded", "suspected"}
+    out, _ = workshop.run("list", "@")
+    for group in ("needed (", "optional, left out", "suspected, left out", "excluded by", "failing, not looked into"):
+        assert group in out
+    workshop.write({**recipe, "include": "everything"})
+    lock = workshop.locked()
+    assert {image.source for image in lock.images} == set(names) - {pinned}
+    assert lock.optional == ()
+    workshop.build()
+
+
+def proof_of(lock: Lock) -> Any:
+    (digest,) = (document.digest for document in lock.documents if document.kind == "proof")
+    return json.loads(lock.blobs_by_digest()[digest].text)
+
+
+def test_a_lock_for_one_site_holds_what_that_site_uses(workshop: Workshop, upstream: Upstream) -> None:
+    values = {"init": {"enabled": True}}
+    workshop.write({"charts": [web_entry(upstream, release="web", values=values)]})
+    assert len(workshop.locked().images) == 3
+    site = "registry: {host: r.enclave}\ncharts: {web: {namespace: there, values: {image: {repository: %s}}}}\n"
+    (workshop.folder / "this.yaml").write_text(site % f"{upstream.address}/team/job")
+    lock = workshop.locked("--site", str(workshop.folder / "this.yaml"))
+    names = [image.source.rpartition("/")[2] for image in lock.images]
+    assert names == ["init:1.0", "job:1.0"]
+    assert proof_of(lock)["charts"][0]["namespace"] == "there"
+    # The installer merges the answers on site itself.
+    (document,) = (document for document in lock.documents if document.kind == "values")
+    assert json.loads(lock.blobs_by_digest()[document.digest].text) == values
+    (workshop.folder / "this.yaml").write_text("registry: {host: r.enclave}\nchart: {}\n")
+    _, err = workshop.run("lock", "@", "--site", str(workshop.folder / "this.yaml"), code=40)
+    assert "did you mean charts?" in err
+
+
+def test_versions_that_the_recipe_states_reach_the_documents_of_the_installer(
+    workshop: Workshop, upstream: Upstream
+) -> None:
+    chart = web_chart(upstream.address, name="plat", version="1.0.0")
+    values = {**chart.values, "parts": {"off": {"image": {"repository": "docker.io/wandb/megabinary"}}}}
+    archive = pack(ChartSource(chart.name, chart.version, values, chart.files), workshop.folder)
+    entry = {"name": "plat", "version": "1.0.0", "path": archive.name, "role": "platform", "resource": "wandb.yaml"}
+    whole = {"name": "demo", "wandb_version": "0.82.2", "created": "2026-01-01T00:00:00Z", "charts": [entry]}
+    (workshop.folder / "recipe.yaml").write_text(json.dumps(whole))
+    (workshop.folder / "wandb.yaml").write_text(PLATFORM)
+    lock = workshop.locked()
+    assert lock.version == "0.82.2"
+    (found,) = lock.charts
+    kinds = {document.name: document for document in lock.documents}
+    assert (kinds["wandb.yaml"].kind, kinds[found.values].kind) == ("other", "custom-resource")
+    resource = json.loads(lock.blobs_by_digest()[kinds[found.values].digest].text)
+    assert resource["metadata"] == {"name": "wandb", "namespace": "default"}
+    assert resource["spec"]["values"] == {"image": {"tag": "1.0"}, "parts": {"off": {"image": {"tag": "0.82.2"}}}}
+    workshop.build()

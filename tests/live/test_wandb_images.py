@@ -162,7 +162,7 @@ def test_a_site_shrinks_the_list_to_what_it_uses(whole: tuple[Path, Any]) -> Non
     site = folder / "this-site.yaml"
     site.write_text(
         "registry: {host: r.enclave:5000}\n"
-        "mysql: {host: db.enclave, password: {prompt: never asked}}\n"
+        "mysql: {host: db.enclave, password: {file: only-there.password}, ca: only-there.pem}\n"
         "values:\n"
         "  {otel: {install: false}, weave: {install: false}, redis: {install: false}, global: {api: {enabled: true}}}\n"
     )

@@ -129,3 +129,23 @@ def test_refusals(text: str, words: str) -> None:
 
 def test_a_value_put_under_the_wrong_key_is_not_shown() -> None:
     assert "hunter2" not in refusal(SMALL + "password: hunter2\nsequence: hunter2\n")
+
+
+def test_what_stands_once_is_meant_wherever_nothing_else_is_said() -> None:
+    recipe = read(
+        """
+name: demo
+wandb_version: 0.82.2
+chart_repository: oci://registry.example/charts
+charts:
+- {name: a, version: 1.0.0}
+- {name: b, version: 1.0.0, repository: https://charts.example.com}
+- {name: c, version: 1.0.0, path: c.tgz}
+"""
+    )
+    assert (recipe.version, recipe.include) == ("0.82.2", "profile")
+    repositories = [chart.repository for chart in recipe.charts]
+    assert repositories == ["oci://registry.example/charts", "https://charts.example.com", None]
+    assert read(SMALL + "wandb_version: 0.82.2\n").version == "1.0"
+    assert "needs `version`, or `wandb_version`" in refusal("name: demo\nimages: [busybox:1.36]\n")
+    assert "wandb_version: YAML reads this as a number; quote it" in refusal(SMALL + "wandb_version: 0.82\n")
