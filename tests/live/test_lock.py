@@ -429,7 +429,7 @@ def traps_entry(workshop: Workshop, **more: object) -> dict[str, object]:
 
 def test_everything_that_a_chart_may_ask_for_is_carried_on_request(workshop: Workshop, upstream: Upstream) -> None:
     job, mirror = f"{upstream.address}/team/job:1.0", f"{upstream.address}/team/"
-    recipe = {"charts": [traps_entry(workshop, optional_values={"demanding": {"bucket": "b"}})]}
+    recipe: dict[str, Any] = {"charts": [traps_entry(workshop, optional_values={"demanding": {"bucket": "b"}})]}
     workshop.write(recipe)
     listed = json.loads(workshop.run("list", "@", "--output", "json")[0])
     names = [image["image"] for image in (*listed["images"], *listed["optional"])]
