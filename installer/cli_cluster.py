@@ -276,9 +276,8 @@ def _carry_out(
     session.reporter.note(summary(loaded))
     if prepared.needs_registry and (refusal := loaded.refusal("platform")):
         prepared = attempt(wish=replace(wish, refusal=refusal))
-    registry = registry_at(session, place)
-    patience = Patience(timeout, session.reporter, holds=held_in(registry, place))
-    done = carry_out(prepared, target.cluster, target.releases, registry, patience)
+    patience = Patience(timeout, session.reporter, holds=held_in(session, place))
+    done = carry_out(prepared, target.cluster, target.releases, registry_at(session, place), patience)
     _report(session, done, prepared.changes)
 
 
@@ -326,7 +325,7 @@ def rollback(
     """
     from installer import record
     from installer import rollback as backwards
-    from installer.loading import as_recorded, registry_at
+    from installer.loading import as_recorded, held_in, registry_at
     from installer.wait import Patience
 
     cluster = target.cluster
@@ -340,9 +339,9 @@ def rollback(
         session.reporter.note(line)
     if not yes:
         _ask(f"Go back to revision {back.goal.number}, {back.note.bundle} {back.note.version}?")
-    credentials = backwards.credentials(cluster, back.goal)
-    registry = registry_at(session, as_recorded(back.goal.access, credentials))
-    patience = Patience(timeout, session.reporter)
+    place = as_recorded(back.goal.access, backwards.credentials(cluster, back.goal))
+    patience = Patience(timeout, session.reporter, holds=held_in(session, place))
+    registry = registry_at(session, place)
     done = backwards.carry_out(back, cluster, target.releases, registry, patience, take_over=take_over)
     _report(session, done, back.changes)
 
@@ -377,9 +376,11 @@ def status(session: Session, target: Any, name: str, namespace: str) -> None:
     """
     from installer import record
     from installer.errors import NotReadyError
+    from installer.loading import held_as_recorded
     from installer.status import status as look
 
-    found = look(target.cluster, record.find(target.cluster, name, namespace))
+    note = record.find(target.cluster, name, namespace)
+    found = look(target.cluster, note, held_as_recorded(session, target.cluster, note))
     session.emit(found.document(), found.text())
     if not found.ready:
         raise NotReadyError(f"{found.record.bundle} is not ready", hint="the causes are listed above.")

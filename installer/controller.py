@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from installer.errors import AirferryError
-from installer.kube import SECRET, Cluster, Kind
+from installer.kube import SECRET, Cluster, Kind, Object
 from installer.oci import strict_json
 from installer.report import printable
 from installer.workload import ReleaseName, pods_of, workloads
@@ -48,18 +48,35 @@ def verdict(cluster: Cluster, resource: Mapping[str, Any], since: str) -> Verdic
         return Verdict(installed=False, refused=False, state="does not exist")
     phase = printable(str((current.get("status") or {}).get("phase") or "not seen by the controller yet"))
     status = release_status(cluster, name, namespace)
-    if _active(cluster, resource) and status == "deployed":
-        return Verdict(installed=True, refused=False, state="its release is deployed")
     if phase == INVALID and status_time(current) >= since:
         return Verdict(installed=False, refused=True, state=phase)
+    if phase == INVALID:
+        return Verdict(
+            installed=False, refused=False, state=f"{phase}, before this change; the controller is to look again"
+        )
+    if _active(cluster, resource) and status == "deployed":
+        return Verdict(installed=True, refused=False, state="its release is deployed")
     return Verdict(installed=False, refused=False, state=f"{phase}; Helm release: {status or 'none yet'}")
 
 
 def release_status(cluster: Cluster, release: str, namespace: str) -> str:
     """Helm's word on the newest revision of `release`; empty if there is none."""
-    found = cluster.find(SECRET, namespace, labels={"owner": "helm", "name": release})
-    newest = max(found, key=lambda item: int(item["metadata"]["labels"].get("version", "0")), default=None)
+    newest = _newest(cluster, release, namespace)
     return str(newest["metadata"]["labels"].get("status", "")) if newest else ""
+
+
+def forget_pending(cluster: Cluster, release: str, namespace: str) -> str:
+    """Delete the newest revision of `release` if it is pending, and return what Helm called it, else an empty text.
+
+    Only to be called when its controller has given up: Helm refuses every change for the sake of a revision that
+    nobody is at work on any more. The one before it, which is in service, becomes the newest.
+    """
+    newest = _newest(cluster, release, namespace)
+    status = str(newest["metadata"]["labels"].get("status", "")) if newest else ""
+    if newest is None or not status.startswith("pending-"):
+        return ""
+    cluster.delete(SECRET, newest["metadata"]["name"], namespace)
+    return status
 
 
 def status_time(obj: Mapping[str, Any]) -> str:
@@ -86,6 +103,12 @@ def complaint(cluster: Cluster, operator: ReleaseName, name: str) -> str:
                 if said:
                     return said
     return ""
+
+
+def _newest(cluster: Cluster, release: str, namespace: str) -> Object | None:
+    """The newest revision of `release` as Helm keeps it."""
+    found = cluster.find(SECRET, namespace, labels={"owner": "helm", "name": release})
+    return max(found, key=lambda item: int(item["metadata"]["labels"].get("version", "0")), default=None)
 
 
 def _error(line: str, name: str) -> str:

@@ -2,22 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import click
 
+from installer import history
 from installer.bundle.reader import Bundle
 from installer.chart.helm import parse_values
 from installer.chart.retarget import Relocation
-from installer.errors import AirferryError
+from installer.errors import AirferryError, RegistryUnreachableError
 from installer.files import read_bounded
 from installer.history import Access
+from installer.kube import Cluster
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
 from installer.oci.reference import parse_reference
 from installer.oci.registry import Registry
 from installer.oci.transport import Transport
+from installer.record import Record
+from installer.rollback import credentials
 from installer.shell import Session
 from installer.site import MAX_SITE, Site
 from installer.strict_yaml import load_yaml
@@ -89,16 +94,49 @@ def registry_at(session: Session, place: Place) -> Registry:
     return Registry(Transport(hosts=hosts, credentials=session.credentials(), proxies=session.proxies()))
 
 
-def held_in(registry: Registry, place: Place) -> Callable[[str], bool | None]:
-    """Asks the registry whether it holds the image of a reference; None where that cannot be told."""
+def held_in(session: Session, place: Place) -> Callable[[str], bool | None]:
+    """Asks the registry whether it holds the image of a reference; None where that cannot be told at once."""
+
+    def give_up(_seconds: float) -> None:
+        raise RegistryUnreachableError(f"{place.registry} does not answer")
+
+    transport = Transport(
+        hosts={place.registry: place.settings},
+        credentials=session.credentials(),
+        proxies=session.proxies(),
+        sleep=give_up,
+    )
+    registry, silent = Registry(transport), False
 
     def held(text: str) -> bool | None:
+        nonlocal silent
         try:
             reference = parse_reference(text)
-            if reference.repository.host == place.registry:
+            if not silent and reference.repository.host == place.registry:
                 return registry.head_manifest(reference) is not None
+        except RegistryUnreachableError:
+            silent = True
         except AirferryError:
             pass
         return None
+
+    return held
+
+
+def held_as_recorded(session: Session, cluster: Cluster, note: Record) -> Callable[[str], bool | None]:
+    """The same of the registry that the installation `note` was made from; nothing is looked up before it is asked."""
+
+    @cache
+    def place() -> Place | None:
+        last = history.read(cluster, note).last
+        return as_recorded(last.access, credentials(cluster, last)) if last else None
+
+    @cache
+    def held(text: str) -> bool | None:
+        try:
+            return held_in(session, found)(text) if (found := place()) else None
+        except AirferryError:
+            # Who may look at pods may not always read Secrets.
+            return None
 
     return held

@@ -12,6 +12,7 @@ from installer.kube import CUSTOM_RESOURCE_DEFINITION, POD, Cluster, Object
 from installer.workload import ReleaseName, pods_of, workloads
 
 MAX_DETAIL = 1200
+UNEXPLAINED = "controller-silent"
 _CHART_FILE = re.compile(r"(?:open|stat|lstat) (/charts/\S+?):? no such file", re.IGNORECASE)
 _INSTALL = "run `install` again:"
 # What the controller says (Helm's words mostly), in lower case; the cause, and the next step.
@@ -102,8 +103,9 @@ def refusal(cluster: Cluster, operator: ReleaseName, name: ReleaseName) -> Cause
         if sign in said.lower():
             return Cause(cause, where, f"the controller says: {said}", step)
     step = f"correct the values in site.yaml, then {_INSTALL} the controller does not try again by itself."
-    said = f"the controller says: {said}" if said else "the controller refuses it, and its log does not say why"
-    return Cause("controller-refuses", where, said, step)
+    if not said:
+        return Cause(UNEXPLAINED, where, "the controller refuses it, and its log does not say why", step)
+    return Cause("controller-refuses", where, f"the controller says: {said}", step)
 
 
 def require_own_kinds(cluster: Cluster, crds: Iterable[Mapping[str, Any]]) -> None:

@@ -125,6 +125,9 @@ class Steps:
             raise ClusterError(
                 f"{describe(resource)} is being deleted", hint="run `uninstall` first; it finishes that."
             )
+        given_up = ((before or {}).get("status") or {}).get("phase") == controller.INVALID
+        if given_up and (left := controller.forget_pending(self._cluster, name, namespace)):
+            self._patience.reporter.note(f"release {namespace}/{name}: {left}, and nobody is at work on it; ended")
         count = len(self.changed)
         after = self.apply(resource)
         refused = (after.get("status") or {}).get("phase") == controller.INVALID

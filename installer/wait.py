@@ -14,7 +14,7 @@ from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreac
 from installer.image_pull import Holds
 from installer.kube import JOB, Cluster
 from installer.outlook import Outlook
-from installer.release_state import refusal
+from installer.release_state import UNEXPLAINED, refusal
 from installer.report import Reporter
 from installer.workload import ReleaseName, Workload, workload, workloads
 
@@ -23,6 +23,7 @@ POLL_SECONDS = 2.0
 DIAGNOSE_SECONDS = 5.0
 # An API server that has just come back does not know yet who may do what.
 UNSETTLED_SECONDS = 20.0
+LOG_ATTEMPTS = 3
 AGAIN = "mend the cause, then run the same command again: it continues."
 _Answer = TypeVar("_Answer")
 
@@ -138,9 +139,10 @@ def until_installed(
     words if it refuses, or with what it hangs on: hook Jobs, or its own pods.
     """
     name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
-    what = f"custom resource {namespace}/{name}"
+    what, attempts = f"custom resource {namespace}/{name}", 0
 
     def look() -> bool:
+        nonlocal attempts
         found = controller.verdict(cluster, resource, since)
         patience.state(f"{what}: {found.state}")
         if found.installed:
@@ -148,6 +150,9 @@ def until_installed(
         pending = pending_hooks(cluster, ReleaseName(name, namespace), hooks)
         if found.refused:
             cause = refusal(cluster, operator, ReleaseName(name, namespace))
+            # The controller writes the phase first, and why into its log after that.
+            if cause.cause == UNEXPLAINED and (attempts := attempts + 1) <= LOG_ATTEMPTS:
+                return False
             more = [f"\n  {each}" for item in pending for each in diagnosis.causes(cluster, item, patience.holds)]
             raise NotReadyError(f"{what}: {found.state}: {cause.detail}{''.join(more)}", hint=f"{cause.next} {AGAIN}")
         missing = [*pending, *(item for item in workloads(cluster, operator) if not item.ready)]

@@ -5,7 +5,9 @@ Most of them are provoked side by side, each in a namespace of its own, since ea
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import json
 import secrets
 import shutil
@@ -183,6 +185,43 @@ CASES = {
         "still warming up",
         "read its log",
     ),
+    "secret": Case(
+        {"pod": pod(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "a"}}}])},
+        waits("CreateContainerConfigError"),
+        "secret-missing",
+        "pod {place}-",
+        'secret "absent" not found',
+        "create the Secret absent",
+    ),
+    "volume": Case(
+        {
+            "pod": pod(
+                spec={"volumes": [{"name": "data", "configMap": {"name": "absent"}}]},
+                volumeMounts=[{"name": "data", "mountPath": "/data"}],
+            )
+        },
+        waits("ContainerCreating"),
+        "config-map-missing",
+        "pod {place}-",
+        'configmap "absent" not found',
+        "create the ConfigMap absent",
+    ),
+    "account": Case(
+        {"pod": pod(spec={"serviceAccountName": "absent"})},
+        condition("Deployment", "ReplicaFailure", "FailedCreate"),
+        "service-account-missing",
+        "Deployment {place}",
+        'serviceaccount "absent" not found',
+        "it restores what is missing",
+    ),
+    "quota": Case(
+        {"pod": pod()},
+        condition("Deployment", "ReplicaFailure", "FailedCreate"),
+        "quota",
+        "Deployment {place}",
+        "exceeded quota: none",
+        "have the quota raised",
+    ),
     "hook fails": Case(
         {"hook": hook("echo the schema is newer than I am; exit 4")},
         condition("Job", "Failed", "BackoffLimitExceeded"),
@@ -213,10 +252,12 @@ class Attempt:
     seen: float = 0.0
     ended: float = 0.0
     done: subprocess.CompletedProcess[str] | None = None
+    status: subprocess.CompletedProcess[str] | None = None
 
     def run(self) -> None:
         self.done = self.program.install(self.bundle, timeout=280)
         self.ended = time.monotonic()
+        self.status = self.program.run("status", "--name", self.name, "--output", "json", seconds=SOON)
 
 
 @dataclass
@@ -271,6 +312,8 @@ def attempts(
         answers: dict[str, Any] = {"namespace": name}
         if case == "pull secret":
             answers["registry"] = _with_password(enclave, private_registry, folder, name)
+        if case == "quota":
+            enclave.kubectl("create", "quota", "none", "--hard=pods=0", f"--namespace={name}")
         program.site(**answers)
         found[case] = Attempt(name, name, program, bundle(folder / "bundle", name, **wanted.values))
     watch = Watch(enclave, found)
@@ -302,6 +345,7 @@ def test_an_installation_ends_soon_with_the_cause(attempts: dict[str, Attempt], 
     attempt, wanted = attempts[case], CASES[case]
     place = {"place": f"{attempt.namespace}/{attempt.name}", "namespace": attempt.namespace}
     assert attempt.done is not None
+    assert attempt.status is not None
     said = attempt.done.stderr
     assert attempt.done.returncode == 32, said
     assert attempt.seen, f"never visible; {said}"
@@ -312,11 +356,8 @@ def test_an_installation_ends_soon_with_the_cause(attempts: dict[str, Attempt], 
     assert lines, said
 
     # `status` comes to the same result at once.
-    start = time.monotonic()
-    status = attempt.program.run("status", "--name", attempt.name, "--output", "json")
-    assert time.monotonic() - start < SOON
-    assert status.returncode == 32, status.stderr
-    causes = all_causes(json.loads(status.stdout))
+    assert attempt.status.returncode == 32, attempt.status.stderr
+    causes = all_causes(json.loads(attempt.status.stdout))
     assert wanted.cause in [each["cause"] for each in causes], causes
     (found, *_) = (each for each in causes if each["cause"] == wanted.cause)
     assert wanted.object.format(**place) in found["object"]
@@ -334,12 +375,13 @@ def all_causes(status: dict[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def soon(program: EnclaveProgram, name: str, cause: str, seen: float) -> dict[str, str]:
+def soon(program: EnclaveProgram, name: str, cause: str, seen: float, where: str = "") -> dict[str, str]:
     """The cause from `status`, which must tell of it by `SOON` seconds after `seen`."""
     while True:
         status = program.run("status", "--name", name, "--output", "json")
         assert time.monotonic() - seen < SOON, status.stdout
-        found = [each for each in all_causes(json.loads(status.stdout)) if each["cause"] == cause]
+        causes = all_causes(json.loads(status.stdout))
+        found = [each for each in causes if each["cause"] == cause and each["object"].startswith(where)]
         if found:
             assert status.returncode == 32
             return found[0]
@@ -372,6 +414,7 @@ def test_an_image_that_the_registry_has_lost(enclave: Enclave, namespace: str, t
     found = soon(program, name, "image-missing", seen)
     assert found["object"].startswith(f"pod {namespace}/{name}-")
     assert f"image {enclave.registry}/airferry/docker.io/demo/{name}:1.0 cannot be pulled" in found["detail"]
+    assert "the registry says the same" in found["detail"]
     assert "run `load`" in found["next"]
     # `install` loads it anew, and the node tries again by itself.
     program.result(program.install(path))
@@ -437,6 +480,31 @@ NEWER = {
 }
 
 
+def change_resource(enclave: Enclave, note: str) -> None:
+    """Somebody else changes the resource in a place that the bundle has nothing to say about."""
+    change = json.dumps({"spec": {"values": {"note": {"by": note}}}})
+    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={change}")
+
+
+def interrupt_upgrade(enclave: Enclave, folder: Path) -> None:
+    """Add the revision that Helm has noted when it begins an upgrade (see helm.sh/helm/v4/pkg/storage)."""
+    query = ("get", "secrets", "--namespace=wandb", "--selector=owner=helm,name=wandb,status=deployed", "--output=json")
+    (held,) = json.loads(enclave.kubectl(*query))["items"]
+    packed_release = base64.b64decode(base64.b64decode(held["data"]["release"]))
+    release = json.loads(gzip.decompress(packed_release))
+    number, status = release["version"] + 1, "pending-upgrade"
+    release["version"], release["info"]["status"] = number, status
+    text = base64.b64encode(gzip.compress(json.dumps(release).encode()))
+    labels = {**held["metadata"]["labels"], "version": str(number), "status": status}
+    secret = {
+        **{key: held[key] for key in ("apiVersion", "kind", "type")},
+        "metadata": {"name": f"sh.helm.release.v1.wandb.v{number}", "namespace": "wandb", "labels": labels},
+        "data": {"release": base64.b64encode(text).decode()},
+    }
+    (folder / "pending.json").write_text(json.dumps(secret))
+    enclave.kubectl("create", f"--filename={folder / 'pending.json'}")
+
+
 @pytest.mark.controller
 def test_a_custom_kind_of_a_newer_version_and_a_controller_without_its_chart(
     enclave: Enclave, tmp_path: Path, assets: Path
@@ -459,20 +527,30 @@ def test_a_custom_kind_of_a_newer_version_and_a_controller_without_its_chart(
     assert enclave.kubectl("get", "namespace", "wandb", "--ignore-not-found") == ""
     enclave.kubectl("delete", *crd)
 
+    query = ("get", "wandb", "wandb", "--namespace=wandb", "--output=jsonpath={.status.phase}")
     try:
         program.result(program.install(path))
         # Somebody tidies up too much; the next change of the resource shows it.
         enclave.kubectl("delete", "configmap", "wandb-charts", "--namespace=wandb-operator")
         enclave.kubectl("delete", "pods", "--all", "--namespace=wandb-operator", "--timeout=60s")
-        change = json.dumps({"spec": {"values": {"note": {"by": "somebody"}}}})
-        enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={change}")
-        query = ("get", "wandb", "wandb", "--namespace=wandb", "--output=jsonpath={.status.phase}")
+        change_resource(enclave, "first")
         seen = seen_when(lambda: enclave.kubectl(*query) == "Invalid Config")
         found = soon(program, "wandb", "chart-file-missing", seen)
         assert found["object"].startswith("pod wandb-operator/wandb-controller-manager-")
         assert "has no chart at /charts/" in found["detail"]
         assert "run `install` again" in found["next"]
         program.result(program.install(path))
+
+        # A controller that was killed in the middle of an upgrade leaves its release so that Helm refuses the next one.
+        interrupt_upgrade(enclave, tmp_path)
+        change_resource(enclave, "second")
+        seen = seen_when(lambda: enclave.kubectl(*query) == "Invalid Config")
+        found = soon(program, "wandb", "release-pending", seen, "WeightsAndBiases wandb/wandb")
+        assert "another operation" in found["detail"]
+        done = program.install(path)
+        program.result(done)
+        assert "pending-upgrade, and nobody is at work on it" in done.stderr
+        program.result(program.run("status", "--output", "json"))
     finally:
         done = program.run("uninstall", "--yes", "--timeout", "120")
         enclave.kubectl("delete", "namespace", "wandb", "wandb-operator", "--ignore-not-found", "--timeout=90s")

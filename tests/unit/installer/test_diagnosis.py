@@ -290,6 +290,12 @@ def test_a_volume_without_a_place(name: str, classes: list[Object], cause: str, 
     assert words in only.detail
 
 
+def test_a_volume_claim_that_is_gone() -> None:
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    (only,) = found(Seen({POD: [pod(unscheduled('persistentvolumeclaim "data" not found'), volumes=volumes)]}))
+    assert (only.cause, only.detail) == ("volume-claim-missing", "volume claim data does not exist")
+
+
 # What the API server says of a pod that it refuses → cause.
 REFUSED = {
     'pods "w-" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0': "quota",
