@@ -1,0 +1,158 @@
+"""The real W&B platform chart behind the real controller, with the frozen file, from the first installation to the end.
+
+Only the programs inside the images are stand-ins; names, commands, probes, hooks, volumes and Secrets are the chart's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.process import wait_until
+from tests.parts.registry import Registry, read_accesses
+from tests.parts.wandb_release import EARLIER, LATER, PlatformRelease, release, small_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.parts.enclave import Enclave
+
+pytestmark = [pytest.mark.cluster, pytest.mark.controller, pytest.mark.frozen]
+
+# The default profile of templates/wandb.yaml.
+WORKLOADS = {
+    "DaemonSet wandb/wandb-otel-daemonset",
+    "Deployment wandb-operator/wandb-controller-manager",
+    "Deployment wandb/wandb-app-bc",
+    "Deployment wandb/wandb-console-bc",
+    "Deployment wandb/wandb-parquet-bc",
+    "Deployment wandb/wandb-weave-bc",
+    "StatefulSet wandb/wandb-redis-master",
+}
+HOOKS = ("wandb-app-rename-pre-hook", "wandb-app-rename-post-hook")
+PULL = re.compile(r'msg="PullImage \\"([^"\\]+)\\""')
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> tuple[PlatformRelease, PlatformRelease]:
+    """The same platform twice, the later one with a newer chart and newer images."""
+    folder = tmp_path_factory.mktemp("releases")
+    with Registry(folder / "upstream") as upstream:
+        first = release(folder / "earlier", assets, upstream, EARLIER)
+        return first, release(folder / "later", assets, upstream, LATER, sequence=2)
+
+
+@pytest.fixture
+def site(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
+    """The program with the answers of a site, which has a volume for Redis; all of it is removed afterwards."""
+    program = EnclaveProgram(enclave, tmp_path)
+    secrets = {name: {"file": name} for name in ("license", "password", "access_key", "secret_key")}
+    for name in secrets:
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text(f"the {name}\n")
+    program.site(
+        namespace="wandb",
+        operator_namespace="wandb-operator",
+        host="https://wandb.enclave",
+        license=secrets["license"],
+        mysql={"host": "10.99.0.1", "password": secrets["password"]},
+        bucket={
+            **{"name": "10.99.0.1:9000", "path": "wandb", "region": "here"},
+            **{key: secrets[key] for key in ("access_key", "secret_key")},
+        },
+        values=small_values(),
+        operator_values={"resources": {"requests": {"cpu": "20m", "memory": "64Mi"}}},
+    )
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "redis"},
+        "spec": {
+            "capacity": {"storage": "8Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": str(tmp_path / "redis"), "type": "DirectoryOrCreate"},
+        },
+    }
+    enclave.kubectl("apply", "--filename=-", input=json.dumps(volume))
+    yield program
+    done = program.run("uninstall", "--yes", "--timeout", "120")
+    enclave.kubectl("delete", "namespace", "wandb", "wandb-operator", "--ignore-not-found", "--timeout=90s")
+    enclave.kubectl("delete", "persistentvolume", "redis")
+    assert done.returncode in (0, 22), done.stderr
+
+
+def objects(enclave: Enclave, kinds: str, namespace: str = "wandb") -> list[dict[str, Any]]:
+    found = json.loads(enclave.kubectl("get", kinds, f"--namespace={namespace}", "--output=json"))
+    return [item for item in found["items"] if "deletionTimestamp" not in item["metadata"]]
+
+
+def images(enclave: Enclave) -> set[str]:
+    """What the containers of all pods and of all pods to come are made of, without host and project of the registry."""
+    found = set()
+    for namespace in ("wandb", "wandb-operator"):
+        text = json.dumps(objects(enclave, "pods,deployments,statefulsets,daemonsets,jobs,cronjobs", namespace))
+        found |= set(re.findall(r'"image": "([^"]+)"', text))
+    inside = f"{enclave.registry}/airferry/"
+    assert all(image.startswith(inside) for image in found), found
+    return {image.removeprefix(inside).partition("@")[0] for image in found}
+
+
+def pulled(enclave: Enclave, since: int) -> set[str]:
+    """The images that containerd was asked for, by the lines of its log from the byte `since` on."""
+    return set(PULL.findall(enclave.containerd_log.read_bytes()[since:].decode()))
+
+
+def completed(enclave: Enclave) -> set[str]:
+    """The Jobs that have come to their end, by the events about them: hooks are removed when they have served."""
+    return {item["involvedObject"]["name"] for item in objects(enclave, "events") if item["reason"] == "Completed"}
+
+
+def test_install_change_upgrade_rollback_uninstall(
+    enclave: Enclave, site: EnclaveProgram, releases: tuple[PlatformRelease, PlatformRelease]
+) -> None:
+    earlier, later = releases
+    start = enclave.containerd_log.stat().st_size
+    first = replace(site, executable=earlier.frozen)
+    second = replace(site, executable=later.frozen)
+
+    done = first.result(first.install(earlier.bundle))
+    assert {item["workload"] for item in done["workloads"] if item["ready"]} == WORKLOADS
+    at_first = images(enclave)
+    assert at_first <= earlier.images
+    assert len(at_first) == len(earlier.images) - 1, "all but the one of the hooks"
+
+    # No process of ours is there any more; a change comes to its end all the same, hooks included.
+    change = {"spec": {"values": {"app": {"extraEnv": {"SEASON": "winter"}}}}}
+    patch = f"--patch={json.dumps(change)}"
+    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", patch)
+    assert wait_until(lambda: "winter" in json.dumps(objects(enclave, "deployments")), 60)
+    assert wait_until(lambda: completed(enclave) >= set(HOOKS), 60)
+    assert wait_until(lambda: first.run("status").returncode == 0, 120)
+
+    done = second.result(second.install(later.bundle))
+    assert {item["workload"] for item in done["workloads"] if item["ready"]} == WORKLOADS
+    status = second.result(second.run("status", "--output", "json"))
+    assert [item["version"] for item in status["releases"]] == ["1.4.8", LATER.chart]
+    assert images(enclave) <= later.images
+    assert "winter" in json.dumps(objects(enclave, "deployments"))
+
+    done = second.result(second.run("uninstall", "--yes", "--output", "json"))
+    assert done["removed"][0] == "WeightsAndBiases wandb/wandb"
+    assert objects(enclave, "weightsandbiases,deployments,statefulsets,daemonsets,jobs,cronjobs,services") == []
+    kept = {item["metadata"]["name"] for item in objects(enclave, "secrets,persistentvolumeclaims")}
+    told = " ".join(done["kept"])
+    assert all(name in told for name in kept)
+
+    asked = pulled(enclave, start)
+    assert asked
+    assert all(image.startswith(f"{enclave.registry}/") for image in asked)
+    accesses = [each.path for each in read_accesses(enclave.registry_log) if each.agent.startswith("containerd/")]
+    for name in earlier.images | later.images:
+        repository = name.rpartition(":")[0]
+        assert any(path.startswith(f"/v2/airferry/{repository}/") for path in accesses), name
