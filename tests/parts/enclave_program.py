@@ -42,9 +42,16 @@ class EnclaveProgram:
 
     def install(self, bundle: Path, *options: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
         """Install `bundle` with the site.yaml that was written last."""
+        return self._bring_about("install", bundle, *options, timeout=timeout)
+
+    def upgrade(self, bundle: Path, *options: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
+        """Upgrade to `bundle` with the site.yaml that was written last, without being asked."""
+        return self._bring_about("upgrade", bundle, "--yes", *options, timeout=timeout)
+
+    def _bring_about(self, command: str, bundle: Path, *options: str, timeout: int) -> subprocess.CompletedProcess[str]:
         source: list[str | Path] = [] if self.executable else ["--bundle", bundle, "--key", KEY]
         site = self.folder / "site.yaml"
-        return self.run("install", *source, "--site", site, "--timeout", str(timeout), "--output", "json", *options)
+        return self.run(command, *source, "--site", site, "--timeout", str(timeout), "--output", "json", *options)
 
     def result(self, done: subprocess.CompletedProcess[str]) -> Any:
         """The document that a successful command has printed. Raises AssertionError otherwise."""

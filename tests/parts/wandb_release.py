@@ -7,9 +7,10 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from builder.discover import resource_release
 from installer.chart.helm import Chart
+from installer.errors import RecipeError
+from installer.strict_yaml import load_yaml
 from tests.parts import runnable
 from tests.parts.application import CONTROLLER_IMAGE, KEY, OPERATOR_CHART
 from tests.parts.bundles import KEYS
@@ -42,12 +43,21 @@ LATER = Edition("0.43.8", TEMPLATE_SERVER)
 
 @dataclass(frozen=True)
 class PlatformRelease:
-    """A finished release: the signed bundle, the frozen file, and the names of the images in it."""
+    """A finished release: the signed bundle, the frozen file, and the digests of its images by name."""
 
     edition: Edition
     bundle: Path
     frozen: Path
-    images: frozenset[str]
+    images: Mapping[str, str]
+
+    def name_of(self, asked: str) -> str:
+        """The image that is asked for, by tag or by digest, without the place in the enclave's registry.
+
+        Raises KeyError if it is none of this release.
+        """
+        repository, _, digest = asked.partition("@")
+        names = {f"{name.rpartition(':')[0]}@{digest}": name for name, digest in self.images.items()}
+        return names[f"{repository}@{digest}"] if digest else {name: name for name in self.images}[asked]
 
 
 def release(folder: Path, assets: Path, upstream: Registry, edition: Edition, *, sequence: int = 1) -> PlatformRelease:
@@ -61,9 +71,9 @@ def release(folder: Path, assets: Path, upstream: Registry, edition: Edition, *,
     for name in (OPERATOR_CHART, platform):
         shutil.copy2(assets / name, folder)
     images = _images(folder, assets, platform)
-    _push(folder.parent / f"{folder.name}-images", images, upstream)
+    digests = _push(folder.parent / f"{folder.name}-images", images, upstream)
     hosts = {name.partition("/")[0] for name in images}
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe = load_yaml((folder / "recipe.yaml").read_bytes(), "recipe.yaml", RecipeError)
     for chart, name in zip(recipe["charts"], (OPERATOR_CHART, platform), strict=True):
         del chart["repository"]
         chart.update(path=name, version=Chart.load((folder / name).read_bytes(), source=name).version)
@@ -76,31 +86,44 @@ def release(folder: Path, assets: Path, upstream: Registry, edition: Edition, *,
     airferry.result("sign", bundle, "--key", KEYS / "test-only.key")
     frozen = folder / "wandb-installer"
     airferry.result("freeze", bundle, "--key", KEY, "--file", frozen)
-    return PlatformRelease(edition, bundle, frozen, frozenset(images))
+    return PlatformRelease(edition, bundle, frozen, digests)
 
 
 def small_values() -> dict[str, Any]:
-    """Values for site.yaml with which the platform's default profile fits a machine of two cores."""
-    parts: dict[str, Any] = {name: {"resources": SMALL} for name in ("app", "parquet", "weave")}
-    parts["weave"]["containers"] = {"weave-cache-clear": {"resources": SMALL}}
-    parts["console"] = {"containers": {"console": {"resources": SMALL}}}
-    return {**parts, "otel": {"daemonset": {"resources": SMALL}}}
+    """Values for site.yaml with which the platform's default profile fits a machine of two cores.
+
+    The chart's probes begin when real programs can be ready, after half a minute; stand-ins are so at once.
+    """
+    probe = {"initialDelaySeconds": 1, "periodSeconds": 2}
+    probes = {"startupProbe": probe, "readinessProbe": probe}
+    parquet = {"readinessProbe": probe}
+    return {
+        "app": {"resources": SMALL, "containers": {"app": probes}},
+        "console": {"containers": {"console": {"resources": SMALL, **probes}}},
+        "parquet": {"resources": SMALL, "containers": {"parquet": parquet}},
+        "weave": {"resources": SMALL, "containers": {"weave-cache-clear": {"resources": SMALL}}},
+        "redis": {"master": {"readinessProbe": probe}},
+        "otel": {"daemonset": {"resources": SMALL}},
+    }
 
 
 def _images(folder: Path, assets: Path, platform: str) -> dict[str, Image]:
     """By full name: stand-ins for what the platform will ask for at first and at every change, and the controller."""
     chart = Chart.load((folder / platform).read_bytes(), source=platform)
-    resource = yaml.safe_load((folder / "wandb.yaml").read_text())
-    values: Mapping[str, Any] = resource["spec"]["values"]
+    name, namespace, values = resource_release((folder / "wandb.yaml").read_bytes(), "wandb.yaml")
     objects = [
         item
         for upgrade in (False, True)
-        for item in chart.render(values, release="wandb", namespace="wandb", upgrade=upgrade)
+        for item in chart.render(values, release=name, namespace=namespace, upgrade=upgrade)
     ]
     return {CONTROLLER_IMAGE: runnable.controller(assets), **stand_ins(objects)}
 
 
-def _push(folder: Path, images: Mapping[str, Image], upstream: Registry) -> None:
-    for number, (name, image) in enumerate(images.items()):
-        push(write_layout(folder / str(number), image), f"{upstream.address}/{name}")
+def _push(folder: Path, images: Mapping[str, Image], upstream: Registry) -> dict[str, str]:
+    """Push `images` under their full names below the registry; their digests."""
+    digests = {
+        name: push(write_layout(folder / str(number), image), f"{upstream.address}/{name}")
+        for number, (name, image) in enumerate(images.items())
+    }
     shutil.rmtree(folder)
+    return digests
