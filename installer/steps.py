@@ -115,6 +115,9 @@ class Steps:
         until_autoscalers_report(self._cluster, name, self._patience)
         since = self._applied(resource, operator_name)
         until_installed(self._cluster, resource, since, operator_name, hooks, self._patience)
+        until_rolled_out(self._cluster, name, self._patience)
+        # Before they have, the controller refuses whatever is changed next, by whomever; and they may add replicas.
+        until_autoscalers_report(self._cluster, name, self._patience)
         return until_rolled_out(self._cluster, name, self._patience)
 
     def _applied(self, resource: Object, operator_name: ReleaseName) -> str:

@@ -143,6 +143,11 @@ def test_install_change_upgrade_rollback_uninstall(
     assert later.images.keys() - images(enclave, later) == {HOOK_IMAGE}
     assert "winter" in json.dumps(objects(enclave, "deployments"))
 
+    done = second.result(second.run("rollback", "--yes", "--timeout", "240", "--output", "json"))
+    assert {item["workload"] for item in done["workloads"] if item["ready"]} == WORKLOADS
+    assert earlier.images.keys() - images(enclave, earlier) == {HOOK_IMAGE}
+    assert second.run("status").returncode == 0
+
     done = second.result(second.run("uninstall", "--yes", "--output", "json"))
     assert done["removed"][0] == "WeightsAndBiases wandb/wandb"
     assert objects(enclave, "weightsandbiases,deployments,statefulsets,daemonsets,jobs,cronjobs,services") == []

@@ -7,12 +7,15 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from builder.chart_tree import ChartTree
 from builder.discover import resource_release
+from builder.pins import pinned, versions
+from builder.recipe import Recipe
 from installer.chart.helm import Chart
 from installer.errors import RecipeError
 from installer.strict_yaml import load_yaml
 from tests.parts import runnable
-from tests.parts.application import CONTROLLER_IMAGE, KEY, OPERATOR_CHART
+from tests.parts.application import CONTROLLER_IMAGE, KEY
 from tests.parts.bundles import KEYS
 from tests.parts.images import Image, push, write_layout
 from tests.parts.programs import from_source
@@ -65,24 +68,20 @@ def release(folder: Path, assets: Path, upstream: Registry, edition: Edition, *,
     airferry = from_source("builder", folder)
     folder.mkdir()
     airferry.result("init", ".")
-    for path in folder.glob("*.yaml"):
-        path.write_text(path.read_text().replace(TEMPLATE_SERVER, edition.server))
-    platform = f"operator-wandb-{edition.chart}.tgz"
-    for name in (OPERATOR_CHART, platform):
-        shutil.copy2(assets / name, folder)
-    images = _images(folder, assets, platform)
+    recipe = load_yaml((folder / "recipe.yaml").read_bytes(), "recipe.yaml", RecipeError)
+    del recipe["chart_repository"]
+    for chart, version in zip(recipe["charts"], ("1.4.8", edition.chart), strict=True):
+        chart.update(version=version, path=f"{chart['name']}-{version}.tgz")
+        shutil.copy2(assets / chart["path"], folder)
+    recipe.update(wandb_version=edition.server, sequence=sequence)
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    images = {CONTROLLER_IMAGE: runnable.controller(assets), **_stand_ins(folder)}
     digests = _push(folder.parent / f"{folder.name}-images", images, upstream)
     hosts = {name.partition("/")[0] for name in images}
-    recipe = load_yaml((folder / "recipe.yaml").read_bytes(), "recipe.yaml", RecipeError)
-    for chart, name in zip(recipe["charts"], (OPERATOR_CHART, platform), strict=True):
-        del chart["repository"]
-        chart.update(path=name, version=Chart.load((folder / name).read_bytes(), source=name).version)
-    recipe["sequence"] = sequence
     recipe["registries"] = {host: {"mirror": f"{upstream.url}/{host}"} for host in hosts}
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     airferry.result("lock")
-    built = airferry.result("build")
-    bundle = folder / built["file"]
+    bundle = folder / airferry.result("build")["file"]
     airferry.result("sign", bundle, "--key", KEYS / "test-only.key")
     frozen = folder / "wandb-installer"
     airferry.result("freeze", bundle, "--key", KEY, "--file", frozen)
@@ -107,16 +106,18 @@ def small_values() -> dict[str, Any]:
     }
 
 
-def _images(folder: Path, assets: Path, platform: str) -> dict[str, Image]:
-    """By full name: stand-ins for what the platform will ask for at first and at every change, and the controller."""
-    chart = Chart.load((folder / platform).read_bytes(), source=platform)
+def _stand_ins(folder: Path) -> dict[str, Image]:
+    """By full name: stand-ins for what the platform will ask for at first and at every change."""
+    recipe = Recipe.load(folder / "recipe.yaml")
+    path = recipe.charts[-1].path or ""
+    chart = Chart.load((folder / path).read_bytes(), source=path)
     name, namespace, values = resource_release((folder / "wandb.yaml").read_bytes(), "wandb.yaml")
-    objects = [
+    values = pinned(ChartTree.of(chart), values, versions(recipe))
+    return stand_ins(
         item
         for upgrade in (False, True)
         for item in chart.render(values, release=name, namespace=namespace, upgrade=upgrade)
-    ]
-    return {CONTROLLER_IMAGE: runnable.controller(assets), **stand_ins(objects)}
+    )
 
 
 def _push(folder: Path, images: Mapping[str, Image], upstream: Registry) -> dict[str, str]:
