@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from installer.errors import AirferryError, SiteError
 from installer.files import read_bounded
@@ -40,6 +40,8 @@ class Secret:
 
 class SecretSource(Strict):
     """Where a secret is: a file, an environment variable, a question to the user, or a Secret in the cluster."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in _PLACES]})
 
     file: str | None = None
     env: str | None = None

@@ -9,9 +9,15 @@ import json
 import pickle
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from installer.bundle.manifest import BundleChart
 from installer.certificates import MAX_CERTIFICATES, Certificates
@@ -503,3 +509,118 @@ def test_the_real_charts_understand_the_values(full: Site, assets: Path) -> None
         if item["kind"] == "Deployment"
     ]
     assert deployment["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "airferry-registry"}]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Authority:
+    """An authority with `server.crt` and `server.key` for one name, below `authority`."""
+    authority = Authority(tmp_path / "authority")
+    authority.issue("server", ["wandb.enclave.example", "*.apps.example"])
+    return authority
+
+
+TLS = "ingress: {certificate: authority/server.crt, key: {file: authority/server.key}, additional_hosts: [%s]}\n"
+
+
+def test_certificate_and_key_become_a_secret_that_the_ingress_names(load: Load, server: Authority) -> None:
+    site = load(REGISTRY + "host: https://wandb.enclave.example\n" + TLS % "a.apps.example")
+    assert [note for note in site.notes if "everybody" not in note] == []
+    [tls] = site.values(PLATFORM)["ingress"]["tls"]
+    assert tls == {"secretName": "airferry-tls", "hosts": ["wandb.enclave.example", "a.apps.example"]}
+    [secret] = site.secrets(CHARTS)
+    assert (secret.name, secret.namespace, secret.type) == ("airferry-tls", "wandb", "kubernetes.io/tls")
+    assert secret.data["tls.crt"].reveal().encode() == (server.folder / "server.crt").read_bytes()
+    assert secret.data["tls.key"].reveal().encode() == (server.folder / "server.key").read_bytes().rstrip()
+    assert [item.data["tls.key"].reveal() for item in site.secrets(CHARTS, blank=True)] == [""]
+
+
+def test_a_host_that_the_certificate_is_not_for_is_remarked(load: Load, server: Authority) -> None:
+    notes = load(REGISTRY + "host: https://other.example\n" + TLS % "a.b.apps.example").notes
+    assert "ingress.certificate: is not for other.example" in notes
+    assert "ingress.certificate: is not for a.b.apps.example" in notes
+
+
+def test_an_expired_server_certificate_is_refused(load: Load, server: Authority) -> None:
+    server.issue("server", ["wandb.enclave.example"], lifetime=timedelta(days=-1))
+    [line] = defects(load, REGISTRY + TLS % "a.example")
+    assert line.startswith("ingress.certificate: authority/server.crt: expired on ")
+
+
+@pytest.mark.parametrize("key", ["another", "encrypted", "text"])
+def test_a_key_that_does_not_serve_is_refused_unshown(load: Load, server: Authority, key: str) -> None:
+    path = server.folder / "server.key"
+    if key == "another":
+        path.write_bytes(server.issue("another").key.read_bytes())
+    elif key == "encrypted":
+        plain = load_pem_private_key(path.read_bytes(), None)
+        path.write_bytes(plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word")))
+    else:
+        path.write_text(CANARY)
+    site = load(REGISTRY + TLS % "a.example")
+    with pytest.raises(SiteError, match=r"^ingress\.key: not ") as caught:
+        site.secrets(CHARTS)
+    assert CANARY not in str(caught.value)
+
+
+def test_passwords_are_encoded_where_the_chart_writes_urls(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(Authority(tmp_path / "authority").certificate.read_bytes())
+    word = "p@ss:/w ö?"
+    text = """
+mysql: {host: db, password: {env: W}}
+redis: {host: cache, password: {env: W}, ca: ca.pem}
+smtp: {host: mail, user: "me@x", password: {env: W}}
+oidc: {issuer: "https://i/realm", client_id: c, secret: {env: W}}
+ldap: {address: "ldap://l", base_dn: "dc=x", attributes: "email=mail", bind_dn: "cn=a", bind_password: {env: W}}
+bucket: {provider: az, name: account, path: files, access_key: {env: W}}
+secret_env: {TOKEN: {env: W}}
+"""
+    site = load(REGISTRY + text, environment={"W": word})
+    found = {item.name: {key: value.reveal() for key, value in item.data.items()} for item in site.secrets(CHARTS)}
+    encoded = "p%40ss%3A%2Fw%20%C3%B6%3F"
+    assert found == {
+        "airferry-mysql": {"MYSQL_PASSWORD": encoded},
+        "airferry-redis": {"REDIS_PASSWORD": encoded, "REDIS_CA_CERT": (tmp_path / "ca.pem").read_text()},
+        "airferry-smtp": {"SMTP_PASSWORD": encoded},
+        "airferry-oidc": {"OIDC_SECRET": word},
+        "airferry-ldap": {"LDAP_BIND_PW": word},
+        "airferry-bucket": {"ACCESS_KEY": word},
+        "airferry-env": {"TOKEN": word},
+    }
+    assert site.values(PLATFORM)["global"]["email"]["smtp"]["user"] == "me%40x"
+
+
+def test_ways_to_reach_the_platform(load: Load) -> None:
+    def values(text: str) -> dict[str, Any]:
+        return load(REGISTRY + text).values(PLATFORM)
+
+    assert "ingress" not in values("")
+    assert values("expose: none\nhost: http://10.0.0.1:8080")["ingress"] == {"install": False}
+    nodes = values("expose: NodePort\nservice: {node_port: 30080}")
+    port = {"name": "http", "port": 8080, "protocol": "TCP", "nodePort": 30080}
+    assert nodes["ingress"] == {"install": False}
+    assert nodes["nginx"] == {"install": True, "service": {"type": "NodePort", "ports": [port]}}
+
+
+def test_a_proxy_is_not_asked_for_what_is_in_the_cluster(load: Load) -> None:
+    text = "host: https://w.example\nproxy: {https: 'http://proxy:3128', no_proxy: [.corp]}\nenv: {A: b}\n"
+    environment = load(REGISTRY + text).values(PLATFORM)["global"]["env"]
+    assert set(environment) == {"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "A"}
+    names = environment["NO_PROXY"].split(",")
+    assert {".svc", "$(KUBERNETES_SERVICE_HOST)", "wandb-app", "wandb-redis-master", "w.example", ".corp"} <= set(names)
+
+
+def test_object_stores_in_the_words_of_the_chart(load: Load) -> None:
+    def bucket(text: str) -> dict[str, Any]:
+        found: dict[str, Any] = load(f"{REGISTRY}bucket: {{{text}}}").values(PLATFORM)["global"]["bucket"]
+        return found
+
+    assert bucket("name: b, region: r") == {"provider": "s3", "name": "b", "region": "r"}
+    compatible = bucket("name: b, endpoint: 'minio:9000', tls: true, path: a/b")
+    assert compatible == {"provider": "s3", "name": "minio:9000", "path": "b/a/b?tls=true"}
+    assert bucket("provider: gcs, name: b") == {"provider": "gcs", "name": "b"}
+    assert bucket("provider: az, name: account, path: c, access_key: {secret: s, key: k}") == {
+        "provider": "az",
+        "name": "account",
+        "path": "c",
+        "secret": {"secretName": "s", "accessKeyName": "k"},
+    }
