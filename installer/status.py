@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from installer import controller, diagnosis
+from installer import controller, diagnosis, history
 from installer.cause import Cause
 from installer.chart_source import describe
 from installer.controller import CUSTOM_RESOURCE
@@ -13,6 +13,7 @@ from installer.kube import Cluster, Object
 from installer.record import InstalledChart, Record
 from installer.release_state import helm_cause, resource_cause
 from installer.report import printable
+from installer.strays import strays
 from installer.wait import pending_hooks
 from installer.workload import Workload, workloads
 
@@ -52,7 +53,8 @@ class ReleaseStatus:
 class Status:
     """An installation. `phase` is what the custom resource says of itself, empty where there is none.
 
-    `chart` says where the operator reads the platform chart.
+    `chart` says where the operator reads the platform chart. `strays` are containers whose image is not from the
+    enclave's registry; whether it is `ready` does not depend on them, for they do run.
     """
 
     record: Record
@@ -60,6 +62,7 @@ class Status:
     releases: tuple[ReleaseStatus, ...]
     causes: tuple[Cause, ...]
     chart: str
+    strays: tuple[Cause, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -74,6 +77,7 @@ class Status:
             "phase": self.phase,
             "causes": _documents(self.causes),
             "chart": self.chart,
+            "strays": _documents(self.strays),
             "releases": [
                 {
                     "release": f"{item.namespace}/{item.release}",
@@ -111,6 +115,8 @@ class Status:
             for each in item.workloads:
                 lines.append(f"  {each.workload}: {each.workload.state}")
                 lines += _lines(each.causes, "    ")
+        if self.strays:
+            lines += ["images from elsewhere:", *_lines(self.strays)]
         return "\n".join([*lines, "everything runs" if self.ready else "not ready"])
 
 
@@ -125,7 +131,15 @@ def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -
         if cause := resource_cause(cluster, name, record.operator.name):
             causes.append(cause)
     releases = tuple(_release(cluster, each, holds) for each in record.all_charts)
-    return Status(record, phase, releases, tuple(causes), chart)
+    return Status(record, phase, releases, tuple(causes), chart, _strays(cluster, record))
+
+
+def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:
+    """Images from elsewhere; none are known of an installation without a history."""
+    last = history.read(cluster, record).last
+    if last is None:
+        return ()
+    return strays(cluster, [item.name for item in record.all_charts], last.access.host, last.images)
 
 
 def _phase(held: Object | None) -> str:

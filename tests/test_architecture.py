@@ -43,7 +43,8 @@ GROUPS: dict[str, str] = {
         "installer.rollback installer.chart_configmap installer.chart_oci installer.handover installer.platform "
         "installer.cause installer.container_state installer.image_pull installer.outlook installer.release_state "
         "installer.scheduling "
-        "installer.preflight installer.prerequisites installer.permissions installer.referenced installer.room"
+        "installer.preflight installer.prerequisites installer.permissions installer.referenced installer.room "
+        "installer.strays"
     ),
     "shell": "installer.shell",
     "commands": (

@@ -92,7 +92,7 @@ def test_the_whole_way_and_back_with_the_frozen_file(enclave: Enclave, program: 
     for namespace in ("wandb", "wandb-operator"):
         for pod in pods(enclave, namespace):
             for container in pod["status"]["containerStatuses"]:
-                assert container["image"].startswith(f"{enclave.registry}/airferry/docker.io/")
+                assert container["imageID"].startswith(f"{enclave.registry}/airferry/docker.io/")
 
     now = ("create", "job", "now", "--from=cronjob/wandb-backup", "--namespace=wandb")
     enclave.kubectl(*now)

@@ -13,6 +13,7 @@ import pytest
 from tests.parts.application import KEY, Application, demo_platform, packed
 from tests.parts.bundles import packed_chart
 from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.process import wait_until
 from tests.parts.registry import Registry, read_accesses
 from tests.parts.runnable import job
 
@@ -295,6 +296,24 @@ def test_a_registry_that_will_not_take_the_images_is_told_before_they_are_read(
 def enclave_registry(enclave: Enclave, folder: Path, **settings: Any) -> Registry:
     """Another registry inside the enclave."""
     return Registry(folder, host="10.99.0.1", prefix=enclave.command([]), **settings)
+
+
+def test_an_image_from_elsewhere_that_somebody_set_later_is_told(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, bundle: Path
+) -> None:
+    program.site(namespace=namespace)
+    program.result(program.install(bundle))
+    status = ("status", "--name", NAME, "--namespace", namespace, "--output", "json")
+    assert program.result(program.run(*status))["strays"] == []
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "mesh", "image": "quay.io/mesh/proxy:1"}]}}}}
+    enclave.kubectl("patch", "deployment", "main", f"--namespace={namespace}", f"--patch={json.dumps(patch)}")
+    query = ("get", "pods", f"--namespace={namespace}", "--output=jsonpath={.items[*].spec.containers[*].name}")
+    assert wait_until(lambda: "mesh" in enclave.kubectl(*query), 60)
+    done = program.run(*status)
+    (stray,) = json.loads(done.stdout)["strays"]
+    assert stray["object"].endswith(", container mesh")
+    assert stray["detail"] == f"quay.io/mesh/proxy:1 is not from {enclave.registry}"
+    assert "admission webhook" in stray["next"]
 
 
 OTHER_OPERATOR = {
