@@ -28,13 +28,15 @@ _LASTING = "choose --chart-source configmap or oci, or leave the choice to `auto
 class ChartSource:
     """A source: `spec` goes into the custom resource as `spec.chart`, all else is what it takes to make that work.
 
-    Before the operator comes: `file` goes into its ConfigMap, `secrets` are made, `authorities` (PEM) are trusted by
-    the operator. Afterwards: the platform is handed over to `lasting`, if there is one.
+    Before the operator comes: `file` goes into its ConfigMap, `artifact` is in the registry, `secrets` are made, and
+    `authorities` (PEM) are trusted by the operator. Afterwards: the platform is handed over to
+    `lasting`, if there is one.
     """
 
     kind: Kind
     spec: Mapping[str, Any]
     file: ChartFile | None = None
+    artifact: DigestRef | None = None
     secrets: tuple[SiteSecret, ...] = field(default=(), repr=False)
     authorities: tuple[str, ...] = field(default=(), repr=False)
     lasting: "ChartSource | None" = None
@@ -132,5 +134,9 @@ def _fits(chart: Chart) -> tuple[ChartFile | None, str]:
 def _oci(placed: Placed, site: Site, *, blank: bool) -> ChartSource:
     secrets = chart_oci.secrets(site, placed.namespace, blank=blank)
     return ChartSource(
-        "oci", chart_oci.spec(placed.artifact, site), secrets=secrets, authorities=site.registry_authorities
+        "oci",
+        chart_oci.spec(placed.artifact, site),
+        artifact=placed.artifact,
+        secrets=secrets,
+        authorities=site.registry_authorities,
     )

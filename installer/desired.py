@@ -66,8 +66,9 @@ class Desired:
 
     `source` is where the operator reads the platform chart; `resource` names the source that it has in the end.
     `releases` are the charts that the installer installs itself, the operator's not among them. `images` are all
-    references that the cluster will ask for, each with the digest that the bundle has for it. `suspects` are texts in
-    arguments, variables and ConfigMaps that look like references to other images, and where they stand.
+    references that the cluster will ask for, each with the digest that the bundle has for it; the chart, too, where the
+    operator pulls it. `suspects` are texts in arguments, variables and ConfigMaps that look like references to other
+    images, and where they stand.
     """
 
     namespaces: tuple[str, ...]
@@ -125,6 +126,9 @@ def desired(
             made[operator] = maker.release(operator, authorities=source.final.authorities)
         resource = maker.resource(platform, made[platform], source.final)
         secrets += tuple(maker.secret(secret) for secret in source.final.secrets)
+    images = maker.digests(reference for item in made.values() for reference in item.images)
+    if source and (artifact := source.final.artifact):
+        images[str(artifact)] = artifact.digest
     places = {item.name.namespace for item in made.values()} | {item["metadata"]["namespace"] for item in secrets}
     return Desired(
         namespaces=tuple(sorted(places)),
@@ -134,7 +138,7 @@ def desired(
         platform=made[platform] if platform else None,
         source=source,
         resource=resource,
-        images=maker.digests(reference for item in made.values() for reference in item.images),
+        images=images,
         suspects=tuple(dict.fromkeys(text for item in made.values() for text in item.suspects)),
     )
 

@@ -147,6 +147,8 @@ def test_the_registry_as_a_source_brings_trust_and_a_login_along(tmp_path: Path)
     assert str(chart_of(found)["url"]).startswith(url)
     assert found.resource
     assert found.resource["spec"]["chart"] == chart_of(found)
+    # Looked for in the registry together with the images.
+    assert str(chart_of(found)["url"]).removeprefix("oci://") in found.images
     names = {"name": "airferry-charts", "usernameKey": "username", "passwordKey": "password"}
     assert {key: value for key, value in chart_of(found).items() if key != "url"} == {"credentialSecret": names}
     assert found.operator
