@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from builder import lock as locked
 from builder.chart_tree import ChartTree
 from builder.charts import ChartFetcher, FetchedChart
-from builder.discover import Discovery, Release, discover, merged, resource_release
+from builder.discover import Discovery, discover, merged, resource_release
 from builder.lock import Excluded, Failure, LockedBlob, LockedChart, LockedDocument, Origin, Reason
 from builder.pins import pinned, versions
 from builder.recipe import ChartEntry, Recipe
+from builder.renderings import Release
 from builder.resolve import several
 from builder.source import Places
 from installer.bundle.limits import MAX_SMALL_BLOB

@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.discover import Discovery, Rendering, merged
+from builder.discover import Discovery, merged
 from builder.lock import LockedImage, Reason, is_mutable, why_left
 from builder.needs import Needs
 from builder.recipe import Recipe
+from builder.renderings import Rendering
 from installer.bundle import canonical
 from installer.errors import BundleError, RecipeError
 from installer.oci.digest import Digest

@@ -11,10 +11,11 @@ import pytest
 
 from builder.chart_tree import ChartTree
 from builder.charts import FetchedChart
-from builder.discover import Discovery, Release, discover
+from builder.discover import Discovery, discover
 from builder.lock import LockedManifest, Origin
 from builder.pins import pinned
 from builder.recipe import ChartEntry, KubernetesEntry
+from builder.renderings import Release
 from installer.chart.helm import Chart
 from installer.errors import RecipeError
 from tests.parts.charts import package
@@ -102,6 +103,23 @@ def test_what_lookup_finds_is_looked_into_and_a_refusal_of_it_is_named() -> None
     assert "an older found is in the way" in failing["traps/templates/refusing.yaml"]
     tried = {(item.name, item.upgrade, item.found_by_lookup) for item in found.renderings}
     assert {("profile", upgrade, present) for upgrade in (False, True) for present in (False, True)} <= tried
+
+
+def test_a_helper_that_cannot_bear_an_answer_keeps_only_its_own_chart_in_the_dark() -> None:
+    files = {
+        "charts/optional/templates/_ask.tpl": '{{ define "ask" }}{{ with lookup "v1" "Secret" "n" "s" }}{{ fail "no" }}'
+        "{{ end }}{{ end }}",
+        "charts/optional/templates/asking.yaml": '{{ include "ask" . }}',
+    }
+    found = traps({"optional": {"enabled": True}}, files=files)
+    assert "docker.io/demo/migrate:1.0" in found.images
+    assert "docker.io/demo/optional:1.0" in found.images
+    assert "traps/charts/optional/templates/asking.yaml" in {failure.template for failure in found.failures}
+
+
+def test_optional_values_that_break_the_profile_are_named() -> None:
+    with pytest.raises(RecipeError, match=r"with `optional_values`: .*token is required"):
+        traps(further={"token": ""})
 
 
 def test_a_subchart_that_is_declared_but_absent_is_named() -> None:
