@@ -9,6 +9,8 @@ from installer.errors import StorageError, UsageError
 from installer.files import storage_error
 from installer.report import size
 
+_UNKNOWN = 2**62
+
 
 def free_bytes(folders: Sequence[Path]) -> int:
     """Free bytes of the file systems that `folders` lie on, each counted once. Raises NotFoundError, StorageError."""
@@ -53,7 +55,8 @@ def _rooms(folders: Sequence[Path]) -> tuple[dict[Path, int], dict[int, int]]:
             devices[folder] = folder.stat().st_dev
         except OSError as exc:
             raise storage_error(exc, folder, "look for free space") from exc
-        room[devices[folder]] = status.f_bavail * status.f_frsize
+        # Some file systems do not tell (fusefat): then it shows when they are full.
+        room[devices[folder]] = status.f_bavail * status.f_frsize if status.f_blocks else _UNKNOWN
     return devices, room
 
 

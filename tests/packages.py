@@ -55,7 +55,13 @@ GROUPS: dict[str, dict[str, Probe]] = {
     "test": {
         "containerd": _program("containerd"),
         "docker.io": _program("dockerd"),
+        "dosfstools": _program("mkfs.fat"),
+        "fusefat": _program("fusefat"),
+        "fuseiso": _program("fuseiso"),
+        "gcc": _program("gcc"),
+        "genisoimage": _program("genisoimage"),
         "iproute2": _program("ip"),
+        "libc6-dev": Path("/usr/include/dlfcn.h").exists,
         "minisign": _program("minisign"),
         "util-linux": _program("unshare"),
     },

@@ -74,7 +74,7 @@ MATRIX: dict[str, str] = {
     "shell": "errors files report oci",
     "commands": "errors files yaml report oci bundle chart program site transfer cluster shell",
     "templates": "",
-    "builder": "errors files yaml report schema oci bundle chart site shell",
+    "builder": "errors parallel files yaml report schema oci bundle chart site shell",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
@@ -82,8 +82,9 @@ MATRIX: dict[str, str] = {
 """
 
 LIBRARIES: dict[str, str] = {
-    "blake3": "installer.bundle.reader installer.bundle.writer",
-    "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_places builder.cli_recipe installer.cli "
+    "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
+    "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_places builder.cli_recipe "
+    "installer.cli "
     "installer.cli_cluster installer.cli_options installer.loading installer.shell",
     "cryptography": "builder.sign installer.bundle.signature installer.certificates installer.oci.trust",
     "docker": "builder.engine",
@@ -115,6 +116,7 @@ WRITERS: dict[str, str] = {
     "installer.shell": "the null device",
     "builder.sign": "the signature slots of a volume",
     "builder.freeze": "the frozen file",
+    "builder.media": "copies on the carrier's media",
     "builder.program": "the cache of programs",
     "builder.wrap": "the program in that cache",
     "builder.engine": "images saved by the local engine, in a temporary folder",

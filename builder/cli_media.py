@@ -1,0 +1,166 @@
+"""The commands for carriers: media."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from builder.device import Device, device_of
+from builder.media import Copy, put
+from builder.sign import sums_of
+from builder.targets import distribute
+from installer.bundle.finding import volumes_in
+from installer.bundle.reader import Bundle
+from installer.bundle.signature import Trust
+from installer.bundle.volume import VolumeFile
+from installer.errors import UsageError
+from installer.files import storage_error
+from installer.oci.digest import Digest
+from installer.parallel import each
+from installer.report import size as human
+from installer.shell import Session, common
+
+_FAT_FILE = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Volume:
+    """What is worth writing on a disc."""
+
+    title: str
+    number: int
+    count: int
+    sums: Digest
+
+    @property
+    def lines(self) -> list[str]:
+        start = self.sums.hex[:16]
+        groups = " ".join(start[place : place + 4] for place in range(0, len(start), 4))
+        return [self.title, f"volume {self.number} of {self.count}", f"SHA256SUMS begins {groups}"]
+
+
+@click.group()
+def media() -> None:
+    """Sticks and discs: write volumes onto them, and prove that the medium returns them."""
+
+
+@media.command()
+@click.argument("folders", metavar="DIR...", type=click.Path(path_type=Path, file_okay=False), nargs=-1, required=True)
+@click.option(
+    "--from",
+    "sources",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    required=True,
+    help="A volume, the installer, or a folder with volumes; may be repeated.",
+)
+@common
+def write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, ...]) -> None:
+    """Copy volumes and installer onto mounted media, wait for them, and read everything back from the device.
+
+    Each file goes to the first DIR that has room for it. Beside each lies NAME.sha256, for `sha256sum -c`. What is
+    there already is compared and left alone, so an interrupted run continues.
+
+    \b
+      airferry media write /media/stick --from platform-1.0.tar --from platform-installer
+      airferry media write /media/a /media/b --from volumes/
+    """
+    files = _files(sources)
+    devices = {folder: device_of(folder) for folder in folders}
+    sizes = {path.name: path.stat().st_size for path in files}
+    targets = dict(zip(files, distribute(sizes, folders), strict=True))
+    for path, target in targets.items():
+        if devices[target.parent].file_system in ("vfat", "msdos") and sizes[path.name] > _FAT_FILE:
+            raise UsageError(
+                f"{path}: {human(sizes[path.name])}, and FAT on {target.parent} holds files of less than 4 GiB",
+                hint="build with --volume-size fat32, or format the medium as exFAT.",
+            )
+    volumes = {path: found for path in files if (found := _volume(path))}
+    copies = _copy_all(session, targets, 2 * sum(sizes.values()))
+    document = [_document(folder, device, copies, volumes) for folder, device in devices.items()]
+    session.emit({"media": document}, "\n".join(_text(item) for item in document))
+    session.reporter.note("next: unmount the media, write these lines on them, and carry the checksums another way.")
+
+
+def _files(sources: Sequence[Path]) -> list[Path]:
+    files = [path for source in sources for path in (volumes_in(source, 0) if source.is_dir() else [source])]
+    if not files:
+        raise UsageError(f"{sources[0]}: holds no volume of a bundle", hint="name the files.")
+    names = [path.name for path in files]
+    if len(set(names)) != len(names):
+        raise UsageError("two files have the same name", hint="name each once.")
+    return files
+
+
+def _volume(path: Path) -> _Volume | None:
+    """Which volume a file is; None if it is none at all. Raises BundleError for a damaged one."""
+    try:
+        with path.open("rb") as file:
+            if file.read(10) != b"SHA256SUMS":
+                return None
+    except OSError as exc:
+        raise storage_error(exc, path, "read") from exc
+    sums = Digest.of(sums_of(path))
+    with Bundle.open([VolumeFile(path)], Trust(sums=sums)) as bundle:
+        title = f"{bundle.manifest.name} {bundle.manifest.version}"
+        return _Volume(title, min(bundle.at_hand) + 1, len(bundle.manifest.volumes), sums)
+
+
+def _copy_all(session: Session, targets: Mapping[Path, Path], total: int) -> dict[Path, Copy]:
+    """Copy each file, one at a time on each medium, all media at once."""
+    stop = threading.Event()
+    copies: dict[Path, Copy] = {}
+    by_folder: dict[Path, list[Path]] = {}
+    for path, target in targets.items():
+        by_folder.setdefault(target.parent, []).append(path)
+
+    def fill(folder: Path) -> None:
+        for path in by_folder[folder]:
+            copies[path] = put(path, targets[path], session.reporter, stop.is_set)
+
+    session.reporter.begin("copying and reading back", total)
+    each(fill, by_folder, threads=len(by_folder), stop=stop)
+    session.reporter.end()
+    return copies
+
+
+def _document(
+    folder: Path, device: Device, copies: Mapping[Path, Copy], volumes: Mapping[Path, _Volume]
+) -> dict[str, Any]:
+    own = {source: copy for source, copy in copies.items() if copy.path.parent == folder}
+    return {
+        "folder": str(folder),
+        "device": device.source,
+        "file_system": device.file_system,
+        "label": device.label,
+        "serial": device.serial,
+        "model": device.model,
+        "described": str(device),
+        "files": [
+            {
+                "file": str(copy.path),
+                "bytes": copy.size,
+                "sha256": copy.sha256,
+                "written": copy.fresh,
+                "volume": volumes[source].number if source in volumes else 0,
+            }
+            for source, copy in own.items()
+        ],
+        "write_on_it": [line for source in own if source in volumes for line in volumes[source].lines],
+    }
+
+
+def _text(item: Mapping[str, Any]) -> str:
+    lines = [f"{item['folder']}: {item['described']}"]
+    for file in item["files"]:
+        state = "written and read back" if file["written"] else "was there, read back"
+        lines += [f"  {file['file']}: {file['bytes']} bytes, {state}", f"    sha256 {file['sha256']}"]
+    if item["write_on_it"]:
+        lines += ["  write on it:", *(f"    {line}" for line in item["write_on_it"])]
+    return "\n".join(lines)
+
+
+COMMANDS: tuple[click.Command, ...] = (media,)

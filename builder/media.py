@@ -1,0 +1,152 @@
+"""Copies onto media, read back from the medium itself: what was written is what the carrier takes along."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from installer.bundle.limits import CHUNK
+from installer.bundle.writer import part_of
+from installer.errors import AirferryError, ContentError, UsageError
+from installer.files import storage_error, sync_folder, write_atomic
+from installer.report import Reporter
+
+_SYNC = 64 * 1024 * 1024
+"""Bytes after which the medium is waited for, so that progress means what it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file on its medium, with its SHA-256; `fresh` says that it was not there before."""
+
+    path: Path
+    size: int
+    sha256: str
+    fresh: bool
+
+
+def put(source: Path, target: Path, reporter: Reporter, stop: Callable[[], bool] = lambda: False) -> Copy:
+    """Copy `source` to `target`, make it durable, read it back from the medium, and write `target.sha256` beside it.
+
+    A `target` of the same size is only compared. It has its name when it is complete; until then it is called
+    `NAME.part`. Raises ContentError with the place if the medium returns other bytes, StorageError, UsageError.
+    """
+    try:
+        size = source.stat().st_size
+        if target.exists() and target.samefile(source):
+            raise UsageError(f"{target}: is the file to be copied itself", hint="name another folder.")
+        fresh = not target.exists() or target.stat().st_size != size
+        mode = 0o755 if os.access(source, os.X_OK) else 0o644
+    except OSError as exc:
+        raise storage_error(exc, source, "read") from exc
+    part = part_of(target) if fresh else None
+    whole, chunks = _copy(source, part, mode, reporter, stop)
+    if part:
+        _compare(part, chunks, reporter, stop)
+        _rename(part, target)
+    else:
+        _compare(target, chunks, reporter, stop)
+    write_atomic(target.with_name(f"{target.name}.sha256"), f"{whole}  {target.name}\n".encode())
+    return Copy(target, size, whole, fresh)
+
+
+def _copy(
+    source: Path, part: Path | None, mode: int, reporter: Reporter, stop: Callable[[], bool]
+) -> tuple[str, list[bytes]]:
+    """Read `source`, and write it to `part` if there is one; its SHA-256 and the hash of each chunk."""
+    whole, chunks, since = hashlib.sha256(), [], 0
+    out = _Output(part, mode) if part else None
+    try:
+        for view in _read(source, stop):
+            whole.update(view)
+            chunks.append(blake3(view).digest())
+            if out:
+                out.write(view)
+                since += len(view)
+                if since >= _SYNC:
+                    out.sync()
+                    since = 0
+            reporter.advance(len(view))
+        if out:
+            out.sync()
+    finally:
+        if out:
+            out.close()
+    return whole.hexdigest(), chunks
+
+
+class _Output:
+    """The growing copy. Raises StorageError."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        except OSError as exc:
+            raise storage_error(exc, path, "write") from exc
+
+    def write(self, view: memoryview) -> None:
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as exc:
+            raise storage_error(exc, self._path, "write") from exc
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError as exc:
+            raise storage_error(exc, self._path, "write") from exc
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _compare(path: Path, chunks: list[bytes], reporter: Reporter, stop: Callable[[], bool]) -> None:
+    """Read `path` from its medium, not from memory. Raises ContentError naming each chunk that is not as written."""
+    wrong, count = [], 0
+    for number, view in enumerate(_read(path, stop, from_medium=True)):
+        count += 1
+        if number >= len(chunks) or blake3(view).digest() != chunks[number]:
+            wrong.append(number)
+        reporter.advance(len(view))
+    if wrong or count != len(chunks):
+        places = ", ".join(f"byte {number * CHUNK}" for number in wrong[:5]) or "its end"
+        raise ContentError(
+            f"{path}: the medium returns something else than was written, from {places} on",
+            hint="do not carry this medium: write it again, or take another one.",
+        )
+
+
+def _read(path: Path, stop: Callable[[], bool], *, from_medium: bool = False) -> Iterator[memoryview]:
+    """The chunks of a file, in one buffer. `from_medium`: what the kernel has in memory of it is dropped first."""
+    buffer = memoryview(bytearray(CHUNK))
+    try:
+        with path.open("rb", buffering=0) as file:
+            if from_medium:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while count := _fill(file, buffer):
+                if stop():
+                    raise AirferryError(f"{path}: given up, since another copy failed")
+                yield buffer[:count]
+    except OSError as exc:
+        raise storage_error(exc, path, "read") from exc
+
+
+def _fill(file: Any, buffer: memoryview) -> int:
+    done = 0
+    while done < len(buffer) and (count := file.readinto(buffer[done:])):
+        done += count
+    return done
+
+
+def _rename(part: Path, target: Path) -> None:
+    try:
+        part.replace(target)
+        sync_folder(target.parent)
+    except OSError as exc:
+        raise storage_error(exc, target, "write") from exc

@@ -1,0 +1,109 @@
+"""What carriers do: write onto sticks, prove it, and read from sticks and discs in place."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.journeys.test_refusals import on_tmpfs
+from tests.journeys.test_volumes import volumes
+from tests.parts.mounted import fat_image, iso_image, mounted_fat, mounted_iso
+from tests.parts.programs import from_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.journeys.conftest import Carried
+    from tests.journeys.test_volumes import Volumes
+    from tests.parts.registry import Registry
+
+__all__ = ["volumes"]
+
+
+def test_two_sticks(carried: Carried, volumes: Volumes, tmp_path: Path, enclave: Registry) -> None:
+    """`sha256sum -c` agrees with what was written, and the installer loads from both sticks, read-only."""
+    images = [fat_image(tmp_path / f"{name}.img", 40, name) for name in ("STICK-A", "STICK-B")]
+    halves = volumes.files[:2], volumes.files[2:]
+    written, again = [], []
+    for image, files, name in zip(images, halves, "ab", strict=True):
+        command = ("write", tmp_path / name, *(word for file in files for word in ("--from", file)))
+        with mounted_fat(image, tmp_path / name, writable=True) as stick:
+            written += carried.airferry.result("media", *command)["media"]
+            again += carried.airferry.result("media", *command)["media"]
+            for sidecar in sorted(stick.glob("*.sha256")):
+                subprocess.run(["sha256sum", "--check", "--strict", sidecar.name], cwd=stick, check=True)
+    found = [item for medium in written for item in medium["files"]]
+    assert sorted(item["volume"] for item in found) == list(range(1, len(volumes.files) + 1))
+    assert {medium["file_system"] for medium in written} == {"fuse.fusefat"}
+    assert all("no serial known" in medium["described"] for medium in written)
+    assert all(item["written"] for item in found)
+    assert not any(item["written"] for medium in again for item in medium["files"])
+    before = [hashlib.sha256(image.read_bytes()).hexdigest() for image in images]
+    with mounted_fat(images[0], tmp_path / "a"), mounted_fat(images[1], tmp_path / "b"):
+        installer = from_source("installer", tmp_path, "--key", carried.key)
+        bundle = ("--bundle", tmp_path / "b", "--bundle", tmp_path / "a")
+        assert installer.result("verify", *bundle)["verified"]
+        installer.result("load", *bundle, "--registry", enclave.address)
+    assert [hashlib.sha256(image.read_bytes()).hexdigest() for image in images] == before
+
+
+def test_a_disc(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+    """A burnt disc is found by content, whatever its file system made of the names."""
+    (tmp_path / "disc").mkdir()
+    shutil.copyfile(volumes.files[1], tmp_path / "disc" / volumes.files[1].name)
+    image = iso_image(tmp_path / "disc.iso", tmp_path / "disc", "DISC_2")
+    with mounted_iso(image, tmp_path / "mounted") as mount:
+        found = carried.airferry.result("verify", mount, "--partial", "--key", carried.key)
+    assert found["unseen_volumes"] == [number for number in range(1, len(volumes.files) + 1) if number != 2]
+
+
+def test_what_to_write_on_it(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir()
+    program = tmp_path / "installer"
+    program.write_bytes(b"\x7fELF")
+    program.chmod(0o755)
+    done = carried.airferry.run("media", "write", tmp_path / "stick", "--from", volumes.files[2], "--from", program)
+    assert done.returncode == 0, done.stderr
+    assert f"demo 1.0\n    volume 3 of {len(volumes.files)}\n    SHA256SUMS begins " in done.stdout
+    assert (tmp_path / "stick" / "installer").stat().st_mode & 0o111
+    digest = hashlib.sha256(volumes.files[2].read_bytes()).hexdigest()
+    assert f"sha256 {digest}" in done.stdout
+
+
+def test_a_copy_that_differs_is_replaced_or_refused(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    copy = stick / volumes.files[0].name
+    shutil.copyfile(volumes.files[0], copy)
+    with copy.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"?")
+    done = carried.airferry.run("media", "write", stick, "--from", volumes.files[0])
+    assert (done.returncode, "from byte 0 on" in done.stderr) == (23, True), done.stderr
+    copy.write_bytes(b"the rest of something")
+    assert carried.airferry.result("media", "write", stick, "--from", volumes.files[0])["media"][0]["files"][0][
+        "written"
+    ]
+    assert copy.read_bytes() == volumes.files[0].read_bytes()
+
+
+def test_before_anything_is_written(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+    done = carried.airferry.run("media", "write", volumes.folder, "--from", volumes.folder)
+    assert (done.returncode, "the file to be copied itself" in done.stderr) == (2, True), done.stderr
+    small = on_tmpfs(carried.airferry, tmp_path / "small", "size=6m")
+    done = small.run("media", "write", tmp_path / "small", "--from", volumes.folder)
+    assert (done.returncode, "free:" in done.stderr, "left:" in done.stderr) == (50, True, False), done.stderr
+
+
+def test_each_file_goes_where_there_is_room(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    airferry = on_tmpfs(carried.airferry, tmp_path / "small", "size=6m")
+    done = airferry.run("media", "write", tmp_path / "small", tmp_path / "large", "--from", volumes.folder)
+    assert done.returncode == 0, done.stderr
+    left = {line.removeprefix("left: ") for line in done.stderr.splitlines() if line.startswith("left: ")}
+    large = {path.name for path in (tmp_path / "large").iterdir()}
+    assert left
+    assert large
+    assert {name for name in left | large if name.endswith(".tar")} == {file.name for file in volumes.files}
