@@ -86,9 +86,18 @@ def _cluster_options(command: _F) -> _F:
     type=click.Choice(("placeholder", "external")),
     help="Manifests to be filled in or sealed, or objects of External Secrets Operator.",
 )
+@click.option("--keep-image-names", is_flag=True, help="For nodes with the mirrors of `nodes`: upstream names stay.")
 @_chart_source_option
 def render(
-    session: Session, bundle: Any, site_file: Path, output_dir: Path, kube_version: str, secrets: Any, chart_source: str
+    session: Session,
+    bundle: Any,
+    site_file: Path,
+    output_dir: Path,
+    kube_version: str,
+    secrets: Any,
+    chart_source: str,
+    *,
+    keep_image_names: bool,
 ) -> None:
     """Write everything that `install` would apply as files, without talking to a cluster.
 
@@ -104,7 +113,9 @@ def render(
     from installer.render import files, write
 
     site = read_site(session, site_file)
-    wanted = desired(bundle, site, kube_version=kube_version, blank=True, wish=Wish(chart_source))
+    wanted = desired(
+        bundle, site, kube_version=kube_version, blank=True, wish=Wish(chart_source), names_stay=keep_image_names
+    )
     for text in wanted.suspects:
         session.reporter.note(f"looks like an image reference: {text}")
     written = write({**files(wanted, secrets), **node_mirrors(bundle, site)}, output_dir)

@@ -100,10 +100,11 @@ def desired(
     api_versions: Iterable[str] = (),
     blank: bool = False,
     wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
+    names_stay: bool = False,
 ) -> Desired:
     """What `bundle` shall be at `site`; `kube_version` and `api_versions` are what the charts see of the cluster.
 
-    `wish` says where the platform chart shall come from.
+    `wish` says where the platform chart shall come from. With `names_stay` images keep their upstream names.
     With `blank` no secret of the site is read, and Secrets have empty values.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
     if the bundle does not hold together.
@@ -112,7 +113,7 @@ def desired(
     if not charts:
         raise BundleError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     site.check(charts)
-    maker = _Maker(bundle, site, kube_version, tuple(api_versions))
+    maker = _Maker(bundle, site, kube_version, tuple(api_versions), names_stay=names_stay)
     made = _made(maker, charts)
     operator, platform = _one(charts, "operator"), _one(charts, "platform")
     if bool(operator) != bool(platform):
@@ -160,11 +161,13 @@ def _made(maker: "_Maker", charts: Iterable[BundleChart]) -> dict[BundleChart, C
 class _Maker:
     """Puts together what bundle and site say about one chart each."""
 
-    def __init__(self, bundle: Bundle, site: Site, kube_version: str, api_versions: tuple[str, ...]) -> None:
+    def __init__(
+        self, bundle: Bundle, site: Site, kube_version: str, api_versions: tuple[str, ...], *, names_stay: bool
+    ) -> None:
         self._bundle, self._site = bundle, site
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
-        self._relocation = retarget.Relocation.of(images, site.registry, site.project)
+        self._relocation = retarget.Relocation.of(images, site.registry, site.project, names_stay=names_stay)
         targets = {self._relocation.target(image.reference): image.digest for image in bundle.manifest.images}
         self._digests = {(target.repository, target.selector): digest for target, digest in targets.items()}
 
@@ -177,7 +180,8 @@ class _Maker:
             values_error=SiteError,
         )
         values = retarget.merged(self._given(entry), self._site.values(entry))
-        values = retarget.merged(values, retarget.overrides(chart, values, self._relocation))
+        if not self._relocation.names_stay:
+            values = retarget.merged(values, retarget.overrides(chart, values, self._relocation))
         if authorities:
             trusted = [*(values.get("customCACerts") or ()), *authorities]
             values = {**values, "customCACerts": list(dict.fromkeys(trusted))}

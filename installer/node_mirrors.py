@@ -7,6 +7,8 @@ CRI-O and podman. Neither falls back to the upstream registry, which an enclave 
 from collections.abc import Iterable
 
 from installer.bundle.reader import Bundle
+from installer.chart.retarget import target
+from installer.oci.reference import Repository
 from installer.site import Site
 
 _CONTAINERD, _PODMAN = "nodes/containerd/certs.d", "nodes/containers"
@@ -29,7 +31,8 @@ def node_mirrors(bundle: Bundle, site: Site) -> dict[str, bytes]:
 
 
 def _path(host: str, site: Site) -> str:
-    return "/".join(part for part in (site.project, host) if part)
+    """The path before all images of the upstream registry `host`."""
+    return target(Repository(host, "x"), site.registry, site.project).path.removesuffix("/x")
 
 
 def _folder(host: str) -> str:

@@ -37,20 +37,22 @@ def target(repository: Repository, registry: str, project: str) -> Repository:
 class Relocation:
     """The images of a bundle, by their upstream names, and the registry and project they are loaded into.
 
-    `digests` are the digests of those that are known by a tag, where somebody has to know them.
+    `digests` are the digests of those that are known by a tag, where somebody has to know them. With `names_stay`
+    pods ask for upstream names, since the nodes know the registry as the mirror of all upstream ones.
     """
 
     registry: str
     project: str
     images: frozenset[Reference]
     digests: Mapping[TagRef, Digest] = field(default_factory=dict, compare=False)
+    names_stay: bool = False
 
     def __post_init__(self) -> None:
         for image in self.images:
             self.target(image)
 
     @classmethod
-    def of(cls, images: Iterable[tuple[str, Digest]], registry: str, project: str) -> Self:
+    def of(cls, images: Iterable[tuple[str, Digest]], registry: str, project: str, *, names_stay: bool = False) -> Self:
         """The relocation of `images`, each a reference and the digest of what it names in the bundle.
 
         The same content may then also be asked for by that digest. Raises UsageError.
@@ -62,10 +64,12 @@ class Relocation:
             known |= {reference, DigestRef(reference.repository, digest)}
             if reference.tag:
                 digests[TagRef(reference.repository, reference.tag)] = digest
-        return cls(registry, project, frozenset(known), digests)
+        return cls(registry, project, frozenset(known), digests, names_stay)
 
     def target(self, image: Reference) -> Reference:
         """The name of `image` in the enclave; its tag and digest stay. Raises UsageError."""
+        if self.names_stay:
+            return image
         repository = target(image.repository, self.registry, self.project)
         if isinstance(image, DigestRef):
             return DigestRef(repository, image.digest, image.tag)
@@ -201,7 +205,7 @@ def _strays(places: Iterable[Found], relocation: Relocation) -> list[Stray]:
         except AirferryError:
             strays.append(Stray(found, "is no image reference"))
             continue
-        if reference.repository.host != relocation.registry:
+        if reference.repository.host != relocation.registry and not relocation.names_stay:
             strays.append(Stray(found, f"points outside, not to {relocation.registry}"))
         elif _identity(reference) not in known:
             held = ", ".join(tags.get(reference.repository, ()))

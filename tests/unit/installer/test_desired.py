@@ -18,6 +18,7 @@ from installer.chart_configmap import ChartFile, chart_file, config_map, repacke
 from installer.custom_resource import custom_resource
 from installer.desired import Desired, desired
 from installer.errors import BundleError, ClusterError, SiteError
+from installer.node_mirrors import node_mirrors
 from installer.record import read, record
 from installer.render import files, write
 from installer.site import Site
@@ -170,6 +171,33 @@ def test_external_secrets_come_before_what_needs_them(tmp_path: Path) -> None:
     assert data == {"secretKey": "license", "remoteRef": {"key": "wandb/airferry-license", "property": "license"}}
     (root,) = documents(found["kustomization.yaml"].decode(), "kustomization", ClusterError)
     assert root["resources"] == ["namespaces", "secrets", "base", "platform"]
+
+
+def test_upstream_names_stay_for_nodes_with_mirrors_and_are_proven_all_the_same(tmp_path: Path) -> None:
+    with open_bundle([platform(tmp_path / "b").write()]) as bundle:
+        found = desired(bundle, site(tmp_path), names_stay=True)
+        names = {str(image) for release in (found.platform,) if release for image in release.images}
+        assert names
+        assert all(name.startswith("docker.io/demo/") for name in names)
+        assert names <= set(found.images)
+        with pytest.raises(SiteError, match="is not among the images of the bundle"):
+            desired(bundle, site(tmp_path, values={"web": {"image": {"tag": "9"}}}), names_stay=True)
+
+
+def test_mirrors_cover_every_upstream_registry(tmp_path: Path) -> None:
+    application = demo_app(tmp_path / "b", "app")
+    application.images["upstream.example:5001/a/b:1"] = pause()
+    with open_bundle([application.write()]) as bundle:
+        found = node_mirrors(bundle, site(tmp_path))
+    prefix = "nodes/containerd/certs.d"
+    mirrored = found[f"{prefix}/upstream.example_5001_/hosts.toml"].decode()
+    assert f'[host."https://{REGISTRY}/v2/airferry/upstream.example__5001"]' in mirrored
+    assert f"{prefix}/docker.io/hosts.toml" in found
+    own = found[f"{prefix}/registry.enclave_5000_/hosts.toml"].decode()
+    assert f'server = "https://{REGISTRY}"\n' in own
+    assert "override_path" not in own
+    podman = found["nodes/containers/registries.conf.d/airferry.conf"].decode()
+    assert f'prefix = "upstream.example:5001"\nlocation = "{REGISTRY}/airferry/upstream.example__5001"\n' in podman
 
 
 def test_no_secret_is_read_for_files_alone(tmp_path: Path) -> None:
