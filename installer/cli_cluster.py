@@ -280,16 +280,25 @@ def _carry_out(
     from installer.install import carry_out
     from installer.load import summary
     from installer.loading import held_in, load_into, of_site, registry_at
-    from installer.wait import Patience
 
     place = of_site(site)
     loaded = load_into(session, bundle, place)
     session.reporter.note(summary(loaded))
     if prepared.needs_registry and (refusal := loaded.refusal("platform")):
         prepared = attempt(wish=replace(wish, refusal=refusal))
-    patience = Patience(timeout, session.reporter, holds=held_in(session, place))
-    done = carry_out(prepared, target.cluster, target.releases, registry_at(session, place), patience)
+    holds = held_in(session, place)
+    done = carry_out(prepared, _means(session, target, timeout, holds), registry_at(session, place))
     _report(session, done, prepared.changes)
+
+
+def _means(session: Session, target: Any, timeout: int, holds: Any = None) -> Any:
+    """With what the cluster is changed, and by whom; at most `timeout` seconds are waited; `holds` as in Patience."""
+    from installer.holder import Holder
+    from installer.lease import Means
+    from installer.wait import Patience
+
+    patience = Patience(timeout, session.reporter, **({"holds": holds} if holds else {}))
+    return Means(target.cluster, target.releases, patience, Holder.this_process(), session.now)
 
 
 def _report(session: Session, done: Any, changes: Any) -> None:
@@ -337,7 +346,6 @@ def rollback(
     from installer import record
     from installer import rollback as backwards
     from installer.loading import as_recorded, held_in, registry_at
-    from installer.wait import Patience
 
     cluster = target.cluster
     present = record.find(cluster, name, namespace)
@@ -351,9 +359,8 @@ def rollback(
     if not yes:
         _ask(f"Go back to revision {back.goal.number}, {back.note.bundle} {back.note.version}?")
     place = as_recorded(back.goal.access, backwards.credentials(cluster, back.goal))
-    patience = Patience(timeout, session.reporter, holds=held_in(session, place))
-    registry = registry_at(session, place)
-    done = backwards.carry_out(back, cluster, target.releases, registry, patience, take_over=take_over)
+    means = _means(session, target, timeout, held_in(session, place))
+    done = backwards.carry_out(back, means, registry_at(session, place), take_over=take_over)
     _report(session, done, back.changes)
 
 
@@ -401,21 +408,40 @@ def status(session: Session, target: Any, name: str, namespace: str) -> None:
 @common
 @_cluster_options
 @_name_options
+@click.option("--delete-data", is_flag=True, help="Delete the volume claims and Secrets too; they are listed first.")
+@click.option("--delete-crds", is_flag=True, help="Delete the CustomResourceDefinitions too, unless others use them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_timeout_option
-def uninstall(session: Session, target: Any, name: str, namespace: str, timeout: int, *, yes: bool) -> None:
+def uninstall(
+    session: Session,
+    target: Any,
+    name: str,
+    namespace: str,
+    timeout: int,
+    *,
+    delete_data: bool,
+    delete_crds: bool,
+    yes: bool,
+) -> None:
     """Remove the application and the operator. Data stays: volumes and Secrets are listed, not deleted.
 
     \b
-    Example: ./wandb-installer uninstall
+    Examples:
+      ./wandb-installer uninstall
+      ./wandb-installer uninstall --delete-data --delete-crds
     """
     from installer import record
+    from installer.uninstall import data_of
     from installer.uninstall import uninstall as remove
-    from installer.wait import Patience
 
     found = record.find(target.cluster, name, namespace)
+    if delete_data:
+        for item in data_of(target.cluster, found):
+            if item.ours:
+                session.reporter.note(f"will be deleted for good: {item}")
     if not yes:
-        _ask(f"Remove {found.bundle} {found.version} from namespace {found.namespace}?")
-    done = remove(target.cluster, target.releases, found, Patience(timeout, session.reporter))
+        also = " AND ALL ITS DATA" if delete_data else ""
+        _ask(f"Remove {found.bundle} {found.version}{also} from namespace {found.namespace}?")
+    done = remove(_means(session, target, timeout), found, data=delete_data, crds=delete_crds)
     lines = [*(f"kept {item}" for item in done.kept), f"{found.bundle} {found.version} is removed"]
     session.emit({"removed": list(done.removed), "kept": list(done.kept)}, "\n".join(lines))

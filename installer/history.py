@@ -13,6 +13,7 @@ from typing import Any
 from installer import record
 from installer.desired import MANAGED_BY, ChartRelease, Desired
 from installer.errors import ClusterError
+from installer.hook_images import pod_of
 from installer.kube import SECRET, Cluster, Object
 from installer.oci.digest import Digest
 from installer.record import Record
@@ -51,7 +52,7 @@ class Revision:
     `origin` is the number of the revision that a rollback went back to; 0 for an installation or an upgrade.
     `resource` is the custom resource as it was applied. `images` are the references that the cluster asks for, each
     with its digest; the chart is among them if it is in the registry. `hook_pods` are what runs as hooks of the
-    platform, see `pod_of`.
+    platform, see `hook_images.pod_of`.
     """
 
     number: int
@@ -140,7 +141,7 @@ def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revi
     if source.startswith("oci://"):
         # A chart in the registry is an artifact that a rollback needs like any image.
         images[source.removeprefix("oci://")] = source.partition("@")[2]
-    pods = [pod for item in (wanted.platform.hook_objects if wanted.platform else ()) if (pod := pod_of(item))]
+    pods = hook_pods(wanted.platform) if wanted.platform else ()
     return Revision(
         number=number,
         record=note,
@@ -150,25 +151,18 @@ def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revi
         access=access,
         resource=wanted.resource,
         images=images,
-        hook_pods=tuple(pods),
+        hook_pods=pods,
     )
+
+
+def hook_pods(release: ChartRelease) -> tuple[Object, ...]:
+    """What runs as hooks of `release`, see `hook_images.pod_of`."""
+    return tuple(pod for item in release.hook_objects if (pod := pod_of(item)))
 
 
 def values_digest(values: Mapping[str, Any]) -> str:
     """The digest of chart values; equal values have equal ones."""
     return Digest.of(json.dumps(dict(values), sort_keys=True).encode()).text
-
-
-def pod_of(item: Object) -> Object | None:
-    """What a node must know to pull the images of the hook `item`, and where it may run; None if it is no pod."""
-    spec = item.get("spec") or {}
-    pod = spec if item.get("kind") == "Pod" else (spec.get("template") or {}).get("spec")
-    if not isinstance(pod, dict):
-        return None
-    containers = [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
-    images = sorted({str(each["image"]) for each in containers if each.get("image")})
-    places = {key: pod[key] for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity") if pod.get(key)}
-    return {"images": images, **places}
 
 
 def read(cluster: Cluster, note: Record) -> History:

@@ -8,22 +8,22 @@ interruption; the history is told at the end which state was reached.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from installer import history, preflight, record, upgrade
+from installer import history, lease, preflight, record, upgrade
 from installer.bundle.reader import Bundle
 from installer.changes import Changes
 from installer.chart.releases import Releases
 from installer.chart_source import TemporaryRepository, Wish
 from installer.desired import Desired
-from installer.errors import UsageError
+from installer.errors import ClusterError, UsageError
 from installer.history import Access, History, Revision
 from installer.images_held import require_images
 from installer.kube import Cluster
+from installer.lease import Means
 from installer.oci.registry import Registry
 from installer.platform import Platform
 from installer.report import Reporter
 from installer.site import Site
 from installer.steps import Steps
-from installer.wait import Patience
 from installer.workload import Workload
 
 LEAST_HOOK_SECONDS = 30
@@ -80,7 +80,7 @@ def prepare(
     wanted = preflight.look(bundle, site, cluster, registry, wish).require(reporter)
     note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
-    past = history.read(cluster, before) if before else History(())
+    past = history.read(cluster, note)
     if policy is None and before and before.sums != note.sums and past.settled:
         raise UsageError(
             f"{before.bundle} {before.version} is installed, and this bundle holds {note.version}",
@@ -97,52 +97,63 @@ def prepare(
     return Prepared(wanted, note, past, changes, access, take_over, wish.repository)
 
 
-def carry_out(
-    prepared: Prepared,
-    cluster: Cluster,
-    releases: Callable[[str], Releases],
-    registry: Registry,
-    patience: Patience,
-) -> Installation:
+def carry_out(prepared: Prepared, means: Means, registry: Registry) -> Installation:
     """Bring about what was prepared; the images must be in `registry` by now.
 
-    Raises NotFoundError or ContentError if an image is not, ClusterError if an object or a chart is refused,
-    NotReadyError with the causes if workloads do not come up.
+    Raises NotFoundError or ContentError if an image is not, ClusterError if an object or a chart is refused or
+    somebody else is at work, NotReadyError with the causes if workloads do not come up.
     """
     wanted, note = prepared.wanted, prepared.note
     require_images(registry, {reference: digest.text for reference, digest in wanted.images.items()})
-    steps = Steps(cluster, releases, patience, take_over=prepared.take_over)
-    steps.namespaces(wanted.namespaces)
-    if record.keep(cluster, note):
-        steps.note(f"ConfigMap {note.namespace}/{record.PREFIX}{note.bundle}")
-    past, revision = _begin(cluster, prepared)
+    changed = Steps(means).namespaces(wanted.namespaces)
+    with lease.held(means, note.bundle, note.namespace) as held:
+        steps = Steps(held, take_over=prepared.take_over, changed=changed)
+        found = _brought_about(prepared, held, steps)
+    return Installation(note, tuple(steps.changed), tuple(found))
+
+
+def _brought_about(prepared: Prepared, means: Means, steps: Steps) -> list[Workload]:
+    wanted, note = prepared.wanted, prepared.note
+    past, revision = begin(means.cluster, steps, prepared.history, note, _revision(prepared))
     for secret in wanted.secrets:
         steps.apply(secret)
     found = [item for release in wanted.releases for item in steps.release(release)]
     if wanted.operator and wanted.platform and wanted.source and wanted.resource:
         platform = Platform(wanted.operator, wanted.platform, wanted.source, wanted.resource)
-        found += platform.bring_about(steps, cluster, patience, prepared.repository)
+        found += platform.bring_about(steps, means.cluster, means.patience, prepared.repository)
     for chart in upgrade.dropped(past, note):
         steps.removed(chart)
-    finish(cluster, releases, past, revision)
-    return Installation(note, tuple(steps.changed), tuple(found))
+    finish(means, past, revision)
+    return found
 
 
-def _begin(cluster: Cluster, prepared: Prepared) -> tuple[History, Revision]:
-    """Note in the history what is about to be, unless it is there already."""
+def _revision(prepared: Prepared) -> Revision:
+    """The new revision in the history, or the last one if that is the same state."""
     past, last = prepared.history, prepared.history.last
     new = history.revision(past.next_number(), prepared.note, prepared.wanted, prepared.access)
-    if last and last.same(new):
-        return past, last
-    return history.keep(cluster, past, new), new
+    return last if last and last.same(new) else new
 
 
-def finish(cluster: Cluster, releases: Callable[[str], Releases], past: History, reached: Revision) -> None:
+def begin(
+    cluster: Cluster, steps: Steps, past: History, note: record.Record, coming: Revision
+) -> tuple[History, Revision]:
+    """Note in record and history what is about to be, unless it is there already.
+
+    Raises ClusterError if the history is no longer `past`, on which the decision was made.
+    """
+    if history.read(cluster, note) != past:
+        raise ClusterError(
+            f"the installation of {note.bundle} was changed by somebody else just now", hint="run the command again."
+        )
+    if record.keep(cluster, note):
+        steps.note(f"ConfigMap {note.namespace}/{record.PREFIX}{note.bundle}")
+    return (past if coming in past.revisions else history.keep(cluster, past, coming)), coming
+
+
+def finish(means: Means, past: History, reached: Revision) -> None:
     """Note in the history that a state is reached, and by which revisions of Helm's releases."""
-    known = tuple(
-        replace(item, revision=newest[-1].revision if (newest := releases(item.namespace).history(item.release)) else 0)
-        for item in reached.releases
-    )
+    histories = {item: means.releases(item.namespace).history(item.release) for item in reached.releases}
+    known = tuple(replace(item, revision=found[-1].revision if found else 0) for item, found in histories.items())
     done = replace(reached, finished=True, releases=known)
     if done != reached:
-        history.keep(cluster, past, done)
+        history.keep(means.cluster, past, done)

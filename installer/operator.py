@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 
-from installer.controller import change_time
+from installer.controller import CUSTOM_RESOURCE, INVALID, change_time, forget_pending, release_status
 from installer.errors import NotReadyError
-from installer.kube import POD, Cluster, Object
+from installer.kube import POD, SECRET, Cluster, Object
 from installer.wait import AGAIN, Patience, until_rolled_out
 from installer.workload import ReleaseName, condition, pods_of, workloads
+
+# Some hooks in a row, each with the 30 s that the controller gives it.
+BUSY_SECONDS = 180.0
 
 
 def until_seen(cluster: Cluster, operator: ReleaseName, config_maps: Iterable[Object], patience: Patience) -> None:
@@ -56,3 +59,48 @@ def _pods(cluster: Cluster, operator: ReleaseName) -> list[Object]:
 def _started(pod: Object) -> str:
     """When the kubelet took the pod up; before that, the far future, since it will start with what there is then."""
     return str((pod.get("status") or {}).get("startTime") or "9999")
+
+
+def settle(cluster: Cluster, operator: ReleaseName, release: ReleaseName, patience: Patience) -> bool:
+    """End a change of `release` that the controller has begun and will never finish; whether there was one.
+
+    Helm refuses every further change of a release that is pending. The controller leaves it so when it is ended
+    meanwhile, or when a hook takes too long. Raises NotReadyError.
+    """
+    status = until_idle(cluster, operator, release, patience)
+    if not status:
+        return False
+    patience.reporter.note(f"release {release}: was left {status} by a change that broke off; taking that back")
+    forget_pending(cluster, release.name, release.namespace)
+    return True
+
+
+def until_idle(cluster: Cluster, operator: ReleaseName, release: ReleaseName, patience: Patience) -> str:
+    """Wait until the controller is not in the middle of a change of `release`: Helm's word for how it was left.
+
+    Empty if it is not pending. A controller that is at it for too long counts as idle. Raises NotReadyError.
+    """
+    start = patience.clock()
+    while status := _pending(cluster, release):
+        if not _at_work(cluster, operator, release) or patience.clock() - start >= BUSY_SECONDS:
+            return status
+        if patience.over():
+            raise NotReadyError(f"release {release}: an earlier change goes on ({status})", hint=AGAIN)
+        patience.state(f"release {release}: an earlier change goes on ({status})")
+        patience.rest()
+    return ""
+
+
+def _pending(cluster: Cluster, release: ReleaseName) -> str:
+    status = release_status(cluster, release.name, release.namespace)
+    return status if status.startswith("pending-") else ""
+
+
+def _at_work(cluster: Cluster, operator: ReleaseName, release: ReleaseName) -> bool:
+    """Whether the controller may still be busy with the change that made `release` pending."""
+    resource = cluster.get(CUSTOM_RESOURCE, release.name, release.namespace)
+    if resource is None or (resource.get("status") or {}).get("phase") == INVALID:
+        return False
+    secrets = cluster.find(SECRET, release.namespace, labels={"owner": "helm", "name": release.name})
+    begun = max((str(item["metadata"]["creationTimestamp"]) for item in secrets), default="")
+    return any(_started(pod) <= begun for pod in _pods(cluster, operator))

@@ -16,6 +16,7 @@ from installer.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
     EVENT,
+    LEASE,
     NAMESPACE,
     POD,
     POD_LOG,
@@ -77,6 +78,7 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
         yield EVENT, place, ("list",)
     yield CONFIG_MAP, wanted.home, _MANAGE
     yield SECRET, wanted.home, _MANAGE
+    yield LEASE, wanted.home, ("get", "create", "patch", "delete")
     for secret in wanted.secrets:
         yield SECRET, secret["metadata"]["namespace"], ("get", "create", "patch", "delete")
     if wanted.resource:

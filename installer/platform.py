@@ -9,6 +9,7 @@ from installer.chart_source import describe as describe_source
 from installer.controller import CUSTOM_RESOURCE
 from installer.custom_resource import with_chart
 from installer.desired import ChartRelease
+from installer.history import hook_pods
 from installer.kube import CONFIG_MAP, Cluster, Object, describe
 from installer.steps import Steps
 from installer.wait import Patience, until_rolled_out
@@ -39,7 +40,7 @@ class Platform:
             if held:
                 _announce(held, source, patience)
             resource = with_chart(self.resource, source.spec)
-            rolled_out = steps.resource(resource, self.operator.name, self.chart.hooks)
+            rolled_out = steps.resource(resource, self.operator.name, self.chart.hooks, hook_pods(self.chart))
             if source.lasting:
                 handover.hand_over(cluster, self.resource, self.operator.name, self.chart.hooks, patience)
                 rolled_out = until_rolled_out(cluster, name, patience)

@@ -24,7 +24,10 @@ MAX_RECORD = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class InstalledChart:
-    """A chart and the Helm release it became; `hooks` are the names of the Jobs that Helm runs for it."""
+    """A chart and the Helm release it became.
+
+    `hooks` are the names of the Jobs that Helm runs for it, `crds` those of the CustomResourceDefinitions it brought.
+    """
 
     chart: str
     version: str
@@ -32,6 +35,7 @@ class InstalledChart:
     release: str
     namespace: str
     hooks: tuple[str, ...]
+    crds: tuple[str, ...] = ()
 
     @property
     def name(self) -> ReleaseName:
@@ -85,7 +89,8 @@ def record(manifest: BundleManifest, sums: Digest, wanted: Desired, time: str) -
 
     def installed(release: ChartRelease) -> InstalledChart:
         chart, name, hooks = release.chart, release.name, tuple(sorted(release.hooks))
-        return InstalledChart(chart.name, chart.version, chart.digest.text, name.name, name.namespace, hooks)
+        crds = tuple(sorted({item["metadata"]["name"] for item in release.crds}))
+        return InstalledChart(chart.name, chart.version, chart.digest.text, name.name, name.namespace, hooks, crds)
 
     return Record(
         format=FORMAT,
@@ -160,4 +165,4 @@ def parsed(doc: Any, what: str) -> Record:
 
 
 def _chart(doc: dict[str, Any]) -> InstalledChart:
-    return InstalledChart(**{**doc, "hooks": tuple(doc["hooks"])})
+    return InstalledChart(**{**doc, "hooks": tuple(doc["hooks"]), "crds": tuple(doc["crds"])})

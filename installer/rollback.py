@@ -9,22 +9,23 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from installer import chart_configmap, history, record
+from installer import chart_configmap, history, lease
 from installer.changes import Change, Changes, compared, compared_images, compared_values
 from installer.chart.releases import Releases
 from installer.chart_source import is_repository
 from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.history import History, ReleaseState, Revision
 from installer.images_held import require_images
-from installer.install import Installation, finish
+from installer.install import Installation, begin, finish
 from installer.kube import CONFIG_MAP, SECRET, Cluster
+from installer.lease import Means
 from installer.oci.credentials import Credentials
 from installer.oci.registry import Registry
 from installer.platform_values import PULL_SECRET
 from installer.record import InstalledChart, Record
 from installer.steps import Steps
 from installer.upgrade import bundle_line, chart_lines
-from installer.wait import Patience
+from installer.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -64,40 +65,35 @@ def prepare(
     return Return(past, goal, replace(goal.record, time=time), _changes(past, goal))
 
 
-def carry_out(
-    back: Return,
-    cluster: Cluster,
-    releases: Callable[[str], Releases],
-    registry: Registry,
-    patience: Patience,
-    *,
-    take_over: bool = False,
-) -> Installation:
+def carry_out(back: Return, means: Means, registry: Registry, *, take_over: bool = False) -> Installation:
     """Go back. Secrets of the site and CustomResourceDefinitions stay as they are.
 
     Run again after an interruption, it goes on. Raises NotFoundError or ContentError if `registry` lacks an image of
     the former state, ClusterError, NotReadyError.
     """
-    goal, note = back.goal, back.note
-    require_images(registry, goal.images)
-    steps = Steps(cluster, releases, patience, take_over=take_over)
-    if record.keep(cluster, note):
-        steps.note(f"ConfigMap {note.namespace}/{record.PREFIX}{note.bundle}")
-    past, last = back.past, back.past.last
+    require_images(registry, back.goal.images)
+    with lease.held(means, back.note.bundle, back.note.namespace) as held:
+        steps = Steps(held, take_over=take_over)
+        found = _gone_back(back, held, steps)
+    return Installation(back.note, tuple(steps.changed), tuple(found))
+
+
+def _gone_back(back: Return, means: Means, steps: Steps) -> list[Workload]:
+    goal, note, last = back.goal, back.note, back.past.last
     unfinished = last is not None and not last.finished and last.origin == goal.number
-    number = last.number if last and unfinished else past.next_number()
+    number = last.number if last and unfinished else back.past.next_number()
     attempt = replace(goal, number=number, record=note, finished=False, origin=goal.number)
-    past = history.keep(cluster, past, attempt)
+    past, attempt = begin(means.cluster, steps, back.past, note, attempt)
     states = {(item.release, item.namespace): item for item in goal.releases}
     found = []
     for chart in note.charts:
         found += steps.back_to(chart, states[chart.release, chart.namespace].revision)
     if note.operator and note.platform and goal.resource:
-        found += steps.resource(goal.resource, note.operator.name, note.platform.hooks)
+        found += steps.resource(goal.resource, note.operator.name, note.platform.hooks, goal.hook_pods)
     for chart in _added(back.past, note):
         steps.removed(chart)
-    finish(cluster, releases, past, attempt)
-    return Installation(note, tuple(steps.changed), tuple(found))
+    finish(means, past, attempt)
+    return found
 
 
 def credentials(cluster: Cluster, goal: Revision) -> Credentials | None:

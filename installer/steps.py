@@ -1,8 +1,8 @@
 """What an installation, an upgrade and a rollback do to a cluster, step by step; each step converges."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from installer import controller, operator
+from installer import controller, hook_images, operator
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE
 from installer.desired import ChartRelease
@@ -18,10 +18,10 @@ from installer.kube import (
     Object,
     describe,
 )
+from installer.lease import Means
 from installer.record import InstalledChart
 from installer.wait import (
     AGAIN,
-    Patience,
     not_ready,
     pending_hooks,
     until_installed,
@@ -49,17 +49,10 @@ def namespace_of(item: Object, default: str) -> str:
 class Steps:
     """The steps of one installation, upgrade or rollback; `changed` names what they had to write, in order."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        releases: Callable[[str], Releases],
-        patience: Patience,
-        *,
-        take_over: bool,
-    ) -> None:
-        self._cluster, self._releases, self._patience = cluster, releases, patience
+    def __init__(self, means: Means, *, take_over: bool = False, changed: Iterable[str] = ()) -> None:
+        self._cluster, self._releases, self._patience = means.cluster, means.releases, means.patience
         self._take_over = take_over
-        self.changed: list[str] = []
+        self.changed = list(changed)
 
     def apply(self, obj: Object) -> Object:
         """Server-side apply; noted as a change if the object's version moved."""
@@ -71,8 +64,8 @@ class Steps:
             self.note(describe(obj))
         return after
 
-    def namespaces(self, names: Iterable[str]) -> None:
-        """Create the namespaces that are missing; those that exist stay as they are."""
+    def namespaces(self, names: Iterable[str]) -> list[str]:
+        """Create the namespaces that are missing; those that exist stay as they are. Returns all changes so far."""
         for name in names:
             try:
                 missing = self._cluster.get(NAMESPACE, name) is None
@@ -82,6 +75,7 @@ class Steps:
             if missing:
                 self._cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
                 self.note(f"Namespace {name}")
+        return self.changed
 
     def release(self, release: ChartRelease) -> list[Workload]:
         """A chart that Helm installs from here, until its workloads are rolled out."""
@@ -109,35 +103,56 @@ class Steps:
         if self._releases(chart.namespace).uninstall(chart.release, timeout=seconds):
             self.note(f"release {chart.name} (removed)")
 
-    def resource(self, resource: Object, operator_name: ReleaseName, hooks: Iterable[str]) -> list[Workload]:
-        """The custom resource, until the operator has made its release of it and all of that is rolled out."""
+    def resource(
+        self, resource: Object, operator_name: ReleaseName, hooks: Iterable[str], hook_pods: Iterable[Object]
+    ) -> list[Workload]:
+        """The custom resource, until the operator has made its release of it and all of that is rolled out.
+
+        `hooks` are the names of the Jobs that come with any change, `hook_pods` see `hook_images`.
+        """
         name = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"])
-        until_autoscalers_report(self._cluster, name, self._patience)
-        since = self._applied(resource, operator_name)
+        before = self._cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
+        if before and before["metadata"].get("deletionTimestamp"):
+            raise ClusterError(
+                f"{describe(resource)} is being deleted", hint="run `uninstall` first; it finishes that."
+            )
+        hook_images.clear(self._cluster, name)
+        broken = before is not None and operator.settle(self._cluster, operator_name, name, self._patience)
+        if broken or self._differs(resource, before):
+            hook_images.pull(self._cluster, name, hook_pods, self._patience)
+            until_autoscalers_report(self._cluster, name, self._patience)
+        since = self._applied(resource, operator_name, broken=broken)
         until_installed(self._cluster, resource, since, operator_name, hooks, self._patience)
         until_rolled_out(self._cluster, name, self._patience)
         # Before they have, the controller refuses whatever is changed next, by whomever; and they may add replicas.
         until_autoscalers_report(self._cluster, name, self._patience)
         return until_rolled_out(self._cluster, name, self._patience)
 
-    def _applied(self, resource: Object, operator_name: ReleaseName) -> str:
-        """Apply the custom resource; the time from which on a refusal of the controller is meant for it."""
-        name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
-        before = self._cluster.get(CUSTOM_RESOURCE, name, namespace)
-        if before and before["metadata"].get("deletionTimestamp"):
-            raise ClusterError(
-                f"{describe(resource)} is being deleted", hint="run `uninstall` first; it finishes that."
-            )
-        given_up = ((before or {}).get("status") or {}).get("phase") == controller.INVALID
-        if given_up and (left := controller.forget_pending(self._cluster, name, namespace)):
-            self._patience.reporter.note(f"release {namespace}/{name}: {left}, and nobody is at work on it; ended")
+    def _differs(self, resource: Object, before: Object | None) -> bool:
+        """Whether the controller will have something to do once `resource` is applied."""
+        if before is None or (before.get("status") or {}).get("phase") == controller.INVALID:
+            return True
+        after = self._cluster.apply(resource, force=self._take_over, dry_run=True)
+        return bool(after["metadata"]["generation"] != before["metadata"]["generation"])
+
+    def _applied(self, resource: Object, operator_name: ReleaseName, *, broken: bool) -> str:
+        """Apply the custom resource; the time from which on a refusal of the controller is meant for it.
+
+        `broken` says that an earlier change broke off, which the controller does not try again by itself.
+        """
         count = len(self.changed)
         after = self.apply(resource)
         refused = (after.get("status") or {}).get("phase") == controller.INVALID
-        if before and len(self.changed) == count and refused:
-            self._patience.reporter.note(f"{describe(resource)} was refused before: waking the controller")
+        since = controller.apply_time(after, FIELD_MANAGER)
+        if len(self.changed) == count and (refused or broken):
+            name = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"])
+            # A controller that has just started looks by itself, and must not be ended in the middle of that.
+            operator.until_idle(self._cluster, operator_name, name, self._patience)
+            if controller.verdict(self._cluster, resource, since).installed:
+                return since
+            self._patience.reporter.note(f"{describe(resource)} was refused or broke off before: waking the controller")
             return operator.wake(self._cluster, operator_name, self._patience)
-        return controller.apply_time(after, FIELD_MANAGER)
+        return since
 
     def _custom_kinds(self, release: ChartRelease) -> None:
         """The CRDs of a chart, which Helm would install once and never upgrade; until they are served."""

@@ -8,11 +8,23 @@ release even if there never was one, or if it cannot read its chart any more.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from installer import chart_configmap, controller, history
+from installer import chart_configmap, controller, history, hook_images, lease
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE, FINALIZER
+from installer.desired import MANAGED_BY
 from installer.errors import NotReadyError
-from installer.kube import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, JOB, SECRET, VOLUME_CLAIM, Cluster, Object, describe
+from installer.kube import (
+    CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
+    JOB,
+    SECRET,
+    VOLUME_CLAIM,
+    Cluster,
+    Kind,
+    Object,
+    describe,
+)
+from installer.lease import Means
 from installer.record import PREFIX, InstalledChart, Record
 from installer.wait import AGAIN, Patience
 from installer.workload import ReleaseName, of_release, workloads
@@ -25,6 +37,25 @@ _SIGNS = ("uninstall", "refused", "no such", "not found", "timeout", "deadline",
 
 
 @dataclass(frozen=True, slots=True)
+class Leftover:
+    """An object that outlives its release. `ours`: the installation made it, nobody else."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    reason: str
+    ours: bool
+
+    @property
+    def label(self) -> str:
+        """`Kind namespace/name`."""
+        return f"{self.kind.name} {self.namespace}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """What was removed, in order, and what stays on purpose, each with the reason."""
 
@@ -32,30 +63,75 @@ class Removal:
     kept: tuple[str, ...]
 
 
-def uninstall(cluster: Cluster, releases: Callable[[str], Releases], record: Record, patience: Patience) -> Removal:
-    """Remove what `record` describes. Run again after an interruption, it goes on.
+def uninstall(means: Means, record: Record, *, data: bool = False, crds: bool = False) -> Removal:
+    """Remove what `record` describes, with `data` also what `data_of` tells, with `crds` the kinds that it brought.
 
-    Raises ClusterError if an object cannot be removed, NotReadyError if the time does not suffice.
+    Run again after an interruption, it goes on. Raises ClusterError if an object cannot be removed or somebody else is
+    at work, NotReadyError if the time does not suffice.
     """
-    removed: list[str] = []
+    with lease.held(means, record.bundle, record.namespace) as held:
+        return _Uninstallation(held, record).run(data=data, crds=crds)
 
-    def note(what: str) -> None:
-        removed.append(what)
-        patience.reporter.note(f"removed {what}")
 
-    platform, operator = record.platform, record.operator
-    if platform and operator and _remove_resource(cluster, releases, platform.name, operator, patience):
-        note(f"{CUSTOM_RESOURCE.name} {platform.name}")
-    _remove_releases(cluster, releases, record, patience, note)
-    kept = _kept(cluster, record)
-    if record.operator and _remove_charts(cluster, record.operator.namespace):
-        note(f"ConfigMap {record.operator.namespace}/{chart_configmap.CONFIG_MAP_NAME}")
-    # The record goes last: until then a second run finds its way.
-    own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
-    for kind, name in own:
-        if cluster.delete(kind, name, record.namespace):
-            note(f"{kind.name} {record.namespace}/{name}")
-    return Removal(tuple(removed), tuple(kept))
+class _Uninstallation:
+    def __init__(self, means: Means, record: Record) -> None:
+        self._cluster, self._releases, self._patience = means.cluster, means.releases, means.patience
+        self._record, self._removed = record, list[str]()
+
+    def run(self, *, data: bool, crds: bool) -> Removal:
+        cluster, record = self._cluster, self._record
+        if record.platform and record.operator:
+            hook_images.clear(cluster, record.platform.name)
+            remove = _remove_resource(cluster, self._releases, record.platform.name, record.operator, self._patience)
+            if remove:
+                self._note(f"{CUSTOM_RESOURCE.name} {record.platform.name}")
+        _remove_releases(cluster, self._releases, record, self._patience, self._note)
+        left = data_of(cluster, record)
+        if data:
+            self._remove_data([item for item in left if item.ours])
+            left = [item for item in left if not item.ours]
+        kept = [str(item) for item in left] + self._kinds(delete=crds)
+        kept += [f"Namespace {name}" for name in sorted({chart.namespace for chart in record.all_charts})]
+        if record.operator and _remove_charts(cluster, record.operator.namespace):
+            self._note(f"ConfigMap {record.operator.namespace}/{chart_configmap.CONFIG_MAP_NAME}")
+        # The record goes last: until then a second run finds its way.
+        own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
+        for kind, name in own:
+            if cluster.delete(kind, name, record.namespace):
+                self._note(f"{kind.name} {record.namespace}/{name}")
+        return Removal(tuple(self._removed), tuple(kept))
+
+    def _remove_data(self, items: list[Leftover]) -> None:
+        """Delete `items` and see them gone: a volume claim waits for the last pod that uses it."""
+        gone = [item for item in items if self._cluster.delete(item.kind, item.name, item.namespace)]
+        for item in gone:
+            while self._cluster.get(item.kind, item.name, item.namespace):
+                self._patience.state(f"{item.label}: being deleted")
+                if self._patience.over():
+                    raise NotReadyError(f"{item.label} is not deleted in time", hint=AGAIN)
+                self._patience.rest()
+            self._note(item.label)
+
+    def _kinds(self, *, delete: bool) -> list[str]:
+        """What is said of the CRDs that stay; with `delete` those go of which no object exists any more."""
+        kept = []
+        for name in sorted({name for chart in self._record.all_charts for name in chart.crds}):
+            definition = self._cluster.get(CUSTOM_RESOURCE_DEFINITION, name)
+            if definition is None:
+                continue
+            reason = "others may use it"
+            if delete:
+                count = len(self._cluster.find(_kind_of(definition)))
+                if not count and self._cluster.delete(CUSTOM_RESOURCE_DEFINITION, name):
+                    self._note(f"CustomResourceDefinition {name}")
+                    continue
+                reason = f"{count} objects of it exist"
+            kept.append(f"CustomResourceDefinition {name} ({reason})")
+        return kept
+
+    def _note(self, what: str) -> None:
+        self._removed.append(what)
+        self._patience.reporter.note(f"removed {what}")
 
 
 def _remove_releases(
@@ -132,32 +208,48 @@ def _remove_charts(cluster: Cluster, namespace: str) -> bool:
     return cluster.delete(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace)
 
 
-def _kept(cluster: Cluster, record: Record) -> list[str]:
-    """What is left on purpose: data, keys, and what others may share."""
-    kept = []
+def data_of(cluster: Cluster, record: Record) -> list[Leftover]:
+    """Data and keys of the installation, which `uninstall` leaves unless it is told otherwise."""
+    found: dict[tuple[Kind, str, str], Leftover] = {}
     for place in record.secrets:
         namespace, _, name = place.partition("/")
-        if cluster.get(SECRET, name, namespace) is not None:
-            kept.append(f"Secret {place} (given by the site)")
+        held = cluster.get(SECRET, name, namespace)
+        if held is not None:
+            ours = (held["metadata"].get("labels") or {}).items() >= MANAGED_BY.items()
+            found[SECRET, namespace, name] = Leftover(SECRET, namespace, name, "given by the site", ours)
     for chart in record.all_charts:
-        kept += _left(cluster, chart.name)
-    if record.operator and cluster.get(CUSTOM_RESOURCE_DEFINITION, f"{CUSTOM_RESOURCE.plural}.{CUSTOM_RESOURCE.group}"):
-        kept.append(f"CustomResourceDefinition {CUSTOM_RESOURCE.plural}.{CUSTOM_RESOURCE.group} (others may use it)")
-    kept += [f"Namespace {name}" for name in sorted({chart.namespace for chart in record.all_charts})]
-    return kept
+        for item in _left(cluster, chart.name):
+            found.setdefault((item.kind, item.namespace, item.name), item)
+    return list(found.values())
 
 
-def _left(cluster: Cluster, release: ReleaseName) -> list[str]:
+def _left(cluster: Cluster, release: ReleaseName) -> list[Leftover]:
     """Volume claims hold data, and Secrets the keys to it: a new installation needs both."""
-    reasons = {VOLUME_CLAIM: "holds data", SECRET: "holds keys that a new installation needs"}
-    return [
-        f"{kind.name} {release.namespace}/{item['metadata']['name']} ({reason})"
-        for kind, reason in reasons.items()
-        for item in cluster.find(kind, release.namespace)
+    # A StatefulSet makes its claims itself, with the labels of its pods and no note of Helm's.
+    found = [
+        _leftover(VOLUME_CLAIM, item, "holds data", ours=True)
+        for item in cluster.find(VOLUME_CLAIM, release.namespace)
         if of_release(item, release) or _labelled(item, release)
     ]
+    for item in cluster.find(SECRET, release.namespace):
+        made = of_release(item, release)
+        if made or _labelled(item, release):
+            found.append(_leftover(SECRET, item, "holds keys that a new installation needs", ours=made))
+    return found
+
+
+def _leftover(kind: Kind, item: Object, reason: str, *, ours: bool) -> Leftover:
+    return Leftover(kind, item["metadata"]["namespace"], item["metadata"]["name"], reason, ours)
 
 
 def _labelled(item: Object, release: ReleaseName) -> bool:
     labels = item["metadata"].get("labels") or {}
     return bool(labels.get("app.kubernetes.io/instance") == release.name)
+
+
+def _kind_of(definition: Object) -> Kind:
+    """The kind that a CustomResourceDefinition makes, in the version that is stored."""
+    spec = definition["spec"]
+    version = next(item["name"] for item in spec["versions"] if item.get("storage"))
+    names = spec["names"]
+    return Kind(spec["group"], version, names["kind"], names["plural"], namespaced=spec["scope"] == "Namespaced")

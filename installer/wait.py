@@ -32,7 +32,8 @@ _Answer = TypeVar("_Answer")
 class Patience:
     """How long this command may still wait, and how it tells of it. `clock` is monotonic, in seconds.
 
-    `holds` asks the registry for an image that a node cannot find.
+    `holds` asks the registry for an image that a node cannot find. `while_waiting` is called now and then as long as
+    something is waited for.
     """
 
     seconds: float
@@ -40,6 +41,7 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     holds: Holds = diagnosis.unknown
+    while_waiting: Callable[[], None] | None = None
     outlook: Outlook = field(init=False, repr=False)
     _start: float = field(init=False)
     _told: set[tuple[str, str]] = field(init=False, default_factory=set)
@@ -61,6 +63,8 @@ class Patience:
 
     def rest(self) -> None:
         """Sleep until the next look."""
+        if self.while_waiting:
+            self.while_waiting()
         self.sleep(POLL_SECONDS)
 
     def state(self, text: str) -> None:

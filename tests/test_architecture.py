@@ -42,9 +42,9 @@ GROUPS: dict[str, str] = {
         "installer.changes installer.history installer.images_held installer.upgrade installer.steps "
         "installer.rollback installer.chart_configmap installer.chart_oci installer.handover installer.platform "
         "installer.cause installer.container_state installer.image_pull installer.outlook installer.release_state "
-        "installer.scheduling "
-        "installer.preflight installer.prerequisites installer.permissions installer.referenced installer.room "
-        "installer.strays"
+        "installer.scheduling installer.preflight installer.prerequisites installer.permissions "
+        "installer.referenced installer.room installer.strays installer.lease installer.holder "
+        "installer.hook_images"
     ),
     "shell": "installer.shell",
     "commands": (

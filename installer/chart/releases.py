@@ -8,7 +8,7 @@ Helm's own configuration, its environment and `KUBECONFIG` are not consulted: ev
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,8 +52,10 @@ class Releases:
     """The releases in one namespace of the cluster that `context` of the file `kubeconfig` names.
 
     Methods raise ClusterUnreachableError, ClusterForbiddenError, ClusterError. Safe for threads that work on different
-    releases.
+    releases. `while_waiting` is called now and then as long as Helm is at work; its errors end that.
     """
+
+    while_waiting: Callable[[], None] | None = None
 
     def __init__(self, kubeconfig: Path, *, context: str = "", namespace: str) -> None:
         self._kubeconfig, self._context, self.namespace = kubeconfig, context, namespace
@@ -214,7 +216,7 @@ class Releases:
                 return call(config)
 
         try:
-            return _in_thread(work, cancel, watch)
+            return _in_thread(work, cancel, [each for each in (watch, self.while_waiting) if each])
         except HelmNotFoundError:
             raise
         except HelmError as exc:
@@ -232,12 +234,12 @@ class _Wanted:
 
 
 def _in_thread(
-    work: Callable[[], _Result], cancel: Callable[[], None] | None, watch: Callable[[], None] | None
+    work: Callable[[], _Result], cancel: Callable[[], None] | None, watches: Iterable[Callable[[], None]]
 ) -> _Result:
-    """Run `work` in a thread and call `watch` meanwhile.
+    """Run `work` in a thread and call `watches` meanwhile.
 
-    If that raises, or a signal does, `cancel` the work, give it a moment for that, and pass the exception on. Without
-    `cancel` the thread is left behind: it ends with the process.
+    If one of them raises, or a signal does, `cancel` the work, give it a moment for that, and pass the exception on.
+    Without `cancel` the thread is left behind: it ends with the process.
     """
     results: list[_Result] = []
     errors: list[BaseException] = []
@@ -253,7 +255,7 @@ def _in_thread(
     try:
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
-            if watch is not None and thread.is_alive():
+            for watch in watches if thread.is_alive() else ():
                 watch()
     except BaseException:
         if cancel is not None:

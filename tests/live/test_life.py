@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
 from tests.parts.application import KEY, demo_platform
-from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.enclave_program import ROOT, EnclaveProgram
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from tests.parts.enclave import Enclave
@@ -20,8 +22,33 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
 NAMESPACE, OPERATOR_NAMESPACE = "life", "life-operator"
-# A second version: another chart, another page, one worker more, and a hook image that no node has seen yet.
-SECOND = {"templates/added.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: life-added}\n"}
+# Data of the platform, and keys that a chart leaves behind on purpose.
+KEPT = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: life-data, annotations: {helm.sh/resource-policy: keep}}
+spec: {accessModes: [ReadWriteOnce], storageClassName: "", resources: {requests: {storage: 1Mi}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: life-key, annotations: {helm.sh/resource-policy: keep}}
+stringData: {key: "0123456789"}
+"""
+# The second version brings an object along, and a hook that gives us the time to break it off.
+ADDED = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: life-added}\n"
+SLOW_HOOK = """
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: life-slow
+  annotations: {helm.sh/hook: pre-upgrade, helm.sh/hook-delete-policy: before-hook-creation}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      {{- $image := printf "%s:%s" .Values.renew.image.repository .Values.renew.image.tag }}
+      {{- include "platform.job" (dict "root" . "name" "slow" "image" $image "script" "sleep 8") | nindent 6 }}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +70,67 @@ def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
 
 def versions(folder: Path, assets: Path) -> tuple[Path, Path]:
     """Bundles 1.0 and 2.0 of one application."""
-    first = demo_platform(folder / "first", "life", assets, values={"web": {"replicas": 1}})
-    second = demo_platform(folder / "second", "life", assets, values={"web": {"replicas": 2}}, changes=SECOND)
+    changes = {"templates/kept.yaml": KEPT}
+    first = demo_platform(folder / "first", "life", assets, values={"web": {"replicas": 1}}, changes=changes)
+    changes |= {"templates/added.yaml": ADDED, "templates/slow.yaml": SLOW_HOOK}
+    second = demo_platform(folder / "second", "life", assets, values={"web": {"replicas": 2}}, changes=changes)
     second.version, second.sequence = "2.0", 2
     return first.write(), second.write()
 
 
-def upgrade(program: EnclaveProgram, bundle: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def arguments(program: EnclaveProgram, bundle: Path, *options: str) -> list[str]:
     site = program.folder / "site.yaml"
-    source = ("--bundle", bundle, "--key", KEY, "--site", site)
-    return program.run("upgrade", *source, "--timeout", "240", "--output", "json", *options)
+    source = ("--bundle", bundle, "--key", KEY, "--site", site, "--timeout", "240", "--output", "json")
+    return ["upgrade", *map(str, source), *options]
 
 
-def test_an_upgrade_shows_what_it_changes_and_is_taken_back(
-    enclave: Enclave, program: EnclaveProgram, assets: Path
-) -> None:
+def upgrade(program: EnclaveProgram, bundle: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return program.run(*arguments(program, bundle, *options))
+
+
+@contextlib.contextmanager
+def started(program: EnclaveProgram, bundle: Path) -> Iterator[IO[str]]:
+    """An upgrade at work, by what it says; killed in the end, as by a power cut."""
+    env = {"HOME": str(program.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(program.enclave.kubeconfig)}
+    command = [sys.executable, "-m", "installer", *arguments(program, bundle, "--yes")]
+    process = subprocess.Popen(
+        program.enclave.command(command),
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    try:
+        yield process.stderr
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def until(talk: IO[str], word: str) -> None:
+    """Read on until a line has `word` in it."""
+    heard = []
+    for line in talk:
+        heard.append(line)
+        if word in line:
+            return
+    raise AssertionError(f"{word!r} was never said:\n{''.join(heard)}")
+
+
+def exists(enclave: Enclave, kind: str, name: str, namespace: str = NAMESPACE) -> bool:
+    return bool(enclave.kubectl("get", kind, name, f"--namespace={namespace}", "--ignore-not-found", "--output=name"))
+
+
+def test_from_one_version_to_the_next_and_back(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
     first, second = versions(program.folder, assets)
     assert upgrade(program, first, "--yes").returncode == 22, "there is nothing to upgrade yet"
     program.result(program.install(first))
-
     refused = program.install(second)
     assert refused.returncode == 2
-    assert "upgrade" in refused.stderr
+    assert "run `upgrade`" in refused.stderr
 
     shown = program.result(upgrade(program, second, "--dry-run"))["changes"]
     assert [item["what"] for item in shown["bundle"]] == ["life"]
@@ -72,24 +138,68 @@ def test_an_upgrade_shows_what_it_changes_and_is_taken_back(
     asked = upgrade(program, second)
     assert asked.returncode == 130, "nobody answers, so nothing is done"
     assert "web.replicas: 1 -> 2" in asked.stderr
+    assert not exists(enclave, "configmap", "life-added")
 
-    done = program.result(upgrade(program, second, "--yes"))
-    assert "WeightsAndBiases life/life" in done["changed"]
+    interrupted(enclave, program, second)
+    done = upgrade(program, second, "--yes")
+    assert "was left behind" in done.stderr
+    assert "was left pending-upgrade" in done.stderr
+    assert all(item["ready"] for item in program.result(done)["workloads"])
+    assert exists(enclave, "configmap", "life-added")
+    assert not exists(enclave, "daemonset", "airferry-images-life")
     assert program.result(upgrade(program, second, "--yes"))["changed"] == []
     older = upgrade(program, first, "--yes")
     assert older.returncode == 13
     assert "older than what is installed" in older.stderr
 
-    listed = program.result(program.run("history", "--output", "json"))
-    assert [(item["revision"], item["version"], item["finished"]) for item in listed] == [
-        (1, "1.0", True),
-        (2, "2.0", True),
-    ]
-    enclave.kubectl("get", "configmap", "life-added", f"--namespace={NAMESPACE}")
     back = program.result(program.run("rollback", "--yes", "--output", "json"))
-    print(back)
-    assert enclave.kubectl("get", "configmap", "life-added", f"--namespace={NAMESPACE}", "--ignore-not-found") == ""
-    assert program.result(program.run("status", "--output", "json"))["installation"]["version"] == "1.0"
+    assert back["installation"]["version"] == "1.0"
+    assert not exists(enclave, "configmap", "life-added")
+    assert program.result(program.run("status", "--output", "json"))["ready"]
     again = program.run("rollback", "--to", "1", "--yes")
-    assert again.returncode == 2, again.stderr
-    print(program.run("history").stdout)
+    assert again.returncode == 2
+    assert "runs already" in again.stderr
+    listed = program.result(program.run("history", "--output", "json"))
+    assert [(item["version"], item["finished"], item["from"]) for item in listed] == [
+        ("1.0", True, 0),
+        ("2.0", True, 0),
+        ("1.0", True, 1),
+    ]
+
+    removed_with_all_data(enclave, program)
+
+
+def interrupted(enclave: Enclave, program: EnclaveProgram, bundle: Path) -> None:
+    """Kill an upgrade at several points, once with the controller in the middle of its work."""
+    with started(program, bundle) as talk:
+        until(talk, "applied ConfigMap")
+        rival = upgrade(program, bundle, "--yes")
+        assert rival.returncode == 33, rival.stderr
+        assert "has been changing this installation since" in rival.stderr
+    with started(program, bundle) as talk:
+        until(talk, "images of hooks are on")
+    with started(program, bundle) as talk:
+        until(talk, "pending-upgrade")
+        pods = ("--selector=control-plane=controller-manager", f"--namespace={OPERATOR_NAMESPACE}")
+        enclave.kubectl("delete", "pod", *pods, "--grace-period=0", "--force")
+
+
+def removed_with_all_data(enclave: Enclave, program: EnclaveProgram) -> None:
+    """What is ours goes, data included; what is not ours stays."""
+    secret = ("create", "secret", "generic", "theirs", "--from-literal=key=value", f"--namespace={NAMESPACE}")
+    enclave.kubectl(*secret)
+    enclave.kubectl("label", "secret", "theirs", "app.kubernetes.io/instance=life", f"--namespace={NAMESPACE}")
+    asked = program.run("uninstall", "--delete-data")
+    assert asked.returncode == 130
+    assert "will be deleted for good: PersistentVolumeClaim life/life-data" in asked.stderr
+    done = program.run("uninstall", "--delete-data", "--delete-crds", "--yes", "--output", "json")
+    removed = program.result(done)["removed"]
+    assert {"PersistentVolumeClaim life/life-data", "Secret life/life-key"} <= set(removed)
+    assert "CustomResourceDefinition weightsandbiases.apps.wandb.com" in removed
+    assert any("Secret life/theirs" in item for item in program.result(done)["kept"])
+    left = enclave.kubectl("get", "secrets,persistentvolumeclaims,leases", f"--namespace={NAMESPACE}", "--output=name")
+    assert left.split() == ["secret/theirs"]
+    kinds = "secrets,configmaps,deployments"
+    left = enclave.kubectl("get", kinds, f"--namespace={OPERATOR_NAMESPACE}", "--output=name")
+    assert left.split() == ["configmap/kube-root-ca.crt"]
+    assert not exists(enclave, "lease", "airferry-life", OPERATOR_NAMESPACE)
