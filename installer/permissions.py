@@ -93,10 +93,13 @@ def _helm_needs(cluster: Cluster, release: ChartRelease) -> Iterator[tuple[Kind,
     brought = custom_kinds((*release.crds, *release.objects))
     # Helm keeps its record of a release in Secrets.
     yield SECRET, release.name.namespace, (*_MANAGE, "update")
+    crds = {crd["metadata"]["name"] for crd in release.crds}
     for item in (*release.objects, *release.hook_objects):
+        if item["kind"] == CUSTOM_RESOURCE_DEFINITION.name and item["metadata"]["name"] in crds:
+            continue  # never Helm's to change or remove
         if kind := _kind(cluster, item, brought):
             yield kind, str(item["metadata"].get("namespace") or release.name.namespace), _MANAGE
-    if release.crds:
+    if crds:
         yield CUSTOM_RESOURCE_DEFINITION, "", ("get", "create", "patch")
 
 
@@ -114,6 +117,7 @@ class _Asker:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._answers: dict[_Asked, bool] = {}
+        self._told: set[str] = set()
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Whether it may do this; the version of `kind` does not matter."""
@@ -147,7 +151,11 @@ class _Asker:
         if not lacking or self.may(verb, kind, namespace if kind.namespaced else "", name):
             return []
         where = f" in namespace {namespace}" if namespace else ""
-        return [f"{verb} {kind} {name}{where}, or else itself hold what it grants: {'; '.join(dict.fromkeys(lacking))}"]
+        granted = "; ".join(dict.fromkeys(lacking))
+        if granted in self._told:
+            granted = "see above"
+        self._told.add(granted)
+        return [f"{verb} {kind} {name}{where}, or else itself hold what it grants: {granted}"]
 
     def _lacking(self, rule: Mapping[str, Any], namespace: str) -> Iterator[str]:
         """What `rule` grants and this identity does not hold in `namespace` (everywhere if empty)."""
@@ -157,4 +165,6 @@ class _Asker:
                 for name in rule.get("resourceNames") or [""]:
                     verbs = [verb for verb in rule["verbs"] if not self.may(verb, kind, namespace, name)]
                     if verbs:
-                        yield f"{', '.join(verbs)} {kind}{f' {name}' if name else ''}"
+                        plural, slash, part = resource.partition("/")
+                        what = f"{plural}{f'.{group}' if group else ''}{slash}{part}"
+                        yield f"{', '.join(verbs)} {what}{f' {name}' if name else ''}"

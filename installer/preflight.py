@@ -141,10 +141,10 @@ def _held_against(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
 
 
 def _permissions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
-    for line in missing_permissions(cluster, wanted):
+    if lines := missing_permissions(cluster, wanted):
         yield Finding(
-            f"context {cluster.endpoint.context!r} may not {line}",
-            "ask for this permission, or use a context that has it.",
+            "\n    ".join([f"context {cluster.endpoint.context!r} may not", *lines]),
+            "ask for these permissions, or use a context that has them.",
             ClusterForbiddenError,
         )
 

@@ -54,20 +54,16 @@ def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[
         if (pod.get("status") or {}).get("phase") in ("Pending", "Running")
         and pod["metadata"]["namespace"] not in wanted.namespaces
     ]
-    for index, (resource, text) in enumerate((("cpu", _cpus), ("memory", lambda count: size(int(count))))):
+    for index, (resource, text) in enumerate((("cpu", _cpus), ("memory", _memory))):
         capacity = [quantity(((item.get("status") or {}).get("allocatable") or {}).get(resource)) for item in fitting]
         needed = sum(each[index] * copies for each, copies in asked)
         free = sum(capacity) - sum(each[index] for each in busy)
         largest = max((each[index] for each, copies in asked if copies), default=0.0)
         step = "give the cluster more, or lower the requests in site.yaml (size, or resources in values)."
         if needed > free:
-            yield warning(
-                f"the pods ask for {text(needed)} of {resource}, and the nodes have {text(max(free, 0))} left", step
-            )
+            yield warning(f"the pods ask for {text(needed)}, and the nodes have {text(max(free, 0))} left", step)
         elif largest > max(capacity):
-            yield warning(
-                f"one pod asks for {text(largest)} of {resource}, and no node has more than {text(max(capacity))}", step
-            )
+            yield warning(f"one pod asks for {text(largest)}, and no node has more than {text(max(capacity))}", step)
 
 
 def quantity(value: Any) -> float:
@@ -78,6 +74,10 @@ def quantity(value: Any) -> float:
 
 def _cpus(count: float) -> str:
     return f"{count:.1f} CPUs"
+
+
+def _memory(count: float) -> str:
+    return f"{size(int(count))} of memory"
 
 
 def _requests(spec: Mapping[str, Any]) -> tuple[float, float]:

@@ -90,6 +90,7 @@ subjects: [{kind: ServiceAccount, name: default, namespace: {{ .Release.Namespac
 """,
 }
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+ROLES = "roles.rbac.authorization.k8s.io reader"
 CLUSTER_WIDE = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings"
 LOCAL = (
     "deployments,statefulsets,jobs,services,configmaps,secrets,serviceaccounts,ingresses,persistentvolumeclaims,roles,"
@@ -235,15 +236,14 @@ def test_every_missing_verb_is_named(enclave: Enclave, namespace: str, program: 
     done = program.install(bundle, "--kubeconfig", str(config))
     assert done.returncode == 31, done.stderr
     for text in (
-        f"may not watch, patch, delete deployments.apps in namespace {namespace};",
-        f"may not delete pods in namespace {namespace};",
-        f"may not get pods/log in namespace {namespace};",
-        f"may not get, list jobs.batch in namespace {namespace};",
-        f"may not escalate roles.rbac.authorization.k8s.io reader in namespace {namespace}, or else itself hold",
-        f"may not bind roles.rbac.authorization.k8s.io reader in namespace {namespace}, or else itself hold",
-        "what it grants: deletecollection secrets;",
+        f"watch, patch, delete deployments.apps in namespace {namespace}",
+        f"delete pods in namespace {namespace}",
+        f"get pods/log in namespace {namespace}",
+        f"get, list jobs.batch in namespace {namespace}",
+        f"escalate {ROLES} in namespace {namespace}, or else itself hold what it grants: deletecollection secrets",
+        f"bind {ROLES} in namespace {namespace}, or else itself hold what it grants: see above",
     ):
-        assert text in done.stderr
+        assert any(line.strip().startswith(text) for line in done.stderr.splitlines())
     assert "configmaps" not in done.stderr
     assert "statefulsets" not in done.stderr
     assert json.loads(config.read_text())["users"][0]["user"]["token"] not in done.stderr
