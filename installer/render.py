@@ -28,8 +28,8 @@ _GUIDE = """\
 1. Images: `load` of the installer brings them into the registry.
 2. Secrets: those in `secrets`, after `namespaces`. Placeholders are in no kustomization: fill in or seal their values,
    and keep filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator;
-   the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL, Redis
-   and SMTP and the keys of an S3 bucket are percent-encoded there.
+   the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL and
+   Redis and the keys of an S3 bucket are percent-encoded there, and GORILLA_EMAIL_SINK is smtp://USER:PASSWORD@HOST:PORT.
 3. Objects: `base` before `platform`, since the second needs the CustomResourceDefinition of the first.
    - by hand: `kubectl apply --server-side -k FOLDER` for `namespaces`, `base` and `platform`, one after the other
    - Argo CD: one Application for this folder with server-side apply; `platform` is its second wave

@@ -114,6 +114,11 @@ class SmtpAnswers(Strict):
     def _login(self) -> Self:
         if (self.user is None) != (self.password is None):
             raise ValueError("`user` and `password` belong together")
+        if self.password and self.password.in_cluster:
+            raise ValueError(
+                "the platform wants user, password and server as one URL: if that is in the cluster already, name it "
+                "as GORILLA_EMAIL_SINK in `secret_env`"
+            )
         return self
 
 

@@ -18,6 +18,7 @@ from installer.service_answers import BucketAnswers, LdapAnswers, MysqlAnswers, 
 _MYSQL, _BUCKET, _REDIS = "airferry-mysql", "airferry-bucket", "airferry-redis"
 _SMTP, _OIDC, _LDAP = "airferry-smtp", "airferry-oidc", "airferry-ldap"
 _LICENSE, _ENV = "airferry-license", "airferry-env"
+_SINK = "GORILLA_EMAIL_SINK"
 TLS_SECRET = "airferry-tls"  # noqa: S105 - a name
 
 
@@ -25,16 +26,21 @@ TLS_SECRET = "airferry-tls"  # noqa: S105 - a name
 class Ingredient:
     """A value of a Secret that comes from the site: `path` is the site's key for it.
 
-    With `in_url` the chart puts it into a URL.
+    With `in_url` the chart puts it into a URL; `before` and `after` are what a URL has around it, if the Secret holds
+    the whole one.
     """
 
     source: SecretSource
     path: str
     in_url: bool = False
+    before: str = ""
+    after: str = ""
 
     def written(self, secret: Secret) -> Secret:
         """`secret` in the form that the chart needs."""
-        return Secret(urllib.parse.quote(secret.reveal(), safe="")) if self.in_url else secret
+        if not self.in_url:
+            return secret
+        return Secret(f"{self.before}{urllib.parse.quote(secret.reveal(), safe='')}{self.after}")
 
 
 @dataclass(frozen=True)
@@ -92,13 +98,15 @@ def needed(answers: Answers, authorities: Authorities) -> list[NeededSecret]:
         (_REDIS, "REDIS_PASSWORD", redis and redis.password, "redis.password", True),
         (_BUCKET, "ACCESS_KEY", bucket and bucket.access_key, "bucket.access_key", _keys_in_url(bucket)),
         (_BUCKET, "SECRET_KEY", bucket and bucket.secret_key, "bucket.secret_key", True),
-        (_SMTP, "SMTP_PASSWORD", answers.smtp and answers.smtp.password, "smtp.password", True),
         (_OIDC, "OIDC_SECRET", answers.oidc and answers.oidc.secret, "oidc.secret", False),
         (_LDAP, "LDAP_BIND_PW", answers.ldap and answers.ldap.bind_password, "ldap.bind_password", False),
         *((_ENV, name, source, f"secret_env.{name}", False) for name, source in answers.secret_env.items()),
     ):
         if source and not source.in_cluster:
             found.setdefault(name, {})[key] = Ingredient(source, path, in_url=in_url)
+    if (smtp := answers.smtp) and smtp.user and smtp.password:
+        before, after = f"smtp://{urllib.parse.quote(smtp.user, safe='')}:", f"@{smtp.host}:{smtp.port}"
+        found[_SMTP] = {_SINK: Ingredient(smtp.password, "smtp.password", in_url=True, before=before, after=after)}
     public = {_REDIS: {"REDIS_CA_CERT": authorities.redis}} if authorities.redis else {}
     return [NeededSecret(name, data, public.get(name, {})) for name, data in found.items()]
 
@@ -155,15 +163,10 @@ def _bucket(bucket: BucketAnswers) -> dict[str, Any]:
 
 
 def _smtp(smtp: SmtpAnswers) -> dict[str, Any]:
-    values: dict[str, Any] = {"host": smtp.host, "port": smtp.port}
-    if smtp.sender:
-        values["mailFrom"] = smtp.sender
-    if smtp.user and smtp.password:
-        values["user"] = urllib.parse.quote(smtp.user, safe="")
-        values["password"] = _reference(smtp.password, _SMTP, "SMTP_PASSWORD")
-        return {"email": {"smtp": values}}
-    # The chart would write `smtp://:@HOST`, a login without a name.
-    return {"email": {"smtp": values}, "env": {"GORILLA_EMAIL_SINK": f"smtp://{smtp.host}:{smtp.port}"}}
+    """The chart can be given a password too, but Helm then complains with every use that its default is a text."""
+    values: dict[str, Any] = {"email": {"smtp": {"mailFrom": smtp.sender}}} if smtp.sender else {}
+    plain = f"smtp://{smtp.host}:{smtp.port}"
+    return {**values, "env": {_SINK: _reference(smtp.password, _SMTP, _SINK) if smtp.password else plain}}
 
 
 def _auth(oidc: OidcAnswers | None, session_hours: int | None) -> dict[str, Any]:

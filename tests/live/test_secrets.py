@@ -50,7 +50,7 @@ spec:
         - name: reader
           image: "{{ .Values.cache.image.registry }}/{{ .Values.cache.image.repository }}:{{ .Values.cache.image.tag }}"
           env:
-            {{- $own := dict "OWN" .Values.global.env.OWN_TOKEN "SMTP" .Values.global.email.smtp.password }}
+            {{- $own := dict "OWN" .Values.global.env.OWN_TOKEN "SMTP" .Values.global.env.GORILLA_EMAIL_SINK }}
             {{- $_ := set $own "LDAP" .Values.app.env.LOCAL_LDAP_BIND_PW }}
             {{- range $name, $value := $own }}
             - {name: {{ $name }}, valueFrom: {{ toJson $value.valueFrom }}}

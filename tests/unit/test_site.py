@@ -167,6 +167,10 @@ size: 3
         (REGISTRY + "bucket: {provider: az, name: b, endpoint: h}", "bucket: `endpoint` has a meaning for provider s3"),
         (REGISTRY + "bucket: {name: b, tls: true}", "bucket: `tls` and `ca` need `endpoint`"),
         (REGISTRY + "smtp: {host: h, user: u}", "smtp: `user` and `password` belong together"),
+        (
+            REGISTRY + "smtp: {host: h, user: u, password: {secret: s, key: k}}",
+            "smtp: the platform wants user, password and server as one URL: if that is in the cluster already, name it",
+        ),
         (REGISTRY + "ldap: {address: 'h', base_dn: b, attributes: a}", "ldap.address: String should match pattern"),
         (
             REGISTRY + "ldap: {address: 'ldap://h', base_dn: b, attributes: a, bind_dn: d}",
@@ -580,13 +584,14 @@ secret_env: {TOKEN: {env: W}}
     assert found == {
         "airferry-mysql": {"MYSQL_PASSWORD": encoded},
         "airferry-redis": {"REDIS_PASSWORD": encoded, "REDIS_CA_CERT": (tmp_path / "ca.pem").read_text()},
-        "airferry-smtp": {"SMTP_PASSWORD": encoded},
+        "airferry-smtp": {"GORILLA_EMAIL_SINK": f"smtp://me%40x:{encoded}@mail:587"},
         "airferry-oidc": {"OIDC_SECRET": word},
         "airferry-ldap": {"LDAP_BIND_PW": word},
         "airferry-bucket": {"ACCESS_KEY": word},
         "airferry-env": {"TOKEN": word},
     }
-    assert site.values(PLATFORM)["global"]["email"]["smtp"]["user"] == "me%40x"
+    reference = {"secretKeyRef": {"name": "airferry-smtp", "key": "GORILLA_EMAIL_SINK"}}
+    assert site.values(PLATFORM)["global"]["env"]["GORILLA_EMAIL_SINK"] == {"valueFrom": reference}
 
 
 def test_ways_to_reach_the_platform(load: Load) -> None:

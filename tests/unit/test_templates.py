@@ -12,6 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 import templates
+from builder.chart_tree import ChartTree
+from builder.pins import pinned, versions
 from builder.recipe import Recipe, parse_recipe
 from installer.chart.helm import Chart, parse_values
 from installer.chart.images import references
@@ -105,10 +107,10 @@ def test_every_image_of_the_profile_has_a_version(assets: Path, upgrade: bool) -
     operator = parse_values((FOLDER / "operator-values.yaml").read_bytes(), "operator-values.yaml", SiteError)
     resource = parse_values((FOLDER / "wandb.yaml").read_bytes(), "wandb.yaml", SiteError)
     assert operator["airgapped"] is True
-    for entry, values in zip(
-        Recipe.load(FOLDER / "recipe.yaml").charts, (operator, resource["spec"]["values"]), strict=True
-    ):
+    recipe = Recipe.load(FOLDER / "recipe.yaml")
+    for entry, given in zip(recipe.charts, (operator, resource["spec"]["values"]), strict=True):
         chart = Chart.load((assets / f"{entry.name}-{entry.version}.tgz").read_bytes())
+        values = pinned(ChartTree.of(chart), given, versions(recipe))
         objects = chart.render(values, release="wandb", namespace="wandb", upgrade=upgrade)
         found = [item.reference() for item in references(objects) if not item.test_only]
         assert found
