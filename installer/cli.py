@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
-from installer import __version__, cli_cluster, shell
+from installer import __version__, cli_cluster, cli_installed, shell
 from installer.cli_options import FILE, bundle_options
 from installer.errors import BundleError, InterruptedByUserError
 from installer.shell import Session, common
@@ -210,10 +210,11 @@ for _command in (
     cli_cluster.preflight,
     cli_cluster.install,
     cli_cluster.upgrade,
-    cli_cluster.rollback,
-    cli_cluster.history,
-    cli_cluster.status,
-    cli_cluster.uninstall,
+    cli_installed.rollback,
+    cli_installed.history,
+    cli_installed.status,
+    cli_installed.wait,
+    cli_installed.uninstall,
 ):
     cli.add_command(_command)
 

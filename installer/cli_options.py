@@ -12,6 +12,12 @@ from installer.shell import Session
 _F = TypeVar("_F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+timeout_option = click.option(
+    "--timeout", default=900, show_default=True, type=click.IntRange(1, 86400), help="Seconds to wait in all."
+)
+take_over_option = click.option(
+    "--take-over", is_flag=True, help="Overwrite fields that others have set otherwise; they are named."
+)
 
 
 def bundle_options(command: _F) -> _F:
@@ -38,3 +44,37 @@ def bundle_options(command: _F) -> _F:
             return command(session, bundle, *args, **kwargs)
 
     return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one
+
+
+def cluster_options(command: _F) -> _F:
+    """Options that choose the cluster; the command gets `target`."""
+
+    @click.option("--kubeconfig", type=FILE, help="How to reach the cluster. [default: $KUBECONFIG, ~/.kube/config]")
+    @click.option("--context", default="", help="Context in that file. [default: its current one]")
+    @click.option("--allow-exec-plugin", is_flag=True, help="Run the program that the kubeconfig names for its login.")
+    @functools.wraps(command)
+    def wrapped(
+        session: Session,
+        *args: Any,
+        kubeconfig: Path | None,
+        context: str,
+        allow_exec_plugin: bool,
+        **kwargs: Any,
+    ) -> Any:
+        from installer.target import Target
+
+        return command(session, *args, Target(session, kubeconfig, context, plugin=allow_exec_plugin), **kwargs)
+
+    return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one
+
+
+def name_options(command: _F) -> _F:
+    """Options that choose an installation in the cluster; the command gets `name` and `namespace`."""
+    for option in (
+        click.option(
+            "--namespace", default="", help="Namespace of the installation's record. [default: all are searched]"
+        ),
+        click.option("--name", default="", help="Name of the bundle, where several are installed."),
+    ):
+        command = option(command)
+    return command

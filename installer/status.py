@@ -8,13 +8,14 @@ from installer import controller, diagnosis, history
 from installer.cause import Cause
 from installer.chart_source import describe
 from installer.controller import CUSTOM_RESOURCE
+from installer.errors import NotReadyError
 from installer.image_pull import Holds
 from installer.kube import Cluster, Object
 from installer.record import InstalledChart, Record
 from installer.release_state import helm_cause, resource_cause
 from installer.report import printable
 from installer.strays import strays
-from installer.wait import pending_hooks
+from installer.wait import Patience, pending_hooks, until_installed, until_rolled_out
 from installer.workload import Workload, workloads
 
 
@@ -68,6 +69,11 @@ class Status:
     def ready(self) -> bool:
         """Whether all of it is there and rolled out."""
         return bool(self.releases) and all(item.ready for item in self.releases) and not self.causes
+
+    def require(self) -> None:
+        """Raises NotReadyError unless all of it is ready."""
+        if not self.ready:
+            raise NotReadyError(f"{self.record.bundle} is not ready", hint="the causes are listed above.")
 
     def document(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -132,6 +138,20 @@ def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -
             causes.append(cause)
     releases = tuple(_release(cluster, each, holds) for each in record.all_charts)
     return Status(record, phase, releases, tuple(causes), chart, _strays(cluster, record))
+
+
+def until_ready(cluster: Cluster, record: Record, patience: Patience) -> Status:
+    """Wait until all of the installation runs; its state then.
+
+    Raises NotReadyError with the causes, at once where waiting cannot help.
+    """
+    for chart in record.charts:
+        until_rolled_out(cluster, chart.name, patience)
+    last = history.read(cluster, record).last
+    if record.platform and record.operator and last and last.resource:
+        until_installed(cluster, last.resource, "", record.operator.name, record.platform.hooks, patience)
+        until_rolled_out(cluster, record.platform.name, patience)
+    return status(cluster, record, patience.holds)
 
 
 def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:

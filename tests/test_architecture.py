@@ -48,9 +48,9 @@ GROUPS: dict[str, str] = {
     ),
     "shell": "installer.shell",
     "commands": (
-        "installer.cli installer.cli_cluster installer.cli_options installer.loading installer.opening "
-        "installer.shelf "
-        "installer.own_repository installer.target installer.__main__"
+        "installer.__main__ installer.changing installer.cli installer.cli_cluster installer.cli_installed "
+        "installer.cli_options installer.loading installer.opening installer.own_repository installer.shelf "
+        "installer.target"
     ),
     "templates": "templates",
     "builder": "builder builder.*",
@@ -84,8 +84,8 @@ MATRIX: dict[str, str] = {
 LIBRARIES: dict[str, str] = {
     "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
     "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_places builder.cli_recipe "
-    "installer.cli "
-    "installer.cli_cluster installer.cli_options installer.loading installer.shell",
+    "installer.changing installer.cli installer.cli_cluster installer.cli_installed installer.cli_options "
+    "installer.loading installer.shell",
     "cryptography": "builder.sign installer.bundle.signature installer.certificates installer.oci.trust",
     "docker": "builder.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
