@@ -16,6 +16,7 @@ from installer.kube import (
     INGRESS_CLASS,
     STATEFUL_SET,
     STORAGE_CLASS,
+    VOLUME,
     VOLUME_CLAIM,
     AbsentError,
     Cluster,
@@ -113,6 +114,8 @@ def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
         return
     there = {item["metadata"]["name"]: item for item in cluster.find(STORAGE_CLASS)}
     for owner, name in dict.fromkeys(claims):
+        if (name is None or name not in there) and _made_beforehand(cluster, name or ""):
+            continue
         if name and name not in there:
             yield Finding(
                 f"{owner} wants the storage class {name!r}; this cluster has {', '.join(sorted(there)) or 'none'}",
@@ -128,20 +131,31 @@ def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             )
 
 
+def _made_beforehand(cluster: Cluster, name: str) -> bool:
+    """Whether a volume waits for claims of the class `name`, which need not exist as an object then."""
+    return any(
+        (item["spec"].get("storageClassName") or "") == name and (item.get("status") or {}).get("phase") == "Available"
+        for item in cluster.find(VOLUME)
+    )
+
+
 def _claims(cluster: Cluster, release: ChartRelease) -> Iterator[tuple[str, str | None]]:
     """The new volume claims of `release`: who wants them, and their class; None stands for the default."""
     for item in release.objects:
         kind = {VOLUME_CLAIM.name: VOLUME_CLAIM, STATEFUL_SET.name: STATEFUL_SET}.get(item["kind"])
         if kind is None or cluster.get(kind, item["metadata"]["name"], place_of(item, release)) is not None:
             continue
-        specs = (
-            [item["spec"]]
-            if kind == VOLUME_CLAIM
-            else [claim["spec"] for claim in item["spec"].get("volumeClaimTemplates") or []]
-        )
-        for spec in specs:
+        for spec in [item["spec"]] if kind == VOLUME_CLAIM else _templates(cluster, item, place_of(item, release)):
             if not spec.get("volumeName"):
                 yield named(item, release), spec.get("storageClassName")
+
+
+def _templates(cluster: Cluster, stateful_set: Object, place: str) -> Iterator[Mapping[str, Any]]:
+    """The claims that a StatefulSet will make; its first pod takes one that an earlier installation has left."""
+    for claim in stateful_set["spec"].get("volumeClaimTemplates") or []:
+        name = f"{claim['metadata']['name']}-{stateful_set['metadata']['name']}-0"
+        if cluster.get(VOLUME_CLAIM, name, place) is None:
+            yield claim["spec"]
 
 
 def definitions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
