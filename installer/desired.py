@@ -55,6 +55,15 @@ class ChartRelease:
         return frozenset(item["metadata"]["name"] for item in self.hook_objects if item.get("kind") == JOB.name)
 
     @property
+    def applied(self) -> list[Object]:
+        """What Helm applies when it installs or upgrades the release: hooks of other occasions, tests say, left out."""
+        return [
+            item
+            for item in (*self.objects, *self.hook_objects)
+            if not (events := hook_events(item)) or _EVENTS.intersection(events)
+        ]
+
+    @property
     def crds(self) -> list[Object]:
         """Its CustomResourceDefinitions that Helm would never upgrade: those of the `crds/` folders."""
         return self.chart.crds(self.values)

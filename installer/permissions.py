@@ -94,7 +94,7 @@ def _helm_needs(cluster: Cluster, release: ChartRelease) -> Iterator[tuple[Kind,
     # Helm keeps its record of a release in Secrets.
     yield SECRET, release.name.namespace, (*_MANAGE, "update")
     crds = {crd["metadata"]["name"] for crd in release.crds}
-    for item in (*release.objects, *release.hook_objects):
+    for item in release.applied:
         if item["kind"] == CUSTOM_RESOURCE_DEFINITION.name and item["metadata"]["name"] in crds:
             continue  # never Helm's to change or remove
         if kind := _kind(cluster, item, brought):

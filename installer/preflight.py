@@ -15,14 +15,16 @@ from installer.chart.retarget import Relocation
 from installer.chart_source import Wish
 from installer.desired import Desired, desired
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
-from installer.kube import Cluster
+from installer.kube import Cluster, Kind
 from installer.oci.registry import Registry
+from installer.operator_rights import operator_rights
 from installer.permissions import missing_permissions
 from installer.prerequisites import Finding
 from installer.referenced import referenced
 from installer.report import Reporter
 from installer.room import nodes
 from installer.site import Site
+from installer.steps import known
 
 _AGAIN = "nothing has been changed; mend these, then run the same command again. `preflight` shows them at any time."
 
@@ -120,6 +122,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: _permissions(cluster, wanted)
     yield lambda: prerequisites.versions(cluster, wanted)
     yield lambda: prerequisites.kinds(cluster, wanted)
+    yield lambda: operator_rights(wanted, _platform_kinds(cluster, wanted))
     yield lambda: prerequisites.definitions(cluster, wanted)
     yield lambda: prerequisites.operators(cluster, wanted)
     yield lambda: prerequisites.ingress_classes(cluster, wanted)
@@ -130,6 +133,13 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
 
 
 _SUSPECT = "if the program in that container makes pods of it, add the image to the recipe; otherwise ignore this."
+
+
+def _platform_kinds(cluster: Cluster, wanted: Desired) -> dict[tuple[str, str], Kind]:
+    """The kinds of the platform's objects that the cluster has."""
+    objects = wanted.platform.objects if wanted.platform else ()
+    found = {(item["apiVersion"], item["kind"]): known(cluster, item) for item in objects}
+    return {key: kind for key, kind in found.items() if kind}
 
 
 def _held_against(check: Callable[[], Iterable[Finding]]) -> list[Finding]:

@@ -68,7 +68,7 @@ def kinds(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     brought = custom_kinds(item for release in all_releases(wanted) for item in (*release.crds, *release.objects))
     lacking: dict[tuple[str, str], list[str]] = {}
     for release in all_releases(wanted):
-        for item in (*release.objects, *release.hook_objects):
+        for item in release.applied:
             needed = str(item["apiVersion"]), str(item["kind"])
             if needed not in brought and (needed in lacking or not _has(cluster, *needed)):
                 lacking.setdefault(needed, []).append(f"{named(item, release)} (chart {release.chart.name})")

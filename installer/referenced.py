@@ -34,7 +34,7 @@ def referenced(
     needs: dict[_Need, str] = {_Need(SECRET, *place): "site.yaml" for place in own}
     made = {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in wanted.secrets}
     for release in all_releases(wanted):
-        for item in (*release.objects, *release.hook_objects):
+        for item in release.applied:
             made.add((item["kind"], place_of(item, release), item["metadata"]["name"]))
             for kind, name, key in _referred(item):
                 needs.setdefault(_Need(kind, place_of(item, release), name, key), named(item, release))

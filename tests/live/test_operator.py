@@ -91,8 +91,10 @@ def test_the_whole_way_and_back_with_the_frozen_file(enclave: Enclave, program: 
     }
     for namespace in ("wandb", "wandb-operator"):
         for pod in pods(enclave, namespace):
+            for container in pod["spec"]["containers"]:
+                assert container["image"].startswith(f"{enclave.registry}/airferry/docker.io/")
             for container in pod["status"]["containerStatuses"]:
-                assert container["imageID"].startswith(f"{enclave.registry}/airferry/docker.io/")
+                assert container["imageID"].startswith(f"{enclave.registry}/")
 
     now = ("create", "job", "now", "--from=cronjob/wandb-backup", "--namespace=wandb")
     enclave.kubectl(*now)

@@ -10,8 +10,12 @@ from installer.chart.helm import Chart
 from installer.chart.images import references
 from installer.chart.pinning import pins
 from installer.chart.retarget import Relocation, merged, overrides, stray, suspects
+from installer.desired import ChartRelease, Desired
+from installer.kube import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef
+from installer.operator_rights import operator_rights
+from installer.workload import ReleaseName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -112,3 +116,23 @@ def test_the_operator_is_pointed_into_the_enclave_and_brings_its_definition(asse
 
 def render_operator(loaded: Chart, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     return loaded.render({"airgapped": True, **(values or {})}, release="operator", namespace="wandb")
+
+
+def test_what_the_operator_may_not_make_or_grant_is_told(assets: Path) -> None:
+    """The roles of operator 1.4.8 suffice for all parts of the platform; without leases, `glue` cannot elect."""
+    operator, platform = chart(assets, "operator-1.4.8"), chart(assets, "operator-wandb-0.43.8")
+    kinds = {(kind.api_version, kind.name): kind for kind in (DEPLOYMENT, ROLE, CLUSTER_ROLE, POD)}
+
+    def release(loaded: Chart, values: Mapping[str, Any], name: ReleaseName) -> ChartRelease:
+        objects = loaded.render(values, release=name.name, namespace=name.namespace)
+        return ChartRelease(loaded, name, {}, tuple(objects), (), frozenset())
+
+    def told(values: Mapping[str, Any]) -> list[str]:
+        own = release(operator, values, ReleaseName("operator", "wandb-operator"))
+        wanted = Desired((), (), (), own, release(platform, EVERYTHING, ReleaseName("wandb", "wandb")), None, None, {})
+        return [item.what for item in operator_rights(wanted, kinds)]
+
+    assert told({}) == []
+    rules = [rule for rule in operator.coalesced({})["role"]["rules"] if "leases" not in rule["resources"]]
+    [lack] = told({"role": {"rules": rules}})
+    assert lack.startswith("the operator may not grant get, list, watch, create, update, patch, delete leases.coord")

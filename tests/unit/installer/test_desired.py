@@ -116,6 +116,19 @@ def test_a_reference_that_the_enclave_cannot_serve_is_refused(
     assert words in caught.value.message
 
 
+def test_what_only_looks_like_a_reference_is_told(tmp_path: Path) -> None:
+    application = demo_app(tmp_path / "b", "app")
+    template = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: "
+        '"{{ .Values.toolsImage }}", args: [--agent-image=quay.io/other/agent:1]}]}\n'
+    )
+    application.charts.clear()
+    application.chart(packed(CHARTS / "demo-app", {"templates/agent.yaml": template}), release="app")
+    [suspect] = wanted(application, tmp_path).suspects
+    assert suspect.startswith("quay.io/other/agent:1: points outside")
+    assert "Pod p, spec.containers[0].args[0]" in suspect
+
+
 def test_a_null_that_the_operator_would_choke_on_is_refused() -> None:
     template: dict[str, Any] = {"metadata": {}, "spec": {}}
     with pytest.raises(SiteError, match=r"web\.list\[1\]\.a is null"):
