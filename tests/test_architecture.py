@@ -43,8 +43,8 @@ GROUPS: dict[str, str] = {
         "installer.rollback installer.chart_configmap installer.chart_oci installer.handover installer.platform "
         "installer.cause installer.container_state installer.image_pull installer.outlook installer.release_state "
         "installer.scheduling installer.preflight installer.prerequisites installer.permissions "
-        "installer.referenced installer.room installer.strays installer.lease installer.holder "
-        "installer.hook_images"
+        "installer.referenced installer.room installer.strays installer.operator_rights installer.lease "
+        "installer.holder installer.hook_images"
     ),
     "shell": "installer.shell",
     "commands": (
