@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.parts.bad_sectors import with_bad_sectors
 from tests.parts.drive import Drive
 from tests.parts.programs import Program, from_source
 
@@ -243,6 +244,25 @@ def test_damage_is_reported_and_the_rest_is_loaded(
     )
     copy(volumes.files, shelf)
     assert installer.result("load", "--registry", enclave.address)["left_out"] == {}
+
+
+def test_unreadable_places(
+    volumes: Volumes, installer: Program, shelf: Path, enclave: Registry, tmp_path: Path
+) -> None:
+    """The medium fails inside the cut layer: that is found, and the other images are loaded."""
+    files = copy(volumes.files, shelf)
+    middle = files[1].stat().st_size // 2
+    worn = with_bad_sectors(installer, tmp_path, files[1], middle, middle + 4096)
+    done = worn.run("verify", "--output", "json")
+    assert done.returncode == 10, done.stderr
+    (found,) = json.loads(done.stdout)["damages"]
+    assert (found["kind"], found["volume"], found["images"]) == ("unreadable", 2, ["docker.io/demo/data:1.0"])
+    assert found["offset"] <= middle < found["offset"] + found["length"]
+    assert "Input/output error" in done.stderr
+    assert worn.run("load", "--registry", enclave.address).returncode == 50
+    done = worn.run("load", "--registry", enclave.address, "--whole-images", "--output", "json")
+    assert list(json.loads(done.stdout)["left_out"]) == ["docker.io/demo/data:1.0"]
+    assert "data" not in names(enclave)
 
 
 def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclave: Registry) -> None:
