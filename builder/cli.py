@@ -13,7 +13,7 @@ MODULES = {
     "builder.cli_recipe": ("init", "lock", "list", "plan"),
     "builder.cli_build": ("build",),
     "builder.cli_bundle": ("keygen", "sign", "verify", "inspect", "freeze"),
-    "builder.cli_media": ("media",),
+    "builder.cli_media": ("media", "patch"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands for carriers: media."""
+"""The commands for the way: media, patch."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,19 @@ from typing import Any
 
 import click
 
+from builder.cli_places import FILE
 from builder.device import Device, device_of
 from builder.media import Copy, put
+from builder.patch import write_patch
 from builder.sign import sums_of
 from builder.targets import distribute
-from installer.bundle.finding import volumes_in
+from installer.bundle.finding import expand, volumes_in
+from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.errors import UsageError
-from installer.files import storage_error
+from installer.files import read_bounded, storage_error
 from installer.oci.digest import Digest
 from installer.parallel import each
 from installer.report import size as human
@@ -83,6 +86,30 @@ def write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, .
     document = [_document(folder, device, copies, volumes) for folder, device in devices.items()]
     session.emit({"media": document}, "\n".join(_text(item) for item in document))
     session.reporter.note("next: unmount the media, write these lines on them, and carry the checksums another way.")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.option("--request", required=True, help="The file that `verify --request` wrote, or its line of text.")
+@click.option("-o", "--file", "out", type=FILE, required=True, help="The patch to write.")
+@common
+def patch(session: Session, *, bundle: tuple[Path, ...], request: str, out: Path) -> None:
+    """Answer a request from the enclave with a small file that holds just what is damaged there.
+
+    BUNDLE are the sender's own volumes. Inside, the patch is named beside the damaged ones; nobody has to sign it.
+
+    \b
+      airferry patch volumes/ --request request.json -o patch.tar
+      ./wandb-installer load --bundle /media/discs --bundle patch.tar
+    """
+    text = request.encode() if request.startswith(REQUEST) else read_bounded(Path(request), MAX_PATCH_JSON)
+    wanted = Request.decode(text)
+    files = expand(bundle)
+    with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(sums_of(files[0])))) as opened:
+        size = write_patch(opened, wanted, out)
+    chunks = sum(count for *_, count in wanted.extents)
+    session.emit({"file": str(out), "bytes": size, "chunks": chunks}, f"{out}: {size} bytes ({human(size)})")
+    session.reporter.note("next: carry it over, and name it with --bundle beside the volumes.")
 
 
 def _files(sources: Sequence[Path]) -> list[Path]:
@@ -163,4 +190,4 @@ def _text(item: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-COMMANDS: tuple[click.Command, ...] = (media,)
+COMMANDS: tuple[click.Command, ...] = (media, patch)

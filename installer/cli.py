@@ -54,7 +54,8 @@ def inspect(session: Session, bundle: Any) -> None:
 @bundle_options
 @click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
 @click.option("--partial", is_flag=True, help="Some of the volumes are enough: each can be verified alone.")
-def verify(session: Session, bundle: Any, *, sha256: bool, partial: bool) -> None:
+@click.option("--request", type=FILE, help="Write what is damaged to this file, for the sender to answer with a patch.")
+def verify(session: Session, bundle: Any, *, sha256: bool, partial: bool, request: Path | None) -> None:
     """Read every byte of the bundle and compare it with what was signed.
 
     It goes on to the end whatever it meets, and says which images need what is damaged.
@@ -63,14 +64,21 @@ def verify(session: Session, bundle: Any, *, sha256: bool, partial: bool) -> Non
     Examples:
       ./wandb-installer verify
       ./wandb-installer verify --bundle /media/disc --partial
+      ./wandb-installer verify --bundle /media/discs --request request.json
     Exit code 0: genuine and whole; 10: damaged; 11: not signed by a trusted key; 12: a volume is missing.
     """
     from installer.bundle.damage import verify_by_turns
     from installer.bundle.describe import description, summary
+    from installer.files import write_atomic
 
     facts, text = description(bundle), summary(bundle)
     found = verify_by_turns(bundle, session.reporter, sha256=sha256)
-    document = {**facts, **found.document()}
+    wanted = found.request(bundle)
+    if wanted and request:
+        write_atomic(request, wanted.encode())
+        session.reporter.note(f"written {request}; `airferry patch` answers it. The same to be typed or photographed:")
+        session.reporter.note(wanted.text)
+    document = {**facts, **found.document(), "request": wanted.text if wanted else ""}
     if session.output == "json":
         session.emit(document, "")
     found.check(bundle, partial=partial)

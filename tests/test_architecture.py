@@ -117,6 +117,7 @@ WRITERS: dict[str, str] = {
     "builder.sign": "the signature slots of a volume",
     "builder.freeze": "the frozen file",
     "builder.media": "copies on the carrier's media",
+    "builder.patch": "the patch that answers a request",
     "builder.program": "the cache of programs",
     "builder.wrap": "the program in that cache",
     "builder.engine": "images saved by the local engine, in a temporary folder",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob, chunk_count
+from installer.bundle.patch import Request
 from installer.errors import AirferryError, BundleError, StorageError
-from installer.oci.digest import Digest
 from installer.report import Reporter
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ class Findings:
             "damages": [damage.document() for damage in self.damages],
             "unseen_volumes": [number + 1 for number in sorted(self.unseen)],
         }
+
+    def request(self, bundle: "Bundle") -> Request | None:
+        """What a patch would have to hold; None if there is nothing that a patch can mend."""
+        numbers = {blob.digest.text: number for number, blob in enumerate(bundle.manifest.blobs)}
+        chunks = [(numbers[item.blob], item.chunk) for item in self.damages if item.chunk >= 0 and item.length]
+        return Request.of(bundle.verdict.sums, chunks) if chunks else None
 
     @property
     def text(self) -> str:
@@ -198,8 +204,3 @@ def damage_error(bundle: "Bundle", found: Sequence[Damage]) -> BundleError:
     if images:
         lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that")
     return BundleError("\n".join(lines), hint="copy the damaged file again, then verify it again.")
-
-
-def lost(found: Sequence[Damage]) -> set[Digest]:
-    """The blobs that cannot be used."""
-    return {Digest(damage.blob) for damage in found if damage.blob}

@@ -26,6 +26,7 @@ from installer.bundle.manifest import (
     parse_release,
     parse_time,
 )
+from installer.bundle.patch import begins_as_patch, read_patch
 from installer.bundle.signature import Trust, Verdict
 from installer.bundle.tar import BLOCK, header, padded
 from installer.bundle.volume import Metadata, VolumeFile, volume_name, volume_sizes
@@ -63,6 +64,8 @@ class Bundle:
         self.manifest, self.verdict = manifest, verdict
         self._metadata, self._volumes, self._trust = metadata, volumes, trust
         self._kept: dict[Digest, bytes] = {}
+        self._patches: list[VolumeFile] = []
+        self._patched: dict[tuple[Digest, int], tuple[VolumeFile, int]] = {}
         self.changer: Changer | None = None
 
     @classmethod
@@ -77,12 +80,16 @@ class Bundle:
             if len({verdict.sums for verdict in verdicts}) != 1:
                 raise BundleError("these volumes belong to different bundles", hint="give the volumes of one bundle.")
             manifest, metadata = read_metadata(files, envelopes[0].sums)
-            volumes = match_volumes(files, manifest, metadata)
+            patches = [file for file in files if begins_as_patch(file, metadata.length)]
+            volumes = match_volumes([file for file in files if file not in patches], manifest, metadata)
+            bundle = cls(manifest, verdicts[0], metadata, volumes, trust)
+            for file in patches:
+                bundle._add_patch(file)
         except BaseException:
             for file in files:
                 file.close()
             raise
-        return cls(manifest, verdicts[0], metadata, volumes, trust)
+        return bundle
 
     def __enter__(self) -> Self:
         return self
@@ -92,7 +99,7 @@ class Bundle:
 
     def close(self) -> None:
         """Close the volume files."""
-        for file in self._volumes.values():
+        for file in (*self._volumes.values(), *self._patches):
             file.close()
 
     @cached_property
@@ -151,10 +158,19 @@ class Bundle:
         """The volumes, by number from 0, that are not at hand and that are needed to read a blob."""
         if digest in self._kept:
             return frozenset()
-        return frozenset(volume for volume, _, _ in self.blob(digest).pieces) - self._volumes.keys()
+        blob, first, absent = self.blob(digest), 0, set()
+        for volume, _, length in blob.pieces:
+            end = first + chunk_count(length)
+            if volume not in self._volumes:
+                # A patch may hold all that was lost.
+                absent |= (
+                    {volume} if any((digest, number) not in self._patched for number in range(first, end)) else set()
+                )
+            first = end
+        return frozenset(absent)
 
-    def add(self, file: VolumeFile) -> int:
-        """Take over another volume; its number from 0.
+    def add(self, file: VolumeFile) -> None:
+        """Take over another volume, or a patch.
 
         Raises BundleError (also if it is of another bundle, or there already), UntrustedError, StorageError; the file
         is closed then.
@@ -164,6 +180,9 @@ class Bundle:
             if signature.verify(envelope.sums, envelope.slots, self._trust).sums != self.verdict.sums:
                 raise BundleError(f"{file.path}: a volume of another bundle", hint="give the volumes of one bundle.")
             check_metadata(file, envelope.sums)
+            if begins_as_patch(file, self._metadata.length):
+                self._add_patch(file)
+                return
             ((number, _),) = match_volumes([file], self.manifest, self._metadata).items()
             if number in self._volumes:
                 there = self._volumes[number].path
@@ -172,7 +191,17 @@ class Bundle:
             file.close()
             raise
         self._volumes[number] = file
-        return number
+
+    def _add_patch(self, file: VolumeFile) -> None:
+        places = read_patch(file, self.manifest, self._metadata.length)
+        self._patches.append(file)
+        self._patched |= {chunk: (file, place) for chunk, place in places.items()}
+
+    def front(self) -> Iterator[bytes]:
+        """The metadata as it stands in front of a volume at hand. Raises StorageError."""
+        file = self._file(min(self.at_hand))
+        for start in range(0, self._metadata.length, CHUNK):
+            yield file.read(start, min(CHUNK, self._metadata.length - start))
 
     def release(self, *, except_file: Path | None = None) -> None:
         """Close all volumes, but for what lies in `except_file`, so that their medium can be taken out."""
@@ -180,6 +209,10 @@ class Bundle:
             if file.path != except_file:
                 file.close()
                 del self._volumes[number]
+        for file in self._patches:
+            file.close()
+        self._patches.clear()
+        self._patched.clear()
 
     def check_time(self, now: dt.datetime) -> None:
         """Step 6. Raises PolicyError if the bundle has expired at `now`, or `now` is before the bundle was made."""
@@ -231,20 +264,25 @@ class Bundle:
         position = number * CHUNK
         piece, inside = blob.locate(position) if blob.size else (0, 0)
         volume, offset, _ = blob.pieces[piece]
+        if patched := self._patched.get((blob.digest, number)):
+            return volume, patched[0].path, patched[1], min(CHUNK, blob.size - position)
         file = self._file(volume)
         place = file.base + self._metadata.length + offset + inside
         return volume, file.path, place, min(CHUNK, blob.size - position)
 
     def chunk(self, blob: BundleBlob, number: int, buffer: bytearray) -> memoryview:
-        """Chunk `number` of `blob`, read into `buffer` and verified there (step 7)."""
+        """Chunk `number` of `blob`, read into `buffer` and verified there (step 7); from a patch, if one has it."""
         position = number * CHUNK
-        piece, inside = blob.locate(position)
-        volume, offset, _ = blob.pieces[piece]
-        file = self._file(volume)
-        if not inside:
-            self.check_frame(blob, piece)
         view = memoryview(buffer)[: min(CHUNK, blob.size - position)]
-        place = self._metadata.length + offset + inside
+        if patched := self._patched.get((blob.digest, number)):
+            file, place = patched
+        else:
+            piece, inside = blob.locate(position)
+            volume, offset, _ = blob.pieces[piece]
+            file = self._file(volume)
+            if not inside:
+                self.check_frame(blob, piece)
+            place = self._metadata.length + offset + inside
         file.read_into(view, place)
         if blake3(view).digest() != blob.chunks[HASH * number : HASH * (number + 1)]:
             raise BundleError(

@@ -263,6 +263,18 @@ def test_unreadable_places(
     done = worn.run("load", "--registry", enclave.address, "--whole-images", "--output", "json")
     assert list(json.loads(done.stdout)["left_out"]) == ["docker.io/demo/data:1.0"]
     assert "data" not in names(enclave)
+    # The sender answers with what is missing, and with that the same worn medium is enough.
+    worn.run("verify", "--request", tmp_path / "request.json")
+    line = json.loads(worn.run("verify", "--output", "json").stdout)["request"]
+    answered = volumes.airferry.result("patch", volumes.folder, "--request", line, "-o", tmp_path / "patch.tar")
+    again = tmp_path / "again.tar"
+    volumes.airferry.result("patch", volumes.folder, "--request", tmp_path / "request.json", "-o", again)
+    assert again.read_bytes() == (tmp_path / "patch.tar").read_bytes()
+    assert (answered["chunks"], answered["bytes"] < 5 << 20) == (1, True)
+    (tmp_path / "patch.tar").rename(shelf / "patch.tar")
+    assert worn.result("verify")["verified"]
+    assert worn.result("load", "--registry", enclave.address)["left_out"] == {}
+    assert "data" in names(enclave)
 
 
 def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclave: Registry) -> None:

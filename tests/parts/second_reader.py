@@ -66,21 +66,44 @@ def read(volumes: Sequence[bytes], pem: Path, minisign: Path) -> Read:
     return Read(bundle, blobs)
 
 
+def read_patch(patch: bytes, bundle: dict[str, Any]) -> dict[tuple[int, int], bytes]:
+    """Section "Patch": the chunks that a patch for `bundle` holds, by the numbers of blob and chunk, each compared with
+    its hash. Raises RefusedError."""
+    front = _Front(patch)
+    front.read_metadata()
+    need(_canonical(front.members["bundle.json"]) == bundle, "a patch for another bundle")
+    front.next("patch.json")
+    listed = _canonical(front.members["patch.json"])
+    need(listed["format"] == "airferry-patch/1", "another format of patches")
+    found = {}
+    for number, first, count in listed["extents"]:
+        blob = bundle["blobs"][number]
+        name = f"chunks/{blob['digest'].removeprefix('sha256:')}.{first:06}"
+        front.next(name)
+        for place in range(count):
+            chunk = front.members[name][place * CHUNK : (place + 1) * CHUNK]
+            start = 64 * (first + place)
+            need(blake3(chunk).hexdigest() == blob["chunks"][start : start + 64], "a chunk of a patch is damaged")
+            found[number, first + place] = chunk
+    need(patch[front.offset :] == bytes(END), "the end of a patch")
+    return found
+
+
 class _Front:
     """The metadata members of a volume, read in order."""
 
     def __init__(self, volume: bytes) -> None:
         self.volume, self.offset = volume, 0
         self.members: dict[str, bytes] = {}
-        self._next("SHA256SUMS")
+        self.next("SHA256SUMS")
         for name in SLOTS:
-            self._next(name)
+            self.next(name)
 
     def read_metadata(self) -> None:
         for name in METADATA:
-            self._next(name)
+            self.next(name)
 
-    def _next(self, name: str) -> None:
+    def next(self, name: str) -> None:
         block = self.volume[self.offset : self.offset + BLOCK]
         need(len(block) == BLOCK and any(block), "its build was not finished")
         size = int(block[124:135], 8)
