@@ -78,7 +78,8 @@ MATRIX: dict[str, str] = {
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
-`installer` never imports `builder`, and `builder` of `installer` neither the workflows nor the cluster.
+`installer` never imports `builder`, and `builder` of `installer` neither the workflows nor the cluster. It reads a
+site's answers, which are data, so that `airferry list --site` merges them into the values as the installer will.
 """
 
 LIBRARIES: dict[str, str] = {

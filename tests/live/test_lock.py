@@ -429,7 +429,8 @@ def traps_entry(workshop: Workshop, **more: object) -> dict[str, object]:
 
 def test_everything_that_a_chart_may_ask_for_is_carried_on_request(workshop: Workshop, upstream: Upstream) -> None:
     job, mirror = f"{upstream.address}/team/job:1.0", f"{upstream.address}/team/"
-    recipe: dict[str, Any] = {"charts": [traps_entry(workshop, optional_values={"demanding": {"bucket": "b"}})]}
+    recipe: dict[str, Any] = {"charts": [traps_entry(workshop, optional_values="more.yaml")]}
+    (workshop.folder / "more.yaml").write_text("demanding: {bucket: b}\n")
     workshop.write(recipe)
     listed = json.loads(workshop.run("list", "@", "--output", "json")[0])
     names = [image["image"] for image in (*listed["images"], *listed["optional"])]
@@ -445,6 +446,8 @@ def test_everything_that_a_chart_may_ask_for_is_carried_on_request(workshop: Wor
     lock = workshop.locked()
     assert {image.source for image in lock.images} == {item["image"] for item in listed["images"]} - {pinned}
     assert {item.image for item in lock.optional} == {item["image"] for item in listed["optional"]}
+    assert "more.yaml" in {document.name for document in lock.documents}
+    assert "docker.io/demo/demanding:1.0" in {item.image for item in lock.optional}
     proof = proof_of(lock)
     tags = {item["reference"]: item["tag"] for item in proof["references"] if item["verdict"] == "carried"}
     assert [name for name, tag in tags.items() if tag == "mutable"] == ["docker.io/demo/untagged:latest"]
