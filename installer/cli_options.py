@@ -49,7 +49,7 @@ def bundle_options(command: _F) -> _F:
 def cluster_options(command: _F) -> _F:
     """Options that choose the cluster; the command gets `target`."""
 
-    @click.option("--kubeconfig", type=FILE, help="How to reach the cluster. [default: $KUBECONFIG, ~/.kube/config]")
+    @click.option("--kubeconfig", type=FILE, help="How to reach the cluster. [default: as kubectl does]")
     @click.option("--context", default="", help="Context in that file. [default: its current one]")
     @click.option("--allow-exec-plugin", is_flag=True, help="Run the program that the kubeconfig names for its login.")
     @functools.wraps(command)

@@ -7,7 +7,7 @@ in the file itself stays in memory; nothing of it is written anywhere.
 import base64
 import binascii
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from installer.strict_yaml import load_yaml
 MAX_KUBECONFIG = 1024 * 1024
 MAX_FILE = 256 * 1024
 PLUGIN_SECONDS = 60
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,54 @@ def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
     )
 
 
+def choose(files: Sequence[Path], context: str = "") -> tuple[Path, str]:
+    """Which of several kubeconfig files counts, and the context in it, as kubectl merges the files of `KUBECONFIG`:
+    what the first file says of a name is what counts, and files that do not exist are passed over.
+
+    Raises SiteError if context, cluster and user would have to come from different files, NotFoundError if no file
+    exists.
+    """
+    present = [file for file in files if file.exists()] or [files[0]]
+    if len(present) == 1:
+        return present[0], context
+    docs = {file: load_yaml(read_bounded(file, MAX_KUBECONFIG), str(file), SiteError) or {} for file in present}
+    for file, doc in docs.items():
+        if not isinstance(doc, dict):
+            raise SiteError(f"{file}: not a kubeconfig", hint="name one file with --kubeconfig.")
+    name = context or next((text for file, doc in docs.items() if (text := _text(doc, "current-context", file))), "")
+    home = _home(docs, "contexts", name)
+    if home is None:
+        raise SiteError(f"no context {name[:100]!r} in {', '.join(map(str, present))}", hint="check --context.")
+    entry = _named(docs[home], "contexts", "context", name, home)
+    for group, key in (("clusters", "cluster"), ("users", "user")):
+        other = _home(docs, group, _text(entry, key, home))
+        if other not in (home, None):
+            raise SiteError(
+                f"context {name!r} stands in {home}, its {key} in {other}",
+                hint="write it into one file (`kubectl config view --flatten --minify`), and name that with "
+                "--kubeconfig.",
+            )
+    return home, name
+
+
+def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Endpoint | None:
+    """The API server as a pod finds it, with the pod's service account; None outside of a pod.
+
+    Source: Kubernetes documentation, "Accessing the Kubernetes API from a Pod".
+    """
+    host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+    token = folder / "token"
+    if not (host and port and token.exists()):
+        return None
+    return Endpoint(
+        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        context="in-cluster",
+        namespace=read_bounded(folder / "namespace", MAX_FILE).decode().strip() or "default",
+        ca=read_bounded(folder / "ca.crt", MAX_FILE),
+        token_file=token,
+    )
+
+
 def with_plugin(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
     """`endpoint` with the credentials that its plugin prints when run with `environment`.
 
@@ -144,6 +193,16 @@ def _run(plugin: Plugin, environment: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(status, dict):
         raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed no credentials", hint=hint)
     return status
+
+
+def _home(docs: Mapping[Path, Mapping[str, Any]], group: str, name: str) -> Path | None:
+    """The first file that has an entry `name`."""
+    for file, doc in docs.items():
+        entries = doc.get(group)
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and entry.get("name") == name:
+                return file
+    return None
 
 
 def _named(doc: Mapping[str, Any], group: str, key: str, name: str, path: Path) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class Release:
 
 
 class Releases:
-    """The releases in one namespace of the cluster that `context` of the file `kubeconfig` names.
+    """The releases in one namespace of the cluster that `context` of the file `kubeconfig` names; without a file, of
+    the cluster whose pod this is.
 
     Methods raise ClusterUnreachableError, ClusterForbiddenError, ClusterError. Safe for threads that work on different
     releases. `while_waiting` is called now and then as long as Helm is at work; its errors end that.
@@ -57,7 +58,7 @@ class Releases:
 
     while_waiting: Callable[[], None] | None = None
 
-    def __init__(self, kubeconfig: Path, *, context: str = "", namespace: str) -> None:
+    def __init__(self, kubeconfig: Path | None, *, context: str = "", namespace: str) -> None:
         self._kubeconfig, self._context, self.namespace = kubeconfig, context, namespace
 
     def ensure(

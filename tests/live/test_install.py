@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parts.application import demo_app
+from tests.parts.application import KEY, demo_app
 from tests.parts.authority import Authority
-from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.registry import read_accesses
 
 if TYPE_CHECKING:
@@ -89,6 +90,33 @@ def test_an_object_that_somebody_removed_is_restored(
 
     assert program.result(program.install(bundle))["changed"] == [f"release {namespace}/{name}"]
     assert enclave.kubectl(*query).split() == [deployment]
+
+
+def test_inside_a_pod_no_kubeconfig_is_needed(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, name: str
+) -> None:
+    """The service account's files are all that tells a pod from its node."""
+    bundle = demo_app(program.folder / "bundle", name).write()
+    site = program.site(namespace=namespace)
+    enclave.kubectl("create", "serviceaccount", "installer", f"--namespace={namespace}")
+    account = f"--serviceaccount={namespace}:installer"
+    enclave.kubectl("create", "rolebinding", "installer", "--clusterrole=cluster-admin", account, "-n", namespace)
+    account_folder = program.folder / "account"
+    account_folder.mkdir()
+    token = enclave.kubectl("create", "token", "installer", f"--namespace={namespace}").strip()
+    authority = json.loads(enclave.kubectl("config", "view", "--raw", "--flatten", "--output=json"))["clusters"][0]
+    certificate = base64.b64decode(authority["cluster"]["certificate-authority-data"]).decode()
+    for file, text in (("token", token), ("namespace", namespace), ("ca.crt", certificate)):
+        (account_folder / file).write_text(text)
+    place = "/run/secrets/kubernetes.io/serviceaccount"
+    script = f'mount -t tmpfs none /run && mkdir -p {place} && cp "$0"/* {place} && exec "$@"'
+    host, port = authority["cluster"]["server"].removeprefix("https://").split(":")
+    env = {"HOME": str(program.folder), "PATH": "/usr/bin:/bin"}
+    env |= {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    start = ["unshare", "--mount", "sh", "-c", script, str(account_folder), sys.executable, "-m", "installer"]
+    command = ["install", "--bundle", str(bundle), "--key", str(KEY), "--site", str(site), "--output", "json"]
+    done = enclave.run([*start, *command], check=False, cwd=ROOT, env=env)
+    assert f"release {namespace}/{name}" in program.result(done)["changed"]
 
 
 def test_a_namespace_is_made_where_there_is_none(enclave: Enclave, program: EnclaveProgram, name: str) -> None:

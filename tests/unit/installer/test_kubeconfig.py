@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.errors import ClusterForbiddenError, NotFoundError, SiteError
-from installer.kubeconfig import Endpoint, Plugin, read_kubeconfig, with_plugin
+from installer.kubeconfig import Endpoint, Plugin, choose, in_cluster, read_kubeconfig, with_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,3 +110,50 @@ def test_a_plugin_gives_a_token_and_sees_what_it_is_given(tmp_path: Path) -> Non
 def test_a_plugin_that_gives_nothing_is_named(tmp_path: Path, script: str) -> None:
     with pytest.raises(ClusterForbiddenError, match="plugin"):
         with_plugin(plugin(tmp_path, script), {})
+
+
+def written(path: Path, **parts: Any) -> Path:
+    """A kubeconfig with named entries: `contexts={"c": {...}}` and so on, and perhaps `current`."""
+    document: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "current-context": parts.pop("current", "")}
+    for group, entries in parts.items():
+        document[group] = [{"name": name, group.removesuffix("s"): entry} for name, entry in entries.items()]
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_of_several_files_the_first_to_name_something_counts(tmp_path: Path) -> None:
+    first = written(
+        tmp_path / "first",
+        contexts={"a": {"cluster": "k", "user": "u"}, "split": {"cluster": "far", "user": "u"}},
+        clusters={"k": {"server": "https://first:6443"}},
+        users={"u": {}},
+    )
+    second = written(
+        tmp_path / "second",
+        current="b",
+        contexts={"a": {"cluster": "k", "user": "u"}, "b": {"cluster": "far", "user": "v"}},
+        clusters={"k": {"server": "https://second:6443"}, "far": {"server": "https://far:6443"}},
+        users={"v": {}},
+    )
+    missing = tmp_path / "missing"
+    assert choose([missing, first, second]) == (second, "b"), "the first current context that is set"
+    assert choose([missing, first, second], "a") == (first, "a")
+    assert choose([missing, second]) == (second, ""), "one file is left to its own current context"
+    with pytest.raises(SiteError, match=r"its cluster in .*second"):
+        choose([first, second], "split")
+    with pytest.raises(SiteError, match="no context 'z'"):
+        choose([first, second], "z")
+    with pytest.raises(NotFoundError):
+        read_kubeconfig(choose([missing, tmp_path / "gone"])[0])
+
+
+def test_inside_a_pod_its_service_account_is_used(tmp_path: Path) -> None:
+    environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
+    assert in_cluster(environment, tmp_path) is None
+    for name, text in (("token", "t0ken"), ("namespace", "here"), ("ca.crt", "CA")):
+        (tmp_path / name).write_text(text)
+    found = in_cluster(environment, tmp_path)
+    assert found
+    assert (found.server, found.namespace, found.ca) == ("https://[fd00::1]:443", "here", b"CA")
+    assert found.token_file == tmp_path / "token"
+    assert in_cluster({}, tmp_path) is None
