@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from installer.errors import AirferryError, RecipeError
 from installer.files import read_bounded
@@ -144,12 +144,21 @@ class ChartEntry(Strict):
         return self
 
 
+def _or_text(schema: dict[str, Any]) -> None:
+    """Make `schema` that of a text too."""
+    other = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [{"type": "string"}, other]
+
+
 class ImageEntry(Strict):
     """An image: `ref` at a registry; or from an OCI layout folder, a docker archive, or the local engine.
 
     `name` is the reference by which the cluster asks for it; `entry` is what it is called in the layout or archive,
     where that differs, or empty for the only image there.
     """
+
+    model_config = ConfigDict(json_schema_extra=_or_text)
 
     ref: ImageText | None = None
     layout: File | None = None
