@@ -7,7 +7,7 @@ Secrets never stand in the file, and never in values: values refer to Secret obj
 import datetime as dt
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -72,7 +72,6 @@ class Site:
         """The site that the YAML in `data` describes; files in it are relative to `folder`.
 
         With `elsewhere` these files are not here, and left out: who looks at a site from outside has its answers only.
-
         `environment` and `prompt` answer for secrets that are kept there; neither is asked before a secret is needed.
         `parse` reads the YAML; Helm's way is the default, since `values` go to charts.
         Raises SiteError naming every defect, and no secret.
@@ -80,13 +79,11 @@ class Site:
         answers = validate(Answers, parse(data, name, SiteError), name, SiteError, hint=_HINT)
         reader = SecretReader(folder, environment, prompt)
         files = _Files(folder, now, elsewhere=elsewhere)
-        parts = [files.certificates(file, f"certificates[{index}]") for index, file in enumerate(answers.certificates)]
-        trusted = Certificates.joined(
-            [*parts, files.certificates(answers.bucket.ca if answers.bucket else None, "bucket.ca")]
+        trusted = Certificates.joined(files.trusted(answers))
+        registry, mysql, redis = (
+            files.certificates(part.ca if part else None, f"{key}.ca")
+            for key, part in (("registry", answers.registry), ("mysql", answers.mysql), ("redis", answers.redis))
         )
-        registry = files.certificates(answers.registry.ca, "registry.ca")
-        mysql = files.certificates(answers.mysql.ca if answers.mysql else None, "mysql.ca")
-        redis = files.certificates(answers.redis.ca if answers.redis else None, "redis.ca")
         server = files.server(answers.ingress.certificate if answers.ingress else None, "ingress.certificate")
         for key, source in answers.secret_sources().items():
             files.exists(source.file, key)
@@ -245,6 +242,13 @@ class _Files:
         except AirferryError as exc:
             self.defects.append(f"{key}: {exc.message}")
             return Certificates(())
+
+    def trusted(self, answers: Answers) -> Iterator[Certificates]:
+        """The authorities that all parts of the platform shall trust, file by file."""
+        for index, file in enumerate(answers.certificates):
+            yield self.certificates(file, f"certificates[{index}]")
+        if answers.bucket:
+            yield self.certificates(answers.bucket.ca, "bucket.ca")
 
     def server(self, file: str | None, key: str) -> ServerCertificate | None:
         """The server's certificate in `file`; none if there is a defect or no file."""
