@@ -49,7 +49,7 @@ def build(
     planned = contents(read, size)
     paths = output_paths(planned, outs, several=size is not None)
     check_files(read, lock.parent)
-    with places_of(session, read.registries, lock.parent, paths[0].parent) as places:
+    with places_of(session, read.registries, lock.parent, lock.parent if size else paths[0].parent) as places:
         source = LockSource(read, places)
         digest = build_bundle(planned, source, paths, session.reporter, threads=threads, sync=not no_sync)
     sizes = planned.volume_sizes

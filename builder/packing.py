@@ -19,7 +19,8 @@ from installer.oci.model import Descriptor
 
 _SMALLEST = BLOCK + CHUNK
 _STEPS = 12
-"""Halvings in the search for equal parts: within a thousandth of the best size."""
+_PRECISION = 200
+"""The search for equal parts ends within this fraction of their size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,82 +45,105 @@ def arrange(
     """
     shares: Shares = {blob.digest: ((0, blob.size),) for blob in blobs}
     if size is not None:
-        shares = _shares(_groups(blobs, images), size, metadata + len(TRAILER))
-    ordered = sorted(blobs, key=lambda blob: (shares[blob.digest][0][0], blob.size, blob.digest))
+        shares = _shares(_Groups(blobs, images), size, metadata + len(TRAILER))
+    ordered = sorted(blobs, key=lambda blob: (shares[blob.digest][0][0], blob.size, blob.digest.text))
     placed, volumes = place(ordered, shares)
     numbers = {blob.digest: number for number, blob in enumerate(ordered)}
     parts = {source: tuple(sorted(numbers[digest] for digest in closure)) for source, closure in images.items()}
     return Arrangement(placed, volumes, parts)
 
 
-def _groups(blobs: Sequence[Descriptor], images: Mapping[str, AbstractSet[Digest]]) -> list[list[Descriptor]]:
-    """What belongs together: first all that no image needs, then the blobs of each image."""
-    known = {blob.digest: blob for blob in blobs}
-    closures = dict.fromkeys(frozenset(images[source]) for source in sorted(images))
-    loose = known.keys() - frozenset().union(*closures)
-    return [
-        sorted((known[digest] for digest in group), key=lambda blob: (-blob.size, blob.digest))
-        for group in (loose, *closures)
-    ]
+class _Groups:
+    """What belongs together: first all that no image needs, then the blobs of each image; blobs by falling size."""
+
+    def __init__(self, blobs: Sequence[Descriptor], images: Mapping[str, AbstractSet[Digest]]) -> None:
+        self.blobs = sorted(blobs, key=lambda blob: (-blob.size, blob.digest.text))
+        self.costs = [_cost(blob.size) for blob in self.blobs]
+        self.is_manifest = [blob.is_manifest or blob.is_index for blob in self.blobs]
+        numbers = {blob.digest: number for number, blob in enumerate(self.blobs)}
+        closures = dict.fromkeys(tuple(sorted(map(numbers.__getitem__, images[source]))) for source in sorted(images))
+        used = set().union(*closures)
+        self.groups = [[number for number in range(len(self.blobs)) if number not in used], *map(list, closures)]
+        self.users: list[list[int]] = [[] for _ in self.blobs]
+        for group, members in enumerate(self.groups):
+            for number in members:
+                self.users[number].append(group)
 
 
-def _shares(groups: Sequence[Sequence[Descriptor]], size: VolumeSize, overhead: int) -> Shares:
-    if not size.parts:
-        return pack(groups, lambda number: size.bytes - overhead - (size.reserve if number == 0 else 0))
-    total = sum({blob.digest: _cost(blob.size) for group in groups for blob in group}.values())
-    low, high = max(total // size.parts, _SMALLEST), max(total, _SMALLEST)
+Pieces = dict[int, tuple[tuple[int, int], ...]]
+"""For each blob, by its number, the volumes that take it, and how many bytes each takes."""
+
+
+def _shares(groups: _Groups, size: VolumeSize, overhead: int) -> Shares:
+    if size.parts:
+        pieces = _equal(groups, size.parts)
+    else:
+        pieces = pack(groups, lambda number: size.bytes - overhead - (size.reserve if number == 0 else 0))
+    return {groups.blobs[number].digest: found for number, found in pieces.items()}
+
+
+def _equal(groups: _Groups, parts: int) -> Pieces:
+    """The smallest volumes, more or less, of which `parts` are enough."""
+    total = sum(groups.costs)
+    low, high = max(total // parts, _SMALLEST), max(total, _SMALLEST)
     best = pack(groups, lambda _: high)
+    # Most often a tenth more than the mean is enough.
+    middle = padded(min(low + low // 10, high))
     for _ in range(_STEPS):
-        middle = padded((low + high) // 2)
         found = pack(groups, lambda _, room=middle: room)  # type: ignore[misc]
-        if 1 + max(volume for pieces in found.values() for volume, _ in pieces) <= size.parts:
+        if 1 + max(volume for pieces in found.values() for volume, _ in pieces) <= parts:
             best, high = found, middle
         else:
             low = middle
+        if high - low <= total // parts // _PRECISION:
+            break
+        middle = padded((low + high) // 2)
     return best
 
 
-def pack(groups: Sequence[Sequence[Descriptor]], room: Callable[[int], int]) -> Shares:
-    """For each blob the volumes that take it, and how many bytes; `room` is the payload of each volume.
+def pack(groups: _Groups, room: Callable[[int], int]) -> Pieces:
+    """Where each blob goes; `room` is the payload of each volume.
 
     The first group goes first. Of the others, the one that shares most with the volume at hand and still fits is
     next; a new volume is begun when none fits. Only a blob that is larger than a volume is cut.
     Raises UsageError for volumes without room for a chunk, or more volumes than the format allows.
     """
-    packer = _Packer(room)
-    waiting = dict(enumerate(groups))
-    fresh = {number: sum(_cost(blob.size) for blob in group) for number, group in waiting.items()}
-    users: dict[Digest, list[int]] = {}
-    for number, blobs in waiting.items():
-        for blob in blobs:
-            users.setdefault(blob.digest, []).append(number)
-    near = dict.fromkeys(waiting, 0)
+    packer = _Packer(groups, room)
+    fresh = [sum(groups.costs[number] for number in group) for group in groups.groups]
+    near = [0] * len(fresh)
+    waiting = list(range(1, len(fresh)))
     chosen: int | None = 0
     while chosen is not None:
-        group = [blob for blob in waiting.pop(chosen) if blob.digest not in packer.shares]
-        packer.put_together(group)
-        for blob in group:
-            for user in users[blob.digest]:
-                fresh[user] -= _cost(blob.size)
-                near[user] += _cost(blob.size)
-        chosen = _next(packer, list(waiting), fresh, near)
-    return packer.shares
+        members = [number for number in groups.groups[chosen] if number not in packer.pieces]
+        packer.put_together(members)
+        for number in members:
+            cost = groups.costs[number]
+            for user in groups.users[number]:
+                fresh[user] -= cost
+                near[user] += cost
+        chosen = _next(packer, waiting, fresh, near)
+        if chosen is not None:
+            waiting.remove(chosen)
+    return packer.pieces
 
 
-def _next(packer: "_Packer", waiting: list[int], fresh: dict[int, int], near: dict[int, int]) -> int | None:
+def _next(packer: "_Packer", waiting: list[int], fresh: list[int], near: list[int]) -> int | None:
     """The group to put next; begins a new volume if none fits into this one. None if none is left."""
     if not waiting:
         return None
-    fitting = [number for number in waiting if fresh[number] <= packer.left]
+    left = packer.left
+    fitting = [number for number in waiting if fresh[number] <= left]
     if not fitting:
         # What fits no volume at all may as well begin here.
-        fitting = [number for number in waiting if fresh[number] > packer.following]
+        following = packer.following
+        fitting = [number for number in waiting if fresh[number] > following]
     if not fitting and packer.empty:
         fitting = waiting
     if not fitting:
         packer.begin()
-        near.update(dict.fromkeys(near, 0))
-        fitting = [number for number in waiting if fresh[number] <= packer.left] or waiting
+        near[:] = [0] * len(near)
+        left = packer.left
+        fitting = [number for number in waiting if fresh[number] <= left] or waiting
     return max(fitting, key=lambda number: (near[number], fresh[number], -number))
 
 
@@ -130,11 +154,11 @@ def _cost(size: int) -> int:
 class _Packer:
     """Fills volumes one after the other."""
 
-    def __init__(self, room: Callable[[int], int]) -> None:
-        self._room = room
+    def __init__(self, groups: _Groups, room: Callable[[int], int]) -> None:
+        self._groups, self._room = groups, room
         self._volume = 0
-        self.left = self._checked(0)
-        self.shares: dict[Digest, tuple[tuple[int, int], ...]] = {}
+        self.left = self._whole = self._checked(0)
+        self.pieces: Pieces = {}
 
     @property
     def following(self) -> int:
@@ -146,29 +170,31 @@ class _Packer:
         self._volume += 1
         if self._volume >= MAX_VOLUMES:
             raise UsageError(f"more than {MAX_VOLUMES} volumes", hint="choose larger volumes with --volume-size.")
-        self.left = self._checked(self._volume)
+        self.left = self._whole = self._checked(self._volume)
 
-    def put_together(self, blobs: Sequence[Descriptor]) -> None:
-        """Place `blobs`, given by falling size: what must be cut, and whatever fits before another volume is begun.
+    def put_together(self, numbers: Sequence[int]) -> None:
+        """Place blobs, given by falling size: what must be cut, and whatever fits before another volume is begun.
 
         Manifests come last, all of them into one volume.
         """
-        last = [blob for blob in blobs if blob.is_manifest or blob.is_index]
-        rest = [blob for blob in blobs if not (blob.is_manifest or blob.is_index)]
+        costs, is_manifest = self._groups.costs, self._groups.is_manifest
+        last = [number for number in numbers if is_manifest[number]]
+        rest = [number for number in numbers if not is_manifest[number]]
         while rest:
-            fitting = (blob for blob in rest if _cost(blob.size) <= self.left or _cost(blob.size) > self.following)
-            blob = next(fitting, rest[0])
-            rest.remove(blob)
-            self._put(blob)
-        if sum(_cost(blob.size) for blob in last) > self.left and not self.empty:
+            following = self.following
+            place = next(
+                (n for n, number in enumerate(rest) if costs[number] <= self.left or costs[number] > following), 0
+            )
+            self._put(rest.pop(place))
+        if sum(costs[number] for number in last) > self.left and not self.empty:
             self.begin()
-        for blob in last:
-            self._put(blob)
+        for number in last:
+            self._put(number)
 
     @property
     def empty(self) -> bool:
         """Whether this volume holds nothing yet."""
-        return self.left == self._room(self._volume)
+        return self.left == self._whole
 
     def _checked(self, volume: int) -> int:
         room = self._room(volume)
@@ -179,10 +205,15 @@ class _Packer:
             )
         return room
 
-    def _put(self, blob: Descriptor) -> None:
-        if _cost(blob.size) > self.left and not self.empty and self._better_in_next(blob.size):
+    def _put(self, number: int) -> None:
+        left, cost = self._groups.blobs[number].size, self._groups.costs[number]
+        if cost <= self.left:
+            self.pieces[number] = ((self._volume, left),)
+            self.left -= cost
+            return
+        if not self.empty and self._better_in_next(left):
             self.begin()
-        pieces, left = [], blob.size
+        pieces = []
         while _cost(left) > self.left:
             length = (self.left - BLOCK) // CHUNK * CHUNK
             pieces.append((self._volume, length))
@@ -190,7 +221,7 @@ class _Packer:
             self.begin()
         pieces.append((self._volume, left))
         self.left -= _cost(left)
-        self.shares[blob.digest] = tuple(pieces)
+        self.pieces[number] = tuple(pieces)
 
     def _better_in_next(self, size: int) -> bool:
         """Whether a blob that does not fit here comes into fewer pieces if it begins in the next volume."""

@@ -23,6 +23,7 @@ def distribute(files: Mapping[str, int], folders: Sequence[Path]) -> list[Path]:
     What an earlier run has begun or finished stays where it is. Raises StorageError if there is no room for all,
     naming each folder; NotFoundError for a folder that does not exist; UsageError if a file lies in two of them.
     """
+    folders = list(dict.fromkeys(folders))
     devices, room = _rooms(folders)
     found: dict[str, Path] = {}
     for name, wanted in files.items():
