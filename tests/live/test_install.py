@@ -65,6 +65,9 @@ def test_a_chart_is_installed_found_again_changed_and_removed(
     assert program.result(program.install(bundle))["changed"] == [f"release {namespace}/{name}"]
     query = "--output=jsonpath={.items[*].data.*}"
     assert "changed" in enclave.kubectl("get", "configmap", f"--namespace={namespace}", query)
+    back = program.result(program.run("rollback", "--name", name, "--yes", "--output", "json"))
+    assert f"release {namespace}/{name}" in back["changed"]
+    assert "hello" in enclave.kubectl("get", "configmap", f"--namespace={namespace}", query)
 
     status = program.result(program.run("status", "--name", name, "--output", "json"))
     assert status["ready"]

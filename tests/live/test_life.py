@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
 NAMESPACE, OPERATOR_NAMESPACE = "life", "life-operator"
+NAME = ("--name", "life")
 # Data of the platform, and keys that a chart leaves behind on purpose.
 KEPT = """
 apiVersion: v1
@@ -63,7 +64,7 @@ def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
     program = EnclaveProgram(enclave, tmp_path)
     program.site(namespace=NAMESPACE, operator_namespace=OPERATOR_NAMESPACE, host="http://life.enclave")
     yield program
-    done = program.run("uninstall", "--yes", "--timeout", "120")
+    done = program.run("uninstall", *NAME, "--yes", "--timeout", "120")
     assert done.returncode in (0, 22), done.stderr
     enclave.kubectl("delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout=90s")
 
@@ -152,14 +153,14 @@ def test_from_one_version_to_the_next_and_back(enclave: Enclave, program: Enclav
     assert older.returncode == 13
     assert "older than what is installed" in older.stderr
 
-    back = program.result(program.run("rollback", "--yes", "--output", "json"))
+    back = program.result(program.run("rollback", *NAME, "--yes", "--output", "json"))
     assert back["installation"]["version"] == "1.0"
     assert not exists(enclave, "configmap", "life-added")
-    assert program.result(program.run("status", "--output", "json"))["ready"]
-    again = program.run("rollback", "--to", "1", "--yes")
+    assert program.result(program.run("wait", *NAME, "--output", "json"))["ready"]
+    again = program.run("rollback", *NAME, "--to", "1", "--yes")
     assert again.returncode == 2
     assert "runs already" in again.stderr
-    listed = program.result(program.run("history", "--output", "json"))
+    listed = program.result(program.run("history", *NAME, "--output", "json"))
     assert [(item["version"], item["finished"], item["from"]) for item in listed] == [
         ("1.0", True, 0),
         ("2.0", True, 0),
@@ -189,10 +190,10 @@ def removed_with_all_data(enclave: Enclave, program: EnclaveProgram) -> None:
     secret = ("create", "secret", "generic", "theirs", "--from-literal=key=value", f"--namespace={NAMESPACE}")
     enclave.kubectl(*secret)
     enclave.kubectl("label", "secret", "theirs", "app.kubernetes.io/instance=life", f"--namespace={NAMESPACE}")
-    asked = program.run("uninstall", "--delete-data")
+    asked = program.run("uninstall", *NAME, "--delete-data")
     assert asked.returncode == 130
     assert "will be deleted for good: PersistentVolumeClaim life/life-data" in asked.stderr
-    done = program.run("uninstall", "--delete-data", "--delete-crds", "--yes", "--output", "json")
+    done = program.run("uninstall", *NAME, "--delete-data", "--delete-crds", "--yes", "--output", "json")
     removed = program.result(done)["removed"]
     assert {"PersistentVolumeClaim life/life-data", "Secret life/life-key"} <= set(removed)
     assert "CustomResourceDefinition weightsandbiases.apps.wandb.com" in removed
