@@ -169,9 +169,9 @@ def test_the_registry_as_a_source_brings_trust_and_a_login_along(tmp_path: Path)
 
 def test_what_is_written_for_others_shows_the_chart_only_where_it_is_a_config_map(tmp_path: Path) -> None:
     made = application(tmp_path / "b")
-    assert "30-chart-configmap.yaml" in files(wanted(made, tmp_path, Wish("configmap")))
+    assert "base/30-chart-configmap.yaml" in files(wanted(made, tmp_path, Wish("configmap")))
     found = files(wanted(made, tmp_path, Wish("oci"), registry={"host": REGISTRY, "plain_http": True}))
-    assert "30-chart-configmap.yaml" not in found
+    assert "base/30-chart-configmap.yaml" not in found
     assert b"plainHTTP: true" in found["90-custom-resource.yaml"]
 
 
