@@ -172,7 +172,7 @@ def test_what_is_written_for_others_shows_the_chart_only_where_it_is_a_config_ma
     assert "base/30-chart-configmap.yaml" in files(wanted(made, tmp_path, Wish("configmap")))
     found = files(wanted(made, tmp_path, Wish("oci"), registry={"host": REGISTRY, "plain_http": True}))
     assert "base/30-chart-configmap.yaml" not in found
-    assert b"plainHTTP: true" in found["90-custom-resource.yaml"]
+    assert b"plainHTTP: true" in found["platform/90-custom-resource.yaml"]
 
 
 def test_a_registry_that_takes_no_charts_gets_the_images_all_the_same(tmp_path: Path) -> None:
