@@ -183,6 +183,7 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
 
     from installer.serve import Server
 
+    bundle.require_all()
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise click.BadParameter("write it HOST:PORT", param_hint="--listen")

@@ -18,7 +18,14 @@ from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.retarget import Relocation
-from installer.errors import BundleError, ContentError, NotFoundError, RegistryAccessError, StorageError
+from installer.errors import (
+    BundleError,
+    ContentError,
+    IncompleteError,
+    NotFoundError,
+    RegistryAccessError,
+    StorageError,
+)
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Manifest
@@ -183,10 +190,17 @@ class _Rounds:
                 self._leave_out()
                 return
             begun = next((job for job in self._jobs.values() if self._begins_here(job)), None)
-            if begun is None:
-                self._bundle.require(self._wanted(), self._why())
-            else:
-                self._send_across(begun)
+            try:
+                if begun is None:
+                    self._bundle.require(self._wanted(), self._why())
+                else:
+                    self._send_across(begun)
+            except IncompleteError:
+                # Nobody has these volumes.
+                if not self._whole_only:
+                    raise
+                self._leave_out()
+                return
             self._look_at_manifests()
             self._send([job for job in self._jobs.values() if not self._bundle.absent(job.descriptor.digest)])
 

@@ -20,13 +20,15 @@ def open_bundle(
     sums: str,
     now: dt.datetime,
     reporter: Reporter,
-    ask: Callable[[str], None] | None = None,
+    ask: Callable[[str], bool] | None = None,
 ) -> Bundle:
     """The bundle in `places` (files and folders), or that of the frozen file `executable`, authenticated and current.
 
     Trust comes from `keys` (public key files) and `sums` (the typed SHA-256 of SHA256SUMS); without either, from the
-    keys pinned in the frozen file. `ask` shows a text and returns when a person has changed the media; without it
-    what is missing is an error. Raises UntrustedError, BundleError, PolicyError, UsageError, StorageError.
+    keys pinned in the frozen file. `ask` shows a text and returns when a person has changed the media, False if there
+    are no others; without it what is missing is an error.
+
+    Raises UntrustedError, BundleError, PolicyError, UsageError, StorageError.
     """
     embedded = program.locate(executable) if executable else None
     trusted = trust_in(keys, sums)
@@ -42,11 +44,14 @@ def open_bundle(
 class Changer:
     """Asks a person for volumes, one after the other, and finds them on the shelf: see installer.bundle.reader."""
 
-    def __init__(self, shelf: Shelf, ask: Callable[[str], None]) -> None:
+    def __init__(self, shelf: Shelf, ask: Callable[[str], bool]) -> None:
         self._shelf, self._ask = shelf, ask
 
     def __call__(self, bundle: Bundle, volumes: frozenset[int], why: str) -> None:
-        """Return when one of `volumes` is at hand; files are closed meanwhile, so that a drive can be opened."""
+        """Return when one of `volumes` is at hand; files are closed meanwhile, so that a drive can be opened.
+
+        Raises IncompleteError if the person has none of them.
+        """
         count = len(bundle.manifest.volumes)
         first, *others = sorted(volumes)
         text = f"volume {first + 1} of {count} is needed next ({bundle.file_name(first)}): {why}"
@@ -54,5 +59,7 @@ class Changer:
             text += f"; then {', '.join(str(number + 1) for number in others)}, in any order"
         while not bundle.at_hand & volumes:
             bundle.release(except_file=self._shelf.program)
-            self._ask(text)
+            there = self._ask(text)
             self._shelf.look_again(bundle)
+            if not there:
+                raise bundle.incomplete(volumes)

@@ -56,10 +56,12 @@ class Session:
         """Whether a person can be asked: both standard input and error are a terminal."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
-    def ask(self, text: str) -> None:
-        """Show `text` and wait until the person says that it is done."""
+    def ask(self, text: str) -> bool:
+        """Show `text` and wait until the person says that it is done; False if it cannot be."""
         self.reporter.note(text)
-        click.prompt("press Enter when it is there", default="", show_default=False, prompt_suffix=": ", err=True)
+        question = "press Enter when it is there, or type none"
+        answer = click.prompt(question, default="", show_default=False, prompt_suffix=": ", err=True)
+        return str(answer).strip().lower() != "none"
 
     def now(self) -> dt.datetime:
         """The time by this machine's clock, in UTC, whole seconds."""

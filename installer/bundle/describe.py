@@ -24,6 +24,7 @@ def description(bundle: Bundle) -> dict[str, Any]:
         "bytes": bundle.size,
         "volumes": len(manifest.volumes),
         "missing_volumes": list(bundle.missing),
+        "volume_files": bundle.files(),
         "sums": bundle.verdict.sums.text,
         "signers": list(bundle.verdict.signers),
         "images": [

@@ -8,7 +8,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from blake3 import blake3
 
@@ -147,7 +147,20 @@ class Bundle:
 
     def file_name(self, number: int) -> str:
         """What the file of volume `number` (from 0) was called by its writer, unless someone renamed it."""
-        return volume_name(self.manifest.name, self.manifest.version, number, len(self.manifest.volumes))
+        name, version, count = self.manifest.name, self.manifest.version, len(self.manifest.volumes)
+        return volume_name(name, version, number, count) if count > 1 else f"{name}-{version}.tar"
+
+    def files(self) -> list[dict[str, Any]]:
+        """Each volume: its number from 1, its name, its bytes, and where it lies; empty if it is not at hand."""
+        return [
+            {
+                "volume": number + 1,
+                "file": self.file_name(number),
+                "bytes": size,
+                "path": str(self._volumes[number].path) if number in self._volumes else "",
+            }
+            for number, size in enumerate(volume_sizes(self.manifest, self._metadata))
+        ]
 
     @property
     def at_hand(self) -> frozenset[int]:

@@ -154,6 +154,18 @@ def test_one_drive_that_begins_in_the_middle(
     assert len(drive.inserted) <= len(volumes.files) + 2
 
 
+def test_a_disc_that_nobody_finds(volumes: Volumes, installer: Program, shelf: Path, enclave: Registry) -> None:
+    """It can be said; then what needs it is left out, or is the error."""
+    drive = Drive(shelf, volumes.files, lost=frozenset({2}))
+    drive.insert(1)
+    done = drive.run(installer, "load", "--registry", enclave.address, "--whole-images", "--output", "json")
+    assert done.returncode == 10, done.stderr
+    assert "docker.io/demo/data:1.0" in json.loads(done.stdout)["left_out"]
+    for command in (("verify",), ("load", "--registry", enclave.address)):
+        done = drive.run(installer, *command)
+        assert (done.returncode, volumes.files[1].name in done.stderr) == (12, True), done.stderr
+
+
 def test_disc_after_disc_without_a_terminal(
     volumes: Volumes, installer: Program, shelf: Path, enclave: Registry
 ) -> None:

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from tests.parts.programs import Program
 
 SECONDS = 60
-_ASKED = re.compile(rb"volume (\d+) of \d+ is needed next.*?press Enter when it is there: ", re.DOTALL)
+_ASKED = re.compile(rb"volume (\d+) of \d+ is needed next.*?press Enter when it is there, or type none: ", re.DOTALL)
 
 
 @dataclass
 class Drive:
-    """`folder` holds at most one of `discs`. `inserted` are the numbers, from 1, of what was put in so far."""
+    """`folder` holds at most one of `discs`; those with the numbers `lost`, from 1, are nowhere to be found.
+
+    `inserted` are the numbers of what was put in so far.
+    """
 
     folder: Path
     discs: Sequence[Path]
+    lost: frozenset[int] = frozenset()
     inserted: list[int] = field(default_factory=list)
     said: bytes = b""
 
@@ -77,8 +81,10 @@ class Drive:
             if len(requests) > asked:
                 asked += 1
                 assert not self._in_use(running.pid), "the drive cannot be opened"
-                self.insert(int(requests[-1]))
-                os.write(master, b"\n")
+                wanted = int(requests[-1])
+                if wanted not in self.lost:
+                    self.insert(wanted)
+                os.write(master, b"none\n" if wanted in self.lost else b"\n")
         raise AssertionError(f"still running: {self.said!r}")
 
     def _in_use(self, pid: int) -> list[str]:
