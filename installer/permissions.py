@@ -16,12 +16,15 @@ from installer.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
     EVENT,
+    JOB,
     LEASE,
     NAMESPACE,
     POD,
     POD_LOG,
+    REPLICA_SET,
     ROLE,
     SECRET,
+    VOLUME_CLAIM,
     AbsentError,
     Cluster,
     Kind,
@@ -75,7 +78,11 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
             yield kind, place, ("get", "list")
         yield POD, place, ("get", "list", "delete")
         yield POD_LOG, place, ("get",)
-        yield EVENT, place, ("list",)
+        yield JOB, place, ("delete",)
+        yield VOLUME_CLAIM, place, ("get", "list")
+        yield SECRET, place, ("get", "list", "delete")
+        for kind in (EVENT, REPLICA_SET):
+            yield kind, place, ("list",)
     yield CONFIG_MAP, wanted.home, _MANAGE
     yield SECRET, wanted.home, _MANAGE
     yield LEASE, wanted.home, ("get", "create", "patch", "delete")

@@ -1,6 +1,5 @@
 """Whether the nodes can run the pods: their architecture, and the room that is left on them."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,11 +10,8 @@ from installer.kube import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET, Clus
 from installer.oci.model import Platform
 from installer.prerequisites import Finding, all_releases, warning
 from installer.report import size
+from installer.scheduling import quantity
 from installer.workload import pod_specs
-
-_UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_UNITS |= {f"{letter}i": 1024.0 ** (power + 1) for power, letter in enumerate("KMGTPE")}
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?)([A-Za-z]{0,2})", re.ASCII)
 
 
 def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> Iterator[Finding]:
@@ -64,12 +60,6 @@ def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[
             yield warning(f"the pods ask for {text(needed)}, and the nodes have {text(max(free, 0))} left", step)
         elif largest > max(capacity):
             yield warning(f"one pod asks for {text(largest)}, and no node has more than {text(max(capacity))}", step)
-
-
-def quantity(value: Any) -> float:
-    """A quantity such as `500m` or `2Gi` as a number; 0 for what is none."""
-    match = _QUANTITY.fullmatch(str(value)) if value is not None else None
-    return float(match[1]) * _UNITS.get(match[2], 0.0) if match else 0.0
 
 
 def _cpus(count: float) -> str:

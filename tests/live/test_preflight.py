@@ -239,7 +239,7 @@ def test_every_missing_verb_is_named(enclave: Enclave, namespace: str, program: 
         f"watch, patch, delete deployments.apps in namespace {namespace}",
         f"delete pods in namespace {namespace}",
         f"get pods/log in namespace {namespace}",
-        f"get, list jobs.batch in namespace {namespace}",
+        f"get, list, delete jobs.batch in namespace {namespace}",
         f"escalate {ROLES} in namespace {namespace}, or else itself hold what it grants: deletecollection secrets",
         f"bind {ROLES} in namespace {namespace}, or else itself hold what it grants: see above",
     ):
@@ -263,7 +263,9 @@ def test_who_holds_exactly_what_is_asked_for_can_install(
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": manage},
         {"apiGroups": ["apps"], "resources": ["statefulsets", "daemonsets"], "verbs": ["get", "list"]},
-        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list"]},
+        {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "delete"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get", "list"]},
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],

@@ -9,7 +9,7 @@ from installer.errors import ClusterError, ClusterForbiddenError, SiteError
 from installer.preflight import Preflight
 from installer.prerequisites import Finding
 from installer.report import Silent
-from installer.room import quantity
+from installer.scheduling import quantity
 from tests.parts.bundles import packed_chart
 
 
