@@ -141,17 +141,19 @@ def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -
 
 
 def until_ready(cluster: Cluster, record: Record, patience: Patience) -> Status:
-    """Wait until all of the installation runs; its state then.
+    """Wait until all of the installation that `record` describes runs, and return its state then.
 
-    Raises NotReadyError with the causes, at once where waiting cannot help.
+    Raises NotReadyError as soon as waiting cannot help, ClusterUnreachableError if the API server stays silent.
     """
     for chart in record.charts:
         until_rolled_out(cluster, chart.name, patience)
-    last = history.read(cluster, record).last
-    if record.platform and record.operator and last and last.resource:
-        until_installed(cluster, last.resource, "", record.operator.name, record.platform.hooks, patience)
-        until_rolled_out(cluster, record.platform.name, patience)
-    return status(cluster, record, patience.holds)
+    if record.platform and record.operator:
+        platform = record.platform
+        held = patience.asked(lambda: cluster.get(CUSTOM_RESOURCE, platform.release, platform.namespace))
+        if held is not None:
+            until_installed(cluster, held, "", record.operator.name, platform.hooks, patience)
+            until_rolled_out(cluster, platform.name, patience)
+    return patience.asked(lambda: status(cluster, record, patience.holds))
 
 
 def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:

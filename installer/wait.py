@@ -5,6 +5,7 @@ It ends early where waiting longer cannot help, and goes on while an API server 
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -103,7 +104,8 @@ class Patience:
             except ClusterForbiddenError:
                 if self._silence is None or self.clock() - self._silence > UNSETTLED_SECONDS:
                     raise
-            self.rest()
+            with suppress(ClusterUnreachableError):
+                self.rest()
 
 
 def until_rolled_out(cluster: Cluster, release: ReleaseName, patience: Patience) -> list[Workload]:

@@ -9,8 +9,11 @@ import pytest
 
 from installer.cause import Cause
 from installer.diagnosis import problems
+from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError
 from installer.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind, Object
 from installer.outlook import Outlook
+from installer.report import Silent
+from installer.wait import Patience
 from installer.workload import Workload
 
 if TYPE_CHECKING:
@@ -370,3 +373,32 @@ def test_a_crash_is_final_if_nothing_else_can_end_it() -> None:
         True,
     ]
     assert looks((0, {"a": of(3), "b": of(2)}), (10, {"a": of(3), "b": of(3)})) == [False, True]
+
+
+def answers(*steps: AirferryError | str, seconds: float = 100.0) -> tuple[str, float]:
+    """What a question is answered with that meets these in turn, the last one for good, and the time it took."""
+    left, clock = list(steps), Clock()
+
+    def sleep(pause: float) -> None:
+        clock.now += pause
+
+    def question() -> str:
+        step = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(step, AirferryError):
+            raise step
+        return step
+
+    return Patience(seconds, Silent(), sleep, clock).asked(question), clock.now
+
+
+def test_a_restarted_api_server_is_waited_for_but_not_a_missing_permission() -> None:
+    silent, forbidden = ClusterUnreachableError("no answer"), ClusterForbiddenError("not yet known")
+    assert answers(silent, silent, "yes") == ("yes", 4.0)
+    # One that has just come back knows nobody yet.
+    assert answers(silent, forbidden, "yes")[0] == "yes"
+    for steps in ([forbidden, "yes"], [silent, forbidden]):
+        with pytest.raises(ClusterForbiddenError):
+            answers(*steps)
+    with pytest.raises(ClusterUnreachableError, match="no answer") as caught:
+        answers(silent, seconds=10)
+    assert "run the same command again" in caught.value.hint
