@@ -30,6 +30,9 @@ def unscheduled(cluster: Cluster, pod: Object, where: str, message: str) -> Iter
     namespace, found = pod["metadata"]["namespace"], False
     for volume in pod["spec"].get("volumes") or []:
         name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if "ephemeral" in volume:
+            # Kubernetes makes the claim of such a volume itself, under this name.
+            name = f"{pod['metadata']['name']}-{volume['name']}"
         claim = cluster.get(VOLUME_CLAIM, name, namespace) if name else None
         if name and claim is None:
             found = True

@@ -37,13 +37,6 @@ pytestmark = pytest.mark.cluster
 # From the moment at which the API shows a cause until the program has ended with it.
 SOON = 60.0
 TEMPLATE = """
-{{- with .Values.claim }}
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: data}
-spec: {{ toJson . }}
----
-{{- end }}
 {{- with .Values.hook }}
 apiVersion: batch/v1
 kind: Job
@@ -85,7 +78,7 @@ def hook(script: str, **spec: Any) -> dict[str, Any]:
 
 
 def bundle(folder: Path, name: str, image: str = TOOLS, **values: Any) -> Path:
-    """A bundle with one image, whose chart makes a Deployment, and a claim and a hook where `values` have them."""
+    """A bundle with one image, whose chart makes a Deployment, and a hook where `values` have one."""
     application = Application(folder, name, images={image: job()})
     application.document("values.yaml", {"deadline": 600, "pod": pod(), **values}, "values")
     chart = folder / "app"
@@ -153,13 +146,11 @@ CASES = {
         "lower its requests",
     ),
     "storage class": Case(
-        {
-            "claim": CLAIM,
-            "pod": pod(spec={"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}),
-        },
+        # Not a claim of the chart: that would be refused before anything is applied.
+        {"pod": pod(spec={"volumes": [{"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": CLAIM}}}]})},
         condition("Pod", "PodScheduled", "Unschedulable"),
         "storage-class-missing",
-        "volume claim {namespace}/data",
+        "volume claim {place}-",
         "storage class absent-class does not exist",
         "storage_class in site.yaml",
     ),
@@ -285,17 +276,16 @@ def private_registry(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory)
     registry = Registry(
         folder,
         host="10.99.0.1",
-        port=5017,
         users={"puller": "the-right-one"},
         prefix=confinement.full_prefix(),
         env=confinement.environment("private-registry"),
     )
-    hosts = enclave.folder / "config" / "certs.d" / registry.address
-    hosts.mkdir(exist_ok=True)
-    (hosts / "hosts.toml").write_text(f'[host."{registry.url}"]\ncapabilities = ["pull", "resolve"]\n')
     with registry:
+        hosts = enclave.folder / "config" / "certs.d" / registry.address
+        hosts.mkdir()
+        (hosts / "hosts.toml").write_text(f'[host."{registry.url}"]\ncapabilities = ["pull", "resolve"]\n')
         yield registry
-    shutil.rmtree(hosts)
+        shutil.rmtree(hosts)
 
 
 @pytest.fixture(scope="module")
