@@ -408,8 +408,8 @@ class _Sender:
 
     def name(self, target: Reference, image: BundleImage) -> None:
         """Push the manifests of an image, children first, then its tag; then look whether the registry agrees."""
-        if image.parts:
-            self.bundle.closure(image)
+        if image.parts and self.bundle.missing:
+            self.bundle.closure(image)  # nobody had all manifests at once before
         for node in self.bundle.manifests(image):
             digest = node.descriptor.digest
             last = digest == image.digest
