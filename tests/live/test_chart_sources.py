@@ -62,12 +62,6 @@ data: {pod: "{{ if $noted }}{{ $noted.data.pod }}{{ else }}{{ $pod }}{{ end }}"}
 """
 
 
-@pytest.fixture(scope="module")
-def assets() -> Path:
-    """The folder with the real controller and charts."""
-    return Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
-
-
 @pytest.fixture
 def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
     """The program with answers for two namespaces; what a test leaves is removed, for operators are rivals."""
