@@ -50,7 +50,10 @@ class Shelf:
     def look_again(self, bundle: Bundle) -> None:
         """Take what lies on the shelf now, also beside the files that were named: other media may be there."""
         beside = {path.parent for path in self.files}
-        loose = [*self._found(), *(VolumeFile(path) for folder in sorted(beside) for path in volumes_in(folder, 0))]
+        loose = [
+            *self._found(),
+            *(VolumeFile(path) for folder in sorted(beside) for path in volumes_in(folder, 0, self.remark)),
+        ]
         self._take(bundle, loose, certain=True)
 
     def _own(self) -> VolumeFile | None:
@@ -59,9 +62,9 @@ class Shelf:
         return VolumeFile(self.program, self.embedded.volume_offset, self.embedded.volume_size)
 
     def _found(self) -> Iterator[VolumeFile]:
-        paths = [path for folder in self.folders if folder.is_dir() for path in volumes_in(folder)]
+        paths = [path for folder in self.folders if folder.is_dir() for path in volumes_in(folder, remark=self.remark)]
         if not self.files and not self.folders and self.program is not None:
-            paths = volumes_in(self.program.parent, 0)
+            paths = volumes_in(self.program.parent, 0, self.remark)
         for path in dict.fromkeys(paths):
             try:
                 yield VolumeFile(path)

@@ -1,12 +1,13 @@
 """Finding volumes by their content: names do not matter, and folders may be whole media."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from installer.bundle.limits import MAX_SUMS, SUMS
 from installer.bundle.tar import BLOCK, member_size
 from installer.errors import BundleError, NotFoundError, StorageError
+from installer.files import storage_error
 
 DEPTH = 3
 """Levels of folders below a named one: `/media/USER/LABEL` is found from `/media`."""
@@ -30,12 +31,12 @@ def expand(places: Sequence[Path]) -> list[Path]:
     return found
 
 
-def volumes_in(folder: Path, depth: int = DEPTH) -> list[Path]:
-    """The files in `folder`, and `depth` levels below, that begin as volumes do.
+def volumes_in(folder: Path, depth: int = DEPTH, remark: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """The files in `folder`, and `depth` levels below, that begin as volumes do; `remark` hears of unreadable ones.
 
     Raises StorageError if there are too many.
     """
-    return [path for path in _files(folder, depth) if _begins_as_volume(path)]
+    return [path for path in _files(folder, depth) if _begins_as_volume(path, remark)]
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
@@ -50,13 +51,16 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
             yield Path(name, file)
 
 
-def _begins_as_volume(path: Path) -> bool:
+def _begins_as_volume(path: Path, remark: Callable[[str], None]) -> bool:
     """Whether a regular file begins with the header of SHA256SUMS; what cannot be read does not."""
     try:
         if not path.is_file():
             return False
         with path.open("rb", buffering=0) as file:
             member_size(file.read(BLOCK), SUMS, MAX_SUMS)
-    except (OSError, BundleError):
+    except OSError as exc:
+        remark(storage_error(exc, path, "read").message)
+        return False
+    except BundleError:
         return False
     return True
