@@ -10,6 +10,8 @@ from installer.workload import ReleaseName, condition, pods_of, workloads
 
 # Some hooks in a row, each with the 30 s that the controller gives it.
 BUSY_SECONDS = 180.0
+# Helm's words (pkg/action) for a release that is pending.
+PENDING = "another operation"
 
 
 def until_seen(cluster: Cluster, operator: ReleaseName, config_maps: Iterable[Object], patience: Patience) -> None:
@@ -65,30 +67,22 @@ def settle(cluster: Cluster, operator: ReleaseName, release: ReleaseName, patien
     """End a change of `release` that the controller has begun and will never finish; whether there was one.
 
     Helm refuses every further change of a release that is pending. The controller leaves it so when it is ended
-    meanwhile, or when a hook takes too long. Raises NotReadyError.
+    meanwhile, or when a hook takes too long. One that is still at work is waited for. Raises NotReadyError.
     """
-    status = until_idle(cluster, operator, release, patience)
+    start = patience.clock()
+    while (status := _pending(cluster, release)) and _at_work(cluster, operator, release):
+        if patience.over():
+            raise NotReadyError(f"release {release}: an earlier change goes on ({status})", hint=AGAIN)
+        if patience.clock() - start >= BUSY_SECONDS:
+            wake(cluster, operator, patience)
+            continue
+        patience.state(f"release {release}: an earlier change goes on ({status})")
+        patience.rest()
     if not status:
         return False
     patience.reporter.note(f"release {release}: was left {status} by a change that broke off; taking that back")
     forget_pending(cluster, release.name, release.namespace)
     return True
-
-
-def until_idle(cluster: Cluster, operator: ReleaseName, release: ReleaseName, patience: Patience) -> str:
-    """Wait until the controller is not in the middle of a change of `release`: Helm's word for how it was left.
-
-    Empty if it is not pending. A controller that is at it for too long counts as idle. Raises NotReadyError.
-    """
-    start = patience.clock()
-    while status := _pending(cluster, release):
-        if not _at_work(cluster, operator, release) or patience.clock() - start >= BUSY_SECONDS:
-            return status
-        if patience.over():
-            raise NotReadyError(f"release {release}: an earlier change goes on ({status})", hint=AGAIN)
-        patience.state(f"release {release}: an earlier change goes on ({status})")
-        patience.rest()
-    return ""
 
 
 def _pending(cluster: Cluster, release: ReleaseName) -> str:

@@ -6,7 +6,7 @@ from installer import controller, hook_images, operator
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE
 from installer.desired import ChartRelease
-from installer.errors import AirferryError, ClusterError, ClusterForbiddenError
+from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, NotReadyError
 from installer.handover import until_autoscalers_report
 from installer.kube import (
     CUSTOM_RESOURCE_DEFINITION,
@@ -31,6 +31,7 @@ from installer.wait import (
 from installer.workload import ReleaseName, Workload, condition
 
 LEAST_HOOK_SECONDS = 30
+ATTEMPTS = 3
 
 
 def known(cluster: Cluster, item: Object) -> Kind | None:
@@ -121,12 +122,26 @@ class Steps:
         if broken or self._differs(resource, before):
             hook_images.pull(self._cluster, name, hook_pods, self._patience)
             until_autoscalers_report(self._cluster, name, self._patience)
-        since = self._applied(resource, operator_name, broken=broken)
-        until_installed(self._cluster, resource, since, operator_name, hooks, self._patience)
+        since = self._applied(resource, operator_name)
+        self._until_installed(resource, since, operator_name, hooks)
         until_rolled_out(self._cluster, name, self._patience)
         # Before they have, the controller refuses whatever is changed next, by whomever; and they may add replicas.
         until_autoscalers_report(self._cluster, name, self._patience)
         return until_rolled_out(self._cluster, name, self._patience)
+
+    def _until_installed(self, resource: Object, since: str, operator_name: ReleaseName, hooks: Iterable[str]) -> None:
+        """Wait for the controller; one that came upon what a broken change had left is let try again."""
+        name, hooks = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"]), tuple(hooks)
+        for attempt in range(ATTEMPTS):
+            try:
+                until_installed(self._cluster, resource, since, operator_name, hooks, self._patience)
+                return
+            except NotReadyError as exc:
+                if attempt + 1 == ATTEMPTS or self._patience.over() or operator.PENDING not in exc.message:
+                    raise
+            operator.settle(self._cluster, operator_name, name, self._patience)
+            self._patience.reporter.note(f"{describe(resource)}: waking the controller")
+            since = operator.wake(self._cluster, operator_name, self._patience)
 
     def _differs(self, resource: Object, before: Object | None) -> bool:
         """Whether the controller will have something to do once `resource` is applied."""
@@ -135,24 +150,15 @@ class Steps:
         after = self._cluster.apply(resource, force=self._take_over, dry_run=True)
         return bool(after["metadata"]["generation"] != before["metadata"]["generation"])
 
-    def _applied(self, resource: Object, operator_name: ReleaseName, *, broken: bool) -> str:
-        """Apply the custom resource; the time from which on a refusal of the controller is meant for it.
-
-        `broken` says that an earlier change broke off, which the controller does not try again by itself.
-        """
+    def _applied(self, resource: Object, operator_name: ReleaseName) -> str:
+        """Apply the custom resource; the time from which on a refusal of the controller is meant for it."""
         count = len(self.changed)
         after = self.apply(resource)
         refused = (after.get("status") or {}).get("phase") == controller.INVALID
-        since = controller.apply_time(after, FIELD_MANAGER)
-        if len(self.changed) == count and (refused or broken):
-            name = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"])
-            # A controller that has just started looks by itself, and must not be ended in the middle of that.
-            operator.until_idle(self._cluster, operator_name, name, self._patience)
-            if controller.verdict(self._cluster, resource, since).installed:
-                return since
-            self._patience.reporter.note(f"{describe(resource)} was refused or broke off before: waking the controller")
+        if len(self.changed) == count and refused:
+            self._patience.reporter.note(f"{describe(resource)} was refused before: waking the controller")
             return operator.wake(self._cluster, operator_name, self._patience)
-        return since
+        return controller.apply_time(after, FIELD_MANAGER)
 
     def _custom_kinds(self, release: ChartRelease) -> None:
         """The CRDs of a chart, which Helm would install once and never upgrade; until they are served."""
