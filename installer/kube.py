@@ -106,6 +106,10 @@ class ConflictError(ClusterError):
     """Others own these fields, the object exists already, or it is no longer the one that was looked at."""
 
 
+class NoDryRunError(ClusterError):
+    """An admission webhook of the cluster does not support dry runs."""
+
+
 class Cluster:
     """A Kubernetes API server. Not for use from several threads.
 
@@ -371,6 +375,8 @@ class Cluster:
             )
         if exc.code == 404:
             return AbsentError(message, hint="its namespace or kind does not exist.")
+        if exc.code == 400 and "dry run" in exc.message:
+            return NoDryRunError(message)
         if exc.code == 409:
             return ConflictError(
                 message,

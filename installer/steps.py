@@ -15,6 +15,7 @@ from installer.kube import (
     AbsentError,
     Cluster,
     Kind,
+    NoDryRunError,
     Object,
     describe,
 )
@@ -135,10 +136,11 @@ class Steps:
         for attempt in range(ATTEMPTS):
             try:
                 until_installed(self._cluster, resource, since, operator_name, hooks, self._patience)
-                return
             except NotReadyError as exc:
                 if attempt + 1 == ATTEMPTS or self._patience.over() or operator.PENDING not in exc.message:
                     raise
+            else:
+                return
             operator.settle(self._cluster, operator_name, name, self._patience)
             self._patience.reporter.note(f"{describe(resource)}: waking the controller")
             since = operator.wake(self._cluster, operator_name, self._patience)
@@ -147,7 +149,10 @@ class Steps:
         """Whether the controller will have something to do once `resource` is applied."""
         if before is None or (before.get("status") or {}).get("phase") == controller.INVALID:
             return True
-        after = self._cluster.apply(resource, force=self._take_over, dry_run=True)
+        try:
+            after = self._cluster.apply(resource, force=self._take_over, dry_run=True)
+        except NoDryRunError:
+            return True
         return bool(after["metadata"]["generation"] != before["metadata"]["generation"])
 
     def _applied(self, resource: Object, operator_name: ReleaseName) -> str:

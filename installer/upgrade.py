@@ -12,7 +12,7 @@ from installer.chart.releases import Releases
 from installer.desired import ChartRelease, Desired
 from installer.errors import NotFoundError, PolicyError, SiteError
 from installer.history import History
-from installer.kube import AbsentError, Cluster, ConflictError
+from installer.kube import AbsentError, Cluster, ConflictError, NoDryRunError
 from installer.record import InstalledChart, Record
 
 
@@ -77,8 +77,8 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
             if not take_over:
                 raise
             found.append(exc.message)
-        except AbsentError:
-            # Its namespace or kind does not exist yet, so nobody else has set anything.
+        except (AbsentError, NoDryRunError):
+            # Its namespace or kind does not exist yet, so nobody else has set anything; or applying will tell.
             continue
     return tuple(found)
 

@@ -11,7 +11,7 @@ import pytest
 
 from installer import kube_channel
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
-from installer.kube import CONFIG_MAP, SECRET, AbsentError, Cluster
+from installer.kube import CONFIG_MAP, SECRET, AbsentError, Cluster, ConflictError, NoDryRunError
 from installer.kubeconfig import Endpoint, Plugin
 from tests.parts.authority import Authority
 from tests.parts.faulty_api import FaultyApi, Reply, refusal
@@ -62,7 +62,8 @@ REFUSALS = [
         "cannot list resource",
     ),
     (refusal(403, "Forbidden", 'pods "a" is forbidden: exceeded quota: small'), ClusterForbiddenError, "quota"),
-    (refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "other"'), ClusterError, "another tool"),
+    (refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "other"'), ConflictError, "another tool"),
+    (refusal(400, "BadRequest", 'admission webhook "x" does not support dry run'), NoDryRunError, "webhook"),
     (refusal(422, "Invalid", "spec.replicas: Invalid value"), ClusterError, "site.yaml"),
     (refusal(500, "InternalError", "etcdserver: request timed out"), ClusterError, "request timed out"),
     (Reply(502, b"<html>bad gateway</html>"), ClusterUnreachableError, "bad gateway"),
