@@ -9,7 +9,7 @@ of remembering. A tag is moved only after everything below it is in place, so it
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -396,7 +396,7 @@ class _Sender:
                 self._registry.upload(repository, blob, partial(self._body, blob, show=not holders))
                 self._tally.add("sent", blob.size)
             elif across:
-                self._registry.upload_parts(repository, blob, partial(self._parts, blob, show=not holders))
+                self._registry.upload_slowly(repository, blob, partial(self._across, blob, show=not holders))
                 self._tally.add("sent", blob.size)
             else:
                 if holders:
@@ -427,20 +427,13 @@ class _Sender:
         """The verified chunks of a blob; the last one is held back until the whole is known to be right."""
         return self._stream(blob, 0, blob.size, hashlib.sha256(), show=show)
 
-    def _parts(self, blob: Descriptor, *, show: bool) -> Iterator[tuple[int, Callable[[], Iterator[memoryview]]]]:
-        """The same in pieces as they lie on volumes, each with its length; volumes are asked for between them."""
+    def _across(self, blob: Descriptor, *, show: bool) -> Iterator[memoryview]:
+        """The same for a blob that is cut; each volume is asked for when the one before it has been read."""
         whole, position = hashlib.sha256(), 0
         for volume, _, length in self.bundle.blob(blob.digest).pieces:
-            if volume not in self.bundle.at_hand:
+            if volume in self.bundle.absent(blob.digest):
                 self.bundle.require((volume,), f"a layer of {size(blob.size)} goes on there")
-            before = whole.copy()
-
-            def body(start: int = position, length: int = length, before: Any = before) -> Iterator[memoryview]:
-                nonlocal whole
-                whole = before.copy()  # a request may have to be sent twice
-                return self._stream(blob, start, length, whole, show=show)
-
-            yield length, body
+            yield from self._stream(blob, position, length, whole, show=show)
             position += length
 
     def _stream(self, blob: Descriptor, start: int, length: int, whole: Any, *, show: bool) -> Iterator[memoryview]:

@@ -15,7 +15,7 @@ from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
 from installer.oci.transport import Endpoint, Request, Response, Transport
-from installer.oci.upload import Parts, Upload, check_stated, upload_url
+from installer.oci.upload import Upload, check_stated, upload_url
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
@@ -154,11 +154,12 @@ class Registry:
 
         self._transport.retrying(once)
 
-    def upload_parts(self, repository: Repository, descriptor: Descriptor, parts: Callable[[], Parts]) -> None:
-        """Upload a blob in the given parts, one request for each; time may pass between them. See `upload`."""
+    def upload_slowly(
+        self, repository: Repository, descriptor: Descriptor, body: Callable[[], Iterator[memoryview | bytes]]
+    ) -> None:
+        """Upload a blob in small requests, none of which is open while `body()` makes people wait. See `upload`."""
         start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
-        upload = Upload(self._transport, start, descriptor, lambda: ())
-        self._transport.retrying(lambda: upload.parts(parts()))
+        self._transport.retrying(Upload(self._transport, start, descriptor, body).pieces)
 
     def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> None:
         """Store a manifest under a tag or its digest (end-7)."""

@@ -10,8 +10,6 @@ from installer.oci.endpoint import Endpoint, joined, origin
 from installer.oci.model import Descriptor
 from installer.oci.transport import Body, Request, Response, TransientError, Transport, sliced
 
-Parts = Iterable[tuple[int, Body]]
-"""Consecutive parts of a blob: the length of each, and what gives its bytes from its start each time."""
 _CREATED = frozenset({201})
 _ACCEPTED = frozenset({202})
 TOO_LARGE = 413
@@ -43,19 +41,14 @@ class Upload:
 
         Raises TransientError, AirferryError.
         """
-        self.parts((len(piece), _once(piece)) for piece in sliced(self._body()))
-
-    def parts(self, parts: Parts) -> None:
-        """Send in the given requests (end-5). Raises TransientError, AirferryError."""
-        url, position = "", 0
-        for length, body in parts:
-            url = url or self._begin()
-            request = self._request("PATCH", url, _ACCEPTED).with_body(body, length)
-            request = request.with_header("Content-Range", f"{position}-{position + length - 1}")
+        url, position = self._begin(), 0
+        for piece in sliced(self._body()):
+            request = self._request("PATCH", url, _ACCEPTED).with_body(_once(piece), len(piece))
+            request = request.with_header("Content-Range", f"{position}-{position + len(piece) - 1}")
             with self._exchange(request) as response:
                 url = upload_url(self._start.endpoint, url, response.header("Location"))
-            position += length
-        with self._exchange(self._request("PUT", self._closing(url or self._begin()), _CREATED)) as response:
+            position += len(piece)
+        with self._exchange(self._request("PUT", self._closing(url), _CREATED)) as response:
             check_stated(response, self._descriptor.digest, self._start.url)
 
     def _begin(self) -> str:
