@@ -34,10 +34,10 @@ FINAL_AFTER: dict[str, float] = {
     "service-account-missing": 30,
     "admission": 45,
     # A program may be waiting for another one; see `installer.outlook`.
-    "crash": 0,
-    "out-of-memory": 0,
-    "cannot-start": 0,
-    "licence-refused": 0,
+    "crash": 25,
+    "out-of-memory": 25,
+    "cannot-start": 20,
+    "licence-refused": 20,
     "deadline-exceeded": 0,
     "job-failed": 0,
 }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from installer.cause import FINAL_AFTER, Cause
 from installer.workload import Workload
 
-# A program that fails so often is started ever more seldom; Kubernetes gets there within a minute.
-FAILED_RUNS = 3
+# So often a program must have been started again in vain; Kubernetes does it ever more seldom.
+FAILED_RUNS = 2
 _COUNTED = frozenset({"crash", "out-of-memory", "cannot-start"})
 # These may come of waiting for another part of the application, as programs wait for their database.
 _DEPENDENT = frozenset({"crash", "deadline-exceeded"})
