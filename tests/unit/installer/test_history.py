@@ -1,0 +1,84 @@
+"""What a rollback goes back to, and how much of the past is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from installer import history
+from installer.errors import ClusterError
+from installer.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
+from installer.record import FORMAT, InstalledChart, Record
+
+if TYPE_CHECKING:
+    from installer.kube import Cluster, Kind
+
+CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ("job",), ("kinds.example.com",))
+NOTE = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), None, None, "", ())
+
+
+def revision(number: int, version: str, *, finished: bool = True, origin: int = 0, size: int = 0) -> Revision:
+    note = replace(NOTE, version=version, time=f"2026-01-{number:02}T00:00:00Z")
+    resource = {"spec": {"values": {"HTTP_PROXY": "p", "http_proxy": "x" * size}}}
+    releases = (ReleaseState("app", "here", "sha256:3", number),)
+    return Revision(number, note, finished, origin, releases, Access("r:5000", plain_http=True), resource, {}, ())
+
+
+class Store:
+    """A cluster that holds one Secret."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] | None = None
+
+    def get(self, _kind: Kind, _name: str, _namespace: str) -> dict[str, Any] | None:
+        return self.held
+
+    def apply(self, obj: dict[str, Any]) -> dict[str, Any]:
+        self.held = obj
+        return obj
+
+
+@pytest.mark.parametrize(
+    ("past", "goal"),
+    [
+        ([], 0),
+        ([revision(1, "a")], 0),
+        ([revision(1, "a", finished=False)], 0),
+        ([revision(1, "a"), revision(2, "b")], 1),
+        # An upgrade that failed: back to what was reached last.
+        ([revision(1, "a"), revision(2, "b"), revision(3, "c", finished=False)], 2),
+        # A rollback is taken back like any change, and one that was interrupted goes on.
+        ([revision(1, "a"), revision(2, "b"), revision(3, "a", origin=1)], 2),
+        ([revision(1, "a"), revision(2, "b"), revision(3, "a", origin=1, finished=False)], 1),
+        # The same state, brought about once more, is nothing to go back to.
+        ([revision(1, "a"), revision(2, "b"), revision(3, "b")], 1),
+    ],
+)
+def test_what_ran_before(past: list[Revision], goal: int) -> None:
+    found = History(tuple(past)).before()
+    assert (found.number if found else 0) == goal
+
+
+def test_it_is_read_as_it_was_written_and_the_oldest_make_room() -> None:
+    store = Store()
+    cluster = cast("Cluster", store)
+    past = History(())
+    for number in range(1, KEPT + 4):
+        past = history.keep(cluster, past, revision(number, str(number), finished=number != KEPT))
+    assert [item.number for item in past.revisions] == [*range(3, KEPT), *range(KEPT + 1, KEPT + 4)][-KEPT:]
+    assert history.read(cluster, NOTE) == past
+    large = history.keep(cluster, past, revision(20, "large", size=MAX_SECRET))
+    assert [item.number for item in large.revisions] == [20]
+
+
+def test_a_damaged_revision_is_named() -> None:
+    store = Store()
+    cluster = cast("Cluster", store)
+    history.keep(cluster, History(()), revision(1, "a"))
+    assert store.held
+    store.held["data"]["revision-1.json"] = "e30="
+    with pytest.raises(ClusterError, match=r"airferry-app-revisions, revision-1\.json: damaged") as caught:
+        history.read(cluster, NOTE)
+    assert "delete this Secret" in caught.value.hint
