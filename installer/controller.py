@@ -20,6 +20,7 @@ FINALIZER = "finalizer.app.wandb.com"
 CUSTOM_RESOURCE = Kind(GROUP, "v1", "WeightsAndBiases", "weightsandbiases")
 INVALID = "Invalid Config"
 LOG_LINES = 200
+_APPLIED = "-spec-active"
 MAX_TEXT = 1200
 
 
@@ -77,6 +78,15 @@ def forget_pending(cluster: Cluster, release: str, namespace: str) -> str:
     return status
 
 
+def forget_applied(cluster: Cluster, resource: Mapping[str, Any]) -> bool:
+    """Delete the controller's note of what it applied last, if that is `resource`; only after a later change failed.
+
+    The controller takes `resource` for done then, and leaves what the failed change has made of the platform.
+    """
+    name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
+    return _active(cluster, resource) and cluster.delete(SECRET, f"{name}{_APPLIED}", namespace)
+
+
 def status_time(obj: Mapping[str, Any]) -> str:
     """When the status of `obj` was last changed, by the clock of the API server; empty if never."""
     return _last(obj, lambda entry: entry.get("subresource") == "status")
@@ -129,7 +139,7 @@ def _last(obj: Mapping[str, Any], wanted: Callable[[Mapping[str, Any]], bool]) -
 def _active(cluster: Cluster, resource: Mapping[str, Any]) -> bool:
     """Whether the specification that the controller last applied contains all of ours."""
     name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
-    secret = cluster.get(SECRET, f"{name}-spec-active", namespace)
+    secret = cluster.get(SECRET, f"{name}{_APPLIED}", namespace)
     data = (secret or {}).get("data") or {}
     for part in ("chart", "values"):
         try:

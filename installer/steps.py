@@ -11,6 +11,7 @@ from installer.handover import until_autoscalers_report
 from installer.kube import (
     CUSTOM_RESOURCE_DEFINITION,
     FIELD_MANAGER,
+    JOB,
     NAMESPACE,
     AbsentError,
     Cluster,
@@ -33,6 +34,8 @@ from installer.workload import ReleaseName, Workload, condition
 
 LEAST_HOOK_SECONDS = 30
 ATTEMPTS = 3
+# The controller looks again at once when its own notes change; if not, it is started anew.
+NOTICE_SECONDS = 12.0
 
 
 def known(cluster: Cluster, item: Object) -> Kind | None:
@@ -119,7 +122,7 @@ class Steps:
                 f"{describe(resource)} is being deleted", hint="run `uninstall` first; it finishes that."
             )
         hook_images.clear(self._cluster, name)
-        broken = before is not None and operator.settle(self._cluster, operator_name, name, self._patience)
+        broken = before is not None and self._broken_off(operator_name, name, hooks)
         if broken or self._differs(resource, before):
             hook_images.pull(self._cluster, name, hook_pods, self._patience)
             until_autoscalers_report(self._cluster, name, self._patience)
@@ -145,6 +148,17 @@ class Steps:
             self._patience.reporter.note(f"{describe(resource)}: waking the controller")
             since = operator.wake(self._cluster, operator_name, self._patience)
 
+    def _broken_off(self, operator_name: ReleaseName, name: ReleaseName, hooks: Iterable[str]) -> bool:
+        """Whether an earlier change broke off; what it has left that would hinder the next one is taken away."""
+        pending = operator.settle(self._cluster, operator_name, name, self._patience)
+        if not (pending or self._failed(name)):
+            return False
+        # Helm makes the Jobs of hooks anew; until then these would pass for the new ones.
+        for job in pending_hooks(self._cluster, name, hooks):
+            self._patience.reporter.note(f"{job}: left by a change that broke off; removing it")
+            self._cluster.delete(JOB, job.name, job.namespace)
+        return True
+
     def _differs(self, resource: Object, before: Object | None) -> bool:
         """Whether the controller will have something to do once `resource` is applied."""
         if before is None or (before.get("status") or {}).get("phase") == controller.INVALID:
@@ -160,10 +174,33 @@ class Steps:
         count = len(self.changed)
         after = self.apply(resource)
         refused = (after.get("status") or {}).get("phase") == controller.INVALID
+        since = controller.apply_time(after, FIELD_MANAGER)
+        if begun := self._anew(resource, operator_name, since):
+            return begun
         if len(self.changed) == count and refused:
             self._patience.reporter.note(f"{describe(resource)} was refused before: waking the controller")
             return operator.wake(self._cluster, operator_name, self._patience)
-        return controller.apply_time(after, FIELD_MANAGER)
+        return since
+
+    def _anew(self, resource: Object, operator_name: ReleaseName, since: str) -> str:
+        """Make the controller apply what it has applied before, for a later change of it failed; the time of that.
+
+        Empty if there is no need. This comes after `resource` stands in the cluster: what stood there instead must not
+        be tried again.
+        """
+        name = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"])
+        if not self._failed(name) or not controller.forget_applied(self._cluster, resource):
+            return ""
+        self._patience.reporter.note(f"{describe(resource)}: a later change failed; the controller is to apply it anew")
+        start = self._patience.clock()
+        while self._failed(name):
+            if self._patience.clock() - start >= NOTICE_SECONDS:
+                return operator.wake(self._cluster, operator_name, self._patience)
+            self._patience.rest()
+        return since
+
+    def _failed(self, name: ReleaseName) -> bool:
+        return controller.release_status(self._cluster, name.name, name.namespace) == "failed"
 
     def _custom_kinds(self, release: ChartRelease) -> None:
         """The CRDs of a chart, which Helm would install once and never upgrade; until they are served."""
