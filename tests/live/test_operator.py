@@ -1,4 +1,7 @@
-"""The whole way with the real W&B controller: operator chart, custom resource, platform, and back."""
+"""The whole way with the real W&B controller: operator chart, custom resource, platform, and back.
+
+What the controller was seen to do on the way is in test_observed.py, one test for each observation.
+"""
 
 from __future__ import annotations
 
@@ -155,28 +158,6 @@ def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_ch
     assert done.returncode == 33, done.stderr
     assert "web.replicas" in done.stderr
     assert "kubectl-patch" in done.stderr
-
-    # With a chart repository that is gone, the controller can remove nothing any more.
-    vanished = {"path": None, "url": "http://10.99.0.1:1/charts", "name": "demo-platform", "version": "1.0.0"}
-    patch = f"--patch={json.dumps({'spec': {'chart': vanished}})}"
-    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", patch)
-    assert wait_until(lambda: "Invalid Config" in program.run("status").stdout, 60)
-    removed = program.result(program.run("uninstall", "--yes", "--output", "json"))
-    assert removed["removed"][0] == "WeightsAndBiases wandb/wandb"
-    assert objects(enclave, "weightsandbiases,deployments,statefulsets", "wandb") == []
-
-
-def test_a_resource_whose_release_never_was_leaves_no_finalizer(
-    enclave: Enclave, program: EnclaveProgram, assets: Path
-) -> None:
-    changes = {"templates/refuse.yaml": REFUSING}
-    bundle = demo_platform(program.folder / "bundle", "wandb", assets, changes=changes).write()
-    assert program.install(bundle).returncode == 32
-    (resource,) = objects(enclave, "weightsandbiases", "wandb")
-    assert resource["metadata"]["finalizers"] == ["finalizer.app.wandb.com"]
-    removed = program.result(program.run("uninstall", "--yes", "--output", "json"))
-    assert removed["removed"][0] == "WeightsAndBiases wandb/wandb"
-    assert objects(enclave, "weightsandbiases", "wandb") == []
 
 
 def test_an_interrupted_installation_is_finished_and_removed_even_without_the_controller(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.chart.helm import Chart
+from installer.chart.images import references
 from tests.parts.enclave_program import EnclaveProgram
 from tests.parts.process import wait_until
 from tests.parts.registry import Registry, read_accesses
@@ -162,3 +164,27 @@ def test_install_change_upgrade_rollback_uninstall(
     for name in {**earlier.images, **later.images}:
         repository = name.rpartition(":")[0]
         assert any(path.startswith(f"/v2/airferry/{repository}/") for path in accesses), name
+
+
+def test_a_global_registry_alone_leaves_images_public_and_ours_does_not(
+    enclave: Enclave, releases: tuple[PlatformRelease, PlatformRelease], assets: Path, tmp_path: Path
+) -> None:
+    """Row 10 of test_observed.py: what guides tell to set reaches one image only."""
+    values = {"global": {"imageRegistry": enclave.registry}}
+    name = f"operator-wandb-{LATER.chart}.tgz"
+    chart = Chart.load((assets / name).read_bytes(), source=name)
+    found = references(chart.render(values, release="wandb", namespace="wandb"))
+    public = {item.text for item in found if not item.test_only and not item.text.startswith(enclave.registry)}
+    assert public >= {"wandb/local:latest", "otel/opentelemetry-collector-contrib:0.97.0"}
+
+    program = EnclaveProgram(enclave, tmp_path)
+    site = program.site(values=values)
+    later = releases[1]
+    program = replace(program, executable=later.frozen)
+    done = program.run("render", "--site", site, "--output-dir", tmp_path / "out", "--output", "json")
+    written = "".join((tmp_path / "out" / file).read_text() for file in program.result(done)["files"])
+    asked = set(re.findall(r"image: [\"']?([^\"'\s]+)", written))
+    assert {later.name_of(image.removeprefix(f"{enclave.registry}/airferry/")) for image in asked} >= {
+        "docker.io/wandb/local:0.82.2",
+        "docker.io/otel/opentelemetry-collector-contrib:0.97.0",
+    }
