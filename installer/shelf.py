@@ -44,7 +44,9 @@ class Shelf:
             bundle = Bundle.open(strict, trust)
         else:
             bundle, loose = self._first(loose, trust)
-        self._take(bundle, loose, certain=bool(strict))
+        # What was named may be all of it: then nobody cares what lies around.
+        if bundle.missing or not strict:
+            self._take(bundle, loose, certain=bool(strict))
         return bundle
 
     def look_again(self, bundle: Bundle) -> None:
