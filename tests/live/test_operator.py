@@ -158,6 +158,9 @@ def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_ch
     assert done.returncode == 33, done.stderr
     assert "web.replicas" in done.stderr
     assert "kubectl-patch" in done.stderr
+    done = program.install(good, "--take-over")
+    assert program.result(done)["changed"] == ["WeightsAndBiases wandb/wandb"]
+    assert any("web.replicas" in line and "overwriting" in line for line in done.stderr.splitlines())
 
 
 def test_an_interrupted_installation_is_finished_and_removed_even_without_the_controller(
