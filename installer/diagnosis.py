@@ -55,6 +55,17 @@ def problems(cluster: Cluster, workload: Workload, holds: Holds = unknown) -> li
     return list(found.values())
 
 
+def restarts(cluster: Cluster, workload: Workload) -> list[tuple[str, str, int]]:
+    """Pod, container and count of restarts of each program of `workload` that runs after it has failed."""
+    return [
+        (pod["metadata"]["name"], container["name"], int(container.get("restartCount") or 0))
+        for pod in current(cluster, workload, pods_of(cluster, workload))
+        for container in (pod.get("status") or {}).get("containerStatuses") or []
+        if "running" in (container.get("state") or {})
+        and ((container.get("lastState") or {}).get("terminated") or {}).get("exitCode")
+    ]
+
+
 def _uncreated(cluster: Cluster, workload: Workload, newest: list[Object]) -> Iterator[Cause]:
     """Why there is not even a pod: quota, admission policy, missing service account."""
     failure = condition(workload.obj, "ReplicaFailure")

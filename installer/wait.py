@@ -25,6 +25,8 @@ DIAGNOSE_SECONDS = 5.0
 # An API server that has just come back does not know yet who may do what.
 UNSETTLED_SECONDS = 20.0
 LOG_ATTEMPTS = 3
+# A program without a probe counts as ready from its start until it fails again.
+STEADY_SECONDS = 15.0
 AGAIN = "mend the cause, then run the same command again: it continues."
 _Answer = TypeVar("_Answer")
 
@@ -49,6 +51,7 @@ class Patience:
     _state: str = field(init=False, default="")
     _diagnosed: float = field(init=False)
     _silence: float | None = field(init=False, default=None)
+    _met: dict[tuple[str, str, int], float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._start = self._diagnosed = self.clock()
@@ -88,6 +91,12 @@ class Patience:
         self._diagnosed = self.clock()
         return True
 
+    def steady(self, runs: Iterable[tuple[str, str, int]]) -> bool:
+        """Whether each of `runs` was met STEADY_SECONDS ago already."""
+        now = self.clock()
+        first = [self._met.setdefault(run, now) for run in runs]
+        return all(now - met >= STEADY_SECONDS for met in first)
+
     def asked(self, question: Callable[[], _Answer]) -> _Answer:
         """The answer to a question that can be repeated: API servers are restarted while people wait.
 
@@ -120,8 +129,15 @@ def until_rolled_out(cluster: Cluster, release: ReleaseName, patience: Patience)
         parts = [item for item in workloads(cluster, release) if not item.hook]
         missing = [item for item in parts if not item.ready]
         if not missing:
-            patience.state(f"{release}: {_count(parts)} rolled out")
-            return parts
+            shaky = [item for item in parts if not patience.steady(diagnosis.restarts(cluster, item))]
+            if not shaky:
+                patience.state(f"{release}: {_count(parts)} rolled out")
+                return parts
+            if patience.over():
+                raise not_ready(cluster, f"release {release}", shaky)
+            names = ", ".join(f"{item.kind.name} {item.name}" for item in shaky)
+            patience.state(f"{release}: watching whether {names} lasts, which has failed before")
+            return None
         patience.state(_progress(release, parts, missing))
         consider(cluster, f"release {release}", missing, patience)
         return None

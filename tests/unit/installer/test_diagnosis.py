@@ -13,8 +13,8 @@ from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreac
 from installer.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind, Object
 from installer.outlook import Outlook
 from installer.report import Silent
-from installer.wait import Patience
-from installer.workload import Workload
+from installer.wait import STEADY_SECONDS, Patience, until_rolled_out
+from installer.workload import ReleaseName, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -400,3 +400,26 @@ def test_a_restarted_api_server_is_waited_for_but_not_a_missing_permission() -> 
     with pytest.raises(ClusterUnreachableError, match="no answer") as caught:
         answers(silent, seconds=10)
     assert "run the same command again" in caught.value.hint
+
+
+def test_a_program_that_has_just_been_started_again_is_watched() -> None:
+    clock, seen = Clock(), Seen()
+
+    def sleep(pause: float) -> None:
+        clock.now += pause
+
+    def after(restarts: int) -> float:
+        """Seconds until the Deployment, whose status is all well, counts as rolled out."""
+        running = container({"running": {}}, last=crash() if restarts else None, restarts=restarts)
+        held = pod(running)
+        held["metadata"]["ownerReferences"][0] |= {"kind": "ReplicaSet", "name": "w-1"}
+        status = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+        metadata = {"name": "w", "namespace": "n", "annotations": {"meta.helm.sh/release-name": "r"}}
+        seen.objects = {POD: [held], DEPLOYMENT: [{"metadata": metadata, "spec": {}, "status": status}]}
+        start = clock.now
+        patience = Patience(100, Silent(), sleep, clock)
+        assert len(until_rolled_out(cast("Cluster", seen), ReleaseName("r", "n"), patience)) == 1
+        return clock.now - start
+
+    assert after(0) == 0
+    assert after(1) >= STEADY_SECONDS
