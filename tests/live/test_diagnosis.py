@@ -105,6 +105,12 @@ def waits(*reasons: str) -> Callable[[Objects], bool]:
     )
 
 
+def failed(objects: Objects) -> bool:
+    """A container has ended with a failure."""
+    states = [each.get(key) or {} for each in containers(objects) for key in ("state", "lastState")]
+    return any((state.get("terminated") or {}).get("exitCode") for state in states)
+
+
 def condition(kind: str, name: str, reason: str) -> Callable[[Objects], bool]:
     """An object of `kind` has the condition `name` for `reason`."""
     return lambda objects: any(
@@ -156,7 +162,7 @@ CASES = {
     ),
     "crash": Case(
         {"pod": pod("echo cannot find my database; exit 3")},
-        waits("CrashLoopBackOff"),
+        failed,
         "crash",
         "pod {place}-",
         "cannot find my database",
