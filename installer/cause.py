@@ -26,13 +26,13 @@ FINAL_AFTER: dict[str, float] = {
     "no-default-storage-class": 20,
     # Pods that end make room.
     "node-too-small": 10,
-    "no-room": 45,
-    "no-matching-node": 40,
-    "quota": 45,
+    "no-room": 35,
+    "no-matching-node": 35,
+    "quota": 35,
     "limit-range": 20,
     "pod-security": 20,
     "service-account-missing": 30,
-    "admission": 45,
+    "admission": 35,
     # A program may be waiting for another one; see `installer.outlook`.
     "crash": 25,
     "out-of-memory": 25,
