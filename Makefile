@@ -44,13 +44,13 @@ cluster: dev ## build (once) and start the enclave: a real cluster of one node w
 	$(BIN)/python -m tests.parts.enclave build
 	$(BIN)/python -m tests.parts.enclave up
 
-cluster-down: dev ## end and remove the enclave
+cluster-down: dev ## end and remove the enclaves
 	$(BIN)/python -m tests.parts.enclave down
 
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
 	@$(PYTHON) -m tests.packages cluster
 	$(BIN)/python -m tests.parts.enclave build
-	$(BIN)/pytest -m cluster
+	$(BIN)/pytest -m cluster -n 2 --dist loadfile
 
 bench: dev ## registry to bundle to registry, side by side with other programs, on 2 GB; writes docs/performance.md
 	@$(PYTHON) -m tests.packages bench

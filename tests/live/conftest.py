@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parts.enclave import Enclave
+from tests.parts.enclave import Enclave, folder_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ ASSETS = "AIRFERRY_TEST_ASSETS"
 
 @pytest.fixture(scope="session")
 def enclave() -> Iterator[Enclave]:
-    """The enclave that runs already, else one that is ended after the tests."""
-    with Enclave() as running:
+    """The enclave that runs already, else one that is ended after the tests; each test process has its own."""
+    with Enclave(folder_for(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))) as running:
         yield running
 
 

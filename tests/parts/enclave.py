@@ -4,7 +4,7 @@
     python -m tests.parts.enclave up             start; facts as JSON on stdout
     python -m tests.parts.enclave status         the same facts and what runs; exit code 1 when it is not ready
     python -m tests.parts.enclave exec -- CMD    run a command inside
-    python -m tests.parts.enclave down           end and remove all of it
+    python -m tests.parts.enclave down           end and remove all of it, with those of test processes
     python -m tests.parts.enclave packages       the Debian packages it needs
 
 Needs root. `up` and `down` can be repeated at any time, also after a crash half way. AIRFERRY_ENCLAVE names another
@@ -66,6 +66,11 @@ STATE = (
 )
 # The kubelet first, so that nothing is started anew; etcd last, since the API server waits for it even to end.
 STOPPING = ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
+
+
+def folder_for(worker: str) -> Path:
+    """The state of the enclave for one of several test processes; the first one has that of `make cluster`."""
+    return FOLDER if worker == "gw0" else FOLDER.with_name(f"{FOLDER.name}-{worker}")
 
 
 class Enclave:
@@ -310,13 +315,16 @@ def main() -> int:
     """The command line; results on stdout, talk on stderr."""
     parser = argparse.ArgumentParser(prog="python -m tests.parts.enclave", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--dir", type=Path, default=FOLDER, help="folder of all state (default: %(default)s)")
+    parser.add_argument("--dir", type=Path, help=f"folder of all state (default: {FOLDER})")
     parser.add_argument("--tls", action="store_true", help="the registry speaks HTTPS")
     parser.add_argument("action", choices=["build", "up", "down", "status", "exec", "packages"])
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what `exec` runs")
     options = parser.parse_args()
-    enclave = Enclave(options.dir, tls=options.tls)
+    enclave = Enclave(options.dir or FOLDER, tls=options.tls)
     try:
+        if options.action == "down" and not options.dir:
+            for folder in FOLDER.parent.glob(f"{FOLDER.name}-gw*"):
+                Enclave(folder).down()
         return _act(enclave, options.action, options.command)
     except RuntimeError as error:
         print(error, file=sys.stderr)
