@@ -59,7 +59,7 @@ _STEPS: dict[str, str] = {
     ),
     "image-platform": "these nodes have another architecture than the image: use a bundle that is made for it.",
     "registry-name-unknown": "the nodes cannot resolve the name {host}: check their DNS.",
-    "image-missing": "the registry does not have it: run `load` with this bundle again.",
+    "image-missing": "run `load` with the bundle that brings it.",
     "registry-silent": "{host} does not answer the nodes: check that the registry runs at this address and port.",
     "registry-unreachable": "the nodes cannot reach {host}: check routes and firewalls.",
     "node-disk-full": "the node's disk is full: make room for images there.",

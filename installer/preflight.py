@@ -68,7 +68,7 @@ class Preflight:
         """Raises the first of the refusals, in short: the whole has been told."""
         refused = self.refusals
         if refused and refused[0].error:
-            raise refused[0].error(f"{len(refused)} things stand in the way", hint="they are listed above.")
+            raise refused[0].error("this cannot be installed yet", hint="mend what is listed above as an error.")
 
     def require(self, reporter: Reporter) -> Desired:
         """Tell of the warnings and go on. Raises the first of the refusals with the words of all."""

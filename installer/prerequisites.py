@@ -123,9 +123,9 @@ def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
                 SiteError,
             )
         elif name is None and not any(_is_default(each, _DEFAULT_STORAGE) for each in there.values()):
+            known = f" among {', '.join(sorted(there))}" if there else ""
             yield Finding(
-                f"{owner} names no storage class, and this cluster has no default one among "
-                f"{', '.join(sorted(there)) or 'none'}",
+                f"{owner} names no storage class, and this cluster has no default one{known}",
                 "name one in site.yaml (storage_class), or have one made the default.",
                 SiteError,
             )

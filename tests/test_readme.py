@@ -27,16 +27,20 @@ def test_every_kind_of_error_has_a_code_of_its_own() -> None:
 
 def test_every_command_and_option_that_it_shows_exists() -> None:
     blocks = "".join(re.findall(r"^```\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL))
-    shown = re.findall(r"^(?:airferry|\./wandb-installer) ([a-z]+)([^#\n]*)", blocks, re.MULTILINE)
+    shown = re.findall(r"^(?:\$ )?(?:airferry|\./wandb-installer) ([a-z]+)([^#\n]*)", blocks, re.MULTILINE)
     assert len(shown) > 10
     for name, rest in shown:
-        options = {option for command in commands(name) for item in command.params for option in item.opts}
+        options = {option for command in commands(name, rest) for item in command.params for option in item.opts}
         used = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest.split("&&")[0]))
         assert used <= options, f"{name}: {used - options}"
 
 
-def commands(name: str) -> list[click.Command]:
-    """The commands of that name on both sides, at least one."""
+def commands(name: str, rest: str) -> list[click.Command]:
+    """The commands of that name on both sides, at least one; of a group the one that `rest` begins with."""
     found = [group.get_command(click.Context(group), name) for group in (builder_cli, installer_cli)]
     assert any(found), f"no command {name}"
-    return [command for command in found if command]
+    return [
+        command.commands[rest.split()[0]] if isinstance(command, click.Group) else command
+        for command in found
+        if command
+    ]
