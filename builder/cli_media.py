@@ -47,7 +47,11 @@ class _Volume:
 
 @click.group()
 def media() -> None:
-    """Sticks and discs: write volumes onto them, and prove that the medium returns them."""
+    """Sticks and discs: write volumes onto them, and prove that the medium returns them.
+
+    \b
+      airferry media write /media/stick --from platform-1.0.tar
+    """
 
 
 @media.command()
