@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from installer.cause import MAX_TEXT, Cause, brief
+from installer.errors import ClusterForbiddenError
 from installer.image_pull import REASONS, Holds, pull_cause
-from installer.kube import CONFIG_MAP, POD, SECRET, Cluster, Object
+from installer.kube import CONFIG_MAP, POD, SECRET, Cluster, Kind, Object
 
 LOG_LINES = 5
 # More is read for what the last lines may follow from.
@@ -20,6 +21,7 @@ _LICENCE = re.compile(
     re.IGNORECASE,
 )
 _NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+_ROOT_CA = "kube-root-ca.crt"
 _CREATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ImageInspectError"})
 
 
@@ -49,7 +51,7 @@ class ContainerState:
             lost = self._event("FailedToRetrieveImagePullSecret")
             yield pull_cause(self.place, self.status["image"], reason, message, lost, self.holds)
         elif reason in _CREATION and not last:
-            yield configuration_cause(self.place, message)
+            yield configuration_cause(self.cluster, self.pod, self.place, message)
         elif ended.get("exitCode") or (waiting and last.get("exitCode")):
             yield self._ended(ended or last, previous=not ended)
         elif state.get("running") and self.init:
@@ -118,8 +120,8 @@ class ContainerState:
 _LICENCE_STEP = "put a licence that is valid for this server under license in site.yaml, and run `install` again."
 
 
-def configuration_cause(where: str, message: str) -> Cause:
-    """What a container or volume cannot be made from, in the kubelet's words."""
+def configuration_cause(cluster: Cluster, pod: Object, where: str, message: str) -> Cause:
+    """What a container or volume of `pod` cannot be made from, in the kubelet's words, which may be a while old."""
     said = f"cannot start: {brief(message)}"
     if key := _KEY.search(message):
         kind = {"Secret": SECRET.name, "ConfigMap": CONFIG_MAP.name}[key[2]]
@@ -127,10 +129,17 @@ def configuration_cause(where: str, message: str) -> Cause:
     missing = _MISSING.search(message)
     if not missing:
         return Cause("config-invalid", where, said, "correct the values it is made from in site.yaml.")
-    cause, kind = (
-        ("secret-missing", SECRET.name) if missing[1].lower() == "secret" else ("config-map-missing", CONFIG_MAP.name)
-    )
-    return Cause(cause, where, said, f"create the {kind} {missing[2]}, or name another one in site.yaml.")
+    cause, kind = ("secret-missing", SECRET) if missing[1].lower() == "secret" else ("config-map-missing", CONFIG_MAP)
+    step = f"create the {kind.name} {missing[2]}, or name another one in site.yaml."
+    return Cause(cause, where, said, step, mending=_comes(cluster, kind, missing[2], pod["metadata"]["namespace"]))
+
+
+def _comes(cluster: Cluster, kind: Kind, name: str, namespace: str) -> bool:
+    """Whether the object is there by now, which the kubelet will see, or is made by the cluster in each namespace."""
+    try:
+        return name == _ROOT_CA or cluster.get(kind, name, namespace) is not None
+    except ClusterForbiddenError:
+        return False
 
 
 def _words(log: list[str]) -> str:

@@ -147,7 +147,7 @@ def _unmounted(cluster: Cluster, pod: Object, where: str) -> Iterator[Cause]:
     for event in reversed(cluster.events(metadata["namespace"], POD.name, metadata["name"])):
         reason, message = str(event.get("reason", "")), str(event.get("message") or "")
         if reason == "FailedMount" or reason == "FailedAttachVolume":
-            found = configuration_cause(where, message)
+            found = configuration_cause(cluster, pod, where, message)
             if found.cause == "config-invalid":
                 step = "look at the volume and at the storage it comes from."
                 found = Cause("volume-not-mounted", where, f"cannot start: {brief(message)}", step)
