@@ -102,8 +102,9 @@ def images(enclave: Enclave, release: PlatformRelease) -> set[str]:
     """The images of `release` of which all pods and all pods to come are made. Raises KeyError if there are others."""
     found = set()
     for namespace in ("wandb", "wandb-operator"):
-        text = json.dumps(objects(enclave, "pods,deployments,statefulsets,daemonsets,jobs,cronjobs", namespace))
-        found |= set(re.findall(r'"image": "([^"]+)"', text))
+        made = objects(enclave, "pods,deployments,statefulsets,daemonsets,jobs,cronjobs", namespace)
+        # In a status the runtime tells images in words of its own.
+        found |= set(re.findall(r'"image": "([^"]+)"', json.dumps([item["spec"] for item in made])))
     inside = f"{enclave.registry}/airferry/"
     assert all(image.startswith(inside) for image in found), found
     return {release.name_of(image.removeprefix(inside)) for image in found}
