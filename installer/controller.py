@@ -19,6 +19,7 @@ GROUP = "apps.wandb.com"
 FINALIZER = "finalizer.app.wandb.com"
 CUSTOM_RESOURCE = Kind(GROUP, "v1", "WeightsAndBiases", "weightsandbiases")
 INVALID = "Invalid Config"
+LOADING = "Loading"
 LOG_LINES = 200
 _APPLIED = "-spec-active"
 MAX_TEXT = 1200
@@ -53,7 +54,8 @@ def verdict(cluster: Cluster, resource: Mapping[str, Any], since: str) -> Verdic
         return Verdict(
             installed=False, refused=False, state=f"{phase}, before this change; the controller is to look again"
         )
-    if _active(cluster, resource) and status == "deployed":
+    # While it is at work, note and release are still those of the change before.
+    if phase != LOADING and _active(cluster, resource) and status == "deployed":
         return Verdict(installed=True, refused=False, state="its release is deployed")
     return Verdict(installed=False, refused=False, state=f"{phase}; Helm release: {status or 'none yet'}")
 
