@@ -124,8 +124,7 @@ def configuration_cause(cluster: Cluster, pod: Object, where: str, message: str)
     """What a container or volume of `pod` cannot be made from, in the kubelet's words, which may be a while old."""
     said = f"cannot start: {brief(message)}"
     if key := _KEY.search(message):
-        kind = {"Secret": SECRET.name, "ConfigMap": CONFIG_MAP.name}[key[2]]
-        return Cause("key-missing", where, said, f"add the key {key[1]} to {kind} {key[3]}, or name another one.")
+        return Cause("key-missing", where, said, f"add the key {key[1]} to {key[2]} {key[3]}, or name another one.")
     missing = _MISSING.search(message)
     if not missing:
         return Cause("config-invalid", where, said, "correct the values it is made from in site.yaml.")
