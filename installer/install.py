@@ -26,8 +26,6 @@ from installer.site import Site
 from installer.steps import Steps
 from installer.workload import Workload
 
-LEAST_HOOK_SECONDS = 30
-
 
 @dataclass(frozen=True)
 class Prepared:
