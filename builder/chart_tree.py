@@ -5,21 +5,16 @@ dependencies" (a condition is a path in the values of the parent; several are se
 Guide", "Template Functions and Pipelines" (`lookup`).
 """
 
-import gzip
-import io
 import re
-import tarfile
-import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from installer.chart.archive import MAX_MEMBERS, MAX_UNPACKED, packed, unpacked
 from installer.chart.helm import Chart
 from installer.errors import ContentError
 from installer.strict_yaml import load_yaml
 
-MAX_UNPACKED = 64 << 20
-MAX_MEMBERS = 20_000
 MAX_DEPTH = 8
 """Subcharts inside subcharts."""
 
@@ -144,7 +139,7 @@ class ChartTree:
         return {name: data for name, data in self.files.items() if not name.endswith("/templates/NOTES.txt")}
 
     def _packed(self, files: Mapping[str, bytes]) -> Chart:
-        return replace(self.chart, archive=_packed(files))
+        return replace(self.chart, archive=packed(files, level=0))
 
 
 class _Reader:
@@ -216,43 +211,15 @@ def _replaced(data: bytes) -> bytes:
 
 def _unpacked(archive: bytes, source: str) -> dict[str, bytes]:
     """The files of a chart archive, packed subcharts unpacked too; one that lies there unpacked as well goes first."""
-    files = dict(_members(archive, source))
+    files = unpacked(archive, source, ContentError)
     for _ in range(MAX_DEPTH):
-        packed = [name for name in files if re.search(r"/charts/[^/]+\.tgz$", name)]
-        if not packed:
+        archives = [name for name in files if re.search(r"/charts/[^/]+\.tgz$", name)]
+        if not archives:
             break
-        for name in sorted(packed):
+        for name in sorted(archives):
             folder = name.rpartition("/")[0]
-            for inner, data in _members(files.pop(name), f"{source}: {name}"):
+            for inner, data in unpacked(files.pop(name), f"{source}: {name}", ContentError).items():
                 files.setdefault(f"{folder}/{inner}", data)
         if len(files) > MAX_MEMBERS or sum(map(len, files.values())) > MAX_UNPACKED:
             raise ContentError(f"{source}: more than {MAX_MEMBERS} files or {MAX_UNPACKED} bytes")
     return files
-
-
-def _members(archive: bytes, source: str) -> Iterator[tuple[str, bytes]]:
-    try:
-        with gzip.open(io.BytesIO(archive)) as stream:
-            raw = stream.read(MAX_UNPACKED + 1)
-        if len(raw) > MAX_UNPACKED:
-            raise ContentError(f"{source}: more than {MAX_UNPACKED} bytes unpacked")
-        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
-            for number, member in enumerate(tar):
-                if number > MAX_MEMBERS:
-                    raise ContentError(f"{source}: more than {MAX_MEMBERS} files")
-                stored = tar.extractfile(member) if member.isfile() else None
-                if stored is not None:
-                    yield member.name.removeprefix("./"), stored.read()
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as exc:
-        raise ContentError(f"{source}: no packed chart: {exc}", hint="fetch the chart again.") from exc
-
-
-def _packed(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        # Helm takes the chart's name from the first member.
-        for name in sorted(files, key=lambda name: (name.count("/"), name)):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(files[name]), 0o644
-            tar.addfile(info, io.BytesIO(files[name]))
-    return gzip.compress(buffer.getvalue(), compresslevel=0, mtime=0)

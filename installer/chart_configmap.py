@@ -9,13 +9,11 @@ pkg/apis/core/validation (`ValidateConfigMap`: values of 1 MiB in total).
 """
 
 import base64
-import gzip
-import io
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from installer.chart.archive import packed, unpacked
 from installer.chart.helm import Chart
 from installer.errors import BundleError, ClusterError, SiteError
 
@@ -24,8 +22,6 @@ MOUNT = "/charts"
 MAX_CONFIG_MAP = 1024 * 1024
 # Packed again from this size on: the chart before, for a rollback, and the one after shall have room beside it.
 AMPLE = MAX_CONFIG_MAP // 3
-MAX_MEMBERS = 20_000
-MAX_UNPACKED = 64 * 1024 * 1024
 _LABELS = {"app.kubernetes.io/managed-by": "airferry"}
 # What no template reads.
 _DOCUMENTATION_FOLDERS = frozenset({"docs", "examples", "ci", "tests"})
@@ -68,17 +64,10 @@ def repacked(archive: bytes) -> bytes:
 
     The same input gives the same output. Raises BundleError.
     """
-    files = _files(archive)
+    files = unpacked(archive, "the platform chart", BundleError)
     roots = {name.removesuffix("Chart.yaml") for name in files if name.endswith("/Chart.yaml")}
     kept = {name: data for name, data in files.items() if not _dispensable(name, data, roots, files)}
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        # Helm takes the chart's name from the first member.
-        for name in sorted(kept, key=lambda name: (name.count("/"), name)):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(kept[name]), 0o644
-            tar.addfile(info, io.BytesIO(kept[name]))
-    return gzip.compress(buffer.getvalue(), compresslevel=9, mtime=0)
+    return packed(kept, level=9)
 
 
 def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | None, in_use: str = "") -> dict[str, Any]:
@@ -121,24 +110,6 @@ def is_ours(config_map: Mapping[str, Any]) -> bool:
     return _LABELS.items() <= (config_map["metadata"].get("labels") or {}).items()
 
 
-def _files(archive: bytes) -> dict[str, bytes]:
-    """The regular files of a chart archive by name."""
-    found: dict[str, bytes] = {}
-    total = 0
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            for member in tar:
-                total += member.size
-                if len(found) >= MAX_MEMBERS or total > MAX_UNPACKED:
-                    raise BundleError("the chart unpacks to more than a chart can be")
-                content = tar.extractfile(member) if member.isreg() else None
-                if content is not None:
-                    found[member.name.removeprefix("./")] = content.read()
-    except (tarfile.TarError, OSError, EOFError) as exc:
-        raise BundleError(f"the chart's archive cannot be read ({type(exc).__name__})") from exc
-    return found
-
-
 def _dispensable(name: str, data: bytes, roots: set[str], files: Mapping[str, bytes]) -> bool:
     root = max((root for root in roots if name.startswith(root)), key=len, default="")
     first, _, rest = name.removeprefix(root).partition("/")
@@ -151,7 +122,7 @@ def _dispensable(name: str, data: bytes, roots: set[str], files: Mapping[str, by
 
 def _unpacked_too(archive: bytes, folder: str, files: Mapping[str, bytes]) -> bool:
     """Whether the packed subchart stands unpacked in `folder` as well, with the same Chart.yaml."""
-    inner = _files(archive)
+    inner = unpacked(archive, "a subchart", BundleError)
     return any(
         name.count("/") == 1 and name.endswith("/Chart.yaml") and files.get(folder + name) == data
         for name, data in inner.items()

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from installer import chart_configmap
+from installer.chart.archive import unpacked
 from installer.chart.helm import Chart, documents
 from installer.chart_configmap import ChartFile, chart_file, config_map, repacked
 from installer.custom_resource import custom_resource
@@ -276,12 +277,13 @@ def test_packed_copies_of_unpacked_subcharts_go() -> None:
     base = CHARTS / "demo-platform" / "charts" / "base"
     text = "hello"
     whole = packed(CHARTS / "demo-platform", {"docs/a": text})
-    names = set(chart_configmap._files(repacked(whole)))
+    names = set(unpacked(repacked(whole), "chart", BundleError))
     assert "demo-platform/charts/base/Chart.yaml" in names
     assert "demo-platform/docs/a" not in names
-    assert chart_configmap._unpacked_too(packed(base), "demo-platform/charts/", chart_configmap._files(whole))
+    files = unpacked(whole, "chart", BundleError)
+    assert chart_configmap._unpacked_too(packed(base), "demo-platform/charts/", files)
     changed = packed(base, {"Chart.yaml": "apiVersion: v2\nname: base\nversion: 9.9.9\n"})
-    assert not chart_configmap._unpacked_too(changed, "demo-platform/charts/", chart_configmap._files(whole))
+    assert not chart_configmap._unpacked_too(changed, "demo-platform/charts/", files)
 
 
 def test_a_chart_that_cannot_fit_is_refused(tmp_path: Path) -> None:

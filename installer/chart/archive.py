@@ -1,0 +1,44 @@
+"""The archive that a chart is published as: its files, and a chart made of files."""
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Mapping
+
+from installer.errors import AirferryError
+
+MAX_UNPACKED = 64 << 20
+MAX_MEMBERS = 20_000
+
+
+def unpacked(archive: bytes, source: str, error: type[AirferryError]) -> dict[str, bytes]:
+    """The regular files of `archive` by name. Raises `error`, which names `source`, for what is no chart's archive."""
+    found: dict[str, bytes] = {}
+    try:
+        with gzip.open(io.BytesIO(archive)) as stream:
+            raw = stream.read(MAX_UNPACKED + 1)
+        if len(raw) > MAX_UNPACKED:
+            raise error(f"{source}: more than {MAX_UNPACKED} bytes unpacked")
+        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
+            for number, member in enumerate(tar):
+                if number >= MAX_MEMBERS:
+                    raise error(f"{source}: more than {MAX_MEMBERS} files")
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is not None:
+                    found[member.name.removeprefix("./")] = content.read()
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as exc:
+        raise error(f"{source}: no packed chart: {exc}", hint="fetch the chart again.") from exc
+    return found
+
+
+def packed(files: Mapping[str, bytes], *, level: int) -> bytes:
+    """A chart of `files`, compressed with gzip's `level`; the same input gives the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        # Helm takes the chart's name from the first member.
+        for name in sorted(files, key=lambda name: (name.count("/"), name)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(files[name]), 0o644
+            tar.addfile(info, io.BytesIO(files[name]))
+    return gzip.compress(buffer.getvalue(), compresslevel=level, mtime=0)
