@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from installer.bundle.front import ALIGNMENT, Front, PinnedKey
 from installer.errors import StorageError, UsageError
-from installer.files import storage_error, sync_folder
+from installer.files import new_file, storage_error
 from installer.report import Reporter, size
 
 STEP = 64 * 1024 * 1024
@@ -43,7 +43,7 @@ def freeze(
         payload = files.enter_context(_input(volume, out)) if volume else None
         length = _length(payload) if payload else 0
         front = Front(name, tuple(keys), length).encode()
-        with _new_file(out) as target:
+        with new_file(out, 0o600) as target:
             _check_space(out, _length(source) + len(front))
             shutil.copyfileobj(source, target)
             target.write(bytes(-target.tell() % ALIGNMENT) + front)
@@ -53,6 +53,7 @@ def freeze(
                 reporter.begin(f"copying {name}", length)
                 _copy(payload, target, length, reporter)
                 reporter.end()
+            os.fchmod(target.fileno(), 0o755)
 
 
 @contextlib.contextmanager
@@ -64,39 +65,6 @@ def _input(path: Path, out: Path) -> Iterator[BinaryIO]:
             yield file
     except OSError as exc:
         raise storage_error(exc, path, "read") from exc
-
-
-@contextlib.contextmanager
-def _new_file(out: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `out`, executable and durable, if the block ends well, and vanishes if it does not."""
-    temp = out.with_name(f".{out.name}.partial")
-    try:
-        fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "r+b") as file:
-            _claim(file, temp)
-            file.truncate(0)
-            try:
-                yield file
-                file.flush()
-                os.fchmod(file.fileno(), 0o755)
-                os.fsync(file.fileno())
-                temp.replace(out)
-            except BaseException:
-                temp.unlink(missing_ok=True)
-                raise
-        sync_folder(out.parent)
-    except OSError as exc:
-        raise storage_error(exc, out, "write") from exc
-
-
-def _claim(file: BinaryIO, temp: Path) -> None:
-    """Make the file ours alone: a killed run may have left it, but a live one may still write it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(file.fileno()).st_ino != temp.stat().st_ino:
-            raise BlockingIOError
-    except (BlockingIOError, FileNotFoundError) as exc:
-        raise StorageError(f"{temp}: another process writes it", hint="wait for it, or give another file.") from exc
 
 
 def _length(file: BinaryIO) -> int:

@@ -1,6 +1,5 @@
 """Answering a request: a patch that holds just the chunks that were damaged on the way."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from installer.bundle.patch import PATCH_JSON, PatchList, Request, members_of
 from installer.bundle.reader import Bundle
 from installer.bundle.tar import TRAILER, header, padded
 from installer.bundle.writer import member
-from installer.files import storage_error, sync_folder
+from installer.files import new_file
 
 
 def write_patch(bundle: Bundle, request: Request, out: Path) -> int:
@@ -20,23 +19,10 @@ def write_patch(bundle: Bundle, request: Request, out: Path) -> int:
     bytes. Raises UsageError for a request for another bundle, BundleError, IncompleteError, StorageError.
     """
     request.check(bundle.manifest, bundle.verdict.sums)
-    temp = out.with_name(f".{out.name}.partial")
     size = 0
-    try:
-        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                for piece in _content(bundle, request):
-                    size += file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            temp.replace(out)
-        except BaseException:
-            temp.unlink(missing_ok=True)
-            raise
-        sync_folder(out.parent)
-    except OSError as exc:
-        raise storage_error(exc, out, "write") from exc
+    with new_file(out) as file:
+        for piece in _content(bundle, request):
+            size += file.write(piece)
     return size
 
 

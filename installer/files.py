@@ -1,9 +1,13 @@
-"""Local files: the one atomic write, bounded reads."""
+"""Local files: the atomic write, of bytes at once and of a file that grows; bounded reads."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from installer.errors import AirferryError, NotFoundError, StorageError
 
@@ -53,6 +57,41 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         sync_folder(path.parent)
     except OSError as exc:
         raise storage_error(exc, path, "write") from exc
+
+
+@contextlib.contextmanager
+def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file that becomes `path`, durable, if the block ends well, and vanishes if it does not.
+
+    For large content: what a killed run has left is used again, not added to. Raises StorageError.
+    """
+    temp = path.with_name(f".{path.name}.partial")
+    try:
+        fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        with os.fdopen(fd, "r+b") as file:
+            _claim(file, temp)
+            file.truncate(0)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temp.replace(path)
+            except BaseException:
+                temp.unlink(missing_ok=True)
+                raise
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise storage_error(exc, path, "write") from exc
+
+
+def _claim(file: BinaryIO, temp: Path) -> None:
+    """Make the file ours alone: a killed run may have left it, but a live one may still write it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file.fileno()).st_ino != temp.stat().st_ino:
+            raise BlockingIOError
+    except (BlockingIOError, FileNotFoundError) as exc:
+        raise StorageError(f"{temp}: another process writes it", hint="wait for it, or give another file.") from exc
 
 
 def sync_folder(folder: Path) -> None:

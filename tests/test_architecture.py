@@ -110,15 +110,13 @@ ENVIRONMENT = "installer.shell installer.__main__"
 CLOCK = "installer.shell installer.__main__"
 """Callers of clocks and `sleep`. Others take a clock as an argument, whose default may be a real one."""
 WRITERS: dict[str, str] = {
-    "installer.files": "the one atomic write",
+    "installer.files": "what appears whole or not at all: small files, the frozen file, patches",
     "installer.bundle.writer": "volumes, each blob in its final place",
     "installer.packed": "libraries of the frozen program, in its own temporary folder",
     "installer.program": "the mark in that folder, and the null device",
     "installer.shell": "the null device",
     "builder.sign": "the signature slots of a volume",
-    "builder.freeze": "the frozen file",
     "builder.media": "copies on the carrier's media",
-    "builder.patch": "the patch that answers a request",
     "builder.program": "the cache of programs",
     "builder.wrap": "the program in that cache",
     "builder.engine": "images saved by the local engine, in a temporary folder",
