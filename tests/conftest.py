@@ -18,13 +18,17 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the real controller and charts where they are not given."""
+    """Deselect what needs the real controller and charts where they are not given, and say so by name."""
     if os.environ.get(ASSETS):
         return
-    left_out = [item for item in items if item.get_closest_marker("controller")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("controller")]
+    without = [item for item in items if item.get_closest_marker("controller")]
+    if without:
+        items[:] = [item for item in items if item not in without]
+        config.hook.pytest_deselected(items=without)
+        names = "\n".join(f"  {item.nodeid}" for item in without)
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"\nleft out, because {ASSETS} does not name that folder:\n{names}\n")
 
 
 @pytest.fixture(scope="session")

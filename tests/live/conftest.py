@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-ASSETS = "AIRFERRY_TEST_ASSETS"
-
-
 @pytest.fixture(scope="session")
 def enclave() -> Iterator[Enclave]:
     """The enclave that runs already, else one that is ended after the tests; each test process has its own."""
@@ -32,18 +29,3 @@ def namespace(enclave: Enclave) -> Iterator[str]:
     enclave.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
     yield name
     enclave.kubectl("delete", "namespace", name, "--wait=false")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs the real controller where its files are not given, and say so by name."""
-    if os.environ.get(ASSETS):
-        return
-    without = [item for item in items if item.get_closest_marker("controller")]
-    if without:
-        items[:] = [item for item in items if item not in without]
-        config.hook.pytest_deselected(items=without)
-        names = "\n".join(f"  {item.nodeid}" for item in without)
-        text = f"\nleft out, because {ASSETS} does not name a folder with the W&B controller and charts:\n{names}\n"
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(text)

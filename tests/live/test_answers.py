@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +15,8 @@ from installer.site import Site
 from tests.unit.test_templates import FOLDER, files_of_the_template, uncommented
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.parts.enclave import Enclave
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
@@ -27,11 +27,13 @@ OTHERS = "redis: {internal: true}\nexpose: NodePort\nservice: {node_port: 30080,
 
 
 @pytest.mark.parametrize("text", [uncommented((FOLDER / "site.yaml").read_text()), f"registry: {{host: r}}\n{OTHERS}"])
-def test_the_api_server_takes_every_object(enclave: Enclave, namespace: str, tmp_path: Path, text: str) -> None:
+def test_the_api_server_takes_every_object(
+    enclave: Enclave, namespace: str, tmp_path: Path, assets: Path, text: str
+) -> None:
     files_of_the_template(tmp_path)
     now = dt.datetime.now(dt.UTC)
     site = Site.load(text.encode(), tmp_path, now=now, environment=lambda _: None, prompt=lambda _: "answer")
-    chart = Chart.load((Path(os.environ["AIRFERRY_TEST_ASSETS"]) / "operator-wandb-0.43.8.tgz").read_bytes())
+    chart = Chart.load((assets / "operator-wandb-0.43.8.tgz").read_bytes())
     objects = chart.render(site.values(PLATFORM), release="wandb", namespace=namespace)
     for item in objects:
         item["metadata"].setdefault("namespace", namespace)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import CONTROLLER_IMAGE, KEY, OPERATOR_VALUES, demo_platform
+from tests.parts.application import AUTOSCALER, CONTROLLER_IMAGE, KEY, OPERATOR_VALUES, demo_platform
 from tests.parts.authority import Authority
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.process import wait_until
@@ -30,20 +30,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
 PASSWORD = "correct-horse-battery-staple"
 CHARTS = "airferry/charts/demo-platform"
-# As in `wandb-base`: rendering fails while the autoscaler exists and has not said yet how many replicas there are.
-AUTOSCALER = """
-{{- $scaler := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace "web" }}
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata:
-  name: web
-  annotations: {seen: "{{ if and $scaler (gt $scaler.status.currentReplicas 0) }}yes{{ end }}"}
-spec:
-  minReplicas: 1
-  maxReplicas: 2
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ .Release.Name }}-web}
-  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
-"""
 # Refuses the first change after the installation until the operator's pod is another one: as if it were too early.
 HASTE = """
 {{- $pods := (lookup "v1" "Pod" "wandb-operator" "").items }}

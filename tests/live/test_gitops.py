@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +14,7 @@ from tests.parts.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.parts.enclave import Enclave
 
@@ -23,13 +22,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
 
 @pytest.fixture
-def folder(enclave: Enclave, tmp_path: Path) -> Iterator[Path]:
+def folder(enclave: Enclave, tmp_path: Path, assets: Path) -> Iterator[Path]:
     """The rendered folder; its images are loaded, and what comes of it is removed afterwards."""
     program = EnclaveProgram(enclave, tmp_path)
     (tmp_path / "license").write_text("licence\n")
     (tmp_path / "license").chmod(0o600)
     site = program.site(namespace="wandb", operator_namespace="wandb-operator", license={"file": "license"})
-    assets = Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
     bundle = demo_platform(tmp_path / "bundle", "wandb", assets, values={"web": {"replicas": 1}}).write()
     common = ("--bundle", bundle, "--key", KEY, "--site", site)
     program.result(program.run("load", *common, "--output", "json"))

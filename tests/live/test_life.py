@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
@@ -16,6 +14,7 @@ from tests.parts.enclave_program import ROOT, EnclaveProgram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.parts.enclave import Enclave
 
@@ -50,12 +49,6 @@ spec:
       {{- $image := printf "%s:%s" .Values.renew.image.repository .Values.renew.image.tag }}
       {{- include "platform.job" (dict "root" . "name" "slow" "image" $image "script" "sleep 8") | nindent 6 }}
 """
-
-
-@pytest.fixture(scope="module")
-def assets() -> Path:
-    """The folder with the real controller and charts."""
-    return Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import KEY, demo_platform
+from tests.parts.application import AUTOSCALER, KEY, REFUSING, demo_platform
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.process import wait_until
 from tests.parts.registry import read_accesses
@@ -41,21 +41,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
 NAMESPACE, OPERATOR = "seen", "seen-operator"
 RESOURCE = ("wandb", "seen", f"--namespace={NAMESPACE}")
-# As in `wandb-base`: rendering fails while the autoscaler exists and has not said yet how many replicas there are.
-AUTOSCALER = """
-{{- $scaler := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace "web" }}
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata:
-  name: web
-  annotations: {seen: "{{ if and $scaler (gt $scaler.status.currentReplicas 0) }}yes{{ end }}"}
-spec:
-  minReplicas: 1
-  maxReplicas: 2
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ .Release.Name }}-web}
-  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
-"""
-REFUSING = '{{ if .Values.global.operator }}{{ fail "this platform is closed on Mondays" }}{{ end }}'
 
 
 class Seen:

@@ -6,14 +6,12 @@ What the controller was seen to do on the way is in test_observed.py, one test f
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import Application, demo_platform
+from tests.parts.application import REFUSING, Application, demo_platform
 from tests.parts.enclave_program import EnclaveProgram
 from tests.parts.frozen import freeze_volume
 from tests.parts.process import wait_until
@@ -21,19 +19,11 @@ from tests.parts.registry import read_accesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.parts.enclave import Enclave
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
-
-# Refused by the chart as soon as the controller renders it: only then is this value there.
-REFUSING = '{{ if .Values.global.operator }}{{ fail "this platform is closed on Mondays" }}{{ end }}'
-
-
-@pytest.fixture(scope="module")
-def assets() -> Path:
-    """The folder with the real controller and charts."""
-    return Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +16,8 @@ from tests.parts.registry import Registry, read_accesses
 from tests.parts.runnable import job
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.parts.enclave import Enclave
 
 pytestmark = pytest.mark.cluster
@@ -352,9 +352,8 @@ NEWER_DEFINITION = {
 
 @pytest.mark.controller
 def test_a_cluster_of_another_operator_is_left_alone(
-    enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory
+    enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory, assets: Path
 ) -> None:
-    assets = Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
     bundle = demo_platform(tmp_path_factory.mktemp("platform"), "rival", assets).write()
     program.site(namespace=namespace, license={"secret": "absent", "key": "license"})
     apply = ("apply", f"--namespace={namespace}", "--filename=-")

@@ -7,7 +7,6 @@ import binascii
 import contextlib
 import gzip
 import json
-import os
 import secrets
 import sys
 import threading
@@ -179,9 +178,8 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+def installed(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Iterator[Installed]:
     folder = tmp_path_factory.mktemp("secrets")
-    assets = Path(os.environ["AIRFERRY_TEST_ASSETS"]).resolve()
     bundle = demo_platform(folder / "bundle", "wandb", assets, changes={"templates/reader.yaml": READER}).write()
     # Letters and digits only: nothing of them changes on its way through URLs.
     canaries = {name: f"canary{secrets.token_hex(12)}{name}" for name in MEANT if name != "key"}
