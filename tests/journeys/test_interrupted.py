@@ -177,10 +177,21 @@ def test_a_bundle_that_is_complete_is_not_fetched_again(heavy: Heavy) -> None:
     assert heavy.bundle.stat() == before
 
 
+def stored(registry: Registry) -> Iterator[Path]:
+    """The files of a registry but those of its uploads, which it clears away while one looks."""
+    for folder, inner, names in os.walk(registry.storage):
+        inner[:] = [name for name in inner if name != "_uploads"]
+        yield from (Path(folder, name) for name in names)
+
+
 def contents(registry: Registry) -> dict[str, int]:
-    """Blobs and links of a registry with their sizes, without the remains of broken uploads."""
-    files = (path for path in registry.storage.rglob("*") if path.is_file() and "_uploads" not in path.parts)
-    return {str(path.relative_to(registry.storage)): path.stat().st_size for path in files}
+    """Blobs and links of a registry with their sizes."""
+    return {str(path.relative_to(registry.storage)): path.stat().st_size for path in stored(registry)}
+
+
+def is_tagged(registry: Registry) -> bool:
+    """Whether a registry has any tag."""
+    return any("tags" in path.parts for path in stored(registry))
 
 
 def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, tmp_path: Path) -> None:
@@ -192,7 +203,7 @@ def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, tmp_path: 
         for share in shares("load", total):
             killed(loader, link, share // 2, *load)
         with loader.start(*load) as last:
-            wait_until(lambda: bool(tags(enclave)) or last.poll() is not None, 60)
+            wait_until(lambda: is_tagged(enclave) or last.poll() is not None, 60)
             kill(last)
         result = loader.result(*load)
         accesses = enclave.accesses()
@@ -205,8 +216,3 @@ def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, tmp_path: 
     with Registry(tmp_path / "calm") as calm:
         loader.result("load", "--registry", calm.address)
         assert contents(calm) == interrupted
-
-
-def tags(registry: Registry) -> list[Path]:
-    """Where a registry keeps its tags."""
-    return list(registry.storage.rglob("_manifests/tags/*"))
