@@ -37,16 +37,20 @@ def arrange(
     images: Mapping[str, AbstractSet[Digest]],
     size: VolumeSize | None = None,
     metadata: int = 0,
+    left_out: AbstractSet[Digest] = frozenset(),
 ) -> Arrangement:
     """Lay out `blobs`, of which each image consists of some; what no image needs goes first, into the first volume.
 
-    Without `size` all goes into one volume. `metadata` are the bytes before each payload. In each volume small blobs
-    come first. Raises UsageError if volumes of this size cannot hold the bundle.
+    Those `left_out` are not carried: they get numbers behind all others, and no place. Without `size` all goes into one
+    volume. `metadata` are the bytes before each payload. In each volume small blobs come first. Raises UsageError if
+    volumes of this size cannot hold the bundle.
     """
-    shares: Shares = {blob.digest: ((0, blob.size),) for blob in blobs}
+    carried = [blob for blob in blobs if blob.digest not in left_out]
+    shares: Shares = {blob.digest: ((0, blob.size),) for blob in carried}
     if size is not None:
-        shares = _shares(_Groups(blobs, images), size, metadata + len(TRAILER))
-    ordered = sorted(blobs, key=lambda blob: (shares[blob.digest][0][0], blob.size, blob.digest.text))
+        shares = _shares(_Groups(carried, images), size, metadata + len(TRAILER))
+    first = {digest: pieces[0][0] for digest, pieces in shares.items()}
+    ordered = sorted(blobs, key=lambda blob: (first.get(blob.digest, MAX_VOLUMES), blob.size, blob.digest.text))
     placed, volumes = place(ordered, shares)
     numbers = {blob.digest: number for number, blob in enumerate(ordered)}
     parts = {source: tuple(sorted(numbers[digest] for digest in closure)) for source, closure in images.items()}
@@ -61,7 +65,10 @@ class _Groups:
         self.costs = [_cost(blob.size) for blob in self.blobs]
         self.is_manifest = [blob.is_manifest or blob.is_index for blob in self.blobs]
         numbers = {blob.digest: number for number, blob in enumerate(self.blobs)}
-        closures = dict.fromkeys(tuple(sorted(map(numbers.__getitem__, images[source]))) for source in sorted(images))
+        closures = dict.fromkeys(
+            tuple(sorted(numbers[digest] for digest in images[source] if digest in numbers))
+            for source in sorted(images)
+        )
         used = set().union(*closures)
         self.groups = [[number for number in range(len(self.blobs)) if number not in used], *map(list, closures)]
         self.users: list[list[int]] = [[] for _ in self.blobs]

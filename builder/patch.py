@@ -1,38 +1,69 @@
-"""Answering a request: a patch that holds just the chunks that were damaged on the way."""
+"""Answering a request: a patch that holds just what was damaged on the way, or what a registry lacks for an update."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from installer.bundle import canonical
 from installer.bundle.limits import CHUNK
+from installer.bundle.manifest import BundleBlob
 from installer.bundle.patch import PATCH_JSON, PatchList, Request, members_of
 from installer.bundle.reader import Bundle
 from installer.bundle.tar import TRAILER, header, padded
 from installer.bundle.writer import member
+from installer.errors import ContentError, UsageError
 from installer.files import new_file
+from installer.oci.source import BlobSource
 
 
-def write_patch(bundle: Bundle, request: Request, out: Path) -> int:
+def write_patch(bundle: Bundle, request: Request, out: Path, source: BlobSource | None = None) -> int:
     """Write the patch that `request` asks for, from a `bundle` that is whole; its size in bytes.
 
-    It carries the bundle's metadata with all signatures, so nobody has to sign it. The same request gives the same
-    bytes. Raises UsageError for a request for another bundle, BundleError, IncompleteError, StorageError.
+    What an update does not carry comes from `source`. The patch carries the bundle's metadata with all signatures, so
+    nobody has to sign it. The same request gives the same bytes. Raises UsageError for a request for another bundle, or
+    without a source that is needed, BundleError, IncompleteError, StorageError, ContentError where bytes differ from
+    their digest, and what `source` raises.
     """
     request.check(bundle.manifest, bundle.verdict.sums)
     size = 0
     with new_file(out) as file:
-        for piece in _content(bundle, request):
+        for piece in _content(bundle, request, source):
             size += file.write(piece)
     return size
 
 
-def _content(bundle: Bundle, request: Request) -> Iterator[bytes | memoryview]:
+def _content(bundle: Bundle, request: Request, source: BlobSource | None) -> Iterator[bytes | memoryview]:
     yield from bundle.front()
     yield member(PATCH_JSON, canonical.encode(PatchList(request.extents)))
     buffer = bytearray(CHUNK)
-    for name, length, (blob, first, count) in members_of(bundle.manifest, request.extents):
+    for name, length, (number, first, count) in members_of(bundle.manifest, request.extents):
+        blob = bundle.manifest.blobs[number]
         yield header(name, length)
-        for number in range(first, first + count):
-            yield bundle.chunk(bundle.manifest.blobs[blob], number, buffer)
+        if blob.carried:
+            for chunk in range(first, first + count):
+                yield bundle.chunk(blob, chunk, buffer)
+        else:
+            yield from _fetched(blob, source, buffer)
         yield bytes(padded(length) - length)
     yield TRAILER
+
+
+def _fetched(blob: BundleBlob, source: BlobSource | None, buffer: bytearray) -> Iterator[memoryview]:
+    """All of a blob that the bundle itself does not carry."""
+    if source is None:
+        raise UsageError(
+            f"{blob.digest}: asked for, but this update does not carry it",
+            hint="name what holds it: --from OLD.tar, or --lock airferry.lock to fetch it.",
+        )
+    whole, left = hashlib.sha256(), blob.size
+    with source.open(blob.descriptor) as stream:
+        while left:
+            view = memoryview(buffer)[: min(CHUNK, left)]
+            count = stream.readinto(view)
+            if not count:
+                break
+            whole.update(view[:count])
+            yield view[:count]
+            left -= count
+    if left or whole.hexdigest() != blob.digest.hex:
+        raise ContentError(f"blob {blob.digest}: its source delivers other content", hint="name another source.")

@@ -184,6 +184,11 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
     from installer.serve import Server
 
     bundle.require_all()
+    if partly := [image.source for image in bundle.manifest.images if bundle.lacking(image)]:
+        session.reporter.note(
+            f"note: not served, since this update does not carry all of them: {', '.join(partly)}; load it into a "
+            "registry that holds what it builds on, or serve a whole bundle."
+        )
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise click.BadParameter("write it HOST:PORT", param_hint="--listen")

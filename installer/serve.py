@@ -116,9 +116,14 @@ class Catalogue:
 
     @cached_property
     def _repositories(self) -> dict[str, dict[str, Answer]]:
-        """Per repository, its content by digest and manifests also by tag."""
+        """Per repository, its content by digest and manifests also by tag.
+
+        An image of which an update carries a part only is not there: it could be begun, but never be pulled.
+        """
         found: dict[str, dict[str, Answer]] = {}
         for image in self._bundle.manifest.images:
+            if self._bundle.lacking(image):
+                continue
             self._add_image(found.setdefault(str(image.reference.repository), {}), image)
         for chart in self._bundle.manifest.charts:
             self._add_chart(found.setdefault(f"charts/{chart.name}", {}), chart)

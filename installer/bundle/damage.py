@@ -56,9 +56,10 @@ def damages(
     Goes on to the end, whatever it meets.
     """
     manifest = bundle.manifest
-    reporter.begin(
-        "verify", sum(length for blob in manifest.blobs for volume, _, length in blob.pieces if volume in volumes)
-    )
+    blobs = [blob for blob in manifest.blobs if bundle.holds(blob.digest)]
+    patched = sum(blob.size for blob in blobs if not blob.carried)
+    carried = sum(length for blob in blobs for volume, _, length in blob.pieces if volume in volumes)
+    reporter.begin("verify", carried + patched)
     own = threading.local()
 
     def prepare() -> None:
@@ -68,7 +69,7 @@ def damages(
         return _examine(bundle, *work, own.buffer, reporter, sha256=sha256)
 
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
-        found = pool.map(examine, _stripes(manifest.blobs, volumes, whole=sha256))
+        found = pool.map(examine, _stripes(blobs, volumes, whole=sha256))
         findings = [damage for each in found for damage in each]
     reporter.end()
     if not findings and len(volumes) == len(manifest.volumes):
@@ -131,6 +132,8 @@ def _examine(
 ) -> list[Damage]:
     """What is wrong with the given chunks of a blob; with `sha256`, and if they are all, with its digest."""
     findings = []
+    if not blob.carried:
+        return _examine_patched(bundle, blob, buffer, reporter)
     whole = hashlib.sha256() if sha256 and len(numbers) == chunk_count(blob.size) else None
     try:
         if not blob.size:
@@ -150,6 +153,17 @@ def _examine(
         text = f"blob {blob.digest}: its content has another SHA-256"
         findings.append(Damage("wrong", text, blob=blob.digest.text, images=tuple(bundle.owners(blob.digest))))
     return findings
+
+
+def _examine_patched(bundle: "Bundle", blob: BundleBlob, buffer: bytearray, reporter: Reporter) -> list[Damage]:
+    """What is wrong with a blob that the bundle does not carry, and that a patch has brought."""
+    try:
+        for view in bundle.chunks(blob.digest, 0, buffer):
+            reporter.advance(len(view))
+    except (BundleError, StorageError) as exc:
+        kind = "unreadable" if isinstance(exc, StorageError) else "wrong"
+        return [Damage(kind, exc.message, blob=blob.digest.text, images=tuple(bundle.owners(blob.digest)))]
+    return []
 
 
 def _damage(bundle: "Bundle", blob: BundleBlob, number: int, exc: AirferryError) -> Damage:
@@ -172,6 +186,9 @@ def _stripes(
 ) -> Iterator[tuple[BundleBlob, range]]:
     """Work in payload order: runs of chunks in `volumes`, or `whole` blobs where possible."""
     for blob in blobs:
+        if not blob.carried:
+            yield blob, range(chunk_count(blob.size))
+            continue
         runs, start = [], 0
         for volume, _, length in blob.pieces:
             stop = start + chunk_count(length)

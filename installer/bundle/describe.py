@@ -53,6 +53,9 @@ def description(bundle: Bundle) -> dict[str, Any]:
             for document in manifest.documents
         ],
         "blobs": len(manifest.blobs),
+        "content": manifest.content,
+        "bases": [{"name": base.name, "version": base.version, "content": base.content} for base in manifest.bases],
+        "not_carried": {"blobs": len(manifest.left_out), "bytes": sum(blob.size for blob in manifest.left_out)},
         "proof": proof_counts(bundle),
     }
 
@@ -89,6 +92,10 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
         *(bundle.verdict.notes),
     ]
     lines += [f"volume {number} is missing" for number in bundle.missing]
+    if left_out := manifest.left_out:
+        names = ", ".join(map(str, manifest.bases))
+        amount = size(sum(blob.size for blob in left_out))
+        lines.append(f"an update of {names}: not carried are {len(left_out)} blobs ({amount}) that its registry holds")
     for chart in manifest.charts:
         lines.append(f"chart {chart.name} {chart.version} ({chart.role}): {chart.release} in {chart.namespace}")
     if images and (counts := proof_counts(bundle)):

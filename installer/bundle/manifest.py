@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from installer.bundle import canonical
@@ -11,12 +12,13 @@ from installer.errors import AirferryError, BundleError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
-from installer.oci.reference import DigestRef, Reference, parse_reference
+from installer.oci.reference import DigestRef, Reference, parse_reference, parse_repository
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}", re.ASCII)
 _RELEASE = re.compile(r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_CONTENT = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 NEVER = "never"
 HASH = 32
@@ -137,10 +139,48 @@ class BundleDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleBase:
+    """A bundle that an update builds on: whoever has loaded it holds blobs that the update does not carry.
+
+    `content` tells what it consists of, see `content_of`. `repositories` (full upstream names, sorted) hold such blobs
+    where none of the repositories that need them does.
+    """
+
+    name: str
+    version: str
+    content: str
+    repositories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(bool(_NAME.fullmatch(self.name)), f"not a bundle name: {self.name[:80]!r}")
+        _require(bool(_VERSION.fullmatch(self.version)), f"not a version: {self.version[:80]!r}")
+        _require(bool(_CONTENT.fullmatch(self.content)), f"not a content: {self.content[:40]!r}")
+        _require(list(self.repositories) == sorted(set(self.repositories)), f"base {self}: repositories out of order")
+        for text in self.repositories:
+            try:
+                full = str(parse_repository(text)) == text
+            except AirferryError as exc:
+                raise BundleError(exc.message) from exc
+            _require(full, f"{text[:100]!r}: not a full repository name")
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def content_of(digests: Iterable[Digest]) -> str:
+    """What a bundle consists of, in 16 hex digits: the same for all its forms, whole or update, in one volume or more.
+
+    They begin the SHA-256 of all its blobs' digests, sorted, each ended by LF.
+    """
+    return Digest.of("".join(f"{text}\n" for text in sorted({digest.text for digest in digests})).encode()).hex[:16]
+
+
+@dataclass(frozen=True, slots=True)
 class BundleBlob:
     """A blob and its place. `pieces` are (volume, offset in that volume's payload, length); most blobs have one.
 
-    `chunks` are the BLAKE3 hashes of each CHUNK bytes, one after the other; all zero while a bundle is being built.
+    One without pieces is not carried: the registry must hold it already. `chunks` are the BLAKE3 hashes of each CHUNK
+    bytes, one after the other; all zero while a bundle is being built, and none for a blob that is not carried.
     """
 
     digest: Digest
@@ -150,12 +190,16 @@ class BundleBlob:
     chunks: bytes
 
     def __post_init__(self) -> None:
+        if not self.pieces:
+            _require(not self.chunks, f"blob {self.digest}: chunk hashes, but no place")
+            _require(self.size > 0, f"blob {self.digest}: empty, and yet not carried")
+            _require(not self.is_manifest, f"blob {self.digest}: a manifest that is not carried")
+            return
         _require(len(self.chunks) == HASH * chunk_count(self.size), f"blob {self.digest}: wrong count of chunk hashes")
         _require(
             sum(length for _, _, length in self.pieces) == self.size, f"blob {self.digest}: pieces and size differ"
         )
         lengths = [length for _, _, length in self.pieces]
-        _require(bool(lengths), f"blob {self.digest}: without a place")
         _require(all(cut % CHUNK == 0 for cut in lengths[:-1]), f"blob {self.digest}: cut inside a chunk")
         _require(len(lengths) == 1 or all(lengths), f"blob {self.digest}: cut into an empty piece")
 
@@ -163,6 +207,16 @@ class BundleBlob:
     def descriptor(self) -> Descriptor:
         """Type, digest and size."""
         return Descriptor(self.media_type, self.digest, self.size)
+
+    @property
+    def carried(self) -> bool:
+        """Whether its bytes are in the bundle."""
+        return bool(self.pieces)
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether it is a manifest or an index."""
+        return self.media_type in media.MANIFESTS | media.INDEXES
 
     def locate(self, position: int) -> tuple[int, int]:
         """The number of the piece that holds byte `position` of the blob, and the place inside that piece."""
@@ -192,7 +246,7 @@ class BundleVolume:
 
 @dataclass(frozen=True, slots=True)
 class BundleManifest:
-    """All of `bundle.json`. Images, charts and documents are sorted by name; blobs stand in payload order."""
+    """All of `bundle.json`. Images, charts, documents and bases are sorted by name; blobs stand in payload order."""
 
     format: str
     name: str
@@ -207,6 +261,7 @@ class BundleManifest:
     documents: tuple[BundleDocument, ...]
     blobs: tuple[BundleBlob, ...]
     volumes: tuple[BundleVolume, ...]
+    bases: tuple[BundleBase, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.format == FORMAT, f"bundle of format {self.format[:60]!r}; this program reads {FORMAT}")
@@ -217,13 +272,14 @@ class BundleManifest:
             parse_time(self.expires)
         parse_release(self.minimum_installer)
         _require(0 < len(self.volumes) <= MAX_VOLUMES, f"{len(self.volumes)} volumes; 1 to {MAX_VOLUMES} are allowed")
-        held = {blob.digest for blob in self.blobs}
-        _require(len(held) == len(self.blobs), "a blob stands twice")
+        held = {blob.digest for blob in self.blobs if blob.carried}
+        _require(len({blob.digest for blob in self.blobs}) == len(self.blobs), "a blob stands twice")
         _require(bool(held), "a bundle without content")
         for what, names in (
             ("image", [image.source for image in self.images]),
             ("chart", [f"{chart.name}-{chart.version}" for chart in self.charts]),
             ("document", [document.name for document in self.documents]),
+            ("base", [f"{base} {base.content}" for base in self.bases]),
         ):
             _require(names == sorted(set(names)), f"{what}s are not sorted, or one stands twice")
         needed = (
@@ -235,6 +291,7 @@ class BundleManifest:
             _require(digest in held, f"{digest} is named but not held")
         self._check_places()
         self._check_parts()
+        _require(bool(self.bases) == bool(self.left_out), "a base without blobs that are left to it, or the reverse")
         documents = {document.name for document in self.documents}
         for chart in self.charts:
             _require(not chart.values or chart.values in documents, f"chart {chart.name}: {chart.values} is not held")
@@ -256,6 +313,21 @@ class BundleManifest:
             _require(ascending and image.parts[-1:] < (len(self.blobs),), f"{image.source}: its parts are malformed")
             own = {self.blobs[number].digest for number in image.parts}
             _require(own >= {image.digest, *image.referrers}, f"{image.source}: is not among its parts")
+
+    @property
+    def left_out(self) -> list[BundleBlob]:
+        """The blobs that are not carried."""
+        return [blob for blob in self.blobs if not blob.carried]
+
+    @property
+    def content(self) -> str:
+        """What the bundle consists of, see `content_of`."""
+        return content_of(blob.digest for blob in self.blobs)
+
+    @property
+    def whole_images(self) -> list[BundleImage]:
+        """The images of which everything is carried."""
+        return [image for image in self.images if all(self.blobs[number].carried for number in image.parts)]
 
     def encode(self) -> bytes:
         """The canonical bytes."""

@@ -103,6 +103,9 @@ class Request:
         for blob, first, count in self.extents:
             if blob >= len(manifest.blobs) or first + count > chunk_count(manifest.blobs[blob].size):
                 raise BundleError("the request names chunks that do not exist", hint="compare it once more.")
+            entry = manifest.blobs[blob]
+            if not entry.carried and (first, count) != (0, chunk_count(entry.size)):
+                raise BundleError("the request names a part of a blob that is not carried", hint="ask for all of it.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Nothing from a volume is parsed before a trusted signature, or the typed checksu
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -182,6 +183,15 @@ class Bundle:
             first = end
         return frozenset(absent)
 
+    def holds(self, digest: Digest) -> bool:
+        """Whether a blob belongs to the bundle as it is here: carried by it, or brought whole by a patch."""
+        blob = self.blob(digest)
+        return blob.carried or all((digest, number) in self._patched for number in range(chunk_count(blob.size)))
+
+    def lacking(self, image: BundleImage) -> list[BundleBlob]:
+        """The blobs of an image that neither the bundle nor a patch holds: a registry must hold them."""
+        return [blob for blob in self.parts(image).values() if not self.holds(blob.digest)]
+
     def add(self, file: VolumeFile) -> None:
         """Take over another volume, or a patch.
 
@@ -266,11 +276,32 @@ class Bundle:
             yield from sliced(self._kept[digest], start)
             return
         buffer = buffer or bytearray(min(CHUNK, blob.size))
+        if not blob.carried:
+            yield from self._from_patch(blob, start, buffer)
+            return
         for number in range(start, chunk_count(blob.size)):
             try:
                 yield self.chunk(blob, number, buffer)
             except BundleError as exc:
                 raise BundleError(exc.message + self.needed_by(digest), hint=exc.hint) from exc
+
+    def _from_patch(self, blob: BundleBlob, start: int, buffer: bytearray) -> Iterator[memoryview]:
+        """The chunks of a blob that only a patch holds; the last one is released if the SHA-256 of all is right."""
+        if not self.holds(blob.digest):
+            raise BundleError(
+                f"blob {blob.digest}: not carried by this update{self.needed_by(blob.digest)}",
+                hint="load the bundle that the update builds on, or bring a patch: `load --request FILE` asks for one.",
+            )
+        whole, count = hashlib.sha256(), chunk_count(blob.size)
+        for number in range(count):
+            file, place = self._patched[blob.digest, number]
+            view = memoryview(buffer)[: min(CHUNK, blob.size - number * CHUNK)]
+            file.read_into(view, place)
+            whole.update(view)
+            if number == count - 1 and whole.hexdigest() != blob.digest.hex:
+                raise BundleError(f"{file.path}: blob {blob.digest} is damaged in this patch", hint="copy it again.")
+            if number >= start:
+                yield view
 
     def where(self, blob: BundleBlob, number: int) -> tuple[int, Path, int, int]:
         """Where chunk `number` of `blob` lies: volume from 0, file, offset in that file, length."""
@@ -356,8 +387,7 @@ class Bundle:
             return self._kept[digest]
         if absent := self.absent(digest):
             self.require(absent, "it holds what is needed now")
-        buffer = bytearray(min(CHUNK, blob.size))
-        data = b"".join(bytes(self.chunk(blob, number, buffer)) for number in range(chunk_count(blob.size)))
+        data = b"".join(bytes(view) for view in self.chunks(digest))
         if Digest.of(data) != digest:
             raise BundleError(f"blob {digest}: signed chunk hashes and digest disagree")
         if self.missing and sum(map(len, self._kept.values())) + len(data) <= MAX_SMALL_BLOB:

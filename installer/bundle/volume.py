@@ -21,7 +21,7 @@ OCI_LAYOUT_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 Shares = Mapping[Digest, Sequence[tuple[int, int]]]
-"""For each blob the volumes that take it, by number, and how many bytes each takes."""
+"""For each blob the volumes that take it, by number, and how many bytes each takes; nothing for what is not carried."""
 
 
 def place(blobs: Iterable[Descriptor], shares: Shares) -> tuple[tuple[BundleBlob, ...], tuple[BundleVolume, ...]]:
@@ -30,11 +30,13 @@ def place(blobs: Iterable[Descriptor], shares: Shares) -> tuple[tuple[BundleBlob
     placed = []
     for blob in blobs:
         pieces = []
-        for volume, length in shares[blob.digest]:
+        for volume, length in shares.get(blob.digest, ()):
             offset = fills.get(volume, 0) + BLOCK
             pieces.append((volume, offset, length))
             fills[volume] = offset + padded(length)
-        placed.append(BundleBlob(blob.digest, blob.media_type, blob.size, tuple(pieces), _zero(blob.size)))
+        placed.append(
+            BundleBlob(blob.digest, blob.media_type, blob.size, tuple(pieces), _zero(blob.size) if pieces else b"")
+        )
     return tuple(placed), tuple(BundleVolume(fills[volume]) for volume in range(len(fills)))
 
 
@@ -43,7 +45,7 @@ def _zero(size: int) -> bytes:
 
 
 def index_json(manifest: BundleManifest) -> bytes:
-    """`index.json` of the OCI layout: every image under its name.
+    """`index.json` of the OCI layout: every image that is whole in the bundle, under its name.
 
     Charts are left out: `ctr images import` stops at an entry that is no container image.
     """
@@ -57,7 +59,7 @@ def index_json(manifest: BundleManifest) -> bytes:
             "mediaType": image.media_type,
             "size": image.size,
         }
-        for image in manifest.images
+        for image in manifest.whole_images
     ]
     return canonical.encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
 

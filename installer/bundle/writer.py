@@ -79,8 +79,9 @@ def write(
     differ from their digest, and what `open_blob` raises.
     """
     with _Parts(paths, skeleton.without_chunks(), manifest_json, sync=sync) as parts:
-        reporter.begin("build", sum(blob.size for blob in skeleton.blobs))
-        work = sorted(parts.skeleton.blobs, key=lambda blob: blob.size, reverse=True)
+        carried = [blob for blob in parts.skeleton.blobs if blob.carried]
+        reporter.begin("build", sum(blob.size for blob in carried))
+        work = sorted(carried, key=lambda blob: blob.size, reverse=True)
         each(lambda blob: _fill(parts, blob, open_blob, reporter), work, threads=threads, stop=parts.stop)
         reporter.end()
         return parts.finish()
@@ -266,7 +267,7 @@ class _Parts:
             MANIFEST_JSON: self._manifest_json,
         }
         digests = {name: Digest.of(content) for name, content in contents.items()}
-        for blob in blobs:
+        for blob in (blob for blob in blobs if blob.carried):
             names = self.slices.get(blob.digest, [blob.digest])
             digests |= {blob.member(number): digest for number, digest in enumerate(names)}
         signed = sums.encode(digests)

@@ -15,7 +15,16 @@ from builder.packing import arrange
 from builder.sign import SigningKey, load_key, sign
 from builder.volume_size import VolumeSize
 from installer.bundle.limits import FORMAT
-from installer.bundle.manifest import NEVER, BundleBlob, BundleChart, BundleDocument, BundleImage, BundleManifest
+from installer.bundle.manifest import (
+    NEVER,
+    BundleBase,
+    BundleBlob,
+    BundleChart,
+    BundleDocument,
+    BundleImage,
+    BundleManifest,
+    content_of,
+)
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile, metadata_of
@@ -28,7 +37,7 @@ from tests.parts.images import File, Image, Layer, Layout, Run, compact, write_l
 from tests.parts.images import Platform as ImagePlatform
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 KEYS = Path(__file__).parent.parent / "vectors" / "keys"
 AMD64 = Platform("linux", "amd64")
@@ -74,6 +83,8 @@ class Cargo:
     images: list[BundleImage] = field(default_factory=list)
     charts: list[BundleChart] = field(default_factory=list)
     documents: list[BundleDocument] = field(default_factory=list)
+    left_out: frozenset[Digest] = frozenset()
+    bases: tuple[BundleBase, ...] = ()
 
     def put(self, data: bytes, media_type: str = media.OCTETS) -> Descriptor:
         """Add a blob; one that is there already keeps its media type."""
@@ -138,7 +149,7 @@ class Cargo:
         while True:
             size = VolumeSize(volume_size) if volume_size else None
             closures = {image.source: self._closure(image.root) for image in self.images}
-            layout = arrange(list(self.blobs), closures, size, metadata)
+            layout = arrange(list(self.blobs), closures, size, metadata, self.left_out)
             images = [replace(image, parts=layout.parts[image.source]) for image in self.images]
             found = BundleManifest(
                 format=FORMAT,
@@ -154,6 +165,7 @@ class Cargo:
                 documents=tuple(sorted(self.documents, key=lambda document: document.name)),
                 blobs=layout.blobs,
                 volumes=layout.volumes,
+                bases=self.bases,
             )
             needed = metadata_of(found, self.manifest_json()).length
             if volume_size is None or needed <= metadata:
@@ -182,6 +194,8 @@ class Cargo:
                 blob, data = held[node.manifests[0].digest]
                 node = parse_manifest(data, blob.media_type)
             layers = [f"blobs/sha256/{layer.digest.hex}" for layer in node.layers]
+            if self.left_out & {node.config.digest, *(layer.digest for layer in node.layers)}:
+                continue
             empty = {"Config": f"blobs/sha256/{node.config.digest.hex}", "Layers": layers, "RepoTags": []}
             entry = entries.setdefault(node.descriptor.digest, empty)
             if image.tag:
@@ -212,6 +226,12 @@ def several_volumes(cargo: Cargo, folder: Path) -> tuple[Path, ...]:
     paths = larger.write(folder, volume_size=4_300_000, key=signing_key())
     assert len(paths) == 3
     return paths
+
+
+def update_of(cargo: Cargo, left_out: Collection[Descriptor]) -> Cargo:
+    """`cargo` as an update that does not carry `left_out`."""
+    base = BundleBase(cargo.name, "0.9", content_of(blob.digest for blob in left_out))
+    return replace(cargo, left_out=frozenset(blob.digest for blob in left_out), bases=(base,))
 
 
 def open_bundle(paths: Sequence[Path], trusted: Trust | None = None) -> Bundle:

@@ -57,8 +57,9 @@ def read(volumes: Sequence[bytes], pem: Path, minisign: Path) -> Read:
     need(fronts[0].members["index.json"] == _index(bundle), "index.json")
     members = {name for blob in bundle["blobs"] for name in _names(blob)}
     need(named.keys() == members | set(METADATA), "SHA256SUMS names other files")
+    _check_bases(bundle)
     payloads = _payloads(fronts, bundle)
-    blobs = {blob["digest"]: _blob(blob, payloads, named) for blob in bundle["blobs"]}
+    blobs = {blob["digest"]: _blob(blob, payloads, named) for blob in bundle["blobs"] if blob["pieces"]}
     for image in bundle["images"]:
         parts = {bundle["blobs"][number]["digest"] for number in image["parts"]}
         need(image["parts"] == sorted(set(image["parts"])), "parts out of order")
@@ -82,9 +83,13 @@ def read_patch(patch: bytes, bundle: dict[str, Any]) -> dict[tuple[int, int], by
         front.next(name)
         for place in range(count):
             chunk = front.members[name][place * CHUNK : (place + 1) * CHUNK]
-            start = 64 * (first + place)
-            need(blake3(chunk).hexdigest() == blob["chunks"][start : start + 64], "a chunk of a patch is damaged")
             found[number, first + place] = chunk
+            start = 64 * (first + place)
+            right = not blob["pieces"] or blake3(chunk).hexdigest() == blob["chunks"][start : start + 64]
+            need(right, "a chunk of a patch is damaged")
+        if not blob["pieces"]:
+            need(len(front.members[name]) == blob["size"], "a part of a blob that is not carried")
+            need(f"sha256:{_sha256(front.members[name])}" == blob["digest"], "a blob of a patch is damaged")
     need(patch[front.offset :] == bytes(END), "the end of a patch")
     return found
 
@@ -182,6 +187,7 @@ def _index(bundle: dict[str, Any]) -> bytes:
             "size": image["size"],
         }
         for image in bundle["images"]
+        if all(bundle["blobs"][number]["pieces"] for number in image["parts"])
     ]
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
     return json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
@@ -191,6 +197,16 @@ def _names(blob: dict[str, Any]) -> list[str]:
     name = f"blobs/sha256/{blob['digest'].removeprefix('sha256:')}"
     count = len(blob["pieces"])
     return [name] if count == 1 else [f"{name}.{number:03}" for number in range(count)]
+
+
+def _check_bases(bundle: dict[str, Any]) -> None:
+    """Section "bases", and which blobs may be left out."""
+    left_out = [blob for blob in bundle["blobs"] if not blob["pieces"]]
+    need(bool(left_out) == bool(bundle["bases"]), "a base without a need for it, or none")
+    types = ("manifest.v1+json", "manifest.v2+json", "index.v1+json", "manifest.list.v2+json")
+    for blob in left_out:
+        need(blob["size"] > 0 and not blob["chunks"], "a blob that is not carried")
+        need(not blob["media_type"].endswith(types), "a manifest that is not carried")
 
 
 def _payloads(fronts: list[_Front], bundle: dict[str, Any]) -> dict[int, bytes]:

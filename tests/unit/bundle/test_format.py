@@ -15,7 +15,14 @@ import installer.bundle
 from builder.freeze import freeze
 from installer.bundle import limits, tar
 from installer.bundle.front import Front, PinnedKey
-from installer.bundle.manifest import BundleBlob, BundleChart, BundleDocument, BundleImage, BundleManifest
+from installer.bundle.manifest import (
+    BundleBase,
+    BundleBlob,
+    BundleChart,
+    BundleDocument,
+    BundleImage,
+    BundleManifest,
+)
 from installer.report import Silent
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, open_bundle, signing_key
@@ -64,6 +71,7 @@ def test_a_second_reader_refuses_what_ours_refuses(volume: Path) -> None:
         ("images", BundleImage),
         ("charts", BundleChart),
         ("documents", BundleDocument),
+        ("bases", BundleBase),
         ("blobs", BundleBlob),
     ],
 )

@@ -1,0 +1,153 @@
+"""Updates: bundles that leave out what the registry has, and patches that bring it after all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.patch import write_patch
+from installer.bundle.damage import verify_by_turns
+from installer.bundle.describe import description, summary
+from installer.bundle.manifest import BundleBase, content_of
+from installer.bundle.patch import Request
+from installer.errors import BundleError, ContentError, UsageError
+from installer.oci import media
+from installer.report import Silent
+from tests.parts import second_reader
+from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from installer.bundle.reader import Bundle
+    from installer.oci.model import Descriptor
+    from tests.parts.bundles import Cargo
+
+PUBLIC = KEYS / "test-only.pub", KEYS / "test-only.minisign.pub"
+
+
+class Earlier:
+    """Where the sender has what the update leaves out."""
+
+    def __init__(self, cargo: Cargo) -> None:
+        self._held = {blob.digest: data for blob, data in cargo.blobs.items()}
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> MemoryStream:
+        return MemoryStream(self._held[descriptor.digest][offset:])
+
+
+def shared_layer(cargo: Cargo) -> Descriptor:
+    """The layer that both images have."""
+    skeleton = cargo.skeleton()
+    (shared,) = set(skeleton.images[0].parts) & set(skeleton.images[1].parts)
+    return skeleton.blobs[shared].descriptor
+
+
+@pytest.fixture(scope="module")
+def update(cargo: Cargo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference bundle without the shared layer; leave it unchanged."""
+    (path,) = update_of(cargo, [shared_layer(cargo)]).write(tmp_path_factory.mktemp("update"), key=signing_key())
+    return path
+
+
+def request_for(bundle: Bundle) -> Request:
+    """For all that is not carried."""
+    numbers = [number for number, blob in enumerate(bundle.manifest.blobs) if not blob.carried]
+    return Request.of(bundle.verdict.sums, [(number, 0) for number in numbers])
+
+
+def test_what_is_left_out_is_told(cargo: Cargo, update: Path, volume: Path) -> None:
+    layer = shared_layer(cargo)
+    with open_bundle([update]) as bundle, open_bundle([volume]) as whole:
+        found = verify_by_turns(bundle, Silent(), sha256=True)
+        assert not found.damages
+        facts = description(bundle)
+        assert facts["not_carried"] == {"blobs": 1, "bytes": layer.size}
+        assert facts["content"] == description(whole)["content"] == content_of(blob.digest for blob in cargo.blobs)
+        assert "an update of reference 0.9: not carried are 1 blobs" in summary(bundle)
+        assert "an update" not in summary(whole)
+        for image, same in zip(bundle.manifest.images, whole.manifest.images, strict=True):
+            assert [blob.digest for blob in bundle.lacking(image)] == [layer.digest]
+            assert bundle.closure(image).keys() == whole.closure(same).keys()
+        with pytest.raises(BundleError, match=r"not carried by this update, needed by docker\.io/library/page"):
+            bundle.read(layer.digest)
+
+
+def test_a_second_reader(cargo: Cargo, update: Path) -> None:
+    found = second_reader.read([update.read_bytes()], *PUBLIC)
+    layer = shared_layer(cargo).digest
+    assert found.blobs == {str(blob.digest): data for blob, data in cargo.blobs.items() if blob.digest != layer}
+    # Stock tools meet no image that they could begin and not finish.
+    assert b'"manifests":[]' in update.read_bytes()
+
+
+def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: Path) -> None:
+    layer, patch = shared_layer(cargo), tmp_path / "patch.tar"
+    content = cargo.blobs[layer]
+    with open_bundle([update]) as bundle:
+        request = Request.decode(request_for(bundle).text.encode())
+        with pytest.raises(UsageError, match="does not carry it"):
+            write_patch(bundle, request, patch)
+        assert not patch.exists()
+        write_patch(bundle, request, patch, Earlier(cargo))
+    found = second_reader.read([update.read_bytes()], *PUBLIC)
+    assert list(second_reader.read_patch(patch.read_bytes(), found.bundle).values()) == [content]
+    with open_bundle([update, patch]) as bundle:
+        assert not verify_by_turns(bundle, Silent(), sha256=True).damages
+        assert bundle.read(layer.digest) == content
+        assert [b"".join(map(bytes, bundle.chunks(layer.digest, start))) for start in (0, 1)] == [content, b""]
+    raw = patch.read_bytes()
+    patch.write_bytes(raw.replace(content, content[:-9] + bytes(9)))
+    with open_bundle([update, patch]) as bundle:
+        (damage,) = verify_by_turns(bundle, Silent()).damages
+        assert (damage.kind, damage.blob, len(damage.images)) == ("wrong", layer.digest.text, 2)
+        with pytest.raises(BundleError, match="damaged in this patch"):
+            bundle.read(layer.digest)
+    with pytest.raises(second_reader.RefusedError):
+        second_reader.read_patch(patch.read_bytes(), found.bundle)
+
+
+def test_a_source_that_delivers_something_else(cargo: Cargo, update: Path, tmp_path: Path) -> None:
+    layer = shared_layer(cargo)
+    for content in (bytes(layer.size), b"", cargo.blobs[layer][:-1]):
+        wrong = Earlier(replace(cargo, blobs={layer: content}))
+        with open_bundle([update]) as bundle, pytest.raises(ContentError, match="other content"):
+            write_patch(bundle, request_for(bundle), tmp_path / "patch.tar", wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_left_out(cargo: Cargo) -> None:
+    fine = update_of(cargo, [shared_layer(cargo)]).skeleton()
+    manifests = [blob for blob in cargo.blobs if blob.media_type in media.MANIFESTS]
+    empty = [blob for blob in cargo.blobs if not blob.size]
+    documents = [blob for blob in cargo.blobs if blob.digest == cargo.documents[0].digest]
+    charts = [blob for blob in cargo.blobs if blob.digest == cargo.charts[0].archive]
+    for left_out in (manifests, empty, documents, charts):
+        assert left_out
+        with pytest.raises(BundleError):
+            update_of(cargo, left_out).skeleton()
+    for bases in ((), (*fine.bases, *fine.bases)):
+        with pytest.raises(BundleError):
+            replace(fine, bases=bases)
+    with pytest.raises(BundleError):
+        replace(cargo.skeleton(), bases=fine.bases)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "A"},
+        {"version": ""},
+        {"content": "0" * 15},
+        {"content": "A" * 16},
+        {"repositories": ("redis",)},
+        {"repositories": ("docker.io/library/b", "docker.io/library/a")},
+        {"repositories": ("docker.io/library/a:1",)},
+    ],
+)
+def test_bases_that_cannot_be_meant(change: dict[str, str]) -> None:
+    base = BundleBase("platform", "1.0", "0" * 16, ("docker.io/library/a",))
+    with pytest.raises(BundleError):
+        replace(base, **change)  # type: ignore[arg-type]
