@@ -31,7 +31,7 @@ _FAT_FILE = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class _Volume:
-    """What is worth writing on a disc."""
+    """What is worth writing on a disc; `number` is 0 for a patch."""
 
     title: str
     number: int
@@ -42,7 +42,8 @@ class _Volume:
     def lines(self) -> list[str]:
         start = self.sums.hex[:16]
         groups = " ".join(start[place : place + 4] for place in range(0, len(start), 4))
-        return [self.title, f"volume {self.number} of {self.count}", f"SHA256SUMS begins {groups}"]
+        what = f"volume {self.number} of {self.count}" if self.number else "patch"
+        return [self.title, what, f"SHA256SUMS begins {groups}"]
 
 
 @click.group()
@@ -100,18 +101,21 @@ def write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, .
 def patch(session: Session, *, bundle: tuple[Path, ...], request: str, out: Path) -> None:
     """Answer a request from the enclave with a small file that holds just what is damaged there.
 
-    BUNDLE are the sender's own volumes. Inside, the patch is named beside the damaged ones; nobody has to sign it.
+    BUNDLE are the sender's own volumes. Inside, the patch is named beside the damaged ones; nobody has to sign it. The
+    request may be typed in: its end tells whether it was copied right.
 
     \b
       airferry patch volumes/ --request request.json -o patch.tar
       ./wandb-installer load --bundle /media/discs --bundle patch.tar
     """
-    text = request.encode() if request.startswith(REQUEST) else read_bounded(Path(request), MAX_PATCH_JSON)
-    wanted = Request.decode(text)
+    typed = request.lower().lstrip().startswith(REQUEST)
+    wanted = Request.decode(request.encode() if typed else read_bounded(Path(request), MAX_PATCH_JSON))
     files = expand(bundle)
     with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(sums_of(files[0])))) as opened:
-        size = write_patch(opened, wanted, out)
-    chunks = sum(count for *_, count in wanted.extents)
+        size, chunks = write_patch(opened, wanted, out)
+        for item in opened.files():
+            if item["volume"] in wanted.volumes:
+                session.reporter.note(f"all of volume {item['volume']} is wanted: {item['path']} itself would do, too")
     session.emit({"file": str(out), "bytes": size, "chunks": chunks}, f"{out}: {size} bytes ({human(size)})")
     session.reporter.note("next: carry it over, and name it with --bundle beside the volumes.")
 
@@ -137,7 +141,8 @@ def _volume(path: Path) -> _Volume | None:
     sums = Digest.of(sums_of(path))
     with Bundle.open([VolumeFile(path)], Trust(sums=sums)) as bundle:
         title = f"{bundle.manifest.name} {bundle.manifest.version}"
-        return _Volume(title, min(bundle.at_hand) + 1, len(bundle.manifest.volumes), sums)
+        number = next((item["volume"] for item in bundle.files() if item["path"]), 0)
+        return _Volume(title, number, len(bundle.manifest.volumes), sums)
 
 
 def _copy_all(session: Session, targets: Mapping[Path, Path], total: int) -> dict[Path, Copy]:

@@ -54,11 +54,17 @@ def inspect(session: Session, bundle: Any) -> None:
 @bundle_options
 @click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
 @click.option("--partial", is_flag=True, help="Some of the volumes are enough: each can be verified alone.")
-@click.option("--request", type=FILE, help="Write what is damaged to this file, for the sender to answer with a patch.")
-def verify(session: Session, bundle: Any, *, sha256: bool, partial: bool, request: Path | None) -> None:
+@click.option(
+    "--request", type=FILE, help="Write what is damaged or lost to this file; the sender answers with a patch."
+)
+@click.option("--qr/--no-qr", default=None, help="Show the request as a QR code, too. [default: on a terminal]")
+def verify(
+    session: Session, bundle: Any, *, sha256: bool, partial: bool, request: Path | None, qr: bool | None
+) -> None:
     """Read every byte of the bundle and compare it with what was signed.
 
-    It goes on to the end whatever it meets, and says which images need what is damaged.
+    It goes on to the end whatever it meets, and says which images need what is damaged. A request asks for that, and
+    for all of the volumes that are missing, unless --partial says that these are elsewhere.
 
     \b
     Examples:
@@ -69,15 +75,13 @@ def verify(session: Session, bundle: Any, *, sha256: bool, partial: bool, reques
     """
     from installer.bundle.damage import verify_by_turns
     from installer.bundle.describe import description, summary
-    from installer.files import write_atomic
+    from installer.requesting import hand_over
 
     facts, text = description(bundle), summary(bundle)
     found = verify_by_turns(bundle, session.reporter, sha256=sha256)
-    wanted = found.request(bundle)
-    if wanted and request:
-        write_atomic(request, wanted.encode())
-        session.reporter.note(f"written {request}; `airferry patch` answers it. The same to be typed or photographed:")
-        session.reporter.note(wanted.text)
+    wanted = found.request(bundle, partial=partial)
+    if wanted and (request or qr):
+        hand_over(session, wanted, request, qr=qr)
     document = {**facts, **found.document(), "request": wanted.text if wanted else ""}
     if session.output == "json":
         session.emit(document, "")

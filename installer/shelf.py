@@ -102,7 +102,7 @@ class Shelf:
                 if not certain and "another bundle" in exc.message:
                     bundle.close()
                     raise UsageError(
-                        f"{file.path} and {bundle.path(min(bundle.at_hand))} are of different bundles",
+                        f"{file.path} and {bundle.paths[0]} are of different bundles",
                         hint="name the files of one of them: --bundle FILE, or a folder of its own.",
                     ) from exc
                 self.remark(f"left alone: {exc.message}")

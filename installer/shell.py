@@ -56,6 +56,13 @@ class Session:
         """Whether a person can be asked: both standard input and error are a terminal."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
+    @property
+    def columns(self) -> int | None:
+        """The width of the terminal that standard error is, 0 if it does not say; None if it is no terminal."""
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(sys.stderr.fileno()).columns
+        return None
+
     def ask(self, text: str) -> bool:
         """Show `text` and wait until the person says that it is done; False if it cannot be."""
         self.reporter.note(text)

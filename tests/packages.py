@@ -63,7 +63,9 @@ GROUPS: dict[str, dict[str, Probe]] = {
         "iproute2": _program("ip"),
         "libc6-dev": Path("/usr/include/dlfcn.h").exists,
         "minisign": _program("minisign"),
+        "par2": _program("par2"),
         "util-linux": _program("unshare"),
+        "zxing-cpp-tools": _program("ZXingReader"),
     },
     "cluster": {
         "conntrack": _program("conntrack"),

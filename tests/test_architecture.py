@@ -49,8 +49,8 @@ GROUPS: dict[str, str] = {
     "shell": "installer.shell",
     "commands": (
         "installer.__main__ installer.changing installer.cli installer.cli_cluster installer.cli_installed "
-        "installer.cli_options installer.loading installer.opening installer.own_repository installer.shelf "
-        "installer.target"
+        "installer.cli_options installer.loading installer.opening installer.own_repository installer.requesting "
+        "installer.shelf installer.target"
     ),
     "templates": "templates",
     "builder": "builder builder.*",
@@ -95,6 +95,7 @@ LIBRARIES: dict[str, str] = {
     "pydantic": "builder.recipe installer.answer_types installer.answers installer.schema installer.secret "
     "installer.service_answers",
     "requests": "builder.engine",
+    "segno": "installer.requesting",
     "staticx": "builder.wrap",
     "tqdm": "installer.report",
     "urllib3": "installer.oci.failures installer.oci.transport",

@@ -92,11 +92,15 @@ class Findings:
             "unseen_volumes": [number + 1 for number in sorted(self.unseen)],
         }
 
-    def request(self, bundle: "Bundle") -> Request | None:
-        """What a patch would have to hold; None if there is nothing that a patch can mend."""
+    def request(self, bundle: "Bundle", *, partial: bool = False) -> Request | None:
+        """What a patch would have to hold; None if there is nothing that a patch can mend.
+
+        Volumes that nobody has looked at are lost, unless it was meant to be `partial`.
+        """
         numbers = {blob.digest.text: number for number, blob in enumerate(bundle.manifest.blobs)}
         chunks = [(numbers[item.blob], item.chunk) for item in self.damages if item.chunk >= 0 and item.length]
-        return Request.of(bundle.verdict.sums, chunks) if chunks else None
+        lost = () if partial else tuple(number + 1 for number in sorted(self.unseen))
+        return Request.of(bundle.verdict.sums, chunks, lost) if chunks or lost else None
 
     @property
     def text(self) -> str:
@@ -189,14 +193,9 @@ def _stripes(
         if not blob.carried:
             yield blob, range(chunk_count(blob.size))
             continue
-        runs, start = [], 0
-        for volume, _, length in blob.pieces:
-            stop = start + chunk_count(length)
-            if volume in volumes:
-                runs.append(range(start, stop))
-            start = stop
+        runs = [run for volume, run in blob.runs() if volume in volumes]
         if whole and len(runs) == len(blob.pieces):
-            yield blob, range(start)
+            yield blob, range(chunk_count(blob.size))
             continue
         for run in runs:
             for first in range(run.start, max(run.stop, run.start + 1), _STRIPE):
@@ -223,4 +222,4 @@ def damage_error(bundle: "Bundle", found: Sequence[Damage]) -> BundleError:
     hurt = {source for damage in found for source in damage.images}
     if images:
         lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that")
-    return BundleError("\n".join(lines), hint="copy the damaged file again, then verify it again.")
+    return BundleError("\n".join(lines), hint="copy it again; if that is far away: `verify --request FILE`.")

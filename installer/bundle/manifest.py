@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from installer.bundle import canonical
@@ -225,6 +225,14 @@ class BundleBlob:
                 return piece, position
             position -= length
         raise ValueError(f"{self.digest}: position beyond the end")
+
+    def runs(self) -> Iterator[tuple[int, range]]:
+        """For each piece its volume and the numbers of its chunks."""
+        first = 0
+        for volume, _, length in self.pieces:
+            stop = first + chunk_count(length)
+            yield volume, range(first, stop)
+            first = stop
 
     def member(self, piece: int) -> str:
         """The name of the tar member that holds piece number `piece`."""

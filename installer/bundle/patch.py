@@ -22,8 +22,8 @@ PATCH_JSON = "patch.json"
 MAX_PATCH_JSON = 16 * 1024 * 1024
 REQUEST = "airferry-request/1"
 PATCH = "airferry-patch/1"
-_TEXT = re.compile(r"airferry-request/1 ([0-9a-f]{16}) ([0-9:+, ]+) ([0-9a-f]{8})", re.ASCII)
-_RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})(?:\+([0-9]{1,9}))?", re.ASCII)
+_TEXT = re.compile(r"airferry-request/1 ([0-9a-f]{16}) ([0-9a-z:+ ]+) ([0-9a-f]{8})", re.ASCII)
+_RANGE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})(?:\+([0-9]{1,9}))?|v([0-9]{1,3})", re.ASCII)
 
 Extent = tuple[int, int, int]
 """The number of a blob in bundle.json, its first chunk, how many chunks."""
@@ -33,33 +33,44 @@ def _checked(extents: Sequence[Extent]) -> None:
     ends = [(blob, first + count) for blob, first, count in extents]
     begins = [(blob, first) for blob, first, _ in extents]
     ordered = all(end < begin or end[0] < begin[0] for end, begin in zip(ends, begins[1:], strict=False))
-    if not extents or not ordered or any(count < 1 for *_, count in extents):
+    if not ordered or any(count < 1 for *_, count in extents):
         raise BundleError("the ranges of chunks are malformed", hint="have it written again.")
+
+
+def _runs(chunks: Iterable[tuple[int, int]]) -> tuple[Extent, ...]:
+    """Extents of chunks, each the number of its blob and its own."""
+    runs: list[Extent] = []
+    for blob, chunk in sorted(set(chunks)):
+        if runs and runs[-1][0] == blob and runs[-1][1] + runs[-1][2] == chunk:
+            runs[-1] = (blob, runs[-1][1], runs[-1][2] + 1)
+        else:
+            runs.append((blob, chunk, 1))
+    return tuple(runs)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Chunks of the bundle whose SHA256SUMS begin with the 16 hex digits `sums`."""
+    """Chunks of the bundle whose SHA256SUMS begin with the 16 hex digits `sums`; all of `volumes`, counted from 1."""
 
     sums: str
     extents: tuple[Extent, ...]
+    volumes: tuple[int, ...] = ()
     format: str = REQUEST
 
     def __post_init__(self) -> None:
         if self.format != REQUEST or not re.fullmatch(r"[0-9a-f]{16}", self.sums, re.ASCII):
             raise BundleError("not a request of airferry", hint="`verify --request FILE` writes one.")
         _checked(self.extents)
+        if list(self.volumes) != sorted(set(self.volumes)) or 0 in self.volumes or not (self.extents or self.volumes):
+            raise BundleError("a request with malformed numbers of volumes", hint="have it written again.")
 
     @classmethod
-    def of(cls, sums: Digest, chunks: Iterable[tuple[int, int]]) -> "Request":
-        """A request for chunks, each the number of its blob and its own. Raises BundleError if there are none."""
-        runs: list[Extent] = []
-        for blob, chunk in sorted(set(chunks)):
-            if runs and runs[-1][0] == blob and runs[-1][1] + runs[-1][2] == chunk:
-                runs[-1] = (blob, runs[-1][1], runs[-1][2] + 1)
-            else:
-                runs.append((blob, chunk, 1))
-        return cls(sums.hex[:16], tuple(runs))
+    def of(cls, sums: Digest, chunks: Iterable[tuple[int, int]], volumes: Sequence[int] = ()) -> "Request":
+        """A request for chunks, each the number of its blob and its own, and for all that `volumes` (from 1) hold.
+
+        Raises BundleError if there are none.
+        """
+        return cls(sums.hex[:16], _runs(chunks), tuple(volumes))
 
     def encode(self) -> bytes:
         """The file."""
@@ -67,14 +78,18 @@ class Request:
 
     @property
     def text(self) -> str:
-        """One line to be typed, read out or photographed; its end tells whether it was copied right."""
-        ranges = []
+        """One line to be typed, read out or photographed; its end tells whether it was copied right.
+
+        In capitals it means the same, and has only characters that QR codes hold most compactly.
+        """
+        ranges = [f"v{number}" for number in self.volumes]
         for blob, group in groupby(self.extents, key=lambda extent: extent[0]):
             ranges += [f"{blob}:{first}" + (f"+{count}" if count > 1 else "") for _, first, count in group]
-        return self._line(" ".join(ranges))
+        return self._line(self.sums, " ".join(ranges))
 
-    def _line(self, ranges: str) -> str:
-        plain = f"{REQUEST} {self.sums} {ranges}"
+    @staticmethod
+    def _line(sums: str, ranges: str) -> str:
+        plain = f"{REQUEST} {sums} {ranges}"
         return f"{plain} {hashlib.sha256(plain.encode()).hexdigest()[:8]}"
 
     @classmethod
@@ -82,19 +97,21 @@ class Request:
         """The request in a file, or in a line of text. Raises BundleError, UsageError."""
         if raw.lstrip().startswith(b"{"):
             return canonical.decode(raw.removesuffix(b"\n"), cls, "request")
-        line = " ".join(raw.decode("ascii", "replace").split())
+        line = " ".join(raw.decode("ascii", "replace").lower().split())
         match = _TEXT.fullmatch(line)
         if match is None:
             raise UsageError("not a request of airferry", hint="give the whole line, from airferry-request/1 on.")
         found = [_RANGE.fullmatch(word) for word in match[2].split(" ")]
-        extents = tuple((int(item[1]), int(item[2]), int(item[3] or 1)) for item in found if item)
-        request = cls(match[1], extents)
-        if len(extents) != len(found) or request._line(match[2]) != line:
+        if None in found or cls._line(match[1], match[2]) != line:
             raise UsageError("the request was not copied right: its check digits differ", hint="compare it once more.")
-        return request
+        extents = tuple((int(item[1]), int(item[2]), int(item[3] or 1)) for item in found if item and not item[4])
+        return cls(match[1], extents, tuple(int(item[4]) for item in found if item and item[4]))
 
-    def check(self, manifest: BundleManifest, sums: Digest) -> None:
-        """Raises UsageError if the request is for another bundle, BundleError for chunks that do not exist."""
+    def wanted(self, manifest: BundleManifest, sums: Digest) -> tuple[Extent, ...]:
+        """All chunks that a patch has to hold, those of volumes too.
+
+        Raises UsageError if the request is for another bundle, BundleError for chunks or volumes that do not exist.
+        """
         if not sums.hex.startswith(self.sums):
             raise UsageError(
                 f"the request is for the bundle whose SHA256SUMS begin with {self.sums}, this is {sums.hex[:16]}",
@@ -106,6 +123,12 @@ class Request:
             entry = manifest.blobs[blob]
             if not entry.carried and (first, count) != (0, chunk_count(entry.size)):
                 raise BundleError("the request names a part of a blob that is not carried", hint="ask for all of it.")
+        if self.volumes and self.volumes[-1] > len(manifest.volumes):
+            raise BundleError("the request names volumes that do not exist", hint="compare it once more.")
+        chunks = {(blob, first + number) for blob, first, count in self.extents for number in range(count)}
+        runs = ((number, *run) for number, entry in enumerate(manifest.blobs) for run in entry.runs())
+        chunks.update((blob, chunk) for blob, volume, run in runs if volume + 1 in self.volumes for chunk in run)
+        return _runs(chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +141,8 @@ class PatchList:
     def __post_init__(self) -> None:
         if self.format != PATCH:
             raise BundleError(f"a patch of format {self.format[:40]!r}; this program reads {PATCH}")
+        if not self.extents:
+            raise BundleError("a patch of nothing", hint="have it made again.")
         _checked(self.extents)
 
 

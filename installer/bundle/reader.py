@@ -67,6 +67,7 @@ class Bundle:
         self._kept: dict[Digest, bytes] = {}
         self._patches: list[VolumeFile] = []
         self._patched: dict[tuple[Digest, int], tuple[VolumeFile, int]] = {}
+        self._replaced: frozenset[int] = frozenset()
         self.changer: Changer | None = None
 
     @classmethod
@@ -119,7 +120,7 @@ class Bundle:
     @property
     def missing(self) -> tuple[int, ...]:
         """The numbers of volumes that are not at hand, counted from 1."""
-        return tuple(number + 1 for number in range(len(self.manifest.volumes)) if number not in self._volumes)
+        return tuple(number + 1 for number in range(len(self.manifest.volumes)) if number not in self.at_hand)
 
     def require_all(self) -> None:
         """Raises IncompleteError if a volume is not at hand."""
@@ -144,7 +145,8 @@ class Bundle:
         else:
             names = ", ".join(f"{number + 1} ({self.file_name(number)})" for number in sorted(volumes))
             text = f"volumes {names} of {count} are missing"
-        return IncompleteError(text, hint="bring it, and run the same command again with --bundle FILE or FOLDER.")
+        again = "run the same command again with --bundle FILE or FOLDER"
+        return IncompleteError(text, hint=f"bring it, and {again}. If it is lost: `verify --request FILE`.")
 
     def file_name(self, number: int) -> str:
         """What the file of volume `number` (from 0) was called by its writer, unless someone renamed it."""
@@ -165,23 +167,26 @@ class Bundle:
 
     @property
     def at_hand(self) -> frozenset[int]:
-        """The numbers, from 0, of the volumes at hand."""
-        return frozenset(self._volumes)
+        """The numbers, from 0, of the volumes at hand; patches with all that a volume held stand for it."""
+        return self._replaced.union(self._volumes)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of volumes and patches at hand."""
+        return tuple(file.path for file in (*self._volumes.values(), *self._patches))
 
     def absent(self, digest: Digest) -> frozenset[int]:
         """The volumes, by number from 0, that are not at hand and that are needed to read a blob."""
         if digest in self._kept:
             return frozenset()
-        blob, first, absent = self.blob(digest), 0, set()
-        for volume, _, length in blob.pieces:
-            end = first + chunk_count(length)
-            if volume not in self._volumes:
-                # A patch may hold all that was lost.
-                absent |= (
-                    {volume} if any((digest, number) not in self._patched for number in range(first, end)) else set()
-                )
-            first = end
-        return frozenset(absent)
+        return self._absent(self.blob(digest))
+
+    def _absent(self, blob: BundleBlob) -> frozenset[int]:
+        return frozenset(
+            volume
+            for volume, chunks in blob.runs()
+            if volume not in self._volumes and any((blob.digest, number) not in self._patched for number in chunks)
+        )
 
     def holds(self, digest: Digest) -> bool:
         """Whether a blob belongs to the bundle as it is here: carried by it, or brought whole by a patch."""
@@ -219,10 +224,12 @@ class Bundle:
         places = read_patch(file, self.manifest, self._metadata.length)
         self._patches.append(file)
         self._patched |= {chunk: (file, place) for chunk, place in places.items()}
+        volumes = frozenset(range(len(self.manifest.volumes)))
+        self._replaced = volumes.difference(self._volumes, *map(self._absent, self.manifest.blobs))
 
     def front(self) -> Iterator[bytes]:
-        """The metadata as it stands in front of a volume at hand. Raises StorageError."""
-        file = self._file(min(self.at_hand))
+        """The metadata as it stands in front of a file at hand. Raises StorageError."""
+        file = next(iter((*self._volumes.values(), *self._patches)))
         for start in range(0, self._metadata.length, CHUNK):
             yield file.read(start, min(CHUNK, self._metadata.length - start))
 
@@ -236,6 +243,7 @@ class Bundle:
             file.close()
         self._patches.clear()
         self._patched.clear()
+        self._replaced = frozenset()
 
     def check_time(self, now: dt.datetime) -> None:
         """Step 6. Raises PolicyError if the bundle has expired at `now`, or `now` is before the bundle was made."""
@@ -344,6 +352,8 @@ class Bundle:
     def check_frame(self, blob: BundleBlob, piece: int) -> None:
         """Step 5: the header before, and the padding after, one member of the payload."""
         volume, offset, length = blob.pieces[piece]
+        if volume in self._replaced:
+            return  # a patch has frames of its own
         file, begin = self._file(volume), self._metadata.length + offset
         padding = file.read(begin + length, padded(length) - length)
         if file.read(begin - BLOCK, BLOCK) != header(blob.member(piece), length) or any(padding):

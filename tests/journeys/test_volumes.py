@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,14 +290,54 @@ def test_unreadable_places(
     assert "data" in names(enclave)
 
 
-def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclave: Registry) -> None:
-    """What needs it is left out if that is asked for."""
-    copy(volumes.files[:-1], shelf)
+def photographed(screen: str, folder: Path) -> str:
+    """What a reader of QR codes makes of the half blocks on a screen."""
+    lines = [line for line in screen.splitlines() if line and set(line) <= set(" ▀▄█")]
+    rows = [[line[i] in light for i in range(len(lines[0]))] for line in lines for light in ("▀█", "▄█")]
+    large = [[cell for cell in row for _ in range(4)] for row in rows for _ in range(4)]
+    picture = folder / "photograph.pgm"
+    picture.write_bytes(
+        b"P5 %d %d 255\n" % (len(large[0]), len(large)) + bytes(255 * cell for row in large for cell in row)
+    )
+    command = ["ZXingReader", "-1", "-format", "QRCode", str(picture)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split('"')[1]
+
+
+def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclave: Registry, tmp_path: Path) -> None:
+    """What needs it is left out if that is asked for; then the sender answers a photograph of the screen."""
+    *others, lost = volumes.files
+    copy(others, shelf)
     done = installer.run("load", "--registry", enclave.address, "--whole-images", "--output", "json")
     assert done.returncode == 10, done.stderr
     result = json.loads(done.stdout)
     assert all(f"missing volume ({len(volumes.files)})" in reason for reason in result["left_out"].values())
     assert result["images"]
+    done = installer.run("verify", "--qr", "--request", tmp_path / "request.json")
+    assert (done.returncode, "`verify --request FILE`" in done.stderr) == (12, True), done.stderr
+    seen = photographed(done.stderr, tmp_path)
+    assert f" V{len(volumes.files)} " in seen
+    assert seen.lower() in done.stderr
+    wrong = volumes.airferry.run(
+        "patch", volumes.folder, "--request", seen.replace(" V", " 1"), "-o", tmp_path / "none"
+    )
+    assert (wrong.returncode, "not copied right" in wrong.stderr) == (2, True), wrong.stderr
+    answered = volumes.airferry.run("patch", volumes.folder, "--request", seen, "-o", tmp_path / "patch.tar")
+    assert (answered.returncode, f"{lost} itself would do" in answered.stderr) == (0, True), answered.stderr
+    volumes.airferry.result("patch", volumes.folder, "--request", tmp_path / "request.json", "-o", shelf / "patch.tar")
+    assert (shelf / "patch.tar").read_bytes() == (tmp_path / "patch.tar").read_bytes()
+    assert installer.result("verify")["missing_volumes"] == []
+    assert installer.result("load", "--registry", enclave.address)["left_out"] == {}
+
+
+def test_a_request_on_a_terminal(volumes: Volumes, installer: Program, shelf: Path, tmp_path: Path) -> None:
+    """Its QR code is shown where it fits; a disc that nobody finds is asked for."""
+    drive = Drive(shelf, volumes.files, lost=frozenset(range(2, len(volumes.files) + 1)))
+    drive.insert(1)
+    done = drive.run(installer, "verify", "--request", tmp_path / "request.json")
+    assert "needs a terminal of" not in done.stderr
+    assert " V2 " in photographed(done.stderr, tmp_path)
+    done = drive.run(installer, "verify", "--request", tmp_path / "request.json", "--no-qr")
+    assert "█" not in done.stderr
 
 
 def test_a_volume_that_is_missing_when_signing(carried: Carried, volumes: Volumes) -> None:

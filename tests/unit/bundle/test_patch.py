@@ -48,8 +48,8 @@ def patch_for(damaged: list[Path], volumes: tuple[Path, ...], folder: Path) -> P
     copied = Request.decode(request.text.encode())
     assert copied == request == Request.decode(request.encode())
     with open_bundle(volumes) as bundle:
-        size = write_patch(bundle, copied, folder / "patch.tar")
-    assert size == (folder / "patch.tar").stat().st_size
+        size, chunks = write_patch(bundle, copied, folder / "patch.tar")
+    assert (size, chunks) == ((folder / "patch.tar").stat().st_size, 3)
     return folder / "patch.tar"
 
 
@@ -100,19 +100,48 @@ def test_every_bit_before_the_chunks(damaged: list[Path], volumes: tuple[Path, .
 
 def test_a_lost_volume_in_a_patch(volumes: tuple[Path, ...], tmp_path: Path) -> None:
     """A patch may hold all that was on a volume; then what was on it can be read."""
+    rest, patch = [volumes[0], volumes[2]], tmp_path / "patch.tar"
+    with open_bundle(rest) as bundle:
+        found = verify_by_turns(bundle, Silent())
+        assert found.request(bundle, partial=True) is None
+        request = found.request(bundle)
+        assert request is not None
+        assert request == Request.of(bundle.verdict.sums, [], [2]) == Request.decode(request.encode())
     with open_bundle(volumes) as bundle:
-        lost = [
-            (number, chunk)
-            for number, blob in enumerate(bundle.manifest.blobs)
-            for chunk in range(len(blob.chunks) // 32)
-            if bundle.where(blob, chunk)[0] == 1
-        ]
-        write_patch(bundle, Request.of(bundle.verdict.sums, lost), tmp_path / "patch.tar")
-    with open_bundle([volumes[0], tmp_path / "patch.tar", volumes[2]]) as bundle:
-        assert bundle.missing == (2,)
+        write_patch(bundle, request, patch)
+    whole = second_reader.read([path.read_bytes() for path in volumes], *PUBLIC)
+    second_reader.read_patch(patch.read_bytes(), whole.bundle)
+    with open_bundle([*rest, patch]) as bundle:
+        bundle.require_all()
+        found = verify_by_turns(bundle, Silent(), sha256=True)
+        assert (found.damages, found.unseen, bundle.missing) == ((), frozenset(), ())
         for blob in bundle.manifest.blobs:
             assert not bundle.absent(blob.digest)
             assert sum(len(view) for view in bundle.chunks(blob.digest)) == blob.size
+        bundle.release()
+        assert bundle.missing == (1, 2, 3)
+    # What is wrong with the patch is found as if it were the volume, and another patch mends it.
+    spoil(patch, patch.stat().st_size - 3000)
+    with open_bundle([*rest, patch]) as bundle:
+        found = verify_by_turns(bundle, Silent())
+        assert [(damage.volume, damage.file) for damage in found.damages] == [(2, str(patch))]
+        request = found.request(bundle)
+        assert request is not None
+    with open_bundle(volumes) as bundle:
+        write_patch(bundle, request, tmp_path / "second.tar")
+    with open_bundle([*rest, patch, tmp_path / "second.tar"]) as bundle:
+        bundle.verify(Silent())
+
+
+def test_nothing_is_left_but_a_patch(volumes: tuple[Path, ...], tmp_path: Path) -> None:
+    with open_bundle(volumes) as bundle:
+        request = Request.of(bundle.verdict.sums, [(0, 0)], [1, 2, 3])
+        write_patch(bundle, request, tmp_path / "all.tar")
+    with open_bundle([tmp_path / "all.tar"]) as bundle:
+        bundle.verify(Silent(), sha256=True)
+        # It has all that a sender needs to answer again.
+        write_patch(bundle, request, tmp_path / "again.tar")
+    assert (tmp_path / "again.tar").read_bytes() == (tmp_path / "all.tar").read_bytes()
 
 
 def test_a_request_for_another_bundle(volumes: tuple[Path, ...], tmp_path: Path) -> None:
@@ -121,6 +150,7 @@ def test_a_request_for_another_bundle(volumes: tuple[Path, ...], tmp_path: Path)
             (Request.of(SUMS, [(0, 0)]), UsageError),
             (Request.of(bundle.verdict.sums, [(10**6, 0)]), BundleError),
             (Request.of(bundle.verdict.sums, [(0, 9)]), BundleError),
+            (Request.of(bundle.verdict.sums, [], [4]), BundleError),
         ):
             with pytest.raises(error):
                 write_patch(bundle, request, tmp_path / "patch.tar")
@@ -128,24 +158,43 @@ def test_a_request_for_another_bundle(volumes: tuple[Path, ...], tmp_path: Path)
 
 
 def test_neighbours_become_one_range() -> None:
-    request = Request.of(SUMS, [(3, 1), (3, 0), (3, 2), (3, 7), (1, 5), (3, 2)])
+    request = Request.of(SUMS, [(3, 1), (3, 0), (3, 2), (3, 7), (1, 5), (3, 2)], [2, 12])
     assert request.extents == ((1, 5, 1), (3, 0, 3), (3, 7, 1))
-    assert " 1:5 3:0+3 3:7 " in request.text
+    assert " v2 v12 1:5 3:0+3 3:7 " in request.text
+    # As it comes out of a QR code, or wrapped by whatever it was sent through.
+    assert Request.decode(request.text.upper().replace(" 3:", "\n  3:").encode()) == request
 
 
 @pytest.mark.parametrize(
     "change",
-    [lambda text: text[:-1], lambda text: text.replace("3:0", "3:1"), lambda text: text.replace(" 1:5", ""), str.upper],
+    [
+        lambda text: text[:-1],
+        lambda text: text.replace("3:0", "3:1"),
+        lambda text: text.replace(" 1:5", ""),
+        lambda text: text.replace(" v2", " v3"),
+        lambda text: text.replace(" v2", " vv"),
+        lambda text: text.replace("airferry", "airfery"),
+    ],
 )
 def test_a_line_that_was_copied_wrong(change: object) -> None:
-    text = Request.of(SUMS, [(3, 0), (1, 5)]).text
+    text = Request.of(SUMS, [(3, 0), (1, 5)], [2]).text
     with pytest.raises(UsageError):
         Request.decode(change(text).encode())  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
-    "extents", [(), ((0, 0, 0),), ((1, 0, 1), (0, 0, 1)), ((0, 0, 2), (0, 1, 1)), ((0, 0, 1), (0, 1, 1))]
+    ("extents", "lost"),
+    [
+        ((), ()),
+        (((0, 0, 0),), ()),
+        (((1, 0, 1), (0, 0, 1)), ()),
+        (((0, 0, 2), (0, 1, 1)), ()),
+        (((0, 0, 1), (0, 1, 1)), ()),
+        ((), (0,)),
+        ((), (2, 1)),
+        ((), (2, 2)),
+    ],
 )
-def test_malformed_requests(extents: tuple[tuple[int, int, int], ...]) -> None:
+def test_malformed_requests(extents: tuple[tuple[int, int, int], ...], lost: tuple[int, ...]) -> None:
     with pytest.raises(BundleError):
-        Request("0" * 16, extents)
+        Request("0" * 16, extents, lost)
