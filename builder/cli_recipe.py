@@ -100,6 +100,9 @@ def lock(
         raise UsageError("--update already covers all images", hint="give either --update or --update-image.")
     read = Recipe.load(recipe)
     folder = recipe.parent
+    answers, site_file = _site(session, site)
+    if old and old.site and not answers:
+        session.reporter.note(f"note: {path} was for the answers in {old.site}; without --site it is for every site")
     with places_of(session, locked_registries(read.registries), folder, folder) as places:
         new = make_lock(
             read,
@@ -109,7 +112,8 @@ def lock(
             now=stamp(session.now()),
             old=old,
             update=None if update else names,
-            site=_site(session, site),
+            site=answers,
+            site_file=site_file,
         )
     changed = changes(old, new)
     if check and new != old:
@@ -124,12 +128,13 @@ def lock(
     session.emit({**document, "changes": changed}, "\n".join([*changed, f"{path} {state}: {counts}"]))
 
 
-def _site(session: Session, path: Path | None) -> Site | None:
-    """The answers in the file `path`; the files and secrets that they name need not be here."""
+def _site(session: Session, path: Path | None) -> tuple[Site | None, str]:
+    """The answers in the file `path`, and its name with digest; files and secrets that they name need not be here."""
     if path is None:
-        return None
-    return Site.load(
-        read_bounded(path, MAX_SITE),
+        return None, ""
+    raw = read_bounded(path, MAX_SITE)
+    answers = Site.load(
+        raw,
         path.parent,
         name=path.name,
         now=session.now(),
@@ -137,6 +142,7 @@ def _site(session: Session, path: Path | None) -> Site | None:
         prompt=lambda _: "",
         elsewhere=True,
     )
+    return answers, f"{path.name} {Digest.of(raw)}"
 
 
 @click.command("list")
@@ -161,13 +167,13 @@ def list_images(session: Session, *, recipe: Path, unlocked: bool, site: Path | 
     if path.exists() and not unlocked and not site:
         locked = Lock.load(path)
         found = image_list(locked)
-        session.reporter.note(f"from {path}")
+        session.reporter.note(f"from {path}{f', for the answers in {locked.site}' if locked.site else ''}")
         if not is_current(locked, recipe):
             session.reporter.note(f"note: {recipe} has changed since it was locked: `airferry lock`")
     else:
         read = Recipe.load(recipe)
         with places_of(session, locked_registries(read.registries), recipe.parent, recipe.parent) as places:
-            wanted = needs(read, recipe.name, places, session.reporter, _site(session, site))
+            wanted = needs(read, recipe.name, places, session.reporter, _site(session, site)[0])
         found = image_list(wanted)
         session.reporter.note(f"from {recipe}: names only, `airferry lock` finds digests and sizes")
     session.emit(found, image_table(found))

@@ -7,6 +7,7 @@ from builder.contents import Contents
 from builder.lock import Lock, Reason, is_mutable, why_left
 from builder.needs import Needs
 from builder.plan import image_bytes
+from builder.proof import unused_in
 from installer.bundle.volume import volumes_of_images
 from installer.report import size
 
@@ -31,9 +32,11 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
         ]
         suspected = {item.text: item.reasons for item in found.suspected}
         optional = {item.image: item.reasons for item in found.optional}
+        unused = unused_in(found)
     else:
         images = [_image(name, reasons) for name, reasons in found.images.items()]
         suspected, optional = dict(found.suspected), dict(found.optional)
+        unused = {item.release.fetched.chart.name: item.unused for item in found.discoveries}
     return {
         "source": "lock" if isinstance(found, Lock) else "recipe",
         "images": images,
@@ -42,6 +45,7 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
             {"text": text, "because": why_left(reasons), "reasons": [_reason(reason) for reason in reasons]}
             for text, reasons in suspected.items()
         ],
+        "unused": [{"chart": chart, "named": text} for chart, texts in unused.items() for text in texts],
         "excluded": [{"image": item.image, "reason": item.reason} for item in found.excluded],
         "failures": [
             {
@@ -104,6 +108,10 @@ def image_table(document: Mapping[str, Any]) -> str:
         "excluded by the recipe",
         [[item["image"], f"    because {item['reason']}"] for item in document["excluded"]],
     )
+    lines += _group(
+        "named by values, asked for by nothing that was rendered; if a site does, name it in images of the recipe",
+        [[f"chart {item['chart']}: {item['named']}"] for item in document["unused"]],
+    )
     lines += _group("failing, not looked into", [_failure_lines(item) for item in document["failures"]])
     return "\n".join(lines[:-1])
 
@@ -146,7 +154,8 @@ def changes(old: Lock | None, new: Lock) -> list[str]:
     """What is different in `new`, one line each; empty if nothing is."""
     if old is None or old == new:
         return []
-    lines = _differences("image", _images(old), _images(new))
+    lines = [f"answers: {old.site or '-'} -> {new.site or '-'}"] if old.site != new.site else []
+    lines += _differences("image", _images(old), _images(new))
     lines += _differences("chart", _charts(old), _charts(new))
     lines += _differences("document", _documents(old), _documents(new))
     return lines or ["settings, reasons or descriptions differ"]

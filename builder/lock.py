@@ -288,6 +288,8 @@ def told(switches: Sequence[str]) -> str:
 class Lock:
     """All of the lock. Lists are sorted; `expires` is a time or `never`.
 
+    `site` are the answers it is meant for, as `FILE sha256:…`; empty if it is for every site.
+
     Raises BundleError where it contradicts itself.
     """
 
@@ -297,6 +299,7 @@ class Lock:
     sequence: int
     created: str
     expires: str
+    site: str
     platforms: tuple[Platform, ...]
     images: tuple[LockedImage, ...]
     charts: tuple[LockedChart, ...]

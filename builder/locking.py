@@ -63,8 +63,11 @@ def make_lock(
     old: Lock | None = None,
     update: Collection[str] | None = (),
     site: Site | None = None,
+    site_file: str = "",
 ) -> Lock:
     """The lock of `recipe`, for what `site` uses if given; `now` is its time unless recipe or `old` say another.
+
+    `site_file` is how the lock calls the answers of `site`.
 
     Pins of `old` are kept, except for the images in `update`, or all of them where that is None. Raises
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
@@ -86,7 +89,7 @@ def make_lock(
     charts = [locked_chart(release) for release in found.releases]
     if old is not None and update is not None:
         _check_charts(charts, old)
-    lock = _assemble(recipe, found, resolved, charts, platforms, created=recipe.created or now)
+    lock = _assemble(recipe, found, resolved, charts, platforms, created=recipe.created or now, site=site_file)
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:
         return old
     return lock
@@ -109,6 +112,7 @@ def _assemble(
     platforms: tuple[Platform, ...],
     *,
     created: str,
+    site: str,
 ) -> Lock:
     carried = Carried()
     for item in resolved:
@@ -130,6 +134,7 @@ def _assemble(
         sequence=recipe.sequence,
         created=created,
         expires=recipe.expires or NEVER,
+        site=site,
         platforms=platforms,
         images=images,
         charts=tuple(sorted(charts, key=lambda chart: f"{chart.name}-{chart.version}")),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.discover import Discovery, merged
-from builder.lock import LockedImage, Reason, is_mutable, why_left
+from builder.lock import Lock, LockedImage, Reason, is_mutable, why_left
 from builder.needs import Needs
 from builder.recipe import Recipe
 from builder.renderings import Rendering
@@ -37,6 +37,12 @@ def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
         return canonical.encode(document).decode("ascii")
     except BundleError as exc:
         raise RecipeError(f"the proof cannot be written: {exc.message}", hint="use ASCII in names.") from exc
+
+
+def unused_in(lock: Lock) -> dict[str, list[str]]:
+    """What the proof of `lock` calls unused, by chart."""
+    texts = [lock.blobs_by_digest()[item.digest].text for item in lock.documents if item.name == PROOF_NAME]
+    return {chart["name"]: chart["unused"] for text in texts for chart in json.loads(text)["charts"]}
 
 
 def _chart(found: Discovery) -> dict[str, Any]:

@@ -455,6 +455,8 @@ def test_everything_that_a_chart_may_ask_for_is_carried_on_request(workshop: Wor
     out, _ = workshop.run("list", "@")
     for group in ("needed (", "optional, left out", "suspected, left out", "excluded by", "failing, not looked into"):
         assert group in out
+    assert "chart traps: decoy.image: docker.io/demo/decoy" in out
+    assert json.loads(workshop.run("list", "@", "--output", "json")[0])["unused"] == listed["unused"]
     workshop.write({**recipe, "include": "everything"})
     lock = workshop.locked()
     assert {image.source for image in lock.images} == set(names) - {pinned}
@@ -476,6 +478,12 @@ def test_a_lock_for_one_site_holds_what_that_site_uses(workshop: Workshop, upstr
     lock = workshop.locked("--site", str(workshop.folder / "this.yaml"))
     names = [image.source.rpartition("/")[2] for image in lock.images]
     assert names == ["init:1.0", "job:1.0"]
+    # Whoever locks again without these answers is told that this widens the bundle again.
+    assert lock.site.startswith("this.yaml sha256:")
+    assert f"for the answers in {lock.site}" in workshop.run("list", "@")[1]
+    _, err = workshop.run("lock", "@", "--check", code=41)
+    assert f"was for the answers in {lock.site}" in err
+    assert f"answers: {lock.site} -> -" in err
     assert proof_of(lock)["charts"][0]["namespace"] == "there"
     # The installer merges the answers on site itself.
     (document,) = (document for document in lock.documents if document.kind == "values")

@@ -97,6 +97,7 @@ def example() -> Lock:
         sequence=1,
         created="2026-01-01T00:00:00Z",
         expires=NEVER,
+        site="",
         platforms=(AMD64,),
         images=tuple(locked for locked, _, _ in parts),
         charts=(chart,),
