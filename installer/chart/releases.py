@@ -135,7 +135,8 @@ class Releases:
 
     def values(self, release: str) -> dict[str, Any]:
         """The values that the newest revision was given (not the chart's defaults)."""
-        return dict(self._run(lambda config: config.get_values(release), f"read the values of release {release}"))
+        # Helm answers null where nobody has set any.
+        return dict(self._run(lambda config: config.get_values(release), f"read the values of release {release}") or {})
 
     def uninstall(self, release: str, *, timeout: int = 300, hooks: bool = True) -> bool:
         """Remove `release` and wait at most `timeout` seconds until its objects are gone; False if there was none.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parts.application import KEY, demo_app
+from tests.parts.application import KEY, Application, demo_app
 from tests.parts.authority import Authority
+from tests.parts.bundles import packed_chart
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.registry import read_accesses
 
@@ -79,6 +80,29 @@ def test_a_chart_is_installed_found_again_changed_and_removed(
     left = json.loads(enclave.kubectl("get", "all,configmaps", f"--namespace={namespace}", "--output=json"))["items"]
     assert {item["metadata"]["name"] for item in left if item["kind"] != "Pod"} == {"kube-root-ca.crt"}
     assert program.run("status", "--name", name).returncode == 22
+
+
+def test_a_release_that_an_upgrade_dropped_comes_back_with_its_bundle_only(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, name: str
+) -> None:
+    def bundle(version: str, *releases: str) -> Path:
+        application = Application(program.folder / version, name, version=version, sequence=int(version))
+        for release in releases:
+            application.chart(packed_chart(f"greeter-{release}", "1.0.0"), release=f"{name}-{release}")
+        return application.write()
+
+    program.site(namespace=namespace)
+    first, more = bundle("1", "one", "more"), f"{namespace}/{name}-more"
+    program.result(program.install(first))
+    assert f"release {more} (removed)" in program.result(program.upgrade(bundle("2", "one")))["changed"]
+
+    before = versions(enclave, namespace)
+    done = program.run("rollback", "--name", name, "--yes")
+    assert done.returncode == 33, done.stderr
+    assert f"revision 1 of Helm release {more}" in done.stderr
+    assert "run `upgrade --allow-downgrade` with the bundle of that version" in done.stderr
+    assert versions(enclave, namespace) == before
+    assert f"release {more}" in program.result(program.upgrade(first, "--allow-downgrade"))["changed"]
 
 
 def test_an_object_that_somebody_removed_is_restored(
