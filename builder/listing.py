@@ -36,7 +36,7 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
     else:
         images = [_image(name, reasons) for name, reasons in found.images.items()]
         suspected, optional = dict(found.suspected), dict(found.optional)
-        unused = {item.release.fetched.chart.name: item.unused for item in found.discoveries}
+        unused = {item.release.fetched.chart.name: list(item.unused) for item in found.discoveries}
     return {
         "source": "lock" if isinstance(found, Lock) else "recipe",
         "images": images,

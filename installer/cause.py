@@ -37,7 +37,6 @@ FINAL_AFTER: dict[str, float] = {
     "crash": 25,
     "out-of-memory": 25,
     "cannot-start": 20,
-    "licence-refused": 20,
     "deadline-exceeded": 0,
     "job-failed": 0,
 }

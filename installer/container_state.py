@@ -11,15 +11,8 @@ from installer.image_pull import REASONS, Holds, pull_cause
 from installer.kube import CONFIG_MAP, POD, SECRET, Cluster, Kind, Object
 
 LOG_LINES = 5
-# More is read for what the last lines may follow from.
-LOG_WINDOW = 60
 _MISSING = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
 _KEY = re.compile(r"couldn't find key (\S+) in (Secret|ConfigMap) (\S+)")
-_LICENCE = re.compile(
-    r"\blicen[sc]e\b.{0,80}\b(invalid|not valid|expired|missing|required|refused|rejected|malformed|unable|fail\w*)\b"
-    r"|\b(invalid|expired|missing|no valid|unable|fail\w*|malformed)\b.{0,80}\blicen[sc]e\b",
-    re.IGNORECASE,
-)
 _NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
 _ROOT_CA = "kube-root-ca.crt"
 _CREATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ImageInspectError"})
@@ -73,8 +66,6 @@ class ContainerState:
         killed = self._event("Killing") if previous else ""
         if "probe" in killed:
             said = f"{said}; {brief(self._event('Unhealthy'))}, therefore the node ended it"
-        if refused := _licence(log):
-            return Cause("licence-refused", self.place, f"{said}; it says: {brief(refused)}", _LICENCE_STEP, runs)
         step = f"read its whole log: {self._command(previous=previous)}; it is the program's own complaint."
         return Cause("crash", self.place, f"{said}{_words(log)}", step, runs)
 
@@ -92,18 +83,15 @@ class ContainerState:
             return
         log = self._log(previous=False)
         said = f"runs, but {brief(unhealthy).rstrip(': ')}{_words(log)}"
-        if refused := _licence(log):
-            yield Cause("licence-refused", self.place, f"runs, but says: {brief(refused)}", _LICENCE_STEP)
-            return
         step = f"it may need more time; else read its log: {self._command(previous=False)}"
         yield Cause("probe-failing", self.place, said, step)
 
     def _log(self, *, previous: bool) -> list[str]:
         metadata = self.pod["metadata"]
         where = (metadata["namespace"], metadata["name"], self.status["name"])
-        lines = self.cluster.logs(*where, tail=LOG_WINDOW, previous=previous)
+        lines = self.cluster.logs(*where, tail=LOG_LINES, previous=previous)
         # The runtime may have thrown the former run away by now.
-        return lines or (self.cluster.logs(*where, tail=LOG_WINDOW) if previous else [])
+        return lines or (self.cluster.logs(*where, tail=LOG_LINES) if previous else [])
 
     def _command(self, *, previous: bool) -> str:
         metadata = self.pod["metadata"]
@@ -115,9 +103,6 @@ class ContainerState:
         metadata = self.pod["metadata"]
         found = self.cluster.events(metadata["namespace"], POD.name, metadata["name"])
         return str(next((item.get("message") for item in reversed(found) if item.get("reason") == reason), "") or "")
-
-
-_LICENCE_STEP = "put a licence that is valid for this server under license in site.yaml, and run `install` again."
 
 
 def configuration_cause(cluster: Cluster, pod: Object, where: str, message: str) -> Cause:
@@ -142,9 +127,4 @@ def _comes(cluster: Cluster, kind: Kind, name: str, namespace: str) -> bool:
 
 
 def _words(log: list[str]) -> str:
-    return f"; its last words: {brief(' | '.join(log[-LOG_LINES:]), 3 * MAX_TEXT)}" if log else "; it wrote nothing"
-
-
-def _licence(log: list[str]) -> str:
-    """The last line that complains of a licence; empty if none does."""
-    return next((line for line in reversed(log) if _LICENCE.search(line)), "")
+    return f"; its last words: {brief(' | '.join(log), 3 * MAX_TEXT)}" if log else "; it wrote nothing"

@@ -14,12 +14,20 @@ from installer.scheduling import unscheduled
 from installer.workload import Workload, condition, current, pods_of
 
 MAX_PODS = 3
+_LIMITS = "keep requests and limits within the namespace's LimitRange, in the values of site.yaml."
+_SECURITY = (
+    "set security contexts in the values of site.yaml, or lower the namespace's level: `kubectl label --overwrite "
+    "namespace {namespace} pod-security.kubernetes.io/enforce=baseline` (or privileged)."
+)
 # Words of the API server when it refuses to create a pod, in lower case, with cause and next step.
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("exceeded quota", "quota", "have the quota raised, or lower requests and replicas in the values of site.yaml."),
     ("failed quota", "quota", "set the resources that the quota asks for in the values of site.yaml."),
-    ("violates podsecurity", "pod-security", "lower the namespace's pod security level, or set security contexts."),
-    ("usage per", "limit-range", "keep requests and limits within the LimitRange, in the values of site.yaml."),
+    ("violates podsecurity", "pod-security", _SECURITY),
+    ("usage per", "limit-range", _LIMITS),
+    ("request ratio per", "limit-range", _LIMITS),
+    # A LimitRange gives a limit to who has none, be it below the request.
+    ("must be less than or equal to", "limit-range", _LIMITS),
     ("serviceaccount", "service-account-missing", "run the same command again: it restores what is missing."),
     ("service account", "service-account-missing", "run the same command again: it restores what is missing."),
 )  # fmt: skip
@@ -87,7 +95,8 @@ def _refused(workload: Workload, message: str) -> Cause:
     lower = message.lower()
     for sign, cause, step in _REFUSALS:
         if sign in lower:
-            return Cause(cause, str(workload), f"its pods are refused: {brief(message)}", step)
+            said = f"its pods are refused: {brief(message)}"
+            return Cause(cause, str(workload), said, step.format(namespace=workload.namespace))
     return Cause("admission", str(workload), f"its pods are refused: {brief(message)}", _ADMISSION)
 
 

@@ -128,6 +128,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: prerequisites.ingress_classes(cluster, wanted)
     yield lambda: prerequisites.storage_classes(cluster, wanted)
     yield lambda: referenced(cluster, wanted, named, own)
+    yield lambda: prerequisites.licence(wanted)
     yield lambda: nodes(cluster, wanted, bundle.manifest.platforms)
     yield lambda: (Finding(f"looks like an image reference: {text}", _SUSPECT, None) for text in wanted.suspects)
 

@@ -3,6 +3,7 @@
 Each function looks at one thing and yields what is wrong with it.
 """
 
+import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from installer.kube import (
 )
 from installer.permissions import custom_kinds
 from installer.release_state import require_own_kinds
+from installer.service_values import LICENSE, LICENSE_KEY
 from installer.workload import of_release
 
 _DEFAULT_STORAGE = "storageclass.kubernetes.io/is-default-class"
 _DEFAULT_INGRESS = "ingressclass.kubernetes.io/is-default-class"
 # The controllers of v1 and v2 under all names by which W&B publishes them.
 _OPERATOR_IMAGE = re.compile(r"(^|/)(wandb/controller|wandb_tools/wandb-k8s-operator|wandb/operator)(:|@|$)")
+_COMPACT_JWS = re.compile(r"[\w-]+(\.[\w-]+){2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,21 @@ def _watches(containers: Iterable[Mapping[str, Any]], item: Object, namespace: s
             if flag == "--isolation-namespaces":
                 return namespace in names.split(",")
     return bool(item["spec"].get("replicas", 1))
+
+
+def licence(wanted: Desired) -> Iterator[Finding]:
+    """A licence that is none: W&B's server starts with it all the same, and says so to its users only.
+
+    It is a signed token in the compact form of JWS (RFC 7515, section 7.1).
+    """
+    for item in wanted.secrets:
+        if item["metadata"]["name"] == LICENSE:
+            text = base64.b64decode(item["data"][LICENSE_KEY]).decode(errors="replace")
+            if not _COMPACT_JWS.fullmatch(text):
+                yield warning(
+                    "license in site.yaml is no licence of W&B: that is one line, three parts with a dot between them",
+                    "copy the whole of it from where W&B gives licences out, and run the same command again.",
+                )
 
 
 def all_releases(wanted: Desired) -> tuple[ChartRelease, ...]:

@@ -17,7 +17,8 @@ from installer.service_answers import BucketAnswers, LdapAnswers, MysqlAnswers, 
 
 _MYSQL, _BUCKET, _REDIS = "airferry-mysql", "airferry-bucket", "airferry-redis"
 _SMTP, _OIDC, _LDAP = "airferry-smtp", "airferry-oidc", "airferry-ldap"
-_LICENSE, _ENV = "airferry-license", "airferry-env"
+_ENV = "airferry-env"
+LICENSE, LICENSE_KEY = "airferry-license", "license"
 _SINK = "GORILLA_EMAIL_SINK"
 TLS_SECRET = "airferry-tls"  # noqa: S105 - a name
 
@@ -65,7 +66,7 @@ def services(answers: Answers, authorities: Authorities) -> dict[str, Any]:
     everywhere: dict[str, Any] = {}
     values: dict[str, Any] = {"global": everywhere}
     if answers.license:
-        name, key = _place(answers.license, _LICENSE, "license")
+        name, key = _place(answers.license, LICENSE, LICENSE_KEY)
         everywhere["licenseSecret"] = {"name": name, "key": key}
     if answers.mysql:
         values["mysql"] = {"install": answers.mysql.internal}
@@ -93,7 +94,7 @@ def needed(answers: Answers, authorities: Authorities) -> list[NeededSecret]:
     mysql, redis, bucket = answers.mysql, answers.redis, answers.bucket
     found: dict[str, dict[str, Ingredient]] = {}
     for name, key, source, path, in_url in (
-        (_LICENSE, "license", answers.license, "license", False),
+        (LICENSE, LICENSE_KEY, answers.license, "license", False),
         (_MYSQL, "MYSQL_PASSWORD", mysql and mysql.password, "mysql.password", True),
         (_REDIS, "REDIS_PASSWORD", redis and redis.password, "redis.password", True),
         (_BUCKET, "ACCESS_KEY", bucket and bucket.access_key, "bucket.access_key", _keys_in_url(bucket)),

@@ -57,6 +57,13 @@ spec:
     spec: {{ toJson .Values.pod }}
 """
 TOOLS = "docker.io/demo/tools:1.0"
+# Who asks for more than this and sets no limit gets one that is below the request.
+LIMITS = {
+    "apiVersion": "v1",
+    "kind": "LimitRange",
+    "metadata": {"name": "small"},
+    "spec": {"limits": [{"type": "Container", "default": {"cpu": "200m"}}]},
+}
 CLAIM = {
     "accessModes": ["ReadWriteOnce"],
     "resources": {"requests": {"storage": "1Gi"}},
@@ -219,6 +226,22 @@ CASES = {
         "exceeded quota: none",
         "have the quota raised",
     ),
+    "limit range": Case(
+        {"pod": pod(resources={"requests": {"cpu": "300m"}})},
+        condition("Deployment", "ReplicaFailure", "FailedCreate"),
+        "limit-range",
+        "Deployment {place}",
+        "must be less than or equal to cpu limit of 200m",
+        "within the LimitRange",
+    ),
+    "pod security": Case(
+        {"pod": pod()},
+        condition("Deployment", "ReplicaFailure", "FailedCreate"),
+        "pod-security",
+        "Deployment {place}",
+        'violates PodSecurity "restricted:latest"',
+        "pod-security.kubernetes.io/enforce",
+    ),
     "hook fails": Case(
         {"hook": hook("echo the schema is newer than I am; exit 4")},
         condition("Job", "Failed", "BackoffLimitExceeded"),
@@ -310,6 +333,10 @@ def attempts(
             answers["registry"] = _with_password(enclave, private_registry, folder, name)
         if case == "quota":
             enclave.kubectl("create", "quota", "none", "--hard=pods=0", f"--namespace={name}")
+        if case == "limit range":
+            enclave.kubectl("apply", f"--namespace={name}", "--filename=-", input=json.dumps(LIMITS))
+        if case == "pod security":
+            enclave.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
         program.site(**answers)
         found[case] = Attempt(name, name, program, bundle(folder / "bundle", name, **wanted.values))
     watch = Watch(enclave, found)

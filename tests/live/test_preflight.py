@@ -11,9 +11,10 @@ import pytest
 from tests.parts.application import KEY, Application, demo_platform, packed
 from tests.parts.bundles import packed_chart
 from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.images import Image, Platform
 from tests.parts.process import wait_until
 from tests.parts.registry import Registry, read_accesses
-from tests.parts.runnable import job
+from tests.parts.runnable import busybox, job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,6 +199,19 @@ def test_preflight_prints_all_of_it_and_goes_on_with_warnings(
 
     program.site(namespace=namespace)
     assert json.loads(program.run("preflight", *options).stdout)["ready"]
+    assert state(enclave, namespace) == before
+
+
+def test_images_for_another_architecture_are_told(enclave: Enclave, namespace: str, program: EnclaveProgram) -> None:
+    image = Image((busybox(),), platform=Platform("arm64", variant="v8"))
+    application = Application(program.folder / "arm", "arm", images={IMAGE: image})
+    application.chart(packed_chart("greeter", "1.0.0"), release="greeter")
+    bundle = application.write()
+    program.site(namespace=namespace)
+    before = state(enclave, namespace)
+    done = program.install(bundle)
+    assert done.returncode == 33, done.stderr
+    assert "no node can run these images: they are for linux/arm64, the nodes are linux/amd64" in done.stderr
     assert state(enclave, namespace) == before
 
 

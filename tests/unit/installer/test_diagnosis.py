@@ -238,17 +238,6 @@ def test_what_ails_a_pod(case: str) -> None:
     assert "\n" not in str(only)
 
 
-def test_a_licence_that_the_program_refuses() -> None:
-    status = waiting("CrashLoopBackOff", "back-off", last=crash(1), restarts=3)
-    for line in ("FATAL failed to verify license: signature is invalid", "error: the licence has expired"):
-        (only,) = found(Seen({POD: [pod(status)]}, [], ["starting", line, "goodbye"]))
-        assert only.cause == "licence-refused"
-        assert line in only.detail
-        assert "license in site.yaml" in only.next
-    (only,) = found(Seen({POD: [pod(status)]}, [], ["Apache License 2.0", "no database"]))
-    assert only.cause == "crash"
-
-
 def test_a_pod_that_no_node_could_ever_take() -> None:
     too_large = [
         {"name": "a", "resources": {"requests": {"cpu": "1500m"}}},
