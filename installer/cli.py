@@ -118,6 +118,7 @@ def template(session: Session, bundle: Any) -> None:
 @click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS.")
 @click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
 @click.option("--whole-images", is_flag=True, help="Leave out images that need something damaged or missing.")
+@click.option("--request", type=FILE, help="If the registry lacks what an update builds on: ask for it in this file.")
 def load(
     session: Session,
     bundle: Any,
@@ -129,6 +130,7 @@ def load(
     plain_http: bool,
     sha256: bool,
     whole_images: bool,
+    request: Path | None,
 ) -> None:
     """Load the images, and the charts as OCI artifacts, into the registry of this enclave.
 
@@ -140,7 +142,9 @@ def load(
     What is there already is not sent again. Without credentials in site.yaml those of `docker login` are used.
     """
     from installer import loading
+    from installer.errors import LackingError
     from installer.load import summary
+    from installer.presence import lacking_document
 
     if bool(site_file) == bool(registry):
         raise click.UsageError("say where to: --site FILE, or --registry HOST")
@@ -148,7 +152,15 @@ def load(
         place = loading.of_site(loading.read_site(session, site_file, for_charts=False))
     else:
         place = loading.Place(registry, project, loading.host_settings(plain_http=plain_http, ca=ca))
-    result = loading.load_into(session, bundle, place, sha256=sha256, whole_only=whole_images)
+    try:
+        result = loading.load_into(session, bundle, place, sha256=sha256, whole_only=whole_images)
+    except LackingError as exc:
+        lacking = [blob for blob in bundle.manifest.blobs if blob.digest.text in exc.digests]
+        line = _ask_for(session, bundle, lacking, request)
+        if session.output == "json":
+            session.emit({"lacking": lacking_document(bundle, lacking), "request": line}, "")
+        raise
+    line = _ask_for(session, bundle, result.lacking, request)
     images = [
         {"source": item.source, "target": str(item.target), "digest": item.digest.text, "present": item.present}
         for item in result.images
@@ -162,12 +174,27 @@ def load(
     lines += [f"{name}  left out: {reason}" for name, reason in result.left_out.items()]
     counts = {"sent": result.sent, "mounted": result.mounted, "present": result.present}
     document = {"images": images, "charts": charts, "left_out": dict(result.left_out), **counts}
+    document |= {"lacking": lacking_document(bundle, result.lacking), "request": line}
     session.emit(document, "\n".join([*lines, summary(result)]))
     if result.left_out:
         raise BundleError(
             f"{len(result.left_out)} left out, because they need what is damaged or missing; all others are loaded",
             hint="bring a good copy of these volumes, and run the same command again.",
         )
+
+
+def _ask_for(session: Session, bundle: Any, lacking: Any, file: Path | None) -> str:
+    """Write a request for what the registry lacks, if a file is named; the same as a line of text, empty for none."""
+    from installer.presence import request_for
+
+    wanted = request_for(bundle, lacking)
+    if wanted and file:
+        from installer.files import write_atomic
+
+        write_atomic(file, wanted.encode())
+        session.reporter.note(f"written {file}; `airferry patch` answers it. The same to be typed or photographed:")
+        session.reporter.note(wanted.text)
+    return wanted.text if wanted else ""
 
 
 @cli.command()

@@ -57,6 +57,17 @@ class PolicyError(AirferryError):
     meaning = "the bundle is genuine but refused: expired, made in the future, or for a newer program"
 
 
+class LackingError(AirferryError):
+    """The registry does not hold what an update leaves out: the blobs with the given `digests`, as text."""
+
+    def __init__(self, message: str, *, hint: str = "", digests: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.digests = digests
+
+    exit_code = 14
+    meaning = "an update leaves out what the registry should hold, and does not"
+
+
 class RegistryUnreachableError(AirferryError):
     """A registry or chart repository cannot be reached."""
 

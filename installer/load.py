@@ -32,6 +32,7 @@ from installer.oci.model import Descriptor, Manifest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.oci.registry import Registry
 from installer.parallel import each
+from installer.presence import lacking_error, look_for
 from installer.report import Reporter, size
 
 THREADS = 4
@@ -61,7 +62,11 @@ class LoadedChart:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What a load did: images, charts, and bytes of blobs that were sent, mounted from a neighbour, or present."""
+    """What a load did: images, charts, and bytes of blobs that were sent, mounted from a neighbour, or present.
+
+    `left_out` are images and charts that were not loaded, with the reason; `lacking` are blobs that an update does not
+    carry, and that the registry does not hold.
+    """
 
     images: tuple[Loaded, ...]
     charts: tuple[LoadedChart, ...]
@@ -69,6 +74,7 @@ class LoadResult:
     mounted: int
     present: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+    lacking: tuple[BundleBlob, ...] = ()
 
     def refusal(self, role: str) -> str:
         """Why the registry does not take the charts of `role`; empty if it has them."""
@@ -114,14 +120,17 @@ def load(
     ask; else what those at hand allow is loaded before IncompleteError, and a call with others continues. With
     `whole_only`, images that need something damaged or missing are left out instead.
 
+    What an update does not carry is looked for in the registry before anything is written there.
+
     Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError, RegistryAccessError,
-    ContentError for the registry.
+    ContentError for the registry, LackingError if it lacks what an update builds on.
     """
     images = bundle.manifest.images
     targets = {image.source: relocation.target(image.reference) for image in images}
     stop = threading.Event()
     tally = _Tally()
-    sender = _Sender(bundle, registry, reporter, tally, stop, sha256=sha256)
+    holders: dict[Digest, Repository] = {}
+    sender = _Sender(bundle, registry, reporter, tally, stop, holders, sha256=sha256)
     there: set[str] = set()
 
     def look(image: BundleImage) -> None:
@@ -131,8 +140,14 @@ def load(
     each(look, images, threads=threads, stop=stop)
     missing = [image for image in images if image.source not in there]
     jobs = _jobs(bundle, missing, targets)
+    wanted = {job.descriptor.digest: job.repositories for job in jobs}
+    presence = look_for(bundle, registry, wanted, _elsewhere(bundle, relocation), threads=threads, stop=stop)
+    if presence.lacking and not whole_only:
+        raise lacking_error(bundle, presence.lacking)
+    holders.update(presence.holders)
     reporter.begin("load", sum(job.descriptor.size for job in jobs))
     rounds = _Rounds(sender, relocation, targets, jobs, missing, whole_only=whole_only, threads=threads)
+    rounds.give_up(presence.lacking)
     rounds.run()
     reporter.end()
     return LoadResult(
@@ -146,7 +161,14 @@ def load(
         tally.mounted,
         tally.present,
         rounds.left_out,
+        presence.lacking,
     )
+
+
+def _elsewhere(bundle: Bundle, relocation: Relocation) -> list[Repository]:
+    """Where the repositories of the bases are that may hold what is not carried."""
+    names = {name for base in bundle.manifest.bases for name in base.repositories}
+    return [relocation.repository(name) for name in sorted(names)]
 
 
 class _Rounds:
@@ -203,6 +225,12 @@ class _Rounds:
                 return
             self._look_at_manifests()
             self._send([job for job in self._jobs.values() if not self._bundle.absent(job.descriptor.digest)])
+
+    def give_up(self, blobs: Iterable[BundleBlob]) -> None:
+        """Leave out the images that need `blobs`: nobody has them."""
+        for blob in blobs:
+            self._lost[blob.digest] = f"blob {blob.digest} is neither carried nor in the registry"
+            del self._jobs[blob.digest]
 
     def _send(self, jobs: Sequence[_Job]) -> None:
         """Bring what the registry lacks; what it has already needs no volume."""
@@ -362,11 +390,12 @@ class _Sender:
         reporter: Reporter,
         tally: _Tally,
         stop: threading.Event,
+        known: Mapping[Digest, Repository],
         *,
         sha256: bool,
     ) -> None:
         self.bundle, self._registry, self._reporter = bundle, registry, reporter
-        self._tally, self.stop, self._sha256 = tally, stop, sha256
+        self._tally, self.stop, self._known, self._sha256 = tally, stop, known, sha256
 
     def artifact(self, chart: BundleChart, target: TagRef) -> BundleImage:
         """The OCI artifact of `chart`, seen as an image called `target`."""
@@ -384,14 +413,20 @@ class _Sender:
         False if something remains and a volume for it is not at hand; `across` has it brought in the middle.
         """
         blob = job.descriptor
-        holders = [repository for repository in job.repositories if self._registry.has_blob(repository, blob)]
-        lacking = [repository for repository in job.repositories if repository not in holders]
+        known = self._known.get(blob.digest)
+        holders = [place for place in job.repositories if place == known or self._registry.has_blob(place, blob)]
+        lacking = [place for place in job.repositories if place not in holders]
         present = blob.size * len(holders)
+        if known and not holders:
+            holders = [known]
         if holders:
             self._reporter.advance(blob.size)
         for repository in lacking:
             if holders and self._registry.mount(repository, blob.digest, holders[0]):
                 self._tally.add("mounted", blob.size)
+            elif known:
+                self._registry.upload(repository, blob, partial(self._taken_from, blob, known))
+                self._tally.add("sent", blob.size)
             elif not self.bundle.absent(blob.digest):
                 self._registry.upload(repository, blob, partial(self._body, blob, show=not holders))
                 self._tally.add("sent", blob.size)
@@ -426,6 +461,23 @@ class _Sender:
     def _body(self, blob: Descriptor, *, show: bool) -> Iterator[memoryview]:
         """The verified chunks of a blob; the last one is held back until the whole is known to be right."""
         return self._stream(blob, 0, blob.size, hashlib.sha256(), show=show)
+
+    def _taken_from(self, blob: Descriptor, repository: Repository) -> Iterator[memoryview]:
+        """A blob out of the registry itself, where that does not mount it; the last chunk is held back, see `_body`."""
+        whole, left = hashlib.sha256(), blob.size
+        buffer = memoryview(bytearray(min(CHUNK, blob.size)))
+        with self._registry.open(repository, blob) as stream:
+            while left and (count := stream.readinto(buffer[: min(CHUNK, left)])):
+                whole.update(buffer[:count])
+                left -= count
+                if not left and whole.hexdigest() != blob.digest.hex:
+                    break
+                yield buffer[:count]
+        if left or whole.hexdigest() != blob.digest.hex:
+            raise ContentError(
+                f"{repository}@{blob.digest}: the registry delivers other content",
+                hint="its copy is damaged: have this blob deleted there, then run the same command again.",
+            )
 
     def _across(self, blob: Descriptor, *, show: bool) -> Iterator[memoryview]:
         """The same for a blob that is cut; each volume is asked for when the one before it has been read."""

@@ -33,7 +33,7 @@ GROUPS: dict[str, str] = {
         "installer.site installer.answers installer.answer_types installer.service_answers installer.certificates "
         "installer.platform_values installer.service_values installer.secret"
     ),
-    "transfer": "installer.load installer.serve",
+    "transfer": "installer.load installer.presence installer.serve",
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "

@@ -75,6 +75,10 @@ class Relocation:
             return DigestRef(repository, image.digest, image.tag)
         return TagRef(repository, image.tag)
 
+    def repository(self, name: str) -> Repository:
+        """Where the upstream repository `name` lies in the enclave, whether images of it are known or not."""
+        return target(parse_repository(name), self.registry, self.project)
+
     def chart(self, name: str, version: str) -> TagRef:
         """Where a chart lies in the enclave as an OCI artifact: `<registry>/<project>/charts/<name>`.
 

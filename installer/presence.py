@@ -1,0 +1,100 @@
+"""What an update does not carry, looked for in the registry before anything is written there.
+
+A blob that is left out must lie in a repository that needs it, or in one of the base that the update names, from where
+it can be mounted. Looking costs a request for each; nothing is believed because a receipt said so.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from installer.bundle.manifest import BundleBlob, chunk_count
+from installer.bundle.patch import Request
+from installer.bundle.reader import Bundle
+from installer.errors import LackingError, RegistryAccessError
+from installer.oci.digest import Digest
+from installer.oci.reference import Repository
+from installer.oci.registry import Registry
+from installer.parallel import each
+from installer.report import size
+
+_MAX_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Where the registry holds what is not carried: a repository for each blob; `lacking` is in none."""
+
+    holders: Mapping[Digest, Repository]
+    lacking: tuple[BundleBlob, ...]
+
+
+def look_for(
+    bundle: Bundle,
+    registry: Registry,
+    wanted: Mapping[Digest, Sequence[Repository]],
+    elsewhere: Sequence[Repository],
+    *,
+    threads: int,
+    stop: threading.Event,
+) -> Presence:
+    """Look for all that `bundle` and its patches do not hold of `wanted`, whose repositories need it.
+
+    `elsewhere` are repositories of the bases. Raises RegistryUnreachableError, RegistryAccessError, ContentError.
+    """
+    holders: dict[Digest, Repository] = {}
+    open_questions = [bundle.blob(digest) for digest in wanted if not bundle.holds(digest)]
+
+    def look(blob: BundleBlob) -> None:
+        found = next((place for place in wanted[blob.digest] if registry.has_blob(place, blob.descriptor)), None)
+        found = found or next(_allowed(registry, blob, elsewhere), None)
+        if found:
+            holders[blob.digest] = found
+
+    each(look, open_questions, threads=threads, stop=stop)
+    return Presence(holders, tuple(blob for blob in open_questions if blob.digest not in holders))
+
+
+def _allowed(registry: Registry, blob: BundleBlob, places: Sequence[Repository]) -> Iterator[Repository]:
+    """The `places` that hold a blob; one that may not be looked into is none of them."""
+    for place in places:
+        try:
+            if registry.has_blob(place, blob.descriptor):
+                yield place
+        except RegistryAccessError:
+            continue
+
+
+def request_for(bundle: Bundle, lacking: Sequence[BundleBlob]) -> Request | None:
+    """What a patch would have to bring; None if nothing is lacking."""
+    numbers = {blob.digest: number for number, blob in enumerate(bundle.manifest.blobs)}
+    chunks = [(numbers[blob.digest], chunk) for blob in lacking for chunk in range(chunk_count(blob.size))]
+    return Request.of(bundle.verdict.sums, chunks) if chunks else None
+
+
+def lacking_document(bundle: Bundle, lacking: Sequence[BundleBlob]) -> list[dict[str, Any]]:
+    """What is lacking, as plain values."""
+    return [
+        {"digest": blob.digest.text, "bytes": blob.size, "images": list(bundle.owners(blob.digest))} for blob in lacking
+    ]
+
+
+def lacking_error(bundle: Bundle, lacking: Sequence[BundleBlob]) -> LackingError:
+    """The error that names what the registry lacks, and says which images need nothing of it."""
+    bases = ", ".join(map(str, bundle.manifest.bases))
+    total = size(sum(blob.size for blob in lacking))
+    lines = [
+        f"this update of {bases} leaves out {len(lacking)} blobs ({total}) that the registry does not hold either:"
+    ]
+    lines += [f"{blob.digest} ({size(blob.size)}){bundle.needed_by(blob.digest)}" for blob in lacking[:_MAX_LINES]]
+    if len(lacking) > _MAX_LINES:
+        lines.append(f"and {len(lacking) - _MAX_LINES} more")
+    images = bundle.manifest.images
+    hurt = {source for blob in lacking for source in bundle.owners(blob.digest)}
+    lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that; nothing was sent")
+    return LackingError(
+        "\n".join(lines),
+        hint=f"load {bases} first, or a whole bundle; or ask for just these: `load --request FILE`.",
+        digests=tuple(blob.digest.text for blob in lacking),
+    )

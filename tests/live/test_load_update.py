@@ -1,0 +1,145 @@
+"""Updates into a real registry: what they leave out is proven before anything is sent, or a patch brings it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.patch import write_patch
+from installer.bundle.manifest import BundleBase
+from installer.chart.retarget import Relocation
+from installer.errors import BundleError, ContentError, LackingError
+from installer.load import load
+from installer.oci.endpoint import HostSettings
+from installer.oci.registry import Registry as Client
+from installer.oci.transport import Transport
+from installer.presence import request_for
+from installer.report import Silent
+from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
+from tests.parts.images import File, Image, Layer, write_layout
+from tests.parts.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from installer.load import LoadResult
+    from installer.oci.digest import Digest
+    from installer.oci.model import Descriptor
+    from installer.oci.reference import Repository
+
+LARGE = 5 * 1024 * 1024
+"""Two chunks."""
+
+
+class WithoutMounts(Client):
+    """Some registries do not take blobs over from other repositories."""
+
+    def mount(self, repository: Repository, digest: Digest, source: Repository) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A bundle, and an update of it: image `one` has a new layer, `moved` was called `two`; both build on `shared`."""
+
+    folder: Path
+    old: Path
+    update: Path
+    cargo: Cargo
+    shared: Descriptor
+    registry: Registry
+
+    def load(self, project: str, *paths: Path, client: type[Client] = Client, whole_only: bool = False) -> LoadResult:
+        """Load a bundle into a project of its own."""
+        registry = client(Transport(hosts={self.registry.address: HostSettings(plain_http=True)}))
+        with open_bundle(paths) as bundle:
+            images = frozenset(image.reference for image in bundle.manifest.images)
+            relocation = Relocation(self.registry.address, project, images)
+            return load(bundle, registry, relocation, Silent(), whole_only=whole_only)
+
+    def writes(self) -> int:
+        """How many requests have changed the registry so far."""
+        return sum(access.method not in ("GET", "HEAD") for access in self.registry.accesses())
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> MemoryStream:
+        """Where the sender has everything: a BlobSource."""
+        return MemoryStream(self.cargo.blobs[descriptor][offset:])
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    folder = tmp_path_factory.mktemp("updates")
+
+    def layer(name: str, size: int = 200_000) -> Layer:
+        return Layer({f"/{name}": File(random.Random(name).randbytes(size))}, "none")
+
+    def image(cargo: Cargo, name: str, *layers: str) -> None:
+        made = Image((layer("shared", LARGE), *map(layer, layers)))
+        cargo.image(f"docker.io/demo/{name}:1", write_layout(folder / f"{name}-{'-'.join(layers)}", made))
+
+    old, new = Cargo(), Cargo(version="2.0")
+    image(old, "two", "b")
+    image(new, "moved", "b")
+    (shared,) = (blob for blob in new.blobs if blob.size > LARGE)
+    kept = [blob for blob in new.blobs if blob in old.blobs and not blob.is_manifest]
+    assert len(kept) == 3
+    image(new, "one", "a")
+    base = BundleBase("reference", "1.0", "0" * 16, ("docker.io/demo/two",))
+    (folder / "old").mkdir()
+    (old_path,) = old.write(folder / "old", key=signing_key())
+    (path,) = replace(update_of(new, kept), bases=(base,)).write(folder, key=signing_key())
+    with Registry(folder / "registry") as registry:
+        yield Setting(folder, old_path, path, new, shared, registry)
+
+
+@pytest.mark.parametrize("client", [Client, WithoutMounts])
+def test_an_update_finds_what_it_builds_on(setting: Setting, client: type[Client]) -> None:
+    """In a repository that is not its own, since the image has another name now."""
+    project = client.__name__.lower()
+    setting.load(project, setting.old)
+    loaded = setting.load(project, setting.update, client=client)
+    assert not any(image.present for image in loaded.images)
+    assert loaded.mounted >= LARGE if client is Client else loaded.mounted == 0
+    again = setting.load(project, setting.update)
+    assert (all(image.present for image in again.images), again.sent) == (True, 0)
+
+
+def test_nothing_is_sent_where_something_is_lacking(setting: Setting, tmp_path: Path) -> None:
+    before = setting.writes()
+    with pytest.raises(LackingError) as caught:
+        setting.load("empty", setting.update)
+    assert setting.writes() == before
+    message = caught.value.message
+    assert "this update of reference 1.0 leaves out 3 blobs (5.4" in message
+    assert f"{setting.shared.digest} (5.25 MB), needed by docker.io/demo/moved:1, docker.io/demo/one:1" in message
+    # A request, a patch, and it goes.
+    with open_bundle([setting.update]) as bundle:
+        lacking = [blob for blob in bundle.manifest.blobs if blob.digest.text in caught.value.digests]
+        request = request_for(bundle, lacking)
+        assert request is not None
+        write_patch(bundle, request, tmp_path / "patch.tar", setting)
+    patch = tmp_path / "patch.tar"
+    content = patch.read_bytes()
+    # Its last chunk never leaves if the whole is wrong, wherever the mistake is.
+    place = content.index(setting.cargo.blobs[setting.shared][4096:8192])
+    patch.write_bytes(content[:place] + bytes(100) + content[place + 100 :])
+    with pytest.raises((BundleError, ContentError), match="damaged in this patch"):
+        setting.load("empty", setting.update, patch)
+    assert not list(setting.registry.storage.rglob(f"empty/**/_layers/sha256/{setting.shared.digest.hex}/link"))
+    patch.write_bytes(content)
+    loaded = setting.load("empty", setting.update, patch)
+    assert list(setting.registry.storage.rglob(f"empty/**/_layers/sha256/{setting.shared.digest.hex}/link"))
+    assert [str(image.target).split("/", 1)[1] for image in loaded.images] == [
+        "empty/docker.io/demo/moved:1",
+        "empty/docker.io/demo/one:1",
+    ]
+
+
+def test_images_that_need_nothing_of_it_are_loaded_if_asked_for(setting: Setting) -> None:
+    loaded = setting.load("some", setting.update, whole_only=True)
+    assert (loaded.images, len(loaded.lacking), len(loaded.left_out)) == ((), 3, 2)
+    assert all("neither carried nor in the registry" in reason for reason in loaded.left_out.values())
