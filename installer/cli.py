@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
-from installer import __version__, cli_cluster, cli_installed, shell
+from installer import __version__, cli_cluster, cli_installed, cli_node, shell
 from installer.cli_options import FILE, bundle_options
 from installer.errors import BundleError, InterruptedByUserError
 from installer.shell import Session, common
@@ -24,7 +24,7 @@ def cli() -> None:
       verify     is the bundle genuine and whole?
       template   site.yaml, to be filled in with answers about this place
       preflight  what stands in the way of an installation here?
-      load       its images into the registry of this enclave
+      load       its images into the registry of this enclave (`import`: onto a node, where there is none)
       install    operator and application into the cluster, from answers in site.yaml
       status     does it really run?
       upgrade    to the bundle of a later version, with the differences shown first
@@ -251,6 +251,7 @@ def schema(session: Session) -> None:
 
 
 for _command in (
+    cli_node.import_,
     cli_cluster.render,
     cli_cluster.preflight,
     cli_cluster.install,

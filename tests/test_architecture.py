@@ -33,7 +33,7 @@ GROUPS: dict[str, str] = {
         "installer.site installer.answers installer.answer_types installer.service_answers installer.certificates "
         "installer.platform_values installer.service_values installer.secret"
     ),
-    "transfer": "installer.load installer.presence installer.serve",
+    "transfer": "installer.load installer.presence installer.serve installer.image_archive installer.containerd",
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
@@ -49,8 +49,8 @@ GROUPS: dict[str, str] = {
     "shell": "installer.shell",
     "commands": (
         "installer.__main__ installer.changing installer.cli installer.cli_cluster installer.cli_installed "
-        "installer.cli_options installer.loading installer.opening installer.own_repository installer.requesting "
-        "installer.shelf installer.target"
+        "installer.cli_node installer.cli_options installer.loading installer.opening installer.own_repository "
+        "installer.requesting installer.shelf installer.target"
     ),
     "templates": "templates",
     "builder": "builder builder.*",
@@ -69,7 +69,7 @@ MATRIX: dict[str, str] = {
     "chart": "errors files yaml oci",
     "program": "errors files bundle",
     "site": "errors files schema oci bundle chart",
-    "transfer": "errors parallel report oci bundle chart",
+    "transfer": "errors parallel files report oci bundle chart",
     "cluster": "errors files yaml report oci bundle chart site",
     "shell": "errors files report oci",
     "commands": "errors files yaml report oci bundle chart program site transfer cluster shell",
@@ -85,8 +85,8 @@ site's answers, which are data, so that `airferry list --site` merges them into 
 LIBRARIES: dict[str, str] = {
     "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
     "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_places builder.cli_recipe "
-    "installer.changing installer.cli installer.cli_cluster installer.cli_installed installer.cli_options "
-    "installer.loading installer.shell",
+    "installer.changing installer.cli installer.cli_cluster installer.cli_installed installer.cli_node "
+    "installer.cli_options installer.loading installer.shell",
     "cryptography": "builder.sign installer.bundle.signature installer.certificates installer.oci.trust",
     "docker": "builder.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
@@ -101,7 +101,7 @@ LIBRARIES: dict[str, str] = {
     "urllib3": "installer.oci.failures installer.oci.transport",
     "yaml": "installer.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
-    "subprocess": "builder.program installer.kubeconfig installer.oci.credentials",
+    "subprocess": "builder.program installer.containerd installer.kubeconfig installer.oci.credentials",
     "http.server": "installer.serve",
 }
 """The only importers of each library; one that is not listed has none."""

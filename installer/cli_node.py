@@ -1,0 +1,82 @@
+"""The command that brings images onto a node, for sites without a registry."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from installer.cli_options import bundle_options
+from installer.shell import Session, common
+
+
+@click.command("import")
+@common
+@bundle_options
+@click.option(
+    "--containerd",
+    "socket",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Socket of this node's containerd, such as /run/containerd/containerd.sock.",
+)
+@click.option("--namespace", default="k8s.io", show_default=True, help="Namespace there; Kubernetes has its own.")
+@click.option(
+    "--image-folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder that k3s or RKE2 imports from, such as /var/lib/rancher/k3s/agent/images.",
+)
+@click.option("--registry", default="", metavar="HOST[:PORT]", help="Name images as `load` does in this registry.")
+@click.option("--project", default="airferry", show_default=True, help="The same: path before all images there.")
+def import_(
+    session: Session,
+    bundle: Any,
+    socket: Path | None,
+    namespace: str,
+    image_folder: Path | None,
+    registry: str,
+    project: str,
+) -> None:
+    """Bring the images onto this node, where the site has no registry. Run it on every node.
+
+    \b
+    Examples:
+      ./wandb-installer import --containerd /run/containerd/containerd.sock
+      ./wandb-installer import --containerd /run/k3s/containerd/containerd.sock
+      ./wandb-installer import --image-folder /var/lib/rancher/rke2/agent/images
+    Images have their upstream names: manifests of `render --keep-image-names` ask for them. What is there already is
+    left alone. In containerd they are pinned, so that the kubelet does not clear them away: `ctr images rm` does.
+    An image folder takes one file, which k3s and RKE2 read within seconds, before versions of 2025 at their next
+    start only; delete those of earlier versions there.
+    """
+    from installer import program
+    from installer.chart.retarget import Relocation
+    from installer.containerd import ImageStore, import_images
+    from installer.image_archive import ImageArchive, names_on_node, put_into_folder
+
+    images = bundle.manifest.images
+    known = frozenset(image.reference for image in images)
+    names = names_on_node(images, Relocation(registry, project, known, names_stay=not registry))
+    if image_folder and not socket:
+        path, written = put_into_folder(ImageArchive(bundle, names), image_folder, session.reporter)
+        document = {"file": str(path), "written": written, "images": _described(names, present=not written)}
+        session.emit(document, f"{path}  {'written' if written else 'was there'}: {len(names)} images")
+        return
+    if image_folder or not socket:
+        raise click.UsageError("say where to: --containerd SOCKET, or --image-folder FOLDER")
+    store = ImageStore.at(socket, namespace, program.child_environment(session.environment))
+    done = import_images(bundle, store, names, session.reporter)
+    new, there = ({image: names[image] for image in some} for some in (done.new, done.present))
+    document = {
+        "images": _described(new, present=False) + _described(there, present=True),
+        "left_out": {image.source: error.message for image, error in done.left_out.items()},
+        "sent": done.sent,
+    }
+    lines = [f"{some[0]}  imported" for some in new.values()] + [f"{some[0]}  was there" for some in there.values()]
+    session.emit(document, "\n".join([*lines, done.summary()]))
+    done.check()
+
+
+def _described(names: Any, *, present: bool) -> list[dict[str, Any]]:
+    return [
+        {"source": image.source, "names": list(some), "digest": image.digest.text, "present": present}
+        for image, some in names.items()
+    ]

@@ -1,0 +1,138 @@
+"""Images of a bundle as one OCI layout in a tar, made while it is read: what `ctr`, k3s and RKE2 import.
+
+A volume is such a tar by itself, but only one that holds everything, and under upstream names only. Here all volumes
+go into one stream, each blob once. `index.json` comes last: before it containerd knows no names (containerd,
+`core/images/archive/importer.go`), so a stream that ends early leaves nothing behind that could pass for an image.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from installer.bundle import canonical
+from installer.bundle.limits import CHUNK, INDEX_JSON, OCI_LAYOUT
+from installer.bundle.manifest import BundleBlob, BundleImage, chunk_count
+from installer.bundle.reader import Bundle
+from installer.bundle.tar import BLOCK, TRAILER, header, padded
+from installer.bundle.volume import OCI_LAYOUT_TEXT
+from installer.chart.retarget import Relocation
+from installer.errors import BundleError
+from installer.files import new_file
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.reference import DigestRef, TagRef
+from installer.report import Reporter
+
+Names = Mapping[BundleImage, tuple[str, ...]]
+"""For each image all names that pods may ask for it by."""
+
+
+def names_on_node(images: Iterable[BundleImage], relocation: Relocation) -> Names:
+    """By tag, where there is one, and by digest: a node, unlike a registry, does not find the one by the other.
+
+    An image that is known by tag and digest is asked for by digest alone: container runtimes drop the tag then.
+    """
+    found = {}
+    for image in images:
+        target = relocation.target(image.reference)
+        digest = DigestRef(target.repository, image.digest)
+        found[image] = (str(target), str(digest)) if isinstance(target, TagRef) else (str(digest),)
+    return found
+
+
+@dataclass(frozen=True)
+class ImageArchive:
+    """The archive of the images in `names`; blobs `without` are left out, since the reader has them."""
+
+    bundle: Bundle
+    names: Names
+    without: frozenset[Digest] = field(default=frozenset())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole."""
+        sizes = [len(OCI_LAYOUT_TEXT), *(blob.size for blob in self._blobs()), len(self._index())]
+        return sum(BLOCK + padded(size) for size in sizes) + len(TRAILER)
+
+    def parts(self) -> Iterator[bytes | memoryview]:
+        """The bytes of the archive in order, blobs verified; a view is valid until the next is asked for.
+
+        Volumes that are not at hand are asked for. Raises BundleError, IncompleteError, StorageError.
+        """
+        yield from _member(OCI_LAYOUT, OCI_LAYOUT_TEXT)
+        for blob in self._blobs():
+            yield header(f"blobs/sha256/{blob.digest.hex}", blob.size)
+            yield from self._content(blob)
+            yield bytes(padded(blob.size) - blob.size)
+        yield from _member(INDEX_JSON, self._index())
+        yield TRAILER
+
+    def _blobs(self) -> list[BundleBlob]:
+        """In the order of the volumes, so that each is needed once."""
+        numbers = {number for image in self.names for number in image.parts}
+        blobs = [self.bundle.manifest.blobs[number] for number in sorted(numbers)]
+        return sorted((blob for blob in blobs if blob.digest not in self.without), key=lambda blob: blob.pieces[:1])
+
+    def _content(self, blob: BundleBlob) -> Iterator[memoryview]:
+        if not blob.carried:
+            yield from self.bundle.chunks(blob.digest)
+        position = 0
+        for volume, _, length in blob.pieces:
+            if volume in self.bundle.absent(blob.digest):
+                self.bundle.require((volume,), "it holds a part of these images")
+            yield from islice(self.bundle.chunks(blob.digest, position // CHUNK), chunk_count(length))
+            position += length
+
+    def _index(self) -> bytes:
+        entries = [
+            {
+                "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name},
+                "digest": image.digest,
+                "mediaType": image.media_type,
+                "size": image.size,
+            }
+            for image, names in self.names.items()
+            for name in names
+        ]
+        return canonical.encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
+
+
+def _member(name: str, data: bytes) -> Iterator[bytes]:
+    yield header(name, len(data)) + data + bytes(padded(len(data)) - len(data))
+
+
+def put_into_folder(archive: ImageArchive, folder: Path, reporter: Reporter) -> tuple[Path, bool]:
+    """Write `archive` as a file that k3s and RKE2 import from `folder`; its path, and whether it had to be written.
+
+    They pass over the name that it has while it grows (k3s, `pkg/agent/containerd/watcher.go`), and a file that is
+    the same already is left alone. Raises BundleError, IncompleteError, StorageError.
+    """
+    manifest = archive.bundle.manifest
+    path = folder / f"{manifest.name}-{manifest.version}-images.tar"
+    if path.is_file() and path.stat().st_size == archive.size:
+        reporter.begin("compare", archive.size)
+        if _holds(path, archive, reporter):
+            reporter.end()
+            return path, False
+    reporter.begin("write", archive.size)
+    with new_file(path) as file:
+        os.posix_fallocate(file.fileno(), 0, archive.size)
+        for part in archive.parts():
+            file.write(part)
+            reporter.advance(len(part))
+        if file.tell() != archive.size:
+            raise BundleError(f"{path}: {file.tell()} bytes instead of {archive.size}")
+    reporter.end()
+    return path, True
+
+
+def _holds(path: Path, archive: ImageArchive, reporter: Reporter) -> bool:
+    """Whether the file holds the archive, byte for byte."""
+    with path.open("rb") as file:
+        for part in archive.parts():
+            if file.read(len(part)) != part:
+                return False
+            reporter.advance(len(part))
+    return True

@@ -1,0 +1,257 @@
+"""Images straight into a node's containerd, and into the folders that k3s and RKE2 import from, without a registry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.parts import images, process
+from tests.parts.bundles import KEYS, Cargo, open_bundle, signing_key
+from tests.parts.containerd import Containerd
+from tests.parts.drive import Drive
+from tests.parts.images import File, Image, Layer, write_layout
+from tests.parts.images import Platform as ImagePlatform
+from tests.parts.programs import Program, from_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root")
+
+CHUNK = 4 * 1024 * 1024
+PAGE, DATA, DOCKER = "docker.io/demo/page:1", "docker.io/demo/data:1", "registry.example.com:5000/demo/old:1"
+SLOW_CTR = """\
+#!/bin/sh
+# The real client, but for an import, which gets only the first bytes and then nothing for as long as its parent runs.
+case "$*" in *" import "*) ;; *) exec {ctr} "$@" ;; esac
+{{ head -c {count}; touch {mark}; while kill -0 $PPID 2>/dev/null; do sleep 0.05; done; }} | {ctr} "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A signed bundle of four images in several volumes, and a containerd; each test has a namespace of its own.
+
+    `names` are all names that a node shall know, and their digests.
+    """
+
+    discs: tuple[Path, ...]
+    cargo: Cargo
+    names: Mapping[str, str]
+    node: Containerd
+
+    @property
+    def socket(self) -> Path:
+        return self.node.folder / "c.sock"
+
+    def installer(self, folder: Path, shelf: Path | None = None, **environment: str) -> Program:
+        """The program in `folder` with the discs in `shelf`, and a snapshotter that works on every file system."""
+        trust = ("--bundle", shelf or self.discs[0].parent, "--key", KEYS / "test-only.pub")
+        return from_source("installer", folder, *trust, CONTAINERD_SNAPSHOTTER="native", **environment)
+
+    def ctr(self, namespace: str, *arguments: str | Path) -> str:
+        return self.node.ctr("--namespace", namespace, *arguments).decode()
+
+    def known(self, namespace: str) -> dict[str, str]:
+        """What the node names in a namespace, with digests."""
+        return {line.split()[0]: line.split()[2] for line in self.ctr(namespace, "images", "list").splitlines()[1:]}
+
+    def assert_whole(self, namespace: str) -> None:
+        """All images are there under all names, complete, unpacked, and safe from the kubelet."""
+        assert self.known(namespace) == self.names
+        checked = self.ctr(namespace, "images", "check", "--snapshotter=native", 'labels."io.cri-containerd.pinned"')
+        lines = [line.split() for line in checked.splitlines()[1:]]
+        assert {line[0] for line in lines} == set(self.names)
+        assert {(line[3], line[-1]) for line in lines} == {("complete", "true")}
+        for digest in set(self.names.values()):
+            content = self.node.ctr("--namespace", namespace, "content", "get", digest)
+            assert "sha256:" + hashlib.sha256(content).hexdigest() == digest
+
+
+@pytest.fixture(scope="module")
+def setting() -> Iterator[Setting]:
+    with tempfile.TemporaryDirectory(prefix="af-") as name:
+        folder = Path(name)
+        base = Layer({"/base": File(random.Random(1).randbytes(300_000))}, "none")
+        large = Layer({"/large": File(random.Random(2).randbytes(9 * 1024 * 1024))}, "none")
+        page, old = (Layer({f"/{text}": File(random.Random(text).randbytes(200_000))}) for text in ("page", "old"))
+        other = Image((Layer({"/arm": File(b"arm")}),), platform=ImagePlatform("arm64", variant="v8"))
+        cargo = Cargo()
+        cargo.image(PAGE, write_layout(folder / "page", Image((base, page))))
+        cargo.image(DATA, write_layout(folder / "data", Image((base, large))))
+        cargo.image(DOCKER, write_layout(folder / "old", Image((base, old)), family=images.DOCKER))
+        several = write_layout(folder / "several", [Image((base,)), other])
+        cargo.image(f"docker.io/demo/tool:2@{several.digest}", several)
+        (folder / "discs").mkdir()
+        discs = cargo.write(folder / "discs", volume_size=5_000_000, key=signing_key())
+        assert len(discs) > 2
+        names = {f"{image.reference.repository}@{image.digest}": image.digest.text for image in cargo.images}
+        names |= {image.source: image.digest.text for image in cargo.images if not image.by_digest}
+        with Containerd(folder / "c") as node:
+            yield Setting(discs, cargo, names, node)
+
+
+def test_several_volumes_into_containerd(setting: Setting, tmp_path: Path) -> None:
+    installer = setting.installer(tmp_path)
+    done = installer.result("import", "--containerd", setting.socket, "--namespace", "several")
+    setting.assert_whole("several")
+    assert {name for image in done["images"] for name in image["names"]} == set(setting.names)
+    assert not any(image["present"] for image in done["images"])
+    # The common layer went through once.
+    whole = sum(len(data) for data in setting.cargo.blobs.values())
+    assert whole < done["sent"] < whole + 100_000
+    again = installer.result("import", "--containerd", setting.socket, "--namespace", "several")
+    assert again["sent"] == 0
+    assert all(image["present"] for image in again["images"])
+    # What a person has taken away comes back, and of it only what is gone.
+    setting.ctr("several", "images", "remove", "--sync", PAGE, f"{PAGE.removesuffix(':1')}@{setting.names[PAGE]}")
+    mended = installer.result("import", "--containerd", setting.socket, "--namespace", "several")
+    setting.assert_whole("several")
+    assert 200_000 < mended["sent"] < 250_000
+
+
+def test_one_drive(setting: Setting, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    drive = Drive(shelf, setting.discs)
+    drive.insert(1)
+    done = drive.run(
+        setting.installer(tmp_path, shelf), "import", "--containerd", setting.socket, "--namespace", "drive"
+    )
+    assert done.returncode == 0, done.stderr
+    setting.assert_whole("drive")
+
+
+def flipped(discs: tuple[Path, ...], folder: Path, digest: str, chunk: int) -> Path:
+    """Copies of the discs in `folder`, with one bit of a blob flipped in chunk number `chunk`."""
+    copies = [Path(shutil.copyfile(disc, folder / disc.name)) for disc in discs]
+    with open_bundle(copies) as bundle:
+        blob = next(blob for blob in bundle.manifest.blobs if blob.digest.text == digest)
+        _, path, place, _ = bundle.where(blob, chunk)
+    with path.open("r+b") as file:
+        file.seek(place + 100)
+        (byte,) = file.read(1)
+        file.seek(place + 100)
+        file.write(bytes([byte ^ 1]))
+    return folder
+
+
+@pytest.mark.parametrize("what", ["a layer", "the end of a cut layer", "a manifest"])
+def test_what_is_damaged_has_no_name(setting: Setting, tmp_path: Path, what: str) -> None:
+    """All other images arrive, and good volumes bring what is left."""
+    layers = sorted((len(data), blob.digest.text) for blob, data in setting.cargo.blobs.items())
+    digest, chunk, harmed = {
+        "a layer": (layers[-3][1] if layers[-2][0] > 250_000 else layers[-2][1], 0, {PAGE, DOCKER}),
+        "the end of a cut layer": (layers[-1][1], 2, {DATA}),
+        "a manifest": (setting.names[PAGE], 0, {PAGE}),
+    }[what]
+    namespace = what.replace(" ", "-")
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    installer = setting.installer(tmp_path, flipped(setting.discs, shelf, digest, chunk))
+    arguments = ("import", "--containerd", setting.socket, "--namespace", namespace)
+    done = installer.run(*arguments, "--output", "json")
+    assert (done.returncode, "damaged" in done.stderr) == (10, True), done.stderr
+    left_out = set(json.loads(done.stdout)["left_out"])
+    assert left_out
+    assert left_out <= harmed
+    missing = {
+        name
+        for image in setting.cargo.images
+        if image.source in left_out
+        for name in setting.names
+        if setting.names[name] == image.digest.text
+    }
+    assert setting.known(namespace) == {name: text for name, text in setting.names.items() if name not in missing}
+    setting.installer(tmp_path).result(*arguments)
+    setting.assert_whole(namespace)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_import_continues(setting: Setting, tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "bin").mkdir()
+    mark, slow = tmp_path / "mark", tmp_path / "bin" / "ctr"
+    slow.write_text(SLOW_CTR.format(ctr=shutil.which("ctr"), count=CHUNK, mark=mark))
+    slow.chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    arguments = ("import", "--containerd", setting.socket, "--namespace", how.name)
+    running = setting.installer(tmp_path, PATH=path).start(*arguments)
+    assert process.wait_until(mark.exists, 60)
+    running.send_signal(how)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, "it continues" in said) == ((130, True) if how == signal.SIGINT else (-9, False))
+    assert DATA not in setting.known(how.name)
+    setting.installer(tmp_path).result(*arguments)
+    setting.assert_whole(how.name)
+
+
+def test_a_volume_that_is_missing(setting: Setting, tmp_path: Path) -> None:
+    """What lies on the others is there."""
+    only = setting.installer(tmp_path, setting.discs[0])
+    done = only.run("import", "--containerd", setting.socket, "--namespace", "missing")
+    assert (done.returncode, f"{DATA}: volume 2 of 3" in done.stderr) == (12, True), done.stderr
+    data = setting.names[DATA]
+    assert setting.known("missing") == {name: text for name, text in setting.names.items() if text != data}
+
+
+def test_nobody_to_import_into(setting: Setting, tmp_path: Path) -> None:
+    installer, dead = setting.installer(tmp_path), tmp_path / "dead.sock"
+    dead.touch()
+    for code, arguments in (
+        (2, ("--containerd", tmp_path / "absent.sock")),
+        (2, ("--containerd", setting.socket, "--image-folder", tmp_path)),
+        (2, ()),
+        (20, ("--containerd", dead)),
+    ):
+        assert installer.run("import", *arguments).returncode == code
+    done = setting.installer(tmp_path, PATH="/nowhere").run("import", "--containerd", setting.socket)
+    assert (done.returncode, "`ctr`" in done.stderr) == (22, True)
+
+
+def test_an_image_folder(setting: Setting, tmp_path: Path) -> None:
+    """k3s and RKE2 import what lies there for all platforms, by names alone; `registry` names are for mirrors."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    installer = setting.installer(tmp_path)
+    done = installer.result("import", "--image-folder", folder)
+    (path,) = folder.iterdir()
+    assert (done["file"], done["written"]) == (str(path), True)
+    assert path.suffix == ".tar"
+    setting.ctr("folder", "images", "import", "--all-platforms", "--snapshotter=native", path)
+    assert setting.known("folder") == setting.names
+    for name, digest in setting.names.items():
+        if DOCKER.rpartition(":")[0] not in name:  # a media type that skopeo does not know in a layout
+            inspect = ("skopeo", "--insecure-policy", "inspect", "--raw", f"oci-archive:{path}:{name}")
+            raw = subprocess.run(inspect, capture_output=True, check=True).stdout
+            assert "sha256:" + hashlib.sha256(raw).hexdigest() == digest
+    before = path.stat()
+    assert installer.result("import", "--image-folder", folder)["written"] is False
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    with path.open("r+b") as file:
+        file.seek(-5_000_000, os.SEEK_END)
+        file.write(b"damage")
+    assert installer.result("import", "--image-folder", folder)["written"] is True
+    renamed = installer.result("import", "--image-folder", folder, "--registry", "reg.example:5000", "--project", "p")
+    assert renamed["written"] is True
+    assert "reg.example:5000/p/docker.io/demo/page:1" in renamed["images"][1]["names"]
+    assert [path] == list(folder.iterdir())
+
+
+def test_a_damaged_bundle_leaves_an_image_folder_alone(setting: Setting, tmp_path: Path) -> None:
+    folder, shelf = tmp_path / "images", tmp_path / "shelf"
+    folder.mkdir()
+    shelf.mkdir()
+    bad = flipped(setting.discs, shelf, setting.names[DATA], 0)
+    done = setting.installer(tmp_path, bad).run("import", "--image-folder", folder)
+    assert (done.returncode, list(folder.iterdir())) == (10, [])
