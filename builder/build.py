@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.contents import Contents
-from builder.sign import sums_of
+from installer.bundle.envelope import envelope_of
 from installer.bundle.manifest import BundleBlob
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
@@ -53,7 +53,7 @@ def build(
 def _finished(outputs: Sequence[Path], planned: Contents, reporter: Reporter) -> Digest | None:
     """The digest of SHA256SUMS if `outputs` hold exactly what is planned, by the SHA-256 of every blob; else None."""
     try:
-        sums = Digest.of(sums_of(outputs[0]))
+        sums = Digest.of(envelope_of(outputs[0]).sums)
         with Bundle.open([VolumeFile(path) for path in outputs], Trust(sums=sums)) as bundle:
             if bundle.missing or bundle.manifest.without_chunks() != planned.skeleton.without_chunks():
                 return None

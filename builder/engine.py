@@ -6,13 +6,16 @@ by this program and name no upstream content. Such an image can be carried, but 
 
 import contextlib
 import socket
-import tempfile
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from installer.errors import NotFoundError, RegistryUnreachableError, StorageError
 from installer.files import storage_error
 from installer.oci.reference import DOCKER_HUB, TagRef, parse_reference
+
+if TYPE_CHECKING:
+    import tempfile
 
 PROBE_SECONDS = 10.0
 
@@ -40,6 +43,8 @@ class Engine:
             return self._saved[name]
 
     def _save(self, name: str) -> Path:
+        import tempfile
+
         import docker
         import requests
         from docker.errors import APIError, DockerException, NotFound

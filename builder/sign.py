@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from installer.bundle import canonical
-from installer.bundle.envelope import Envelope, read_envelope
+from installer.bundle.envelope import envelope_of
 from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, SLOTS, UNSIGNED
 from installer.bundle.signature import (
     Ed25519Key,
@@ -27,7 +27,6 @@ from installer.bundle.signature import (
     verify,
 )
 from installer.bundle.tar import BLOCK, padded
-from installer.bundle.volume import VolumeFile
 from installer.bundle.writer import member
 from installer.errors import BundleError, UntrustedError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
@@ -127,7 +126,7 @@ def sign(volumes: Sequence[Path], key: SigningKey) -> Verdict:
     signed = _sums(volumes)
     der = key.p256.sign(signed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     for path in volumes:
-        slots = _envelope(path).slots
+        slots = envelope_of(path).slots
         _put_minisig(path, slots, _minisig(key, ed, signed), ed, signed)
         _put_der(path, slots, p256, der)
     return _check(volumes, Trust((p256, ed)))
@@ -141,7 +140,7 @@ def attach(volumes: Sequence[Path], signature: bytes, key: PublicKey) -> Verdict
     """
     signed = _sums(volumes)
     for path in volumes:
-        slots = _envelope(path).slots
+        slots = envelope_of(path).slots
         if isinstance(key, P256Key):
             if not key.verifies(signature, signed):
                 raise UntrustedError("the signature is not this key's over SHA256SUMS", hint="sign SHA256SUMS itself.")
@@ -153,7 +152,7 @@ def attach(volumes: Sequence[Path], signature: bytes, key: PublicKey) -> Verdict
 
 def sums_of(volume: Path) -> bytes:
     """`SHA256SUMS` of a volume, for signing elsewhere. Raises BundleError, IncompleteError, StorageError."""
-    return _envelope(volume).sums
+    return envelope_of(volume).sums
 
 
 def _minisig(key: SigningKey, public: Ed25519Key, signed: bytes) -> Minisig:
@@ -162,16 +161,8 @@ def _minisig(key: SigningKey, public: Ed25519Key, signed: bytes) -> Minisig:
     return Minisig(public.key_id, signature, comment, key.ed.sign(signature + comment.encode("ascii")))
 
 
-def _envelope(path: Path) -> Envelope:
-    file = VolumeFile(path)
-    try:
-        return read_envelope(file)
-    finally:
-        file.close()
-
-
 def _sums(volumes: Sequence[Path]) -> bytes:
-    found = {_envelope(path).sums for path in volumes}
+    found = {envelope_of(path).sums for path in volumes}
     if len(found) != 1:
         raise BundleError("these volumes belong to different bundles", hint="sign the volumes of one bundle together.")
     return found.pop()
@@ -203,7 +194,7 @@ def _put_minisig(path: Path, slots: dict[str, bytes], minisig: Minisig, key: Ed2
 
 def _fill(path: Path, slot: str, content: bytes) -> None:
     """Replace one signature member in place. Raises StorageError."""
-    with_sums = _envelope(path).sums
+    with_sums = envelope_of(path).sums
     offset = BLOCK + padded(len(with_sums))
     for name, area in SLOTS.items():
         if name == slot:
@@ -222,5 +213,5 @@ def _fill(path: Path, slot: str, content: bytes) -> None:
 
 def _check(volumes: Sequence[Path], trust: Trust) -> Verdict:
     """What a reader makes of the result."""
-    verdicts = [verify(envelope.sums, envelope.slots, trust) for envelope in map(_envelope, volumes)]
+    verdicts = [verify(envelope.sums, envelope.slots, trust) for envelope in map(envelope_of, volumes)]
     return verdicts[0]

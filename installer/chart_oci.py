@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from installer.bundle.manifest import BundleImage
 from installer.chart.images import references
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.errors import AirferryError
 from installer.kube import Object
 from installer.oci.proxies import is_loopback

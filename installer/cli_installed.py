@@ -40,7 +40,8 @@ def rollback(
     """
     from installer import record
     from installer import rollback as backwards
-    from installer.loading import as_recorded, held_in, registry_at
+    from installer.loading import held_in, registry_at
+    from installer.recorded_registry import as_recorded
 
     cluster = target.cluster
     present = record.find(cluster, name, namespace)
@@ -88,7 +89,7 @@ def status(session: Session, target: Any, name: str, namespace: str) -> None:
     Exit code 0: everything runs; 32: something does not, and the reason is printed.
     """
     from installer import record
-    from installer.loading import held_as_recorded
+    from installer.recorded_registry import held_as_recorded
     from installer.status import status as look
 
     note = record.find(target.cluster, name, namespace)
@@ -110,7 +111,7 @@ def wait(session: Session, target: Any, name: str, namespace: str, timeout: int)
     Exit code 0: everything runs; 32: something does not, or cannot any more, and the reason is printed.
     """
     from installer import record
-    from installer.loading import held_as_recorded
+    from installer.recorded_registry import held_as_recorded
     from installer.status import until_ready
     from installer.wait import Patience
 

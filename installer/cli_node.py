@@ -48,7 +48,7 @@ def import_(
     start only; delete those of earlier versions there.
     """
     from installer import program
-    from installer.chart.retarget import Relocation
+    from installer.chart.relocation import Relocation
     from installer.containerd import ImageStore, import_images
     from installer.image_archive import ImageArchive, names_on_node, put_into_folder
 

@@ -16,6 +16,7 @@ from installer.bundle.reader import Bundle
 from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, hook_events, parse_values
 from installer.chart.images import references
+from installer.chart.relocation import Relocation
 from installer.chart_source import ChartSource, Placed, Wish, choose
 from installer.custom_resource import custom_resource, template_values
 from installer.errors import BundleError, SiteError
@@ -176,7 +177,7 @@ class _Maker:
         self._bundle, self._site = bundle, site
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
-        self._relocation = retarget.Relocation.of(images, site.registry, site.project, names_stay=names_stay)
+        self._relocation = Relocation.of(images, site.registry, site.project, names_stay=names_stay)
         targets = {self._relocation.target(image.reference): image.digest for image in bundle.manifest.images}
         self._digests = {(target.repository, target.selector): digest for target, digest in targets.items()}
 

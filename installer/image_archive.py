@@ -17,7 +17,7 @@ from installer.bundle.manifest import BundleBlob, BundleImage, chunk_count
 from installer.bundle.reader import Bundle
 from installer.bundle.tar import BLOCK, TRAILER, header, padded
 from installer.bundle.volume import OCI_LAYOUT_TEXT
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.errors import BundleError
 from installer.files import new_file
 from installer.oci import media

@@ -17,7 +17,7 @@ from typing import Any
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.errors import (
     BundleError,
     ContentError,

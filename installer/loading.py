@@ -2,30 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from installer import history
 from installer.bundle.reader import Bundle
-from installer.chart.helm import parse_values
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, RegistryUnreachableError
 from installer.files import read_bounded
-from installer.history import Access
-from installer.kube import Cluster
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
 from installer.oci.reference import parse_reference
 from installer.oci.registry import Registry
 from installer.oci.transport import Transport
-from installer.record import Record
-from installer.rollback import credentials
 from installer.shell import Session
-from installer.site import MAX_SITE, Site
-from installer.strict_yaml import load_yaml
+
+if TYPE_CHECKING:
+    from installer.site import Site
 
 _MAX_CA = 4 * 1024 * 1024
 
@@ -45,12 +40,16 @@ def host_settings(*, plain_http: bool, ca: Path | None, credentials: Credentials
     return HostSettings(plain_http=plain_http or None, ca=authority, credentials=credentials)
 
 
-def read_site(session: Session, file: Path, *, for_charts: bool = True) -> Site:
+def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site":
     """The answers in `file`; secrets that are kept in the environment or asked for are had from the session.
 
     Without `for_charts` its `values` are of no use: they are not read the way Helm does, whose library takes a second
     to unpack.
     """
+    from installer.chart.helm import parse_values
+    from installer.site import MAX_SITE, Site
+    from installer.strict_yaml import load_yaml
+
     site = Site.load(
         read_bounded(file, MAX_SITE),
         file.parent,
@@ -65,18 +64,11 @@ def read_site(session: Session, file: Path, *, for_charts: bool = True) -> Site:
     return site
 
 
-def of_site(site: Site) -> Place:
+def of_site(site: "Site") -> Place:
     """The registry of a site."""
     answers = site.answers.registry
     settings = HostSettings(plain_http=answers.plain_http or None, ca=site.registry_ca, credentials=site.credentials())
     return Place(site.registry, site.project, settings)
-
-
-def as_recorded(access: Access, credentials: Credentials | None) -> Place:
-    """The registry that an installation was made from. Its images are not loaded, so no project is needed."""
-    ca = access.ca.encode() or None
-    settings = HostSettings(plain_http=access.plain_http or None, ca=ca, credentials=credentials)
-    return Place(access.host, "", settings)
 
 
 def load_into(
@@ -119,24 +111,5 @@ def held_in(session: Session, place: Place) -> Callable[[str], bool | None]:
         except AirferryError:
             pass
         return None
-
-    return held
-
-
-def held_as_recorded(session: Session, cluster: Cluster, note: Record) -> Callable[[str], bool | None]:
-    """The same of the registry that the installation `note` was made from; nothing is looked up before it is asked."""
-
-    @cache
-    def place() -> Place | None:
-        last = history.read(cluster, note).last
-        return as_recorded(last.access, credentials(cluster, last)) if last else None
-
-    @cache
-    def held(text: str) -> bool | None:
-        try:
-            return held_in(session, found)(text) if (found := place()) else None
-        except AirferryError:
-            # Who may look at pods may not always read Secrets.
-            return None
 
     return held

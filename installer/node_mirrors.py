@@ -7,7 +7,7 @@ CRI-O and podman. Neither falls back to the upstream registry, which an enclave 
 from collections.abc import Iterable
 
 from installer.bundle.reader import Bundle
-from installer.chart.retarget import target
+from installer.chart.relocation import target
 from installer.oci.reference import Repository
 from installer.site import Site
 

@@ -7,12 +7,10 @@ library P as a row of xz streams, one for each pair of sizes, so that all proces
 
 import importlib
 import json
-import lzma
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +32,7 @@ class PackedLibrary:
 
     def unpack(self) -> None:
         """Write the library to its path. Raises StorageError."""
+        import lzma
         from concurrent.futures import ThreadPoolExecutor
 
         temp = self.path.with_name(self.path.name + ".new")
@@ -60,6 +59,8 @@ class PackedLibrary:
 
 
 def _unpack_part(source: int, target: int, start: int, size: int, offset: int, plain_size: int) -> None:
+    import lzma
+
     plain = lzma.decompress(os.pread(source, size, start), lzma.FORMAT_XZ)
     if len(plain) != plain_size:
         raise lzma.LZMAError(f"a part has {len(plain)} bytes instead of {plain_size}")
@@ -69,7 +70,7 @@ def _unpack_part(source: int, target: int, start: int, size: int, offset: int, p
         rest, offset = rest[done:], offset + done
 
 
-class PackedLibraries(MetaPathFinder):
+class PackedLibraries:
     """Finds no module itself: it unpacks a library just before the module that loads it is searched."""
 
     def __init__(self, packed: dict[str, PackedLibrary]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from installer import chart_oci, prerequisites
 from installer.bundle.reader import Bundle
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.chart_source import Wish
 from installer.desired import Desired, desired
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError

@@ -13,10 +13,8 @@ Only light modules may be imported here at the top: what loads OpenSSL must come
 """
 
 import contextlib
-import ctypes
 import fcntl
 import os
-import shutil
 import signal
 import stat
 import struct
@@ -203,6 +201,8 @@ _PR_SET_PDEATHSIG = 1
 
 def _end_with_parent(executable: Path) -> None:
     """Have the kernel kill this process when its parent ends (prctl(2)); end now if that has already happened."""
+    import ctypes
+
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         parent = str(Path(f"/proc/{os.getppid()}/exe").readlink())
@@ -249,6 +249,8 @@ def remove_stale(parent: Path, now: float) -> list[Path]:
     a file of ours or nothing. What cannot be looked at or removed stays: a start must not fail because of another's
     remains.
     """
+    import shutil
+
     removed = []
     with contextlib.suppress(OSError):
         for entry in os.scandir(parent):

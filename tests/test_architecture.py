@@ -50,7 +50,7 @@ GROUPS: dict[str, str] = {
     "commands": (
         "installer.__main__ installer.changing installer.cli installer.cli_cluster installer.cli_installed "
         "installer.cli_node installer.cli_options installer.loading installer.opening installer.own_repository "
-        "installer.requesting installer.shelf installer.target"
+        "installer.recorded_registry installer.requesting installer.shelf installer.target"
     ),
     "templates": "templates",
     "builder": "builder builder.*",

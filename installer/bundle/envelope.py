@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from installer.bundle import sums
 from installer.bundle.limits import (
@@ -65,6 +66,15 @@ def read_envelope(file: VolumeFile) -> Envelope:
             raise BundleError(f"{file.path}: {name} does not fill its place")
         slots[name] = text
     return Envelope(signed, slots)
+
+
+def envelope_of(volume: Path) -> Envelope:
+    """The same of the file at `volume`. Raises StorageError too."""
+    file = VolumeFile(volume)
+    try:
+        return read_envelope(file)
+    finally:
+        file.close()
 
 
 def read_metadata(files: Sequence[VolumeFile], signed: bytes) -> tuple[BundleManifest, Metadata]:

@@ -3,6 +3,9 @@
 Two families, so that stock tools of either kind reach the same verdict:
 - ECDSA over P-256 with SHA-256, DER (FIPS 186-5, RFC 3279): `openssl dgst -sha256 -verify`;
 - Ed25519 in minisign's prehashed form (jedisct1.github.io/minisign, "Signature format"): `minisign -V`.
+
+Keys are DER SubjectPublicKeyInfo in the one form that openssl and cosign write; so they are read without
+`cryptography`'s reader for all kinds of keys, which takes longer to load than a signature to verify.
 """
 
 import base64
@@ -12,18 +15,22 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
+from typing import TYPE_CHECKING
 
 from installer.bundle import canonical
 from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, UNSIGNED
 from installer.errors import AirferryError, BundleError, UntrustedError, UsageError
 from installer.oci.digest import Digest
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
 MAX_KEY_FILE = 64 * 1024
-_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----", re.ASCII)
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----", re.ASCII)
+# What stands before the key itself: RFC 5480 (P-256, its point uncompressed) and RFC 8410.
+_P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
+_P256_POINT = 65
+_ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # minisign itself writes a time, a file name and "hashed", separated by tabs.
 _COMMENT = re.compile(r"[\t -~]{0,200}", re.ASCII)
@@ -32,11 +39,21 @@ _HOW = "check with the sender which key signs this bundle; never take a key from
 
 @dataclass(frozen=True, slots=True)
 class P256Key:
-    """A P-256 public key as DER SubjectPublicKeyInfo."""
+    """A P-256 public key as DER SubjectPublicKeyInfo. Raises ValueError if it is none."""
 
     spki: bytes
 
     family = "ECDSA P-256"
+
+    def __post_init__(self) -> None:
+        if len(self.spki) != len(_P256_SPKI) + _P256_POINT or not self.spki.startswith(_P256_SPKI):
+            raise ValueError("not a P-256 key")
+        self._key()
+
+    def _key(self) -> "ec.EllipticCurvePublicKey":
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self.spki[len(_P256_SPKI) :])
 
     @property
     def fingerprint(self) -> str:
@@ -51,14 +68,14 @@ class P256Key:
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether the DER `signature`, in its one encoding, is this key's over `message`."""
-        key = serialization.load_der_public_key(self.spki)
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            return False
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.hashes import SHA256
+
         try:
-            r, s = utils.decode_dss_signature(signature)
-            if utils.encode_dss_signature(r, s) != signature:
+            if not _is_der(signature):
                 return False
-            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            self._key().verify(signature, message, ec.ECDSA(SHA256()))
         except (InvalidSignature, ValueError):
             return False
         return True
@@ -81,7 +98,7 @@ class Ed25519Key:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the DER SubjectPublicKeyInfo, 64 hex digits."""
-        return hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + self.raw).hexdigest()
+        return hashlib.sha256(_ED25519_SPKI + self.raw).hexdigest()
 
     @property
     def minisign(self) -> str:
@@ -95,6 +112,9 @@ class Ed25519Key:
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` (64 bytes) is this key's over `message`."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
         try:
             ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
         except InvalidSignature:
@@ -215,12 +235,19 @@ def _signatures(slots: Mapping[str, bytes]) -> tuple[list[bytes], Minisig | None
     p256 += [der for _, der in FurtherSignatures.decode(slots[SIGNATURES]).p256]
     for der in p256:
         try:
-            r, s = utils.decode_dss_signature(der)
+            in_form = _is_der(der)
         except ValueError as exc:
             raise BundleError(f"{SIGNATURE}: neither a signature nor the word unsigned") from exc
-        if utils.encode_dss_signature(r, s) != der:
+        if not in_form:
             raise BundleError(f"{SIGNATURE}: not in DER form")
     return p256, None if slots[MINISIG] == UNSIGNED else Minisig.decode(slots[MINISIG])
+
+
+def _is_der(signature: bytes) -> bool:
+    """Whether an ECDSA signature is in DER, its one form. Raises ValueError if it is no signature in any form."""
+    from cryptography.hazmat.primitives.asymmetric import utils
+
+    return utils.encode_dss_signature(*utils.decode_dss_signature(signature)) == signature
 
 
 def _check_claims(slots: Mapping[str, bytes], sums: bytes, trust: Trust) -> None:
@@ -262,22 +289,19 @@ def parse_keys(data: bytes, name: str) -> tuple[PublicKey, ...]:
     try:
         if text.startswith("untrusted comment:"):
             return (_minisign_key(text.split("\n")[1]),)
-        keys = tuple(_pem_key(block) for block in _PEM.findall(text))
-    except (ValueError, IndexError, UnsupportedAlgorithm) as exc:
+        keys = tuple(_pem_key(body) for body in _PEM.findall(text))
+    except (ValueError, IndexError) as exc:
         raise UsageError(f"{name}: not a public key airferry can use", hint="it takes P-256 or Ed25519 keys.") from exc
     if not keys:
         raise UsageError(f"{name}: holds no public key", hint="give the .pub file that `airferry keygen` wrote.")
     return keys
 
 
-def _pem_key(block: str) -> PublicKey:
-    key = serialization.load_pem_public_key(block.encode("ascii"))
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return Ed25519Key.of(key.public_bytes_raw())
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        return P256Key(key.public_bytes(encoding, form))
-    raise ValueError("unsupported kind of key")
+def _pem_key(body: str) -> PublicKey:
+    der = base64.b64decode("".join(body.split()), validate=True)
+    if der.startswith(_ED25519_SPKI) and len(der) == len(_ED25519_SPKI) + 32:
+        return Ed25519Key.of(der[len(_ED25519_SPKI) :])
+    return P256Key(der)
 
 
 def _minisign_key(line: str) -> Ed25519Key:

@@ -11,7 +11,8 @@ from typing import Any
 
 from installer.chart.helm import Chart, Object
 from installer.chart.images import Found, references
-from installer.chart.retarget import Relocation, merged, spelt
+from installer.chart.relocation import Relocation
+from installer.chart.retarget import merged, spelt
 from installer.errors import AirferryError
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference, TagRef, parse_reference

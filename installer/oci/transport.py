@@ -312,12 +312,13 @@ class Transport:
         """The connection pools for `url`, and whether they connect directly."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        context = self._trust.context(self._authority(parts.netloc, host))
+        # Reading the system's authorities takes longer than a small exchange.
+        context = self._trust.context(self._authority(parts.netloc, host)) if parts.scheme == "https" else None
         proxy = self._proxies.select(parts.scheme, host, port)
         key = (id(context), proxy)
         with self._lock:
             if key not in self._managers:
-                self._managers[key] = _new_manager(context, proxy, self._trust.context(None))
+                self._managers[key] = _new_manager(context, proxy, self._trust)
             return self._managers[key], proxy is None
 
     def _authority(self, netloc: str, host: str) -> bytes | None:
@@ -344,7 +345,7 @@ class Transport:
             return response.read(limit)
 
 
-def _new_manager(context: ssl.SSLContext, proxy: Proxy | None, proxy_context: ssl.SSLContext) -> urllib3.PoolManager:
+def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: TrustStore) -> urllib3.PoolManager:
     if proxy is None:
         return urllib3.PoolManager(POOLED_HOSTS, maxsize=POOLED_CONNECTIONS, ssl_context=context)
     headers = None
@@ -354,7 +355,7 @@ def _new_manager(context: ssl.SSLContext, proxy: Proxy | None, proxy_context: ss
         proxy.url,
         POOLED_HOSTS,
         proxy_headers=headers,
-        proxy_ssl_context=proxy_context,
+        proxy_ssl_context=trust.context(None),
         maxsize=POOLED_CONNECTIONS,
         ssl_context=context,
     )

@@ -4,11 +4,13 @@ import hashlib
 import ssl
 import threading
 from pathlib import Path
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from installer.errors import AirferryError, RegistryAccessError, UsageError
 from installer.report import printable
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 # Where distributions keep the system's authorities, as Go's crypto/x509 looks for them (root_linux.go). A program
 # with an OpenSSL of its own has only one of these compiled in, and that may not be where this system keeps them.
@@ -71,14 +73,16 @@ def untrusted(exc: ssl.SSLCertVerificationError, host: str, port: int, *, direct
     return RegistryAccessError(message, hint=hint)
 
 
-def _der(certificate: x509.Certificate) -> bytes:
+def _der(certificate: "x509.Certificate") -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return certificate.public_bytes(Encoding.DER)
 
 
-def _shown_certificate(host: str, port: int) -> x509.Certificate | None:
+def _shown_certificate(host: str, port: int) -> "x509.Certificate | None":
     """The certificate that a server shows, unverified: only for the text of an error. Nothing is sent."""
+    from cryptography import x509
+
     try:
         pem = ssl.get_server_certificate((host, port), timeout=PROBE_SECONDS)
         return x509.load_pem_x509_certificate(pem.encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.errors import BundleError
 from installer.load import load
 from installer.oci.endpoint import HostSettings

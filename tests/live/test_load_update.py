@@ -10,7 +10,7 @@ import pytest
 
 from builder.patch import write_patch
 from installer.bundle.manifest import BundleBase
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.errors import BundleError, ContentError, LackingError
 from installer.load import load
 from installer.oci.endpoint import HostSettings

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from installer.chart.helm import Chart
 from installer.chart.pinning import pins
-from installer.chart.retarget import Relocation, merged, overrides, stray
+from installer.chart.relocation import Relocation
+from installer.chart.retarget import merged, overrides, stray
 from installer.oci.digest import Digest
 from tests.parts.charts import PLATFORM_IMAGES, package
 

@@ -8,7 +8,8 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.images import references
-from installer.chart.retarget import Relocation, merged, overrides, sources, stray, suspects, target
+from installer.chart.relocation import Relocation, target
+from installer.chart.retarget import merged, overrides, sources, stray, suspects
 from installer.errors import RecipeError, UsageError
 from installer.oci.digest import Digest
 from installer.oci.reference import parse_reference, parse_repository

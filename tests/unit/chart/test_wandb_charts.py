@@ -9,7 +9,8 @@ import pytest
 from installer.chart.helm import Chart
 from installer.chart.images import references
 from installer.chart.pinning import pins
-from installer.chart.retarget import Relocation, merged, overrides, stray, suspects
+from installer.chart.relocation import Relocation
+from installer.chart.retarget import merged, overrides, stray, suspects
 from installer.desired import ChartRelease, Desired
 from installer.kube import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
 from installer.oci.digest import Digest

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.chart.helm import Chart
-from installer.chart.retarget import Relocation
+from installer.chart.relocation import Relocation
 from installer.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
 from installer.desired import Desired, desired
 from installer.errors import SiteError, UsageError

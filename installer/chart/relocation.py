@@ -1,0 +1,87 @@
+"""Where the images and charts of a bundle lie in the enclave's registry.
+
+An image `host/path:tag` lies in the enclave at `<registry>/<project>/<host>/<path>:tag`: reversible and free of
+collisions.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from installer.errors import AirferryError
+from installer.oci.digest import Digest
+from installer.oci.reference import DigestRef, Reference, Repository, TagRef, parse_reference, parse_repository
+
+
+def target(repository: Repository, registry: str, project: str) -> Repository:
+    """Where `repository` lies in the enclave: `<registry>/<project>/<host>/<path>`.
+
+    A port of the upstream host is joined by two underscores, which no host name can hold. An empty `project` is left
+    out. Raises UsageError if the result is no repository.
+    """
+    host = repository.host.lower().replace(":", "__")
+    return Repository(registry, "/".join(part for part in (project, host, repository.path) if part))
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """The images of a bundle, by their upstream names, and the registry and project they are loaded into.
+
+    `digests` are the digests of those that are known by a tag, where somebody has to know them. With `names_stay`
+    pods ask for upstream names, since the nodes know the registry as the mirror of all upstream ones.
+    """
+
+    registry: str
+    project: str
+    images: frozenset[Reference]
+    digests: Mapping[TagRef, Digest] = field(default_factory=dict, compare=False)
+    names_stay: bool = False
+
+    def __post_init__(self) -> None:
+        for image in self.images:
+            self.target(image)
+
+    @classmethod
+    def of(cls, images: Iterable[tuple[str, Digest]], registry: str, project: str, *, names_stay: bool = False) -> Self:
+        """The relocation of `images`, each a reference and the digest of what it names in the bundle.
+
+        The same content may then also be asked for by that digest. Raises UsageError.
+        """
+        known: set[Reference] = set()
+        digests: dict[TagRef, Digest] = {}
+        for text, digest in images:
+            reference = parse_reference(text)
+            known |= {reference, DigestRef(reference.repository, digest)}
+            if reference.tag:
+                digests[TagRef(reference.repository, reference.tag)] = digest
+        return cls(registry, project, frozenset(known), digests, names_stay)
+
+    def target(self, image: Reference) -> Reference:
+        """The name of `image` in the enclave; its tag and digest stay. Raises UsageError."""
+        if self.names_stay:
+            return image
+        repository = target(image.repository, self.registry, self.project)
+        if isinstance(image, DigestRef):
+            return DigestRef(repository, image.digest, image.tag)
+        return TagRef(repository, image.tag)
+
+    def repository(self, name: str) -> Repository:
+        """Where the upstream repository `name` lies in the enclave, whether images of it are known or not."""
+        return target(parse_repository(name), self.registry, self.project)
+
+    def chart(self, name: str, version: str) -> TagRef:
+        """Where a chart lies in the enclave as an OCI artifact: `<registry>/<project>/charts/<name>`.
+
+        HIP 6: a version's plus sign, which no tag may hold, is written as an underscore. Raises UsageError.
+        """
+        path = "/".join(part for part in (self.project, "charts", name) if part)
+        return TagRef(Repository(self.registry, path), version.replace("+", "_"))
+
+    def moved(self, name: str) -> Repository | None:
+        """Where the repository that `name` means is in the enclave; None if the bundle has no image of it."""
+        try:
+            repository = parse_repository(name)
+        except AirferryError:
+            return None
+        known = any(image.repository == repository for image in self.images)
+        return target(repository, self.registry, self.project) if known else None

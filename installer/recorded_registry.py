@@ -1,0 +1,41 @@
+"""The registry that an installation was made from, as the cluster's record says."""
+
+from collections.abc import Callable
+from functools import cache
+
+from installer import history
+from installer.errors import AirferryError
+from installer.history import Access
+from installer.kube import Cluster
+from installer.loading import Place, held_in
+from installer.oci.credentials import Credentials
+from installer.oci.endpoint import HostSettings
+from installer.record import Record
+from installer.rollback import credentials
+from installer.shell import Session
+
+
+def as_recorded(access: Access, credentials: Credentials | None) -> Place:
+    """The registry that an installation was made from. Its images are not loaded, so no project is needed."""
+    ca = access.ca.encode() or None
+    settings = HostSettings(plain_http=access.plain_http or None, ca=ca, credentials=credentials)
+    return Place(access.host, "", settings)
+
+
+def held_as_recorded(session: Session, cluster: Cluster, note: Record) -> Callable[[str], bool | None]:
+    """The same of the registry that the installation `note` was made from; nothing is looked up before it is asked."""
+
+    @cache
+    def place() -> Place | None:
+        last = history.read(cluster, note).last
+        return as_recorded(last.access, credentials(cluster, last)) if last else None
+
+    @cache
+    def held(text: str) -> bool | None:
+        try:
+            return held_in(session, found)(text) if (found := place()) else None
+        except AirferryError:
+            # Who may look at pods may not always read Secrets.
+            return None
+
+    return held
