@@ -172,7 +172,8 @@ def load(
     lines = [f"{item.target}  {'was there' if item.present else 'loaded'}" for item in result.images]
     lines += [f"{item.target}  {item.refusal or ('was there' if item.present else 'loaded')}" for item in result.charts]
     lines += [f"{name}  left out: {reason}" for name, reason in result.left_out.items()]
-    counts = {"sent": result.sent, "mounted": result.mounted, "present": result.present}
+    counts = {"sent": result.sent, "resumed": result.resumed, "mounted": result.mounted}
+    counts["present"] = result.present
     document = {"images": images, "charts": charts, "left_out": dict(result.left_out), **counts}
     document |= {"lacking": lacking_document(bundle, result.lacking), "request": line}
     session.emit(document, "\n".join([*lines, summary(result)]))

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
@@ -31,6 +30,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Manifest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.oci.registry import Registry
+from installer.outgoing import Outgoing
 from installer.parallel import each
 from installer.presence import lacking_error, look_for
 from installer.report import Reporter, size
@@ -64,8 +64,9 @@ class LoadedChart:
 class LoadResult:
     """What a load did: images, charts, and bytes of blobs that were sent, mounted from a neighbour, or present.
 
-    `left_out` are images and charts that were not loaded, with the reason; `lacking` are blobs that an update does not
-    carry, and that the registry does not hold.
+    `resumed` counts those that an interrupted load had brought of blobs that this one completed. `left_out` are images
+    and charts that were not loaded, with the reason; `lacking` are blobs that an update does not carry, and that the
+    registry does not hold.
     """
 
     images: tuple[Loaded, ...]
@@ -73,6 +74,7 @@ class LoadResult:
     sent: int
     mounted: int
     present: int
+    resumed: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
     lacking: tuple[BundleBlob, ...] = ()
 
@@ -88,6 +90,7 @@ class _Tally:
     sent: int = 0
     mounted: int = 0
     present: int = 0
+    resumed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, kind: str, count: int) -> None:
@@ -160,6 +163,7 @@ def load(
         tally.sent,
         tally.mounted,
         tally.present,
+        tally.resumed,
         rounds.left_out,
         presence.lacking,
     )
@@ -428,11 +432,9 @@ class _Sender:
                 self._registry.upload(repository, blob, partial(self._taken_from, blob, known))
                 self._tally.add("sent", blob.size)
             elif not self.bundle.absent(blob.digest):
-                self._registry.upload(repository, blob, partial(self._body, blob, show=not holders))
-                self._tally.add("sent", blob.size)
+                self._upload(repository, blob, show=not holders)
             elif across:
-                self._registry.upload_slowly(repository, blob, partial(self._across, blob, show=not holders))
-                self._tally.add("sent", blob.size)
+                self._upload(repository, blob, show=not holders, across=True)
             else:
                 if holders:
                     self._reporter.advance(-blob.size)
@@ -458,58 +460,33 @@ class _Sender:
                     hint="a proxy or another client may be in between; run the same command again.",
                 )
 
-    def _body(self, blob: Descriptor, *, show: bool) -> Iterator[memoryview]:
-        """The verified chunks of a blob; the last one is held back until the whole is known to be right."""
-        return self._stream(blob, 0, blob.size, hashlib.sha256(), show=show)
+    def _taken_from(self, blob: Descriptor, repository: Repository, position: int) -> Iterator[memoryview]:
+        """A blob from `position` on out of the registry itself, where that does not mount it.
 
-    def _taken_from(self, blob: Descriptor, repository: Repository) -> Iterator[memoryview]:
-        """A blob out of the registry itself, where that does not mount it; the last chunk is held back, see `_body`."""
-        whole, left = hashlib.sha256(), blob.size
+        The last chunk is held back until the whole is known to be right.
+        """
+        whole, done = hashlib.sha256(), 0
         buffer = memoryview(bytearray(min(CHUNK, blob.size)))
         with self._registry.open(repository, blob) as stream:
-            while left and (count := stream.readinto(buffer[: min(CHUNK, left)])):
+            while done < blob.size and (count := stream.readinto(buffer[: min(CHUNK, blob.size - done)])):
                 whole.update(buffer[:count])
-                left -= count
-                if not left and whole.hexdigest() != blob.digest.hex:
+                done += count
+                if done == blob.size and whole.hexdigest() != blob.digest.hex:
                     break
-                yield buffer[:count]
-        if left or whole.hexdigest() != blob.digest.hex:
+                if done > position:
+                    yield buffer[max(count - (done - position), 0) : count]
+        if done < blob.size or whole.hexdigest() != blob.digest.hex:
             raise ContentError(
                 f"{repository}@{blob.digest}: the registry delivers other content",
                 hint="its copy is damaged: have this blob deleted there, then run the same command again.",
             )
 
-    def _across(self, blob: Descriptor, *, show: bool) -> Iterator[memoryview]:
-        """The same for a blob that is cut; each volume is asked for when the one before it has been read."""
-        whole, position = hashlib.sha256(), 0
-        for volume, _, length in self.bundle.blob(blob.digest).pieces:
-            if volume in self.bundle.absent(blob.digest):
-                self.bundle.require((volume,), f"a layer of {size(blob.size)} goes on there")
-            yield from self._stream(blob, position, length, whole, show=show)
-            position += length
-
-    def _stream(self, blob: Descriptor, start: int, length: int, whole: Any, *, show: bool) -> Iterator[memoryview]:
-        """`length` bytes from `start`, verified; `whole` is the SHA-256 of what stands before them."""
-        done = 0
-        try:
-            for view in self.bundle.chunks(blob.digest, start // CHUNK):
-                if self.stop.is_set():
-                    raise ContentError(f"blob {blob.digest}: given up, since another one failed")
-                if self._sha256:
-                    whole.update(view)
-                    if start + done + len(view) == blob.size and whole.hexdigest() != blob.digest.hex:
-                        raise BundleError(f"blob {blob.digest}: its content has another SHA-256")
-                yield view
-                done += len(view)
-                if show:
-                    self._reporter.advance(len(view))
-                if done == length:
-                    return
-        except GeneratorExit:
-            # The transport starts anew with another body.
-            if show:
-                self._reporter.advance(-done)
-            raise
+    def _upload(self, repository: Repository, blob: Descriptor, *, show: bool, across: bool = False) -> None:
+        reporter = self._reporter if show else None
+        content = Outgoing(self.bundle, blob, reporter, self.stop, sha256=self._sha256, across=across)
+        earlier = self._registry.upload(repository, blob, content, slowly=across)
+        self._tally.add("resumed", earlier)
+        self._tally.add("sent", blob.size - earlier)
 
 
 def summary(result: LoadResult) -> str:
@@ -518,6 +495,7 @@ def summary(result: LoadResult) -> str:
     charts = len([chart for chart in result.charts if not chart.refusal])
     return (
         f"{len(result.images)} images, {new} of them new{f', {charts} charts' if charts else ''}: "
-        f"{size(result.sent)} sent, {size(result.mounted)} shared inside the registry, "
+        f"{size(result.sent)} sent, {f'{size(result.resumed)} by an interrupted load, ' if result.resumed else ''}"
+        f"{size(result.mounted)} shared inside the registry, "
         f"{size(result.present)} already there"
     )

@@ -17,6 +17,7 @@ from installer.oci.endpoint import HostSettings
 from installer.oci.reference import parse_reference
 from installer.oci.registry import Registry
 from installer.oci.transport import Transport
+from installer.oci.unfinished import Unfinished
 from installer.shell import Session
 
 if TYPE_CHECKING:
@@ -82,8 +83,11 @@ def load_into(
 
 def registry_at(session: Session, place: Place) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
-    hosts = {place.registry: place.settings}
-    return Registry(Transport(hosts=hosts, credentials=session.credentials(), proxies=session.proxies()))
+    transport = Transport(
+        hosts={place.registry: place.settings}, credentials=session.credentials(), proxies=session.proxies()
+    )
+    state = session.state()
+    return Registry(transport, Unfinished(state / "uploads" if state else None))
 
 
 def held_in(session: Session, place: Place) -> Callable[[str], bool | None]:

@@ -79,6 +79,12 @@ class Session:
         names = ("http_proxy", "https_proxy", "no_proxy")
         return {name: value for name, value in self.environment.items() if name.lower() in names}
 
+    def state(self) -> Path | None:
+        """The folder for what one run leaves for the next: in `XDG_STATE_HOME` or `~/.local/state`, if there is any."""
+        home = self.environment.get("HOME")
+        base = self.environment.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else "")
+        return Path(base, "airferry") if base.startswith("/") else None
+
     def credentials(self) -> "CredentialStore":
         """Registry credentials, from the file that the user's other tools use too.
 

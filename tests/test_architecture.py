@@ -33,7 +33,10 @@ GROUPS: dict[str, str] = {
         "installer.site installer.answers installer.answer_types installer.service_answers installer.certificates "
         "installer.platform_values installer.service_values installer.secret"
     ),
-    "transfer": "installer.load installer.presence installer.serve installer.image_archive installer.containerd",
+    "transfer": (
+        "installer.load installer.outgoing installer.presence installer.serve installer.image_archive "
+        "installer.containerd"
+    ),
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
@@ -113,6 +116,7 @@ CLOCK = "installer.shell installer.__main__"
 WRITERS: dict[str, str] = {
     "installer.files": "what appears whole or not at all: small files, the frozen file, patches",
     "installer.bundle.writer": "volumes, each blob in its final place",
+    "installer.oci.unfinished": "addresses of uploads that a later process goes on with",
     "installer.packed": "libraries of the frozen program, in its own temporary folder",
     "installer.program": "the mark in that folder, and the null device",
     "installer.shell": "the null device",

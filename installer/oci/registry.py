@@ -4,7 +4,6 @@ Names in comments (`end-4a` and so on) are that specification's endpoints.
 """
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -15,24 +14,30 @@ from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
 from installer.oci.transport import Endpoint, Request, Response, Transport
-from installer.oci.upload import Upload, check_stated, upload_url
+from installer.oci.unfinished import Unfinished
+from installer.oci.upload import SMALLEST, Content, Upload, check_stated, upload_url
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
 _INVALID = frozenset({400, 409, 412, 415, 422})
+_UNLIMITED = 1 << 62
+# After a request that was too large the next smaller of these is tried.
+_STEPS = (64 << 20, 16 << 20, 4 << 20, SMALLEST)
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", re.ASCII)
 
 
 class Registry:
     """Pulls from and pushes to registries. Safe to use from several threads.
 
+    `unfinished` keeps addresses of uploads for later processes.
     Every method raises AirferryError: RegistryUnreachableError, RegistryAccessError, NotFoundError, ContentError.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, unfinished: Unfinished | None = None) -> None:
         self._transport = transport
-        # Endpoints that have refused a request for its size.
-        self._limited: set[Endpoint] = set()
+        self._unfinished = unfinished or Unfinished(None)
+        # The largest request that something before an endpoint has not refused for its size, where one was.
+        self._limits: dict[Endpoint, int] = {}
 
     def manifest(self, ref: Reference) -> Manifest | Index:
         """The manifest or index that `ref` names, its digest checked (end-3)."""
@@ -132,34 +137,29 @@ class Registry:
         with self._transport.send(request):
             pass
 
-    def upload(
-        self, repository: Repository, descriptor: Descriptor, body: Callable[[], Iterator[memoryview | bytes]]
-    ) -> None:
-        """Upload a blob in one piece, or in several where a proxy limits requests. `body()` starts anew at each try."""
-        start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
-        upload = Upload(self._transport, start, descriptor, body)
-        tried = False
+    def upload(self, repository: Repository, descriptor: Descriptor, content: Content, *, slowly: bool = False) -> int:
+        """Upload a blob in one piece, or in several where a proxy limits requests; what breaks off is continued.
 
-        def once() -> None:
-            nonlocal tried
-            if tried and self.has_blob(repository, descriptor):
-                # The connection broke after the registry had it all.
-                return
-            tried = True
-            if start.endpoint not in self._limited:
-                if upload.whole():
+        `slowly` sends small requests, none of which is open while `content` makes people wait. Returns how many bytes
+        of it an earlier process had brought already.
+        """
+        start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
+        with self._unfinished.claim(start.url, descriptor.digest) as claim:
+            upload = Upload(self._transport, start, descriptor, content, claim)
+            tried = False
+
+            def once() -> None:
+                nonlocal tried
+                if tried and self.has_blob(repository, descriptor):
+                    # The connection broke after the registry had it all.
+                    claim.forget()
                     return
-                self._limited.add(start.endpoint)
-            upload.pieces()
+                tried = True
+                while refused := upload.send(SMALLEST if slowly else self._limits.get(start.endpoint, _UNLIMITED)):
+                    self._limits[start.endpoint] = next(step for step in _STEPS if step < refused)
 
-        self._transport.retrying(once)
-
-    def upload_slowly(
-        self, repository: Repository, descriptor: Descriptor, body: Callable[[], Iterator[memoryview | bytes]]
-    ) -> None:
-        """Upload a blob in small requests, none of which is open while `body()` makes people wait. See `upload`."""
-        start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
-        self._transport.retrying(Upload(self._transport, start, descriptor, body).pieces)
+            self._transport.retrying(once, lambda: upload.position)
+        return upload.earlier
 
     def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> None:
         """Store a manifest under a tag or its digest (end-7)."""

@@ -40,6 +40,7 @@ READ_SECONDS = 60.0
 SLOWEST_COMMIT = 10e6
 SEND_SLICE = 1 << 20
 ATTEMPTS = 5
+PROGRESS = 1 << 20
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 LONGEST_RETRY_AFTER = 120.0
@@ -206,17 +207,22 @@ class Transport:
             return settings.credentials
         return self._store.find(host)
 
-    def retrying(self, operation: Callable[[], T]) -> T:
-        """`operation()`, repeated while it raises TransientError, with growing pauses, ATTEMPTS times in all."""
-        for attempt in range(1, ATTEMPTS):
+    def retrying(self, operation: Callable[[], T], position: Callable[[], int] = lambda: 0) -> T:
+        """`operation()`, repeated while it raises TransientError, with growing pauses, ATTEMPTS times in all.
+
+        What goes on where it broke off says by `position` how far it came: tries are counted anew after PROGRESS bytes.
+        """
+        failed = reached = 0
+        while True:
             try:
                 return operation()
             except TransientError as exc:
-                self.pause(attempt, exc.wait)
-        try:
-            return operation()
-        except TransientError as exc:
-            raise exc.error from exc
+                if position() >= reached + PROGRESS:
+                    failed, reached = 0, position()
+                failed += 1
+                if failed == ATTEMPTS:
+                    raise exc.error from exc
+                self.pause(failed, exc.wait)
 
     def pause(self, attempt: int, wait: float | None) -> None:
         """Wait after failed try number `attempt` (from 1): as long as the server asked, else twice as long each time.

@@ -1,81 +1,164 @@
 """A blob on its way into a registry (OCI distribution specification 1.1, "Pushing a blob")."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlencode, urlsplit
 
-from installer.errors import ContentError, NotFoundError, RegistryAccessError
+from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.endpoint import Endpoint, joined, origin
 from installer.oci.model import Descriptor
-from installer.oci.transport import Body, Request, Response, TransientError, Transport, sliced
+from installer.oci.transport import Request, Response, TransientError, Transport
+from installer.oci.unfinished import Claim
 
+Content = Callable[[int], Iterable[memoryview | bytes]]
+"""The content of a blob from a position on, as often as it is asked for."""
+
+WORTH_ASKING = 4 << 20
+"""Blobs of more bytes than this are continued where they broke off; smaller ones are sent again."""
+SMALLEST = 1 << 20
+"""Requests of so many bytes are accepted even by an nginx that nobody told otherwise."""
+TOO_LARGE = 413
 _CREATED = frozenset({201})
 _ACCEPTED = frozenset({202})
-TOO_LARGE = 413
+_STATUS = frozenset({200, 202, 204})
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 
 
 class Upload:
-    """One try to upload the blob `descriptor`, whose content `body()` gives from its start each time.
+    """The upload of the blob `descriptor`: each further try goes on where the registry says that the last one ended.
 
-    `start` is the POST that begins an upload (end-4a).
+    `start` is the POST that begins an upload (end-4a); `claim` may know one that another process has begun.
+    `position` counts the bytes of which the registry said that it has them, `earlier` those of another process;
+    `resumable` tells whether this registry says so, None if it was not asked. For one thread at a time.
     """
 
-    def __init__(self, transport: Transport, start: Request, descriptor: Descriptor, body: Body) -> None:
-        self._transport, self._start, self._descriptor, self._body = transport, start, descriptor, body
+    def __init__(
+        self, transport: Transport, start: Request, descriptor: Descriptor, content: Content, claim: Claim
+    ) -> None:
+        self._transport, self._start, self._descriptor = transport, start, descriptor
+        self._content, self._claim = content, claim
+        self._url = ""
+        self._answered = self._continued = False
+        self.position = self.earlier = 0
+        self.resumable: bool | None = None
 
-    def whole(self) -> bool:
-        """Send all in one request (end-6). False if something on the way does not take so much at once.
+    def send(self, most: int) -> int:
+        """Send what is lacking, in requests of at most `most` bytes.
 
+        0 when all has arrived; else the size of a request that something on the way refuses as too large.
         Raises TransientError, AirferryError.
         """
-        request = self._request("PUT", self._closing(self._begin()), _CREATED | {TOO_LARGE})
-        with self._exchange(request.with_body(self._body, self._descriptor.size)) as response:
+        self._locate()
+        size = self._descriptor.size
+        if not self.position and size <= most:
+            return self._close(size)
+        while self.position < size:
+            # Whole multiples of `most`, as long as there are any: nobody reads a chunk of the bundle twice.
+            length = min(most - self.position % most, size - self.position)
+            request = self._request("PATCH", self._url, _ACCEPTED, length)
+            request = request.with_header("Content-Range", f"{self.position}-{self.position + length - 1}")
+            with self._exchange(request) as response:
+                if response.status == TOO_LARGE:
+                    return length
+                self._move(response)
+            self.position += length
+        return self._close(0)
+
+    def _close(self, length: int) -> int:
+        """End the upload with its last `length` bytes; what `send` returns."""
+        query = urlencode({"digest": self._descriptor.digest.text})
+        url = f"{self._url}{'&' if urlsplit(self._url).query else '?'}{query}"
+        with self._exchange(self._request("PUT", url, _CREATED, length)) as response:
             if response.status == TOO_LARGE:
-                return False
+                return length
             check_stated(response, self._descriptor.digest, self._start.url)
+        self._claim.forget()
+        return 0
+
+    def _locate(self) -> None:
+        """Have the upload's address and position: known, asked for, or those of a new upload."""
+        if self._url and self._answered:
+            return
+        known = self._url or self._claim.address
+        if known and self._descriptor.size > WORTH_ASKING and self._ask(known):
+            return
+        with self._transport.exchange(self._start) as response:
+            self.position, self._continued = 0, False
+            self._move(response)
+        self._answered = True
+        if self._descriptor.size > WORTH_ASKING:
+            self._claim.keep(self._url)
+
+    def _ask(self, url: str) -> bool:
+        """Ask how far the upload at `url` has come (end-13); whether the registry knows. Raises TransientError."""
+        ours = bool(self._url)
+        self._url = url
+        try:
+            with self._transport.exchange(self._request("GET", url, _STATUS)) as response:
+                found = _RANGE.fullmatch(response.header("Range").strip())
+                if response.header("Location"):
+                    self._move(response)
+        except AirferryError:
+            found = None
+        self.resumable = found is not None
+        # An upload without any byte is said to have the range 0-0, too.
+        position = int(found[1]) + 1 if found else 0
+        if not 1 < position <= self._descriptor.size:
+            self._forget()
+            return False
+        self.position, self._answered, self._continued = position, True, True
+        if not ours:
+            self.earlier = position
         return True
 
-    def pieces(self) -> None:
-        """Send in requests of at most 1 MiB (end-5): so much does nginx take if nobody told it otherwise.
+    def _move(self, response: Response) -> None:
+        """Take over the address that an answer gives for what follows."""
+        self._url = upload_url(self._start.endpoint, self._url or self._start.url, response.header("Location"))
 
-        Raises TransientError, AirferryError.
-        """
-        url, position = self._begin(), 0
-        for piece in sliced(self._body()):
-            request = self._request("PATCH", url, _ACCEPTED).with_body(_once(piece), len(piece))
-            request = request.with_header("Content-Range", f"{position}-{position + len(piece) - 1}")
-            with self._exchange(request) as response:
-                url = upload_url(self._start.endpoint, url, response.header("Location"))
-            position += len(piece)
-        with self._exchange(self._request("PUT", self._closing(url), _CREATED)) as response:
-            check_stated(response, self._descriptor.digest, self._start.url)
+    def _forget(self) -> None:
+        self._url, self.position, self.earlier = "", 0, 0
+        self._claim.forget()
 
-    def _begin(self) -> str:
-        with self._transport.exchange(self._start) as response:
-            return upload_url(self._start.endpoint, self._start.url, response.header("Location"))
+    def _request(self, method: str, url: str, expect: frozenset[int], length: int = 0) -> Request:
+        if length > SMALLEST:
+            expect |= {TOO_LARGE}
+        request = Request(self._start.endpoint, method, url, expect, scopes=self._start.scopes)
+        if method == "GET":
+            return request
+        position = self.position
 
-    def _closing(self, url: str) -> str:
-        """`url` with the digest that ends an upload."""
-        return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode({'digest': self._descriptor.digest.text})}"
+        def body() -> Iterable[memoryview]:
+            return _first(self._content(position), length) if length else ()
 
-    def _request(self, method: str, url: str, expect: frozenset[int]) -> Request:
-        headers = {"Content-Type": media.OCTETS}
-        return Request(self._start.endpoint, method, url, expect, headers, self._start.scopes)
+        return request.with_header("Content-Type", media.OCTETS).with_body(body, length)
 
     def _exchange(self, request: Request) -> Response:
+        self._answered = False
         try:
-            return self._transport.exchange(request)
+            response = self._transport.exchange(request)
         except NotFoundError as exc:
             # The registry has forgotten the upload: it was restarted, or another replica answered.
+            self._forget()
             raise TransientError(exc) from exc
+        except ContentError as exc:
+            if not self._continued:
+                raise
+            # What was there is not what it should be, or is not all: what broke off may have arrived after the answer.
+            self._forget()
+            raise TransientError(exc) from exc
+        self._answered = True
+        return response
 
 
-def _once(piece: memoryview) -> Body:
-    def body() -> Iterable[memoryview]:
-        return (piece,)
-
-    return body
+def _first(parts: Iterable[memoryview | bytes], length: int) -> Iterator[memoryview]:
+    """The first `length` bytes of `parts`."""
+    for part in parts:
+        yield memoryview(part)[:length]
+        length -= len(part)
+        if length <= 0:
+            return
 
 
 def check_stated(response: Response, digest: Digest, what: str) -> None:

@@ -52,8 +52,8 @@ def fetch(client: Registry, repository: Repository, descriptor: Descriptor) -> m
     return view
 
 
-def slices(view: memoryview) -> Callable[[], Iterator[memoryview]]:
-    return lambda: (view[start : start + (4 << 20)] for start in range(0, len(view), 4 << 20))
+def slices(view: memoryview) -> Callable[[int], Iterator[memoryview]]:
+    return lambda position: (view[start : start + (4 << 20)] for start in range(position, len(view), 4 << 20))
 
 
 def copy(client: Registry, source: TagRef, target: TagRef) -> None:
@@ -143,7 +143,7 @@ def test_every_offset_of_a_range(upstream: real.Registry) -> None:
 def test_an_empty_blob(upstream: real.Registry) -> None:
     client = Registry(Transport())
     repository, blob = Repository(upstream.address, "a"), Descriptor(media.OCTETS, Digest.of(b""), 0)
-    client.upload(repository, blob, lambda: iter(()))
+    client.upload(repository, blob, lambda _: iter(()))
     assert client.has_blob(repository, blob)
     assert bytes(fetch(client, repository, blob)) == b""
 
@@ -218,7 +218,7 @@ class TestTokens:
         blob = Descriptor(media.OCTETS, Digest.of(b"x"), 1)
         assert not client.has_blob(repository, blob)
         with pytest.raises(RegistryAccessError, match="401: UNAUTHORIZED"):
-            client.upload(repository, blob, lambda: iter([b"x"]))
+            client.upload(repository, blob, slices(memoryview(b"x")))
 
     def test_an_identity_token_from_the_docker_configuration(
         self, tmp_path: Path, registry: real.Registry, tokens: TokenServer
@@ -227,7 +227,9 @@ class TestTokens:
         path = tmp_path / "config.json"
         path.write_text(json.dumps({"auths": {registry.address: {"identitytoken": "refresh-me"}}}))
         client = Registry(Transport(credentials=CredentialStore.from_docker_config(path, {})))
-        client.upload(Repository(registry.address, "a"), Descriptor("a/b", Digest.of(b"x"), 1), lambda: iter([b"x"]))
+        client.upload(
+            Repository(registry.address, "a"), Descriptor("a/b", Digest.of(b"x"), 1), slices(memoryview(b"x"))
+        )
 
     def test_a_wrong_password_is_the_token_servers_word(self, registry: real.Registry) -> None:
         wrong = HostSettings(credentials=Credentials("alice", "canary-9a"))
@@ -291,7 +293,7 @@ def test_a_read_only_registry_is_an_error(tmp_path: Path) -> None:
         client = Registry(Transport())
         with pytest.raises(ContentError, match="405"):
             client.upload(
-                Repository(registry.address, "a"), Descriptor("a/b", Digest.of(b"x"), 1), lambda: iter([b"x"])
+                Repository(registry.address, "a"), Descriptor("a/b", Digest.of(b"x"), 1), slices(memoryview(b"x"))
             )
 
 
@@ -323,17 +325,17 @@ class TestRestarts:
         repository, blob = Repository(upstream.address, "a"), Descriptor("a/b", Digest.of(NOISE), len(NOISE))
         tries = 0
 
-        def body() -> Iterator[memoryview]:
+        def content(position: int) -> Iterator[memoryview]:
             nonlocal tries
             tries += 1
-            for count, part in enumerate(slices(memoryview(NOISE))()):
+            for count, part in enumerate(slices(memoryview(NOISE))(position)):
                 if tries == 1 and count == 1:
                     upstream.stop()
                     upstream.start()
                 yield part
 
         client = Registry(Transport(sleep=lambda _: None))
-        client.upload(repository, blob, body)
+        client.upload(repository, blob, content)
         assert tries == 2
         fetch(client, repository, blob)
 

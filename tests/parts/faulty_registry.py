@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = Seen(self.command, parts.path, parts.query, headers, body)
         self.registry.seen.append(seen)
-        self._seen = seen
+        self.seen = seen
         fault = self.registry.fault(self.command, parts.path)
         if fault is not None:
             fault(self)
@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> Answer:
         """Do what a correct registry does for the request."""
-        seen = self._seen
+        seen = self.seen
         kind, _, name = seen.path.rpartition("/")
         if kind.endswith("/manifests"):
             return self._manifest(seen, name)
@@ -216,6 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
             return Answer(202, {"Location": f"{seen.path}1"})
         if seen.method == "DELETE":
             return Answer(204)
+        if seen.method == "GET":
+            return Answer(204, {"Location": seen.path, "Range": f"0-{max(len(self.registry.upload) - 1, 0)}"})
         if seen.method == "PATCH":
             start = len(self.registry.upload)
             if seen.headers.get("content-range") != f"{start}-{start + len(seen.body) - 1}":
@@ -224,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             return Answer(202, {"Location": seen.path, "Range": f"0-{len(self.registry.upload) - 1}"})
         data = self.registry.upload + seen.body
         (digest,) = parse_qs(seen.query)["digest"]
+        self.registry.upload = b""
         if digest != "sha256:" + hashlib.sha256(data).hexdigest():
             return Answer(400, {}, b'{"errors":[{"code":"DIGEST_INVALID","message":"digest does not match"}]}')
         self.registry.put_blob(data)
@@ -269,6 +272,16 @@ def reset(count: int = 0, *, done: bool = False) -> Fault:
             handler.reply(handler.answer(), upto=count)
         elif done:
             handler.answer()
+        handler.cut(reset=True)
+
+    return fault
+
+
+def partly(count: int) -> Fault:
+    """Keep `count` bytes of what is uploaded, then reset the connection."""
+
+    def fault(handler: _Handler) -> None:
+        handler.registry.upload += handler.seen.body[:count]
         handler.cut(reset=True)
 
     return fault
