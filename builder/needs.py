@@ -28,7 +28,7 @@ from installer.oci.reference import parse_reference
 from installer.report import Reporter
 from installer.site import Site
 
-THREADS = 8
+THREADS = 16
 """Manifests are small: this many requests wait for the network at once."""
 OPERATOR_API = "apps.wandb.com/v1"
 _In = TypeVar("_In")

@@ -9,7 +9,7 @@ of remembering. A tag is moved only after everything below it is in place, so it
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,10 +28,10 @@ from installer.errors import (
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Manifest
-from installer.oci.reference import DigestRef, Reference, Repository, TagRef
+from installer.oci.reference import Reference, Repository, TagRef
 from installer.oci.registry import Registry
 from installer.outgoing import Outgoing
-from installer.parallel import each
+from installer.parallel import SMALL, each
 from installer.presence import lacking_error, look_for
 from installer.report import Reporter, size
 
@@ -140,7 +140,7 @@ def load(
         if sender.is_there(targets[image.source], image):
             there.add(image.source)
 
-    each(look, images, threads=threads, stop=stop)
+    each(look, images, threads=threads, stop=stop, waits=lambda _: True)
     missing = [image for image in images if image.source not in there]
     jobs = _jobs(bundle, missing, targets)
     wanted = {job.descriptor.digest: job.repositories for job in jobs}
@@ -179,7 +179,8 @@ class _Rounds:
     """Loads what the volumes at hand allow, then has others brought, until nothing is left.
 
     Every blob is taken up as soon as its volume is there, whichever image it belongs to; an image is named as soon as
-    all its blobs have arrived. So each volume is needed once, but for blobs that are cut.
+    its last blob has arrived, while others are still on their way. So each volume is needed once, but for blobs that
+    are cut.
     """
 
     def __init__(
@@ -196,10 +197,10 @@ class _Rounds:
         self._sender, self._bundle, self._stop = sender, sender.bundle, sender.stop
         self._relocation, self._targets = relocation, targets
         self._jobs = {job.descriptor.digest: job for job in jobs}
-        self._unnamed = list(images)
+        self._unnamed = {image.source: image for image in images}
+        self._awaited = _Awaited(sender.bundle, images, self._jobs)
         self._charts = list(sender.bundle.manifest.charts)
         self._whole_only, self._threads = whole_only, threads
-        self._lost: dict[Digest, str] = {}
         self.left_out: dict[str, str] = {}
         self.loaded_charts: list[LoadedChart] = []
 
@@ -233,7 +234,8 @@ class _Rounds:
     def give_up(self, blobs: Iterable[BundleBlob]) -> None:
         """Leave out the images that need `blobs`: nobody has them."""
         for blob in blobs:
-            self._lost[blob.digest] = f"blob {blob.digest} is neither carried nor in the registry"
+            self._lose(blob.digest, f"blob {blob.digest} is neither carried nor in the registry")
+            self._awaited.arrived(blob.digest)
             del self._jobs[blob.digest]
 
     def _send(self, jobs: Sequence[_Job]) -> None:
@@ -243,15 +245,18 @@ class _Rounds:
         def bring(job: _Job) -> None:
             digest = job.descriptor.digest
             try:
-                if self._sender.bring(job):
-                    finished.append(digest)
+                if not self._sender.bring(job):
+                    return
+                finished.append(digest)
             except (BundleError, StorageError) as exc:
                 if not self._whole_only:
                     raise
-                self._lost[digest] = exc.message
                 finished.append(digest)
+                self._lose(digest, exc.message)
+            for image in self._awaited.arrived(digest):
+                self._name(image)
 
-        each(bring, jobs, threads=self._threads, stop=self._stop)
+        each(bring, jobs, threads=self._threads, stop=self._stop, waits=lambda job: job.descriptor.size <= SMALL)
         for digest in finished:
             del self._jobs[digest]
 
@@ -262,12 +267,13 @@ class _Rounds:
         except (BundleError, StorageError) as exc:
             if not self._whole_only:
                 raise
-            self._lost[job.descriptor.digest] = exc.message
+            self._lose(job.descriptor.digest, exc.message)
+        self._awaited.arrived(job.descriptor.digest)
         del self._jobs[job.descriptor.digest]
 
     def _look_at_manifests(self) -> None:
         """Read the manifests at hand: damage is met early, and their volume may go before they are needed."""
-        for image in list(self._unnamed):
+        for image in list(self._unnamed.values()):
             try:
                 if not self._bundle.missing:
                     self._bundle.closure(image)
@@ -279,26 +285,25 @@ class _Rounds:
                     raise
                 self._leave(image, exc.message)
 
+    def _lose(self, digest: Digest, reason: str) -> None:
+        """Leave out the images that need a blob which nobody can read."""
+        for image in self._awaited.waiting_for(digest):
+            self._leave(image, reason)
+
     def _leave(self, image: BundleImage, reason: str) -> None:
-        self.left_out[image.source] = reason
-        self._unnamed.remove(image)
+        if self._unnamed.pop(image.source, None):
+            self.left_out[image.source] = reason
 
     def _name_images(self) -> None:
-        """Name the images whose blobs have all arrived."""
-        ready = []
-        for image in list(self._unnamed):
-            parts = self._bundle.parts(image)
-            if lost := next((self._lost[part] for part in parts if part in self._lost), ""):
-                self._leave(image, lost)
-            elif not parts.keys() & self._jobs.keys() and not self._absent(parts.values()):
-                ready.append(image)
-                self._unnamed.remove(image)
-        each(
-            lambda image: self._sender.name(self._targets[image.source], image),
-            ready,
-            threads=self._threads,
-            stop=self._stop,
-        )
+        """Name the images that have waited for a manifest only, or for nothing."""
+        ready = [image for image in self._unnamed.values() if self._awaited.complete(image)]
+        each(self._name, ready, threads=self._threads, stop=self._stop, waits=lambda _: True)
+
+    def _name(self, image: BundleImage) -> None:
+        """Name an image whose blobs have all arrived, unless it was left out, or a manifest is not at hand."""
+        if image.source in self._unnamed and not self._absent(self._bundle.parts(image).values()):
+            self._sender.name(self._targets[image.source], image)
+            del self._unnamed[image.source]
 
     def _bring_charts(self) -> None:
         """Bring the charts at hand; those of other volumes come later."""
@@ -325,7 +330,7 @@ class _Rounds:
     def _wanted(self) -> frozenset[int]:
         """The volumes that hold something which is still needed."""
         wanted = frozenset().union(*(self._bundle.absent(digest) for digest in self._jobs))
-        for image in self._unnamed:
+        for image in self._unnamed.values():
             wanted |= self._absent(self._bundle.parts(image).values())
         for chart in self._charts:
             wanted |= self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive)
@@ -343,8 +348,36 @@ class _Rounds:
     def _leave_out(self) -> None:
         """What is left cannot be loaded."""
         text = f"on a missing volume ({', '.join(str(number + 1) for number in sorted(self._wanted()))})"
-        self.left_out |= {image.source: text for image in self._unnamed}
+        self.left_out |= dict.fromkeys(self._unnamed, text)
         self.left_out |= {f"chart {chart.name}": text for chart in self._charts}
+
+
+class _Awaited:
+    """The blobs that images wait for. Safe to use from several threads."""
+
+    def __init__(self, bundle: Bundle, images: Iterable[BundleImage], blobs: Collection[Digest]) -> None:
+        self._of = {image.source: bundle.parts(image).keys() & blobs for image in images}
+        self._by: dict[Digest, list[BundleImage]] = {}
+        for image in images:
+            for digest in self._of[image.source]:
+                self._by.setdefault(digest, []).append(image)
+        self._lock = threading.Lock()
+
+    def complete(self, image: BundleImage) -> bool:
+        """Whether nothing that `image` needs is awaited any more."""
+        return not self._of[image.source]
+
+    def waiting_for(self, digest: Digest) -> Sequence[BundleImage]:
+        """The images that need a blob which has not arrived."""
+        return self._by.get(digest, ())
+
+    def arrived(self, digest: Digest) -> list[BundleImage]:
+        """Take note that a blob is there; the images that waited for nothing else."""
+        with self._lock:
+            waiting = self._by.pop(digest, [])
+            for image in waiting:
+                self._of[image.source].discard(digest)
+            return [image for image in waiting if self.complete(image)]
 
 
 def _is_manifest(blob: BundleBlob) -> bool:
@@ -452,13 +485,13 @@ class _Sender:
             last = digest == image.digest
             selector = target.tag if last and target.tag else digest.text
             self._registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
-        for reference in (DigestRef(target.repository, image.digest), _by_tag(target)):
-            found = self._registry.head_manifest(reference) if reference else None
-            if reference and (found is None or found.digest != image.digest):
-                raise ContentError(
-                    f"{reference}: the registry answers {found.digest if found else 'not found'} right after the push",
-                    hint="a proxy or another client may be in between; run the same command again.",
-                )
+        reference = _by_tag(target) or target
+        found = self._registry.head_manifest(reference)
+        if found is None or found.digest != image.digest:
+            raise ContentError(
+                f"{reference}: the registry answers {found.digest if found else 'not found'} right after the push",
+                hint="a proxy or another client may be in between; run the same command again.",
+            )
 
     def _taken_from(self, blob: Descriptor, repository: Repository, position: int) -> Iterator[memoryview]:
         """A blob from `position` on out of the registry itself, where that does not mount it.

@@ -52,7 +52,7 @@ def look_for(
         if found:
             holders[blob.digest] = found
 
-    each(look, open_questions, threads=threads, stop=stop)
+    each(look, open_questions, threads=threads, stop=stop, waits=lambda _: True)
     return Presence(holders, tuple(blob for blob in open_questions if blob.digest not in holders))
 
 

@@ -41,7 +41,7 @@ from installer.errors import BundleError, ContentError, IncompleteError, Storage
 from installer.files import storage_error, sync_folder
 from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
-from installer.parallel import INTERRUPTIONS, each
+from installer.parallel import INTERRUPTIONS, SMALL, each
 from installer.report import Reporter, size
 
 OpenBlob = Callable[[BundleBlob, int], BlobStream]
@@ -82,7 +82,13 @@ def write(
         carried = [blob for blob in parts.skeleton.blobs if blob.carried]
         reporter.begin("build", sum(blob.size for blob in carried))
         work = sorted(carried, key=lambda blob: blob.size, reverse=True)
-        each(lambda blob: _fill(parts, blob, open_blob, reporter), work, threads=threads, stop=parts.stop)
+        each(
+            lambda blob: _fill(parts, blob, open_blob, reporter),
+            work,
+            threads=threads,
+            stop=parts.stop,
+            waits=lambda blob: blob.size <= SMALL,
+        )
         reporter.end()
         return parts.finish()
 

@@ -70,6 +70,10 @@ class _Token:
     until: float
 
 
+_Key = tuple[str, str, tuple[str, ...]]
+"""What a token is good for: the registry's origin, its token server, scopes."""
+
+
 class Authorizer:
     """The `Authorization` headers for any number of registries. Safe to use from several threads.
 
@@ -85,8 +89,8 @@ class Authorizer:
     ) -> None:
         self._ask, self._credentials, self._token_hosts, self._clock = ask, credentials, token_hosts, clock
         self._challenges: dict[Endpoint, Challenge] = {}
-        self._tokens: dict[tuple[str, str, tuple[str, ...]], _Token] = {}
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._tokens: dict[_Key, _Token] = {}
+        self._locks: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
     def header(self, endpoint: Endpoint, scopes: tuple[str, ...]) -> str:
@@ -119,7 +123,7 @@ class Authorizer:
         key = (endpoint.origin, challenge.parameters["realm"], scopes)
         # One thread asks for a token; the others that need the same one wait for it.
         with self._lock:
-            lock = self._locks[endpoint.origin]
+            lock = self._locks[key]
         with lock:
             token = self._tokens.get(key)
             if token is None or token.header == failed or token.until <= self._clock():

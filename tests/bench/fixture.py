@@ -31,6 +31,14 @@ def names(registry: str) -> list[str]:
     return [f"{registry}/bench/{name}:1.0" for name in _IMAGES]
 
 
+SMALL = 60
+
+
+def small_names(registry: str) -> list[str]:
+    """The small images as they are called at `registry`."""
+    return [f"{registry}/small/app-{number:02d}:1.0" for number in range(SMALL)]
+
+
 def _layer(
     writer: images.LayoutWriter, what: str, megabytes: float, cache: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -81,3 +89,17 @@ def fill(registry: Registry, folder: Path, scale: float) -> None:
         layout = images.Layout(folder / name, "1.0", root["digest"], root["mediaType"], digests, writer.sizes)
         images.push(layout, f"{registry.address}/bench/{name}:1.0")
         shared |= cache
+
+
+def fill_small(registry: Registry, folder: Path) -> None:
+    """Push 60 images of three layers of a tenth of a megabyte each, none of them shared: 240 blobs, 20 MB."""
+    for name in small_names(registry.address):
+        own = name.partition("/")[2].removesuffix(":1.0")
+        writer = images.LayoutWriter(folder / own)
+        cache: dict[str, dict[str, Any]] = {}
+        layers = [_layer(writer, f"{own} {number}", 0.109, cache) for number in range(3)]
+        root = _image(writer, own, layers, "amd64")
+        writer.finish(root, "1.0")
+        images.push(
+            images.Layout(folder / own, "1.0", root["digest"], root["mediaType"], (root["digest"],), writer.sizes), name
+        )
