@@ -13,6 +13,7 @@ MODULES = {
     "builder.cli_recipe": ("init", "lock", "list", "plan"),
     "builder.cli_build": ("build",),
     "builder.cli_bundle": ("keygen", "sign", "verify", "inspect", "freeze"),
+    "builder.cli_sheet": ("sheet", "explain"),
     "builder.cli_media": ("media", "patch"),
 }
 

@@ -1,11 +1,11 @@
 """The commands around a bundle: build, keygen, sign, verify, inspect, freeze."""
 
-import hashlib
 from pathlib import Path
 
 import click
 
 from builder import sign as signing
+from builder.checksum import sha256_of
 from builder.freeze import freeze as freeze_bundle
 from builder.program import build_program
 from installer.bundle.damage import verify_by_turns
@@ -17,7 +17,7 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import PublicKey, Trust
 from installer.bundle.volume import VolumeFile
 from installer.errors import UsageError
-from installer.files import read_bounded, storage_error, write_atomic
+from installer.files import read_bounded, write_atomic
 from installer.oci.digest import Digest
 from installer.report import Reporter
 from installer.report import size as human
@@ -25,7 +25,6 @@ from installer.shell import Session, common
 
 MAX_KEY_FILE = 64 * 1024
 MAX_SIGNATURE = 16 * 1024
-_STEP = 4 * 1024 * 1024
 
 _file = click.Path(path_type=Path, dir_okay=False)
 _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -224,18 +223,8 @@ def _cache(session: Session) -> Path:
 
 def _sidecar(path: Path, reporter: Reporter) -> str:
     """Write `PATH.sha256`, as `sha256sum` would; its name."""
-    whole = hashlib.sha256()
-    try:
-        reporter.begin(f"sha256 of {path.name}", path.stat().st_size)
-        with path.open("rb", buffering=0) as file:
-            while piece := file.read(_STEP):
-                whole.update(piece)
-                reporter.advance(len(piece))
-        reporter.end()
-    except OSError as exc:
-        raise storage_error(exc, path, "read") from exc
     sidecar = path.with_name(f"{path.name}.sha256")
-    write_atomic(sidecar, f"{whole.hexdigest()}  {path.name}\n".encode())
+    write_atomic(sidecar, f"{sha256_of(path, reporter)}  {path.name}\n".encode())
     return str(sidecar)
 
 

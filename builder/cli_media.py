@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from builder.cli_places import FILE
-from builder.device import Device, device_of
 from builder.media import Copy, put
 from builder.patch import write_patch
 from builder.sign import sums_of
@@ -19,6 +18,7 @@ from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
+from installer.device import Device, device_of
 from installer.errors import UsageError
 from installer.files import read_bounded, storage_error
 from installer.oci.digest import Digest

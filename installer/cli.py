@@ -2,14 +2,17 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from installer import __version__, cli_cluster, cli_installed, cli_node, shell
 from installer.cli_options import FILE, bundle_options
 from installer.errors import BundleError, InterruptedByUserError
-from installer.shell import Session, common
+from installer.shell import Session, common, language_option
+
+if TYPE_CHECKING:
+    from installer.page import Language
 
 _MAX_TEMPLATE = 1 << 20
 
@@ -88,6 +91,25 @@ def verify(
     found.check(bundle, partial=partial)
     if session.output != "json":
         session.emit(document, f"{text}\n{found.text}")
+
+
+@cli.command()
+@common
+@bundle_options
+@language_option
+def explain(session: Session, bundle: Any, language: "Language") -> None:
+    """Say how to reach the verdict of `verify` without this program, with openssl, minisign, tar, sha256sum and grep.
+
+    \b
+    Examples:
+      ./wandb-installer explain
+      ./wandb-installer explain --bundle /media/disc --language ko
+    """
+    from installer.bundle.stock import explanation
+    from installer.page import plain, text
+
+    page = explanation(bundle)
+    session.emit(plain(page, language), text(page, language))
 
 
 @cli.command()

@@ -35,6 +35,10 @@ _ECHO_SECONDS = 0.5
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of every command: what `click.group(context_settings=…)` takes."""
 
+language_option = click.option(
+    "--language", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean."
+)
+
 
 @dataclass(frozen=True)
 class Session:

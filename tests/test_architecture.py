@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS: dict[str, str] = {
     "errors": "installer.errors",
-    "report": "installer.report",
-    "files": "installer.files",
+    "report": "installer.report installer.page",
+    "files": "installer.files installer.device",
     "parallel": "installer.parallel",
     "yaml": "installer.strict_yaml",
     "schema": "installer.schema",
@@ -88,8 +88,8 @@ site's answers, which are data, so that `airferry list --site` merges them into 
 LIBRARIES: dict[str, str] = {
     "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
     "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_places builder.cli_recipe "
-    "installer.changing installer.cli installer.cli_cluster installer.cli_installed installer.cli_node "
-    "installer.cli_options installer.loading installer.shell",
+    "builder.cli_sheet installer.changing installer.cli installer.cli_cluster installer.cli_installed "
+    "installer.cli_node installer.cli_options installer.loading installer.shell",
     "cryptography": "builder.sign installer.bundle.signature installer.certificates installer.oci.trust",
     "docker": "builder.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",

@@ -28,7 +28,7 @@ from installer.bundle.manifest import (
     parse_time,
 )
 from installer.bundle.patch import begins_as_patch, read_patch
-from installer.bundle.signature import Trust, Verdict
+from installer.bundle.signature import PublicKey, Trust, Verdict
 from installer.bundle.tar import BLOCK, header, padded
 from installer.bundle.volume import Metadata, VolumeFile, volume_name, volume_sizes
 from installer.errors import (
@@ -113,6 +113,11 @@ class Bundle:
         """Bytes of all volumes together."""
         return sum(volume_sizes(self.manifest, self._metadata))
 
+    @property
+    def signing_keys(self) -> tuple[PublicKey, ...]:
+        """The trusted keys that signed."""
+        return tuple(key for key in self._trust.keys if key.fingerprint in self.verdict.signers)
+
     def path(self, number: int) -> Path:
         """The file of volume `number`, counted from 0. Raises IncompleteError."""
         return self._file(number).path
@@ -154,13 +159,17 @@ class Bundle:
         return volume_name(name, version, number, count) if count > 1 else f"{name}-{version}.tar"
 
     def files(self) -> list[dict[str, Any]]:
-        """Each volume: its number from 1, its name, its bytes, and where it lies; empty if it is not at hand."""
+        """Each volume: its number from 1, its name, its bytes, and where it lies; empty if it is not at hand.
+
+        It begins at `offset` of the file there: a frozen file has the program before it.
+        """
         return [
             {
                 "volume": number + 1,
                 "file": self.file_name(number),
                 "bytes": size,
                 "path": str(self._volumes[number].path) if number in self._volumes else "",
+                "offset": self._volumes[number].base if number in self._volumes else 0,
             }
             for number, size in enumerate(volume_sizes(self.manifest, self._metadata))
         ]

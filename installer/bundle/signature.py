@@ -200,11 +200,15 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What held: the digest of `SHA256SUMS`, the fingerprints of trusted signers, and notes for the record."""
+    """What held: the digest of `SHA256SUMS`, the fingerprints of trusted signers, and notes for the record.
+
+    `further` are those of the signers whose signatures stand among the further ones.
+    """
 
     sums: Digest
     signers: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
 
 def verify(sums: bytes, slots: Mapping[str, bytes], trust: Trust) -> Verdict:
@@ -226,7 +230,8 @@ def verify(sums: bytes, slots: Mapping[str, bytes], trust: Trust) -> Verdict:
         if not made:
             raise UntrustedError(_reason(family, keys, p256, minisig), hint=_HOW)
         signers += made
-    return Verdict(digest, tuple(signers), _notes(trust, p256, minisig))
+    further = tuple(name for name, _ in FurtherSignatures.decode(slots[SIGNATURES]).p256 if name in signers)
+    return Verdict(digest, tuple(signers), _notes(trust, p256, minisig), further)
 
 
 def _signatures(slots: Mapping[str, bytes]) -> tuple[list[bytes], Minisig | None]:

@@ -1,0 +1,119 @@
+"""The commands that write pages for people: explain, sheet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from builder.checksum import sha256_of
+from builder.cli_places import FILE
+from builder.html_page import html
+from builder.sheet import Program, RunSheet
+from installer.bundle.envelope import read_envelope
+from installer.bundle.finding import expand
+from installer.bundle.opening import open_current, read_keys, trust_in
+from installer.bundle.reader import Bundle
+from installer.bundle.stock import explanation
+from installer.bundle.volume import VolumeFile
+from installer.errors import BundleError, IncompleteError
+from installer.files import write_atomic
+from installer.oci.digest import Digest
+from installer.page import Language, plain, text
+from installer.report import Reporter
+from installer.shell import Session, common, language_option
+
+_bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
+_key_option = click.option("-k", "--key", "keys", type=FILE, multiple=True, help="Public key (.pub); may be repeated.")
+_sums_option = click.option("--sums", default="", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS.")
+
+
+def _open(session: Session, places: Sequence[Path], keys: Sequence[Path], sums: str) -> Bundle:
+    return open_current([VolumeFile(path) for path in expand(places)], trust_in(keys, sums), session.now())
+
+
+def _names(keys: Sequence[Path]) -> Mapping[str, str]:
+    """The names of the key files, by fingerprint; of a key in several files the first."""
+    return {key.fingerprint: path.name for path in reversed(keys) for key in read_keys([path])}
+
+
+@click.command()
+@_bundle_argument
+@_key_option
+@_sums_option
+@language_option
+@common
+def explain(
+    session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str, language: Language
+) -> None:
+    """Say how to reach the verdict of `verify` with stock tools only: openssl, minisign, tar, sha256sum, grep.
+
+    \b
+      airferry explain platform-1.0.tar --key release.pub
+      airferry explain volumes/ --key release.pub --key release.minisign.pub --language ko
+    """
+    with _open(session, bundle, keys, sums) as opened:
+        page = explanation(opened, _names(keys))
+    session.emit(plain(page, language), text(page, language))
+
+
+@click.command()
+@_bundle_argument
+@_key_option
+@_sums_option
+@click.option("--installer", type=FILE, help="The frozen file, or the program without a bundle, that goes along.")
+@click.option(
+    "--rate", default=20, show_default=True, type=click.IntRange(1, 10_000), help="MB/s of media and network."
+)
+@click.option("--html", "as_html", is_flag=True, help="As HTML, which prints on one A4 page.")
+@click.option("-o", "--file", "out", type=FILE, help="Write the page to this file.  [default: print it]")
+@language_option
+@common
+def sheet(
+    session: Session,
+    *,
+    bundle: tuple[Path, ...],
+    keys: tuple[Path, ...],
+    sums: str,
+    installer: Path | None,
+    rate: int,
+    as_html: bool,
+    out: Path | None,
+    language: Language,
+) -> None:
+    """Make the run sheet of BUNDLE: one page for the carrier, the people on site and the security officer.
+
+    What to carry, checksums to compare by eye, the commands in order with their expected times, how to check one
+    volume without airferry, and what each failure means. Print it, and send it another way than the media.
+
+    \b
+      airferry sheet platform-1.0.tar --key release.pub --installer platform-installer
+      airferry sheet volumes/ --key release.pub --language ko --html -o sheet.html
+    """
+    with _open(session, bundle, keys, sums) as opened:
+        program = _program(installer, opened, session.reporter) if installer else None
+        page = RunSheet(opened, program, rate * 1_000_000, _names(keys)).page
+    content = html(page, language) if as_html else text(page, language)
+    if out is None:
+        session.emit(plain(page, language), content)
+        return
+    write_atomic(out, content.encode())
+    session.emit({"file": str(out)}, f"written {out}")
+
+
+def _program(path: Path, bundle: Bundle, reporter: Reporter) -> Program:
+    """What is to be said about the installer at `path`. Raises StorageError, NotFoundError."""
+    digest = sha256_of(path, reporter)
+    size, first = path.stat().st_size, bundle.files()[0]["bytes"]
+    if size <= first:
+        return Program(path.name, size, digest, carries=False)
+    end = VolumeFile(path, size - first, first)
+    try:
+        carries = Digest.of(read_envelope(end).sums) == bundle.verdict.sums
+    except (BundleError, IncompleteError):
+        carries = False
+    finally:
+        end.close()
+    return Program(path.name, size, digest, carries)
+
+
+COMMANDS: tuple[click.Command, ...] = (sheet, explain)

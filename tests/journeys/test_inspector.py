@@ -1,0 +1,232 @@
+"""An inspector without our program: types the commands of the run sheet, and compares what they print with the page."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from builder.failures import ROWS, SENDERS
+from builder.sign import attach, sums_of
+from installer.errors import AirferryError, UntrustedError
+from installer.report import Silent
+from tests.exit_codes import errors
+from tests.parts.bundles import KEYS, open_bundle, reference_cargo, several_volumes, signing_key
+from tests.parts.programs import Program, from_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TRUST = ("--key", "release.pub")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The three discs of a bundle, the sender's `airferry` in the folder with them and the keys, and the page."""
+
+    discs: tuple[Path, ...]
+    airferry: Program
+    page: str
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    """Leave it unchanged."""
+    folder = tmp_path_factory.mktemp("sender")
+    discs = several_volumes(reference_cargo(folder), folder)
+    shutil.copyfile(KEYS / "test-only.pub", folder / "release.pub")
+    airferry = from_source("builder", folder)
+    return Carried(discs, airferry, printed(airferry, "sheet", *discs, *TRUST))
+
+
+def printed(airferry: Program, *arguments: str | Path) -> str:
+    """What a command prints that succeeds."""
+    name, *rest = map(str, arguments)
+    done = airferry.run(name, *rest)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def steps(page: str) -> list[tuple[str, list[str]]]:
+    """The commands of the section that checks one volume, each with the lines that it must print."""
+    (section,) = (part for part in re.split(r"\n-{5,}\n", page) if "     $ V=" in part)
+    found: list[tuple[str, list[str]]] = []
+    for line in section.splitlines():
+        if line.startswith("     $ "):
+            found.append((line[7:], []))
+        elif line.startswith("     "):
+            found[-1][1].append(line[5:])
+    return found
+
+
+def inspect(page: str, disc: Path, number: int, folder: Path, key: str = "test-only") -> list[str]:
+    """Check, in a new folder, the disc that should be volume `number`: what printed something else than on the page."""
+    folder.mkdir()
+    shutil.copyfile(KEYS / f"{key}.pub", folder / "release.pub")
+    _, size, members, _ = re.findall(rf"^({number})  +(\d+)  +(\d+)  +(\S.*)$", page, re.MULTILINE)[0]
+    table = {"BYTES in the table": size, "FILES in the table": members}
+    typed = [re.sub(r"^V=\S+;", f"V={disc};", command) for command, _ in steps(page)]
+    script = "".join(f"{command}\nprintf '%s\\036' $?\n" for command in typed)
+    done = subprocess.run(["sh"], input=script, cwd=folder, capture_output=True, text=True)
+    shown = done.stdout.split("\036")[:-1]
+    must = ["".join(f"{table.get(line, line)}\n" for line in prints) + "0" for _, prints in steps(page)]
+    return [command.split()[0] for command, is_, be in zip(typed, shown, must, strict=True) if is_ != be]
+
+
+def test_every_disc_alone(carried: Carried, tmp_path: Path) -> None:
+    for number, disc in enumerate(carried.discs, 1):
+        assert inspect(carried.page, disc, number, tmp_path / f"{number}") == []
+    programs = {command.split()[0] for command, _ in steps(carried.page)}
+    assert programs >= {"openssl", "minisign", "tar", "sha256sum", "grep"}
+
+
+def flip(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def member(data: bytes, name: str) -> tarfile.TarInfo:
+    """The member `name`, or the last one of all if it is empty."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return archive.getmember(name) if name else archive.getmembers()[-1]
+
+
+def flipped(name: str) -> Callable[[bytes], bytes]:
+    """One bit in the middle of the content of a member is wrong."""
+
+    def change(data: bytes) -> bytes:
+        found = member(data, name)
+        return flip(data, found.offset_data + found.size // 2)
+
+    return change
+
+
+def added(data: bytes, *, padded: bool = False) -> bytes:
+    """A member of someone else stands at the end; `padded` makes room for it by what was the end of the archive."""
+    header = tarfile.TarInfo("blobs/sha256/extra").tobuf(tarfile.USTAR_FORMAT)
+    return data[:-1024] + header + (bytes(512) if padded else bytes(1024))
+
+
+def replaced(data: bytes) -> bytes:
+    """The last member has gone, and as many zeros as it was long stand there."""
+    place = member(data, "").offset
+    return data[:place] + bytes(len(data) - place)
+
+
+def doubled(data: bytes) -> bytes:
+    """The last member has made room for another SHA256SUMS, which tar would unpack over the first."""
+    found = member(data, "")
+    other = tarfile.TarInfo("SHA256SUMS")
+    end = data[found.offset_data :]
+    other.size = found.size
+    return data[: found.offset] + other.tobuf(tarfile.USTAR_FORMAT) + end
+
+
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "payload": (flipped(""), "grep"),
+    "bundle.json": (flipped("bundle.json"), "grep"),
+    "the list": (flipped("SHA256SUMS"), "openssl"),
+    "signature": (flipped("SHA256SUMS.sig"), "openssl"),
+    "minisign": (flipped("SHA256SUMS.minisig"), "minisign"),
+    "added": (added, "tar"),
+    "added, same size": (lambda data: added(data, padded=True), "tar"),
+    "removed": (replaced, "tar"),
+    "another list": (doubled, "grep"),
+    "cut": (lambda data: data[:-512], "stat"),
+    "appended": (lambda data: data + bytes(512), "stat"),
+    "header": (lambda data: flip(data, member(data, "").offset), "tar"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_disc_that_is_not_as_signed(carried: Carried, tmp_path: Path, name: str) -> None:
+    """Stock tools notice it, and so does airferry."""
+    change, noticed = DAMAGES[name]
+    bad = tmp_path / "bad.tar"
+    bad.write_bytes(change(carried.discs[1].read_bytes()))
+    assert noticed in inspect(carried.page, bad, 2, tmp_path / "check")
+    with pytest.raises(AirferryError), open_bundle([bad]) as bundle:
+        bundle.verify(Silent())
+
+
+def test_a_disc_that_another_has_signed(carried: Carried, tmp_path: Path) -> None:
+    """All is whole, but it is not the sender's."""
+    discs = several_volumes(reference_cargo(tmp_path), tmp_path, key=signing_key("other-test-only"))
+    assert inspect(carried.page, discs[1], 2, tmp_path / "check") == ["openssl", "minisign"]
+    with pytest.raises(UntrustedError):
+        open_bundle([discs[1]])
+
+
+def test_a_further_signature(carried: Carried, tmp_path: Path) -> None:
+    """A second person's stands in another slot; `explain` says how to take it out."""
+    disc = Path(shutil.copyfile(carried.discs[0], tmp_path / "disc.tar"))
+    other = signing_key("other-test-only")
+    signature = other.p256.sign(sums_of(disc), ec.ECDSA(hashes.SHA256()))
+    attach([disc], signature, other.public[0])
+    (tmp_path / "release.pub").write_text(other.public[0].text)
+    page = printed(carried.airferry, "explain", disc, "--key", tmp_path / "release.pub")
+    assert inspect(page, disc, 1, tmp_path / "check", "other-test-only") == []
+    assert inspect(page, carried.discs[0], 1, tmp_path / "again", "other-test-only") == ["openssl"]
+
+
+def test_out_of_a_frozen_file(carried: Carried, tmp_path: Path) -> None:
+    """The sheet takes volume 1 out of the installer, whose SHA-256 it states."""
+    installer = tmp_path / "platform installer"
+    installer.write_bytes(b"\x7fELF" * 1024 + carried.discs[0].read_bytes())
+    page = printed(carried.airferry, "sheet", *carried.discs, *TRUST, "--installer", installer)
+    digest = hashlib.sha256(installer.read_bytes()).hexdigest()
+    assert " ".join(re.findall("....", digest)) in page
+    (out, _), *_ = steps(page)
+    typed = out.replace("/media/disc/", f"{tmp_path}/")
+    subprocess.run(["sh", "-c", typed], cwd=tmp_path, check=True)
+    assert inspect(page.replace(f"$ {out}", "$ true"), tmp_path / "volume-1.tar", 1, tmp_path / "check") == []
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "must print"), ("ko", "작업 안내서")])
+def test_the_page_in_each_language_and_format(carried: Carried, tmp_path: Path, language: str, words: str) -> None:
+    """HTML loads nothing, holds the same commands, and takes nothing from a bundle for markup."""
+    odd = Path(shutil.copyfile(carried.discs[0], tmp_path / "<script>alert(1)&.tar"))
+    arguments = ("sheet", odd, *TRUST, "--language", language)
+    page, html = (printed(carried.airferry, *arguments, *more) for more in ((), ("--html",)))
+    read = Commands()
+    read.feed(html)
+    assert read.found == [line.strip()[2:] for line in page.splitlines() if line.startswith("     $ ")]
+    assert not {"script", "link", "img", "iframe"} & read.tags
+    assert not re.search("https?://|url\\(|@import", html)
+    assert "/media/disc/<script>alert(1)&.tar" in page
+    assert words in page
+    assert words in html
+
+
+class Commands(HTMLParser):
+    """The commands in a page, and the names of all its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.found: list[str] = []
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+        self._inside = tag == "b"
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.found.append(data)
+        self._inside = False
+
+
+def test_the_page_knows_every_kind_of_failure(carried: Carried) -> None:
+    assert {kind for kind, _, _ in ROWS} == set(errors()) - set(SENDERS)
+    assert all(f"\n{kind.exit_code} " in carried.page for kind, _, _ in ROWS)
