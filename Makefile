@@ -37,6 +37,7 @@ docs: dev ## write anew what README.md, templates/ and docs/ take from the code 
 
 test: dev ## all tests that need no cluster
 	@$(PYTHON) -m tests.packages test
+	$(BIN)/python -m tests.parts.go_programs
 	$(BIN)/pytest -m 'not cluster' -n 2
 
 cluster: dev ## build (once) and start the enclave: a real cluster of one node without a way out

@@ -60,6 +60,7 @@ GROUPS: dict[str, dict[str, Probe]] = {
         "fuseiso": _program("fuseiso"),
         "gcc": _program("gcc"),
         "genisoimage": _program("genisoimage"),
+        "golang-go": _program("go"),
         "iproute2": _program("ip"),
         "libc6-dev": Path("/usr/include/dlfcn.h").exists,
         "minisign": _program("minisign"),

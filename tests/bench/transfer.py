@@ -22,24 +22,11 @@ from pathlib import Path
 
 from tests.bench import fixture
 from tests.bench.measure import Run, median, run
+from tests.parts.go_programs import FOLDER, go_program
 from tests.parts.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airferry"
-TOOLS = {
-    "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
-    "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
-}
-
-
-def tool(name: str) -> Path:
-    """A program built from the Go module proxy, kept in the cache."""
-    path = CACHE / "bench" / "bin" / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "GOBIN": str(path.parent), "CGO_ENABLED": "0"}
-        subprocess.run(["go", "install", "-trimpath", "-ldflags", "-s -w", TOOLS[name]], env=env, check=True)
-    return path
 
 
 @dataclass(frozen=True)
@@ -82,7 +69,7 @@ class Bench:
         """Little, and the same for all; commands find their registries and folders in it."""
         target = self.target.address if self.target else ""
         return {
-            "PATH": f"{CACHE / 'bench' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{FOLDER}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.work),
             "PYTHONPATH": str(ROOT),
             "SOURCE": self.source.address,
@@ -105,7 +92,7 @@ class Bench:
             self.target.stop()
         folder = self.memory / "target"
         shutil.rmtree(folder, ignore_errors=True)
-        self.target = Registry(folder, program=tool("registry"))
+        self.target = Registry(folder, program=go_program("registry"))
         self.target.start()
 
 
@@ -275,7 +262,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="file for the page")
     arguments = parser.parse_args()
     (CACHE / "bench").mkdir(parents=True, exist_ok=True)
-    tool("crane")
+    go_program("crane")
     source = _source(arguments.scale)
     bench: Bench | None = None
     try:

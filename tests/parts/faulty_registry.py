@@ -54,7 +54,7 @@ class Answer:
     body: bytes = b""
 
 
-Fault = Callable[["_Handler"], None]
+Fault = Callable[["Handler"], None]
 
 
 @dataclass
@@ -69,14 +69,16 @@ class _Rule:
 class FaultyRegistry(Served):
     """A server on `host` (any loopback address) at a free port; runs within `with`."""
 
-    def __init__(self, host: str = "127.0.0.1", tls: Certificate | None = None) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", tls: Certificate | None = None, handler: type[Handler] | None = None
+    ) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.seen: list[Seen] = []
         self.upload = b""
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
-        super().__init__(_Server((host, 0), _handler(self)))
+        super().__init__(_Server((host, 0), type("Bound", (handler or Handler,), {"registry": self})))
         self.address = f"{host}:{self._server.server_address[1]}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
         if tls is not None:
@@ -139,7 +141,7 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     registry: FaultyRegistry
@@ -244,17 +246,10 @@ class _Handler(BaseHTTPRequestHandler):
         return Answer(206, {"Content-Type": OCTETS, "Content-Range": span}, data[first:])
 
 
-def _handler(owner: FaultyRegistry) -> type[_Handler]:
-    class Handler(_Handler):
-        registry = owner
-
-    return Handler
-
-
 def truncate(count: int) -> Fault:
     """Announce all, send `count` bytes of the body, end the connection."""
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         handler.reply(handler.answer(), upto=count)
         handler.cut()
 
@@ -267,7 +262,7 @@ def reset(count: int = 0, *, done: bool = False) -> Fault:
     With 0 without any answer: before anything is done for the request, or when all is done.
     """
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         if count:
             handler.reply(handler.answer(), upto=count)
         elif done:
@@ -280,7 +275,7 @@ def reset(count: int = 0, *, done: bool = False) -> Fault:
 def partly(count: int) -> Fault:
     """Keep `count` bytes of what is uploaded, then reset the connection."""
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         handler.registry.upload += handler.seen.body[:count]
         handler.cut(reset=True)
 
@@ -290,7 +285,7 @@ def partly(count: int) -> Fault:
 def status(code: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Fault:
     """Answer with a status of its own, and end the connection: the headers may make the body's end unknowable."""
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         handler.reply(Answer(code, {"Connection": "close", **(headers or {})}, body))
         handler.close_connection = True
 
@@ -300,7 +295,7 @@ def status(code: int, headers: Mapping[str, str] | None = None, body: bytes = b"
 def changed(*, body: bytes | None = None, headers: Mapping[str, str] | None = None, code: int | None = None) -> Fault:
     """The right answer with another body, other headers (empty: left out) or another status."""
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         answer = handler.answer()
         answer.body = answer.body if body is None else body
         answer.status = code or answer.status
@@ -314,7 +309,7 @@ def changed(*, body: bytes | None = None, headers: Mapping[str, str] | None = No
 def raw(data: bytes) -> Fault:
     """Write `data` in the place of an answer and end the connection."""
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         handler.wfile.write(data)
         handler.cut()
 
@@ -325,7 +320,7 @@ def limited(most: int) -> Fault:
     """413 to bodies of more than `most` bytes, as proxies before a registry answer."""
     refuse = status(413, body=b"<html>413 Request Entity Too Large</html>")
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         if int(handler.headers.get("Content-Length") or 0) > most:
             refuse(handler)
         else:
@@ -337,7 +332,7 @@ def limited(most: int) -> Fault:
 def chunked(extra: bytes = b"") -> Fault:
     """The right body and `extra` without Content-Length, in chunks (RFC 9112, section 7.1)."""
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         answer = handler.answer()
         data = answer.body + extra
         handler.reply(Answer(answer.status, {**answer.headers, "Content-Length": "", "Transfer-Encoding": "chunked"}))
@@ -354,7 +349,7 @@ def challenge(header: str, *, always: bool = True) -> Fault:
     body = json.dumps({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}).encode()
     refuse = status(401, {"WWW-Authenticate": header}, body)
 
-    def fault(handler: _Handler) -> None:
+    def fault(handler: Handler) -> None:
         if always or "Authorization" not in handler.headers:
             refuse(handler)
         else:

@@ -1,0 +1,228 @@
+"""A load into three registries, with every fault that comes between it and them.
+
+Each ends with all content in place, or with an error of ours; then no tag names anything that is not whole, and the
+same load without the fault brings the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.chart.relocation import Relocation
+from installer.errors import AirferryError, ContentError, RegistryAccessError, RegistryUnreachableError
+from installer.load import LoadResult, load
+from installer.oci.media import ACCEPT
+from installer.oci.registry import Registry as Client
+from installer.oci.transport import Transport
+from installer.report import Silent
+from tests.parts.bundles import Cargo, open_bundle, signing_key
+from tests.parts.crane_registry import CraneRegistry
+from tests.parts.faulty_proxy import FaultyProxy, broken
+from tests.parts.faulty_registry import challenge, changed, limited, status
+from tests.parts.go_programs import go_program
+from tests.parts.images import File, Image, Layer, Platform, write_layout
+from tests.parts.registry import DEBIAN_PROGRAM, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+MIB = 1 << 20
+REGISTRIES = ("debian", "v3", "crane")
+UPLOADS = "/blobs/uploads/"
+WRONG = {"Docker-Content-Digest": "sha256:" + "1" * 64}
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """A signed bundle of three images, and what each of its tags must name in the end."""
+
+    path: Path
+    tags: frozenset[str]
+
+
+@pytest.fixture(scope="module")
+def shipment(tmp_path_factory: pytest.TempPathFactory) -> Shipment:
+    folder, dice, cargo = tmp_path_factory.mktemp("shipment"), random.Random(3), Cargo()
+    base = Layer({"/base": File(dice.randbytes(6 * MIB))}, "none")
+
+    def image(name: str, platform: Platform | None = None) -> Image:
+        return Image(
+            (base, Layer({f"/{name}": File(dice.randbytes(200_000))}, "none")), platform=platform or Platform()
+        )
+
+    for name in ("one", "two"):
+        cargo.image(f"docker.io/demo/{name}:1", write_layout(folder / name, image(name)))
+    several = [image("three"), image("three", Platform("arm64"))]
+    cargo.image("docker.io/demo/three:1", write_layout(folder / "three", several))
+    (path,) = cargo.write(folder, key=signing_key())
+    tags = frozenset(f"site/docker.io/demo/{name}:1" for name in ("one", "two", "three"))
+    return Shipment(path, tags)
+
+
+@contextlib.contextmanager
+def running(kind: str, folder: Path, *, prefix: Sequence[str] = ()) -> Iterator[str]:
+    """A fresh registry of a kind; its address."""
+    if kind == "crane":
+        with CraneRegistry(folder, prefix=prefix) as crane:
+            yield crane.address
+    else:
+        program = DEBIAN_PROGRAM if kind == "debian" else go_program("registry")
+        with Registry(folder, program=program, prefix=prefix) as registry:
+            yield registry.address
+
+
+@pytest.fixture(params=REGISTRIES)
+def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultyProxy]:
+    """A proxy before a fresh registry of each kind."""
+    with running(request.param, tmp_path / request.param) as address, FaultyProxy(address) as passing:
+        yield passing
+
+
+def bring(shipment: Shipment, address: str) -> LoadResult:
+    """Load the bundle; pauses take no time."""
+    client = Client(Transport(sleep=lambda _: None))
+    with open_bundle([shipment.path]) as bundle:
+        images = frozenset(image.reference for image in bundle.manifest.images)
+        return load(bundle, client, Relocation(address, "site", images), Silent())
+
+
+def get(address: str, path: str) -> bytes:
+    connection = http.client.HTTPConnection(address, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Accept": ACCEPT})
+        response = connection.getresponse()
+        body = response.read()
+        assert response.status == 200, f"{path}: {response.status} {body[:300]!r}"
+        return body
+
+
+def assert_whole(address: str, repository: str, raw: bytes) -> None:
+    """Everything below a manifest is there and is what its digest says."""
+    document: dict[str, Any] = json.loads(raw)
+    below = [(item, "manifests") for item in document.get("manifests", ())]
+    below += [(item, "blobs") for item in (document.get("config"), *document.get("layers", ())) if item]
+    for item, kind in below:
+        content = get(address, f"/v2/{repository}/{kind}/{item['digest']}")
+        assert item["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        if kind == "manifests":
+            assert_whole(address, repository, content)
+
+
+def whole_tags(address: str) -> frozenset[str]:
+    """All tags of a registry, each of which names something whole."""
+    found = set()
+    for repository in json.loads(get(address, "/v2/_catalog"))["repositories"] or ():
+        with contextlib.suppress(AssertionError):  # a repository that has blobs only
+            found |= {f"{repository}:{tag}" for tag in json.loads(get(address, f"/v2/{repository}/tags/list"))["tags"]}
+    tagged = frozenset(name for name in found if ":sha256" not in name)
+    for name in tagged:
+        repository, _, tag = name.rpartition(":")
+        assert_whole(address, repository, get(address, f"/v2/{repository}/manifests/{tag}"))
+    return tagged
+
+
+def token_server(proxy: FaultyProxy) -> str:
+    """Have the proxy give tokens, none twice; the challenge that asks for them."""
+    for number in range(100):
+        proxy.on("GET", "/token", status(200, body=b'{"token":"%d"}' % number), times=1)
+    return f'Bearer realm="{proxy.url}/token",service="s"'
+
+
+def token_expires(proxy: FaultyProxy) -> None:
+    challenged = token_server(proxy)
+    proxy.on("HEAD", "/v2/", challenge(challenged, always=False), times=1)
+    proxy.on("PUT", UPLOADS, challenge(challenged), times=1, after=2)
+
+
+def limit(proxy: FaultyProxy) -> None:
+    for method in ("PUT", "PATCH"):
+        proxy.on(method, UPLOADS, limited(MIB))
+
+
+def throttle(proxy: FaultyProxy) -> None:
+    for method in ("HEAD", "POST", "PUT"):
+        proxy.on(method, "/v2/", status(429, {"Retry-After": "3"}), times=3, after=3)
+
+
+def burst(proxy: FaultyProxy) -> None:
+    for method in ("HEAD", "POST", "PUT"):
+        proxy.on(method, "/v2/", status(500), times=3, after=1)
+
+
+def lose_session(proxy: FaultyProxy) -> None:
+    lost = b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}'
+    proxy.on("PUT", UPLOADS, status(404, body=lost), times=2)
+
+
+def reset_in_a_body(proxy: FaultyProxy) -> None:
+    proxy.on("PUT", UPLOADS, broken(4 * MIB), times=2)
+    proxy.on("PATCH", UPLOADS, broken(1000), times=2)
+
+
+PASSING: dict[str, Callable[[FaultyProxy], None]] = {
+    "401 in the middle": token_expires,
+    "413 above a limit": limit,
+    "429 with Retry-After": throttle,
+    "a burst of 500": burst,
+    "an upload session lost": lose_session,
+    "a reset in a body": reset_in_a_body,
+}
+LASTING: dict[str, tuple[Callable[[FaultyProxy], None], type[AirferryError]]] = {
+    "401 for good": (
+        lambda proxy: proxy.on("PUT", UPLOADS, challenge(token_server(proxy)), after=2),
+        RegistryAccessError,
+    ),
+    "500 for good": (lambda proxy: proxy.on("PUT", UPLOADS, status(500), after=2), RegistryUnreachableError),
+    "a blob's digest is wrong": (
+        lambda proxy: proxy.on("PUT", UPLOADS, changed(headers=WRONG), times=1, after=1),
+        ContentError,
+    ),
+    "a manifest's digest is wrong": (
+        lambda proxy: proxy.on("PUT", "/manifests/", changed(headers=WRONG), times=1, after=1),
+        ContentError,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_passes_is_borne(proxy: FaultyProxy, shipment: Shipment, fault: str) -> None:
+    PASSING[fault](proxy)
+    bring(shipment, proxy.address)
+    assert whole_tags(proxy.target) == shipment.tags
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_what_does_not_pass_is_an_error_that_leaves_nothing_half_done(
+    proxy: FaultyProxy, shipment: Shipment, fault: str
+) -> None:
+    setting, expected = LASTING[fault]
+    setting(proxy)
+    with pytest.raises(expected) as caught:
+        bring(shipment, proxy.address)
+    assert caught.value.message.isprintable()
+    assert whole_tags(proxy.target) <= shipment.tags
+    bring(shipment, proxy.target)
+    assert whole_tags(proxy.target) == shipment.tags
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_a_full_disc_at_the_registry_is_an_error(kind: str, shipment: Shipment, tmp_path: Path) -> None:
+    folder = tmp_path / "registry"
+    (folder / "storage").mkdir(parents=True)
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    script = f'mount -t tmpfs -o size=6m tmpfs "{folder}/storage" && exec "$@"'
+    with running(kind, folder, prefix=("unshare", *user, "--mount", "sh", "-c", script, "sh")) as address:
+        with pytest.raises(RegistryUnreachableError, match="500") as caught:
+            bring(shipment, address)
+        assert "full disk" in caught.value.hint
+        assert whole_tags(address) < shipment.tags
