@@ -7,8 +7,11 @@ import click
 
 from builder.build import THREADS
 from builder.build import build as build_bundle
-from builder.cli_places import lock_argument, places_of, volume_size_option
+from builder.cli_places import base_options, lock_argument, places_of, volume_size_option
 from builder.contents import Contents, contents
+from builder.earlier import EarlierBundles, open_own
+from builder.holdings import omission_of
+from builder.listing import left_out, left_out_line
 from builder.lock import Lock
 from builder.source import LockSource, check_files
 from builder.targets import distribute
@@ -29,11 +32,28 @@ from installer.shell import Session, common
     help="The bundle to write, NAME-VERSION.tar by default; with --volume-size a folder, may be repeated.",
 )
 @volume_size_option
+@base_options
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    metavar="BUNDLE",
+    help="Take the bytes of blobs that this earlier bundle holds from it, verified, instead of fetching them.",
+)
 @click.option("--threads", type=click.IntRange(1, 32), default=THREADS, show_default=True, help="Downloads at a time.")
 @click.option("--no-sync", is_flag=True, help="Return before the disk has it, without reading it back.")
 @common
 def build(
-    session: Session, *, lock: Path, outs: tuple[Path, ...], size: VolumeSize | None, threads: int, no_sync: bool
+    session: Session,
+    *,
+    lock: Path,
+    outs: tuple[Path, ...],
+    size: VolumeSize | None,
+    have: tuple[str, ...],
+    bases: tuple[Path, ...],
+    reuse: tuple[Path, ...],
+    threads: int,
+    no_sync: bool,
 ) -> None:
     """Fetch everything that LOCK names and write one bundle, then read it back.
 
@@ -44,18 +64,24 @@ def build(
       airferry build -o /media/stick/platform-1.0.tar
       airferry build --volume-size bd25                          several files, each for one disc
       airferry build --volume-size fat32 -o /media/a -o /media/b    each goes where there is room
+      airferry build --base platform-1.0.lock                    an update for those who have loaded 1.0
+      airferry build --have receipt.json                         an update for the registry that this came from
     """
     read = Lock.load(lock)
-    planned = contents(read, size)
+    planned = contents(read, size, omission_of(read, have, bases))
     paths = output_paths(planned, outs, several=size is not None)
     check_files(read, lock.parent)
     with places_of(session, read.registries, lock.parent, lock.parent if size else paths[0].parent) as places:
-        source = LockSource(read, places)
-        digest = build_bundle(planned, source, paths, session.reporter, threads=threads, sync=not no_sync)
+        fetched = LockSource(read, places)
+        with EarlierBundles([open_own([place]) for place in reuse], fetched, session.reporter) as source:
+            digest = build_bundle(planned, source, paths, session.reporter, threads=threads, sync=not no_sync)
     sizes = planned.volume_sizes
     lines = [f"{path}: {length} bytes ({human(length)})" for path, length in zip(paths, sizes, strict=True)]
     volumes = [{"file": str(path), "bytes": length} for path, length in zip(paths, sizes, strict=True)]
     document = {"file": str(paths[0]), "bytes": sum(sizes), "sums": digest.text, "volumes": volumes}
+    document["left_out"] = omitted = left_out(planned)
+    if have or bases:
+        lines.append(left_out_line(omitted))
     session.emit(document, "\n".join([*lines, f"SHA256SUMS: {digest}"]))
     names = " ".join(map(str, paths))
     session.reporter.note(f"next: `airferry sign {names} --key NAME.key` (`airferry keygen NAME` makes one).")

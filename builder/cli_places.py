@@ -1,9 +1,9 @@
 """What commands share that start from a lock or recipe: its argument, and the way to the places that it names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -31,6 +31,29 @@ volume_size_option = click.option(
     help=f"Several files: {', '.join(PRESETS)}, a size such as 4GiB, or a count of equal parts such as 5.",
 )
 """The option of commands that lay a bundle out; they get it as `size`."""
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def base_options(command: _Command) -> _Command:
+    """The options of commands that may leave out what its receivers hold; they get `have` and `bases`."""
+    have = click.option(
+        "--have",
+        multiple=True,
+        metavar="RECEIPT",
+        help="Leave out what a registry holds: the file that `load --receipt` wrote, or its line of text with the "
+        "--base that it speaks of. May be repeated; of several registries, what all of them hold.",
+    )
+    bases = click.option(
+        "--base",
+        "bases",
+        type=click.Path(path_type=Path, exists=True),
+        multiple=True,
+        metavar="OLD",
+        help="Leave out what is in an earlier lock or bundle, which all receivers have loaded. May be repeated.",
+    )
+    return have(bases(command))
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from builder.cli_places import FILE, lock_argument, places_of, volume_size_option
+from builder.cli_places import FILE, base_options, lock_argument, places_of, volume_size_option
 from builder.contents import contents
+from builder.holdings import omission_of
 from builder.listing import changes, image_list, image_table, plan_document, plan_table
 from builder.lock import LOCK_NAME, Lock
 from builder.locking import locked_registries, make_lock
@@ -185,18 +186,28 @@ def list_images(session: Session, *, recipe: Path, unlocked: bool, site: Path | 
     "--target", "targets", type=click.Path(path_type=Path), multiple=True, help="Where the bundle will be written."
 )
 @volume_size_option
+@base_options
 @common
-def plan(session: Session, *, lock: Path, targets: tuple[Path, ...], size: VolumeSize | None) -> None:
+def plan(
+    session: Session,
+    *,
+    lock: Path,
+    targets: tuple[Path, ...],
+    size: VolumeSize | None,
+    have: tuple[str, ...],
+    bases: tuple[Path, ...],
+) -> None:
     """Say what a bundle will hold and how large it will be, to the byte; nothing is fetched.
 
     \b
       airferry plan
       airferry plan --target /media/stick
       airferry plan --volume-size dvd                   which files, and which image is on which
+      airferry plan --base platform-1.0.lock            an update, for those who have loaded 1.0
     """
     read = Lock.load(lock)
     folders = [target if target.is_dir() else target.parent for target in targets] or [Path()]
-    planned = contents(read, size)
+    planned = contents(read, size, omission_of(read, have, bases))
     document = plan_document(read, planned, free_bytes(folders))
     session.emit(document, plan_table(document))
     try:

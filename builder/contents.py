@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+from builder.holdings import WHOLE, Omission
 from builder.lock import Lock, LockedImage, reach
 from builder.packing import Arrangement, arrange
 from builder.volume_size import VolumeSize
 from installer.bundle import canonical
 from installer.bundle.limits import FORMAT
 from installer.bundle.manifest import BundleManifest
-from installer.bundle.volume import metadata_of, volume_name, volume_sizes
+from installer.bundle.volume import file_names, metadata_of, volume_sizes
 from installer.errors import BundleError, RecipeError
 from installer.oci import media
 from installer.oci.digest import Digest
@@ -33,23 +34,20 @@ class Contents:
     @property
     def file_names(self) -> list[str]:
         """What the volume files are called unless someone says otherwise."""
-        name, version, count = self.skeleton.name, self.skeleton.version, len(self.skeleton.volumes)
-        if count == 1:
-            return [f"{name}-{version}.tar"]
-        return [volume_name(name, version, number, count) for number in range(count)]
+        return file_names(self.skeleton)
 
 
-def contents(lock: Lock, size: VolumeSize | None = None) -> Contents:
-    """The bundle that `lock` describes, in one volume or in volumes of `size`.
+def contents(lock: Lock, size: VolumeSize | None = None, omitted: Omission = WHOLE) -> Contents:
+    """The bundle that `lock` describes, in one volume or in volumes of `size`, without what is `omitted`.
 
     Raises RecipeError if it cannot be a bundle, UsageError if such volumes cannot hold it.
     """
-    manifest_json = _manifest_json(lock)
+    manifest_json = _manifest_json(lock, omitted)
     trees = lock.manifests_by_digest()
     blobs = [blob.descriptor for blob in lock.blobs]
     images = {image.source: reach(trees, image.digest) for image in lock.images}
     try:
-        skeleton = _skeleton(lock, arrange(blobs, images))
+        skeleton = _skeleton(lock, arrange(blobs, images, left_out=omitted.blobs), omitted)
         metadata = 0
         while size is not None:
             needed = metadata_of(skeleton, manifest_json).length
@@ -57,13 +55,13 @@ def contents(lock: Lock, size: VolumeSize | None = None) -> Contents:
                 break
             # Numbers of more digits make metadata longer, which may move blobs: leave some room for that.
             metadata = needed + _SLACK * bool(metadata)
-            skeleton = _skeleton(lock, arrange(blobs, images, size, metadata))
+            skeleton = _skeleton(lock, arrange(blobs, images, size, metadata, omitted.blobs), omitted)
     except BundleError as exc:
         raise RecipeError(exc.message, hint="correct the recipe, then run `airferry lock`.") from exc
     return Contents(skeleton, manifest_json)
 
 
-def _skeleton(lock: Lock, layout: Arrangement) -> BundleManifest:
+def _skeleton(lock: Lock, layout: Arrangement, omitted: Omission) -> BundleManifest:
     return BundleManifest(
         format=FORMAT,
         name=lock.name,
@@ -78,10 +76,11 @@ def _skeleton(lock: Lock, layout: Arrangement) -> BundleManifest:
         documents=tuple(document.in_bundle() for document in lock.documents),
         blobs=layout.blobs,
         volumes=layout.volumes,
+        bases=omitted.bases,
     )
 
 
-def _manifest_json(lock: Lock) -> bytes:
+def _manifest_json(lock: Lock, omitted: Omission) -> bytes:
     """The index of `docker load`: for each tagged image its configuration and layers for one platform.
 
     Source: Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format". Entries that are no
@@ -92,7 +91,7 @@ def _manifest_json(lock: Lock) -> bytes:
     names: dict[tuple[Digest, ...], list[str]] = {}
     for image in lock.images:
         config, *layers = trees[image.single].content
-        if types[config] in media.IMAGE_CONFIGS:
+        if types[config] in media.IMAGE_CONFIGS and not omitted.blobs & {config, *layers}:
             names.setdefault((config, *layers), []).extend(_tags(image))
     return canonical.encode(
         [

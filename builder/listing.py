@@ -195,6 +195,7 @@ def plan_document(lock: Lock, planned: Contents, free: int) -> dict[str, Any]:
         "image_bytes": sum(item.total for item in images),
         "blobs": len(lock.blobs),
         "blob_bytes": sum(blob.size for blob in lock.blobs),
+        "left_out": left_out(planned),
         "volumes": _volumes(planned),
         "spread": [
             {"image": image.source, "volumes": [number + 1 for number in sorted(numbers)]}
@@ -204,6 +205,22 @@ def plan_document(lock: Lock, planned: Contents, free: int) -> dict[str, Any]:
         "file_bytes": sum(planned.volume_sizes),
         "free_bytes": free,
     }
+
+
+def left_out(planned: Contents) -> dict[str, Any]:
+    """What an update does not carry, and the bundles that whoever loads it must have loaded."""
+    blobs, bases = planned.skeleton.left_out, planned.skeleton.bases
+    return {
+        "blobs": len(blobs),
+        "bytes": sum(blob.size for blob in blobs),
+        "bases": [{"name": base.name, "version": base.version, "content": base.content} for base in bases],
+    }
+
+
+def left_out_line(document: Mapping[str, Any]) -> str:
+    """`left_out` for people."""
+    names = ", ".join(f"{base['name']} {base['version']}" for base in document["bases"])
+    return f"left out: {document['blobs']} blobs ({size(document['bytes'])}), held where {names or 'nothing'} is loaded"
 
 
 def _volumes(planned: Contents) -> list[dict[str, Any]]:
@@ -231,6 +248,7 @@ def plan_table(document: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"{document['blobs']} blobs, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
+        *([left_out_line(document["left_out"])] if document["left_out"]["blobs"] else []),
         f"file: {document['file_bytes']} bytes ({size(document['file_bytes'])}); free: {size(document['free_bytes'])}",
     ]
     return "\n".join(lines + _volume_lines(document))

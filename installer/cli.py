@@ -141,6 +141,7 @@ def template(session: Session, bundle: Any) -> None:
 @click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
 @click.option("--whole-images", is_flag=True, help="Leave out images that need something damaged or missing.")
 @click.option("--request", type=FILE, help="If the registry lacks what an update builds on: ask for it in this file.")
+@click.option("--receipt", type=FILE, help="Write what the registry holds then: with it the sender leaves that out.")
 def load(
     session: Session,
     bundle: Any,
@@ -153,6 +154,7 @@ def load(
     sha256: bool,
     whole_images: bool,
     request: Path | None,
+    receipt: Path | None,
 ) -> None:
     """Load the images, and the charts as OCI artifacts, into the registry of this enclave.
 
@@ -198,12 +200,28 @@ def load(
     counts["present"] = result.present
     document = {"images": images, "charts": charts, "left_out": dict(result.left_out), **counts}
     document |= {"lacking": lacking_document(bundle, result.lacking), "request": line}
+    document["receipt"] = _acknowledge(session, bundle, place, result, receipt)
     session.emit(document, "\n".join([*lines, summary(result)]))
     if result.left_out:
         raise BundleError(
             f"{len(result.left_out)} left out, because they need what is damaged or missing; all others are loaded",
             hint="bring a good copy of these volumes, and run the same command again.",
         )
+
+
+def _acknowledge(session: Session, bundle: Any, place: Any, result: Any, file: Path | None) -> str:
+    """Write a receipt if a file is named; the line of text that says that all is there, empty if it is not."""
+    written = result.receipt(bundle.manifest, f"{place.registry}/{place.project}".rstrip("/"))
+    line = "" if result.left_out else str(written.text)
+    if file:
+        from installer.files import write_atomic
+
+        write_atomic(file, written.encode())
+        session.reporter.note(f"written {file}; `airferry build --have {file.name}` leaves out what it names.")
+        if line:
+            session.reporter.note("the same to be typed or photographed, for a sender who has the old lock or bundle:")
+            session.reporter.note(line)
+    return line
 
 
 def _ask_for(session: Session, bundle: Any, lacking: Any, file: Path | None) -> str:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from installer.bundle.limits import CHUNK
-from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
+from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage, BundleManifest
 from installer.bundle.reader import Bundle
+from installer.bundle.receipt import Receipt
 from installer.chart.relocation import Relocation
 from installer.errors import (
     BundleError,
@@ -77,6 +78,10 @@ class LoadResult:
     resumed: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
     lacking: tuple[BundleBlob, ...] = ()
+
+    def receipt(self, manifest: BundleManifest, registry: str) -> Receipt:
+        """What `registry` holds now of the bundle that was loaded."""
+        return Receipt.of(manifest, {image.source for image in self.images}, registry)
 
     def refusal(self, role: str) -> str:
         """Why the registry does not take the charts of `role`; empty if it has them."""

@@ -30,7 +30,7 @@ from installer.bundle.manifest import (
 from installer.bundle.patch import begins_as_patch, read_patch
 from installer.bundle.signature import PublicKey, Trust, Verdict
 from installer.bundle.tar import BLOCK, header, padded
-from installer.bundle.volume import Metadata, VolumeFile, volume_name, volume_sizes
+from installer.bundle.volume import Metadata, VolumeFile, file_names, volume_sizes
 from installer.errors import (
     BundleError,
     IncompleteError,
@@ -155,8 +155,7 @@ class Bundle:
 
     def file_name(self, number: int) -> str:
         """What the file of volume `number` (from 0) was called by its writer, unless someone renamed it."""
-        name, version, count = self.manifest.name, self.manifest.version, len(self.manifest.volumes)
-        return volume_name(name, version, number, count) if count > 1 else f"{name}-{version}.tar"
+        return file_names(self.manifest)[number]
 
     def files(self) -> list[dict[str, Any]]:
         """Each volume: its number from 1, its name, its bytes, and where it lies; empty if it is not at hand.

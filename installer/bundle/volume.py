@@ -132,6 +132,14 @@ def volume_name(name: str, version: str, number: int, count: int) -> str:
     return f"{stem}-{number + 1:0{len(str(count))}d}of{count}.tar"
 
 
+def file_names(manifest: BundleManifest) -> list[str]:
+    """What the volume files of a bundle are called by its writer, unless someone says otherwise."""
+    version, count = manifest.version + ("-update" if manifest.bases else ""), len(manifest.volumes)
+    if count == 1:
+        return [f"{manifest.name}-{version}.tar"]
+    return [volume_name(manifest.name, version, number, count) for number in range(count)]
+
+
 class VolumeFile:
     """A volume, or what claims to be one: `size` bytes of the file at `path` from `base` on. Only ever read.
 
