@@ -1,0 +1,189 @@
+"""A year of monthly updates into two enclaves, one of which loses an update, and the ways to mend that."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from builder.cli import cli as builder
+from installer.cli import cli as installer
+from installer.shell import run
+from tests.parts.images import File, Image, Layer, Run, write_layout
+from tests.parts.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import click
+
+IMAGES, MONTHS, OWN = 10, 12, 3
+LAYER = 400_000
+"""Bytes of each layer. Real ones are a hundred times as large: what lies around them weighs more here."""
+
+
+def layer(name: str) -> Layer:
+    return Layer({f"/{name}": File(random.Random(name).randbytes(LAYER))}, "none")
+
+
+def image(number: int, month: int) -> Image:
+    """Two layers that all images share, and own ones, of which one changes each month, in turn."""
+    turns = [max((past for past in range(1, month + 1) if past % OWN == turn), default=0) for turn in range(OWN)]
+    own = [layer(f"app-{number}-{turn}-{past}") for turn, past in enumerate(turns)]
+    return Image((layer("os"), layer("libraries"), *own), Run(labels={"version": str(month)}))
+
+
+@dataclass
+class Sender:
+    """The release engineer's folder: a lock and an update for each month, and whole bundles to compare with.
+
+    Programs run inside this process: a year has many commands.
+    """
+
+    folder: Path
+    sizes: dict[int, dict[str, int]] = field(default_factory=dict)
+
+    def run(self, command: click.Command, *arguments: str | Path) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run(command, "airferry", [*map(str, arguments)])
+        return code, out.getvalue(), err.getvalue()
+
+    def result(self, command: click.Command, *arguments: str | Path) -> Any:
+        """The JSON document of a command that succeeds."""
+        code, out, err = self.run(command, *arguments, "--output", "json")
+        assert code == 0, err
+        return json.loads(out)
+
+    def lock(self, month: int) -> Path:
+        """The lock of a month, made from fresh images."""
+        path = self.folder / f"{month}.lock"
+        if path.exists():
+            return path
+        entries: list[dict[str, str]] = []
+        sizes: dict[str, int] = {}
+        for number in range(IMAGES):
+            layout = write_layout(self.folder / "layouts" / f"{number}-{month}", image(number, month), tag="x")
+            sizes.update(layout.blobs)
+            name = f"docker.io/demo/app-{number}:{month}.0"
+            entries.append({"layout": f"layouts/{number}-{month}", "name": name, "entry": "x"})
+        recipe = {"name": "demo", "version": f"{month}.0", "sequence": month, "images": entries}
+        recipe["created"] = f"2025-{month:02}-01T00:00:00Z"
+        (self.folder / f"{month}.yaml").write_text(yaml.safe_dump(recipe))
+        self.result(builder, "lock", self.folder / f"{month}.yaml")
+        self.sizes[month] = sizes
+        return path
+
+    def build(self, month: int, out: Path, *options: str | Path) -> Any:
+        """A bundle of a month, as planned."""
+        planned = self.result(builder, "plan", self.lock(month), *options)
+        built = self.result(builder, "build", self.lock(month), "-o", out, *options)
+        assert built["bytes"] == planned["file_bytes"] == out.stat().st_size
+        assert built["left_out"] == planned["left_out"]
+        return built
+
+    def load(self, built: Any, registry: Registry, *options: str | Path) -> tuple[int, str, str]:
+        """Load a bundle in the enclave."""
+        trusted = ("--bundle", built["file"], "--sums", built["sums"])
+        return self.run(installer, "load", *trusted, "--registry", registry.address, *options)
+
+    def minimum(self, month: int, since: int) -> int:
+        """The bytes of all blobs, manifests included, that are in the images of `month` and not in those of `since`."""
+        return sum(size for digest, size in self.sizes[month].items() if digest not in self.sizes[since])
+
+
+@pytest.fixture(scope="module")
+def sender(tmp_path_factory: pytest.TempPathFactory) -> Sender:
+    return Sender(tmp_path_factory.mktemp("sender"))
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """An enclave's registry that gets every update."""
+    with Registry(tmp_path_factory.mktemp("near")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Another one, which is behind."""
+    with Registry(tmp_path_factory.mktemp("far")) as registry:
+        yield registry
+
+
+def tags(registry: Registry) -> dict[str, str]:
+    """The digest of every tag, by what the registry has stored."""
+    links = registry.storage.rglob("_manifests/tags/*/current/link")
+    return {str(link.relative_to(registry.storage).parent.parent): link.read_text() for link in links}
+
+
+def test_a_year(sender: Sender, near: Registry, far: Registry, tmp_path: Path) -> None:
+    """Each update carries what is new for its receivers, and little else.
+
+    Compared are whole files (payload, headers, padding, signed metadata with an entry for every blob, carried or not)
+    with the bytes of the blobs that are new: the changed layers, and the configurations and manifests that follow.
+    """
+    (tmp_path / "bundles").mkdir()
+    built = sender.build(1, tmp_path / "bundles" / "1.tar")
+    for registry in (near, far):
+        assert sender.load(built, registry)[0] == 0
+    carried = wanted = 0
+    for month in range(2, MONTHS + 1):
+        since = 9 if month == 11 else month - 1
+        options: list[str | Path] = ["--base", sender.lock(since)]
+        if month == 9:
+            # The near enclave sends a file, the far one can only have a line read out.
+            lines = {}
+            for name, registry in (("near.json", near), ("far.json", far)):
+                out = sender.load(built, registry, "--receipt", tmp_path / name, "--output", "json")[1]
+                lines[name] = json.loads(out)["receipt"]
+            options += ["--have", tmp_path / "near.json", "--have", lines["far.json"]]
+        built = sender.build(month, tmp_path / "bundles" / f"{month}.tar", *options)
+        carried, wanted = carried + built["bytes"], wanted + sender.minimum(month, since)
+        assert sender.load(built, near)[0] == 0
+        if month == 6 or month == 10:
+            # The far enclave never gets these: one is lost, and the next sender hears of the other before he builds.
+            continue
+        if month == 7:
+            carried += mend(sender, built, far, tmp_path)
+            wanted += sender.minimum(6, 5)
+        else:
+            assert sender.load(built, far)[0] == 0
+    assert wanted <= carried <= 1.02 * wanted, carried / wanted
+    last = sender.build(MONTHS, tmp_path / "whole.tar")
+    with Registry(tmp_path / "fresh") as fresh:
+        assert sender.load(last, fresh)[0] == 0
+        right = tags(fresh)
+    assert len(right) == IMAGES
+    for registry in (near, far):
+        assert right.items() <= tags(registry).items()
+        again = json.loads(sender.load(last, registry, "--output", "json")[1])
+        assert (again["sent"], again["mounted"]) == (0, 0)
+
+
+def mend(sender: Sender, update: Any, registry: Registry, folder: Path) -> int:
+    """Load an update that builds on one that was lost; the bytes of the patch that it takes."""
+    request, patch = folder / "request.json", folder / "patch.tar"
+    before = tags(registry)
+    code, out, err = sender.load(update, registry, "--request", request, "--output", "json")
+    assert (code, len(json.loads(out)["lacking"])) == (14, IMAGES), err
+    assert "this update of demo 6.0 leaves out 10 blobs (" in err
+    assert (tags(registry), request.exists()) == (before, True)
+    lost = folder / "bundles" / "6.tar"
+    done = sender.result(builder, "patch", update["file"], "--request", request, "--from", lost, "-o", patch)
+    # The other way: what is asked for is fetched again.
+    again = folder / "again.tar"
+    line = json.loads(out)["request"]
+    sender.result(builder, "patch", update["file"], "--request", line, "--lock", sender.lock(7), "-o", again)
+    assert again.read_bytes() == patch.read_bytes()
+    code, _, err = sender.load(update, registry, "--bundle", patch)
+    assert code == 0, err
+    return int(done["bytes"])
