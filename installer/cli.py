@@ -227,14 +227,11 @@ def _acknowledge(session: Session, bundle: Any, place: Any, result: Any, file: P
 def _ask_for(session: Session, bundle: Any, lacking: Any, file: Path | None) -> str:
     """Write a request for what the registry lacks, if a file is named; the same as a line of text, empty for none."""
     from installer.presence import request_for
+    from installer.requesting import hand_over
 
     wanted = request_for(bundle, lacking)
     if wanted and file:
-        from installer.files import write_atomic
-
-        write_atomic(file, wanted.encode())
-        session.reporter.note(f"written {file}; `airferry patch` answers it. The same to be typed or photographed:")
-        session.reporter.note(wanted.text)
+        hand_over(session, wanted, file, qr=None)
     return wanted.text if wanted else ""
 
 
