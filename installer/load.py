@@ -148,8 +148,7 @@ def load(
     each(look, images, threads=threads, stop=stop, waits=lambda _: True)
     missing = [image for image in images if image.source not in there]
     jobs = _jobs(bundle, missing, targets)
-    wanted = {job.descriptor.digest: job.repositories for job in jobs}
-    presence = look_for(bundle, registry, wanted, _elsewhere(bundle, relocation), threads=threads, stop=stop)
+    presence = look_for(bundle, registry, relocation, missing, threads=threads)
     if presence.lacking and not whole_only:
         raise lacking_error(bundle, presence.lacking)
     holders.update(presence.holders)
@@ -172,12 +171,6 @@ def load(
         rounds.left_out,
         presence.lacking,
     )
-
-
-def _elsewhere(bundle: Bundle, relocation: Relocation) -> list[Repository]:
-    """Where the repositories of the bases are that may hold what is not carried."""
-    names = {name for base in bundle.manifest.bases for name in base.repositories}
-    return [relocation.repository(name) for name in sorted(names)]
 
 
 class _Rounds:

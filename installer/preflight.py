@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from installer import chart_oci, prerequisites
+from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
 from installer.chart_source import Wish
@@ -20,6 +21,7 @@ from installer.oci.registry import Registry
 from installer.operator_rights import operator_rights
 from installer.permissions import missing_permissions
 from installer.prerequisites import Finding
+from installer.presence import lacking_error, look_for
 from installer.referenced import referenced
 from installer.report import Reporter
 from installer.room import nodes
@@ -161,15 +163,24 @@ def _permissions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
 
 
 def _registry(bundle: Bundle, site: Site, registry: Registry) -> Iterator[Finding]:
-    """Whether the registry answers, accepts the credentials, and takes the images that it does not have yet."""
+    """Whether the registry answers, accepts the credentials, and takes the images that it does not have yet.
+
+    For an update also whether it holds what that leaves out.
+    """
     images = bundle.manifest.images
     relocation = Relocation(site.registry, site.project, frozenset(image.reference for image in images))
+
+    def held(image: BundleImage) -> bool:
+        return registry.head_manifest(relocation.target(image.reference)) is not None
+
     try:
-        for image in images:
-            target = relocation.target(image.reference)
-            if registry.head_manifest(target) is None:
-                registry.try_push(target.repository)
-                return
+        missing = next((image for image in images if not held(image)), None)
+        if missing is None:
+            return
+        registry.try_push(relocation.target(missing.reference).repository)
+        parts = (image for image in images if bundle.lacking(image) and not held(image))
+        if lacking := look_for(bundle, registry, relocation, parts).lacking:
+            raise lacking_error(bundle, lacking)
     except AirferryError as exc:
         yield _finding(exc)
 

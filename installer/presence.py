@@ -5,13 +5,14 @@ it can be mounted. Looking costs a request for each; nothing is believed because
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from installer.bundle.manifest import BundleBlob, chunk_count
+from installer.bundle.manifest import BundleBlob, BundleImage, chunk_count
 from installer.bundle.patch import Request
 from installer.bundle.reader import Bundle
+from installer.chart.relocation import Relocation
 from installer.errors import LackingError, RegistryAccessError
 from installer.oci.digest import Digest
 from installer.oci.reference import Repository
@@ -33,18 +34,22 @@ class Presence:
 def look_for(
     bundle: Bundle,
     registry: Registry,
-    wanted: Mapping[Digest, Sequence[Repository]],
-    elsewhere: Sequence[Repository],
+    relocation: Relocation,
+    images: Iterable[BundleImage],
     *,
-    threads: int,
-    stop: threading.Event,
+    threads: int = 4,
 ) -> Presence:
-    """Look for all that `bundle` and its patches do not hold of `wanted`, whose repositories need it.
-
-    `elsewhere` are repositories of the bases. Raises RegistryUnreachableError, RegistryAccessError, ContentError.
+    """Look for all that `images` need and neither `bundle` nor its patches hold, in the repositories of these images
+    and of the bases. Raises RegistryUnreachableError, RegistryAccessError, ContentError.
     """
+    wanted: dict[Digest, dict[Repository, None]] = {}
+    for image in images:
+        for blob in bundle.lacking(image):
+            wanted.setdefault(blob.digest, {})[relocation.target(image.reference).repository] = None
+    names = {name for base in bundle.manifest.bases for name in base.repositories}
+    elsewhere = [relocation.repository(name) for name in sorted(names)]
     holders: dict[Digest, Repository] = {}
-    open_questions = [bundle.blob(digest) for digest in wanted if not bundle.holds(digest)]
+    open_questions = [bundle.blob(digest) for digest in wanted]
 
     def look(blob: BundleBlob) -> None:
         found = next((place for place in wanted[blob.digest] if registry.has_blob(place, blob.descriptor)), None)
@@ -52,7 +57,7 @@ def look_for(
         if found:
             holders[blob.digest] = found
 
-    each(look, open_questions, threads=threads, stop=stop, waits=lambda _: True)
+    each(look, open_questions, threads=threads, stop=threading.Event(), waits=lambda _: True)
     return Presence(holders, tuple(blob for blob in open_questions if blob.digest not in holders))
 
 

@@ -33,10 +33,8 @@ GROUPS: dict[str, str] = {
         "installer.site installer.answers installer.answer_types installer.service_answers installer.certificates "
         "installer.platform_values installer.service_values installer.secret"
     ),
-    "transfer": (
-        "installer.load installer.outgoing installer.presence installer.serve installer.image_archive "
-        "installer.containerd"
-    ),
+    "presence": "installer.presence",
+    "transfer": ("installer.load installer.outgoing installer.serve installer.image_archive installer.containerd"),
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
@@ -72,10 +70,11 @@ MATRIX: dict[str, str] = {
     "chart": "errors files yaml oci",
     "program": "errors files bundle",
     "site": "errors files schema oci bundle chart",
-    "transfer": "errors parallel files report oci bundle chart",
-    "cluster": "errors files yaml report oci bundle chart site",
+    "presence": "errors parallel report oci bundle chart",
+    "transfer": "errors parallel files report oci bundle chart presence",
+    "cluster": "errors files yaml report oci bundle chart site presence",
     "shell": "errors files report oci",
-    "commands": "errors files yaml report oci bundle chart program site transfer cluster shell",
+    "commands": "errors files yaml report oci bundle chart program site presence transfer cluster shell",
     "templates": "",
     "builder": "errors parallel files yaml report schema oci bundle chart site shell",
 }

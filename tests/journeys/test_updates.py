@@ -19,7 +19,7 @@ from tests.parts.images import File, Image, Layer, Run, write_layout
 from tests.parts.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import click
@@ -82,10 +82,10 @@ class Sender:
         self.sizes[month] = sizes
         return path
 
-    def build(self, month: int, out: Path, *options: str | Path) -> Any:
+    def build(self, month: int, out: Path, *options: str | Path, reuse: Sequence[str] = ()) -> Any:
         """A bundle of a month, as planned."""
         planned = self.result(builder, "plan", self.lock(month), *options)
-        built = self.result(builder, "build", self.lock(month), "-o", out, *options)
+        built = self.result(builder, "build", self.lock(month), "-o", out, *options, *reuse)
         assert built["bytes"] == planned["file_bytes"] == out.stat().st_size
         assert built["left_out"] == planned["left_out"]
         return built
@@ -167,6 +167,27 @@ def test_a_year(sender: Sender, near: Registry, far: Registry, tmp_path: Path) -
         assert right.items() <= tags(registry).items()
         again = json.loads(sender.load(last, registry, "--output", "json")[1])
         assert (again["sent"], again["mounted"]) == (0, 0)
+
+
+def test_earlier_bundles_are_a_source_of_bytes(sender: Sender, tmp_path: Path) -> None:
+    """A whole bundle out of a whole one and two updates, and nothing else; what is damaged there is fetched."""
+    held = [sender.build(1, tmp_path / "1.tar"), sender.build(2, tmp_path / "2.tar", "--base", sender.lock(1))]
+    held.append(sender.build(3, tmp_path / "3.tar", "--base", sender.lock(2)))
+    whole = sender.build(3, tmp_path / "whole.tar")
+    reuse = [option for built in held for option in ("--reuse", built["file"])]
+    away = (sender.folder / "layouts").rename(sender.folder / "away")
+    assert sender.build(3, tmp_path / "again.tar", reuse=reuse)["sums"] == whole["sums"]
+    assert (tmp_path / "again.tar").read_bytes() == (tmp_path / "whole.tar").read_bytes()
+    # At its end the first bundle has a layer that is still in use.
+    with (tmp_path / "1.tar").open("r+b") as file:
+        file.seek(-LAYER // 2, 2)
+        file.write(bytes(100))
+    code, _, err = sender.run(builder, "build", sender.lock(3), "-o", tmp_path / "third.tar", *reuse)
+    assert (code, "layouts" in err) == (22, True), err
+    away.rename(sender.folder / "layouts")
+    code, _, err = sender.run(builder, "build", sender.lock(3), "-o", tmp_path / "third.tar", *reuse)
+    assert (code, "fetched instead" in err) == (0, True), err
+    assert (tmp_path / "third.tar").read_bytes() == (tmp_path / "whole.tar").read_bytes()
 
 
 def mend(sender: Sender, update: Any, registry: Registry, folder: Path) -> int:
