@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint type check demo test docs cluster cluster-down test-cluster bench bench-short clean
+.PHONY: help dev fmt lint type check demo test docs cluster cluster-down test-cluster kills bench bench-short clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,10 @@ test: dev ## all tests that need no cluster
 	@$(PYTHON) -m tests.packages test
 	$(BIN)/python -m tests.parts.go_programs
 	$(BIN)/pytest -m 'not cluster' -n 2
+
+kills: dev ## builds, copies onto media and loads, killed at 216 random moments
+	@$(PYTHON) -m tests.packages test
+	AIRFERRY_TEST_ROUNDS=6 $(BIN)/pytest -s -m 'not frozen' -k 'interrupted and not debian' tests/journeys/test_interrupted.py
 
 cluster: dev ## build (once) and start the enclave: a real cluster of one node without a way out
 	@$(PYTHON) -m tests.packages cluster

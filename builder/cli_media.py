@@ -75,7 +75,7 @@ def write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, .
     """Copy volumes and installer onto mounted media, wait for them, and read everything back from the device.
 
     Each file goes to the first DIR that has room for it. Beside each lies NAME.sha256, for `sha256sum -c`. What is
-    there already is compared and left alone, so an interrupted run continues.
+    there already is compared and left alone; an interrupted run continues, inside a file too.
 
     \b
       airferry media write /media/stick --from platform-1.0.tar --from platform-installer

@@ -1,5 +1,6 @@
 """Copies onto media, read back from the medium itself: what was written is what the carrier takes along."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -33,7 +34,10 @@ def put(source: Path, target: Path, reporter: Reporter, stop: Callable[[], bool]
     """Copy `source` to `target`, make it durable, read it back from the medium, and write `target.sha256` beside it.
 
     A `target` of the same size is only compared. It has its name when it is complete; until then it is called
-    `NAME.part`. Raises ContentError with the place if the medium returns other bytes, StorageError, UsageError.
+    `NAME.part`, and an interrupted run is continued there: what it wrote is not written again, unless the medium
+    returns something else.
+
+    Raises ContentError with the place if the medium returns other bytes, StorageError, UsageError.
     """
     try:
         size = source.stat().st_size
@@ -44,9 +48,18 @@ def put(source: Path, target: Path, reporter: Reporter, stop: Callable[[], bool]
     except OSError as exc:
         raise storage_error(exc, source, "read") from exc
     part = part_of(target) if fresh else None
-    whole, chunks = _copy(source, part, mode, reporter, stop)
+    start = _begun(source, part, size) if part else 0
+    whole, chunks = _copy(source, part, start, mode, reporter, stop)
     if part:
-        _compare(part, chunks, reporter, stop)
+        try:
+            _compare(part, chunks, reporter, stop)
+        except ContentError:
+            if not start:
+                raise
+            reporter.note(f"{part}: the medium has lost what an interrupted run wrote; it is written again")
+            reporter.advance(-2 * size)
+            whole, chunks = _copy(source, part, 0, mode, reporter, stop)
+            _compare(part, chunks, reporter, stop)
         _rename(part, target)
     else:
         _compare(target, chunks, reporter, stop)
@@ -54,17 +67,30 @@ def put(source: Path, target: Path, reporter: Reporter, stop: Callable[[], bool]
     return Copy(target, size, whole, fresh)
 
 
+def _begun(source: Path, part: Path, size: int) -> int:
+    """How many bytes of whole chunks an interrupted run has written to `part`, if it was of the same file."""
+    with contextlib.suppress(OSError), part.open("rb") as there, source.open("rb") as file:
+        # A bundle's first chunk holds its SHA256SUMS, and so tells it from any other.
+        first = there.read(CHUNK)
+        if len(first) == CHUNK and first == file.read(CHUNK):
+            return min(os.fstat(there.fileno()).st_size, size) // CHUNK * CHUNK
+    return 0
+
+
 def _copy(
-    source: Path, part: Path | None, mode: int, reporter: Reporter, stop: Callable[[], bool]
+    source: Path, part: Path | None, start: int, mode: int, reporter: Reporter, stop: Callable[[], bool]
 ) -> tuple[str, list[bytes]]:
-    """Read `source`, and write it to `part` if there is one; its SHA-256 and the hash of each chunk."""
+    """Read `source`, and write it to `part`, if there is one, from byte `start` on.
+
+    Its SHA-256 and the hash of each chunk.
+    """
     whole, chunks, since = hashlib.sha256(), [], 0
-    out = _Output(part, mode) if part else None
+    out = _Output(part, start, mode) if part else None
     try:
         for view in _read(source, stop):
             whole.update(view)
             chunks.append(blake3(view).digest())
-            if out:
+            if out and len(chunks) * CHUNK > start:
                 out.write(view)
                 since += len(view)
                 if since >= _SYNC:
@@ -80,12 +106,14 @@ def _copy(
 
 
 class _Output:
-    """The growing copy. Raises StorageError."""
+    """The copy, growing from byte `start` on. Raises StorageError."""
 
-    def __init__(self, path: Path, mode: int) -> None:
+    def __init__(self, path: Path, start: int, mode: int) -> None:
         self._path = path
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+            os.ftruncate(self._fd, start)
+            os.lseek(self._fd, start, os.SEEK_SET)
         except OSError as exc:
             raise storage_error(exc, path, "write") from exc
 

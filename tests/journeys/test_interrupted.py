@@ -1,7 +1,7 @@
-"""Killed at ten random moments and run again, building and loading converge and do not repeat what was done.
+"""Killed at twelve random moments and run again, builds, copies and loads converge and do not repeat what was done.
 
 A moment is a count of bytes that have passed on the way, so it means the same on fast and slow machines. Each test
-prints its seed; AIRFERRY_TEST_SEED repeats a run.
+prints its seed; AIRFERRY_TEST_SEED repeats a run, AIRFERRY_TEST_ROUNDS has as many of them (`make kills`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -21,10 +22,12 @@ from urllib.parse import parse_qs
 import pytest
 
 from installer.bundle.limits import CHUNK
+from installer.load import THREADS
 from tests.parts import images
+from tests.parts.go_programs import go_program
 from tests.parts.process import Process, wait_until
 from tests.parts.programs import Program, from_source
-from tests.parts.registry import Registry
+from tests.parts.registry import DEBIAN_PROGRAM, Registry
 from tests.parts.slow_link import SlowLink
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1 << 20
-KILLS = 10
+KILLS = 12
+ROUNDS = range(int(os.environ.get("AIRFERRY_TEST_ROUNDS") or 1))
 SPEED = 80e6
 """Bytes per second of each connection: all of it takes a second or two."""
 LARGE, SMALL, COUNT = 49 * MIB, 9 * MIB, 15
@@ -46,7 +50,7 @@ created: 2026-01-01T00:00:00Z
 
 
 def shares(what: str, total: int) -> list[int]:
-    """Nine random counts of bytes, one for each run, that make nine tenths of `total`: no run comes to its end."""
+    """Random counts of bytes, one for each kill but one, that make nine tenths of `total`: no run comes to its end."""
     seed = int(os.environ.get("AIRFERRY_TEST_SEED") or random.SystemRandom().randrange(10**6))
     print(f"{what}: AIRFERRY_TEST_SEED={seed}")
     cuts = sorted(random.Random(seed).sample(range(total * 9 // 10), KILLS - 2))
@@ -86,15 +90,22 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heavy]:
         yield Heavy(folder, upstream, airferry)
 
 
-@pytest.fixture(params=["source", pytest.param("frozen", marks=pytest.mark.frozen)])
+@pytest.fixture(params=["source v3", "source debian", pytest.param("frozen v3", marks=pytest.mark.frozen)])
 def loader(request: pytest.FixtureRequest, heavy: Heavy, tmp_path: Path) -> Program:
     """The enclave's program with the heavy bundle."""
-    if request.param == "source":
+    if request.param.startswith("source"):
         return from_source("installer", tmp_path, "--bundle", heavy.bundle, "--key", heavy.folder / "release.pub")
     file = heavy.folder / "heavy"
     if not file.exists():
         heavy.airferry.result("freeze", heavy.bundle, "--key", "release.pub", "--file", file)
     return Program((str(file),), tmp_path)
+
+
+@pytest.fixture
+def server(loader: Program, request: pytest.FixtureRequest) -> str:
+    """The program of the registry to load into: version 3 keeps what it has of an upload that breaks off."""
+    kind: str = request.node.callspec.params["loader"]
+    return DEBIAN_PROGRAM if kind.endswith("debian") else str(go_program("registry"))
 
 
 def children(pid: int) -> list[Process]:
@@ -152,7 +163,8 @@ def _start(part: Path) -> bytes:
     return b"renamed"
 
 
-def test_an_interrupted_build_continues(heavy: Heavy, elsewhere: tuple[Program, SlowLink]) -> None:
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_an_interrupted_build_continues(heavy: Heavy, elsewhere: tuple[Program, SlowLink], round_: int) -> None:
     airferry, link = elsewhere
     total = sum(path.stat().st_size for path in heavy.upstream.storage.rglob("data"))
     build = ("build", "--threads", "2")
@@ -161,7 +173,7 @@ def test_an_interrupted_build_continues(heavy: Heavy, elsewhere: tuple[Program, 
         assert not (airferry.folder / "heavy-1.tar").exists()
     kill_at_the_end(airferry, airferry.folder / "heavy-1.tar.part", *build)
     airferry.result(*build)
-    print(f"{total} bytes, fetched {link.down} in {KILLS} interrupted runs and one that ended")
+    print(f"round {round_}: {total} bytes, fetched {link.down} in {KILLS} interrupted runs and one that ended")
     assert link.down <= total + KILLS * 2 * CHUNK
     calm = airferry.folder / "calm.tar"
     heavy.airferry.result("build", "--file", calm)
@@ -194,25 +206,65 @@ def is_tagged(registry: Registry) -> bool:
     return any("tags" in path.parts for path in stored(registry))
 
 
-def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, server: str, tmp_path: Path, round_: int) -> None:
     total = sum(path.stat().st_size for path in heavy.upstream.storage.rglob("data"))
     # Layers, and the configurations of the two images; manifests are sent in another way.
     blobs = COUNT + 1 + 2
-    with Registry(tmp_path / "enclave") as enclave, SlowLink(enclave.address, SPEED) as link:
+    with Registry(tmp_path / "enclave", program=server) as enclave, SlowLink(enclave.address, SPEED) as link:
         load = ("load", "--registry", link.address)
+        keeps = server != DEBIAN_PROGRAM
         for share in shares("load", total):
-            killed(loader, link, share // 2, *load)
+            # Where nothing is kept of a blob that breaks off, much is sent twice.
+            killed(loader, link, share if keeps else share // 2, *load)
         with loader.start(*load) as last:
             wait_until(lambda: is_tagged(enclave) or last.poll() is not None, 60)
             kill(last)
         result = loader.result(*load)
-        accesses = enclave.accesses()
-        print(f"{total} bytes, sent {link.up} in {KILLS} interrupted runs, {result['sent']} in one that ended")
-        complete = [item for item in accesses if item.method == "PUT" and item.query and item.status == 201]
+        print(f"round {round_}: {total} bytes, sent {link.up} in {KILLS} interrupted runs and one that ended")
+        assert not keeps or link.up <= total + KILLS * THREADS * CHUNK
+        assert result["sent"] < total
+        complete = [item for item in enclave.accesses() if item.method == "PUT" and item.query and item.status == 201]
         times = Counter(parse_qs(item.query)["digest"][0] for item in complete)
         assert set(times.values()) == {1}, "a complete blob was sent again"
         assert len(times) == blobs
         interrupted = contents(enclave)
-    with Registry(tmp_path / "calm") as calm:
+    with Registry(tmp_path / "calm", program=server) as calm:
         loader.result("load", "--registry", calm.address)
         assert contents(calm) == interrupted
+
+
+def written(pid: int) -> int:
+    """The bytes that a process has written so far (proc(5)); 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^wchar: (\d+)$", Path(f"/proc/{pid}/io").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
+
+
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_an_interrupted_copy_continues(heavy: Heavy, tmp_path: Path, round_: int) -> None:
+    stick, total = tmp_path / "stick", heavy.bundle.stat().st_size
+    stick.mkdir()
+    copy = stick / heavy.bundle.name
+    part, everything = copy.with_name(f"{copy.name}.part"), 0
+    moments = list(accumulate(shares("media write", total)))
+    for moment in [*moments, total]:
+        with heavy.airferry.start("media", "write", str(stick), "--from", str(heavy.bundle)) as running:
+            count = 0
+            while running.poll() is None and not (part.exists() and part.stat().st_size >= moment):
+                count = written(running.pid) or count
+            everything += count
+            kill(running)
+    with heavy.airferry.start("media", "write", str(stick), "--from", str(heavy.bundle)) as running:
+        count = 0
+        while running.poll() is None:
+            count = written(running.pid) or count
+    everything += count
+    print(f"round {round_}: {total} bytes, written {everything} in {KILLS} interrupted runs and one that ended")
+    assert running.returncode == 0
+    assert total // 2 < everything <= total + (KILLS + 1) * CHUNK
+    assert sha256(copy) == sha256(heavy.bundle)
+    sidecar = Path(f"{copy}.sha256")
+    assert sidecar.read_text() == f"{sha256(copy)}  {copy.name}\n"
+    assert {path.name for path in stick.iterdir()} == {copy.name, sidecar.name}

@@ -107,3 +107,21 @@ def test_each_file_goes_where_there_is_room(carried: Carried, volumes: Volumes, 
     assert left
     assert large
     assert {name for name in left | large if name.endswith(".tar")} == {file.name for file in volumes.files}
+
+
+def test_what_an_interrupted_run_left_is_not_trusted(carried: Carried, tmp_path: Path) -> None:
+    """It is continued if it is of this file, and written again if the medium returns something else."""
+    stick, whole = tmp_path / "stick", carried.bundle.read_bytes()
+    stick.mkdir()
+    copy = stick / carried.bundle.name
+    part = copy.with_name(f"{copy.name}.part")
+    assert len(whole) > 8 << 20
+    torn = whole[: 4 << 20] + bytes(len(whole) - (4 << 20))
+    for left, note in ((whole[: 5 << 20], False), (torn + b"more", True), (bytes(len(whole)), False)):
+        part.write_bytes(left)
+        done = carried.airferry.run("media", "write", stick, "--from", carried.bundle)
+        assert done.returncode == 0, done.stderr
+        assert ("it is written again" in done.stderr) == note
+        assert copy.read_bytes() == whole
+        assert not part.exists()
+        copy.unlink()
