@@ -1,5 +1,6 @@
 """The commands around a bundle: build, keygen, sign, verify, inspect, freeze."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -19,9 +20,10 @@ from installer.bundle.volume import VolumeFile
 from installer.errors import UsageError
 from installer.files import read_bounded, write_atomic
 from installer.oci.digest import Digest
+from installer.page import Language
 from installer.report import Reporter
 from installer.report import size as human
-from installer.shell import Session, common
+from installer.shell import PROOF_HELP, Session, common, language_option
 
 MAX_KEY_FILE = 64 * 1024
 MAX_SIGNATURE = 16 * 1024
@@ -117,9 +119,19 @@ def sign(
 @_sums_option
 @click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
 @click.option("--partial", is_flag=True, help="Some of the volumes are enough: each can be verified alone.")
+@click.option("--proof", type=_file, help=PROOF_HELP)
+@language_option
 @common
 def verify(
-    session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str, sha256: bool, partial: bool
+    session: Session,
+    *,
+    bundle: tuple[Path, ...],
+    keys: tuple[Path, ...],
+    sums: str,
+    sha256: bool,
+    partial: bool,
+    proof: Path | None,
+    language: Language,
 ) -> None:
     """Check signature, structure and every byte of BUNDLE, as the installer does.
 
@@ -127,9 +139,15 @@ def verify(
       airferry verify platform-1.0.tar --key release.pub
       airferry verify /media/disc --partial --key release.pub       # one volume of several
     """
-    files = [VolumeFile(path) for path in expand(bundle)]
-    with open_current(files, trust_in(keys, sums), session.now()) as opened:
-        found = verify_by_turns(opened, session.reporter, sha256=sha256)
+    from installer.bundle.verification import kept
+
+    with (
+        kept(proof, session.now, session.reporter, language) if proof else nullcontext() as witness,
+        open_current([VolumeFile(path) for path in expand(bundle)], trust_in(keys, sums), session.now()) as opened,
+    ):
+        found = verify_by_turns(opened, session.reporter, sha256=sha256, attend=witness.attend if witness else None)
+        if witness:
+            witness.conclude(opened, found, sha256=sha256)
         document = {**description(opened), **found.document()}
         if session.output == "json":
             session.emit(document, "")

@@ -57,8 +57,8 @@ def _blocks(blocks: tuple[Block, ...], language: Language) -> Iterator[str]:
 
 
 def _step(step: Step, number: int, language: Language) -> str:
-    lines = [f"<b>{_text(line, language)}</b>" for line in step.command.splitlines()]
-    shown = "\n".join([*lines, *(_text(line, language) for line in step.prints or ())])
+    prints = (_text(line, language) for line in step.prints or ())
+    shown = "\n".join([f"<b>{_text(step.command, language)}</b>", *prints])
     return f"<p>{number}. {_text(step.proves, language)}</p>\n<pre>{shown}</pre>\n"
 
 

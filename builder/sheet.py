@@ -101,7 +101,7 @@ class RunSheet:
             Step(
                 f"cp {shlex.quote(str(MEDIUM / self.program.name))} . && {stock.digest_of(name)}", _PROGRAM, (digest,)
             ),
-            Step(f"./{name} verify{beside}", _VERIFY(takes=self._takes(total))),
+            Step(f"./{name} verify{beside} --proof proof.json", _VERIFY(takes=self._takes(total))),
         ]
         if not any(document.kind == "site" for document in self.bundle.manifest.documents):
             command = f"./{name} load{beside} --registry REGISTRY"
@@ -146,8 +146,8 @@ _PROGRAM = Words(
     "실행하기 전에 발신자의 프로그램이 맞는지 비교합니다.",
 )
 _VERIFY = Words(
-    "Its last line is: genuine and whole. About {takes}.",
-    "마지막 줄은 genuine and whole이어야 합니다. 약 {takes} 걸립니다.",
+    "Its last line is: genuine and whole. Keep proof.json and proof.txt. About {takes}.",
+    "마지막 줄은 genuine and whole이어야 합니다. proof.json과 proof.txt를 보관합니다. 약 {takes} 걸립니다.",
 )
 _LOAD = Words(
     "The images, into the registry here. About {takes}.", "이미지를 레지스트리에 올립니다. 약 {takes} 걸립니다."

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from installer import __version__, cli_cluster, cli_installed, cli_node, shell
-from installer.cli_options import FILE, bundle_options
+from installer.cli_options import FILE, bundle_options, proof_option
 from installer.errors import BundleError, InterruptedByUserError
 from installer.shell import Session, common, language_option
 
 if TYPE_CHECKING:
+    from installer.bundle.verification import Witness
     from installer.page import Language
 
 _MAX_TEMPLATE = 1 << 20
@@ -54,6 +55,7 @@ def inspect(session: Session, bundle: Any) -> None:
 
 @cli.command()
 @common
+@proof_option
 @bundle_options
 @click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
 @click.option("--partial", is_flag=True, help="Some of the volumes are enough: each can be verified alone.")
@@ -62,16 +64,25 @@ def inspect(session: Session, bundle: Any) -> None:
 )
 @click.option("--qr/--no-qr", default=None, help="Show the request as a QR code, too. [default: on a terminal]")
 def verify(
-    session: Session, bundle: Any, *, sha256: bool, partial: bool, request: Path | None, qr: bool | None
+    session: Session,
+    bundle: Any,
+    *,
+    witness: "Witness | None",
+    sha256: bool,
+    partial: bool,
+    request: Path | None,
+    qr: bool | None,
 ) -> None:
     """Read every byte of the bundle and compare it with what was signed.
 
     It goes on to the end whatever it meets, and says which images need what is damaged. A request asks for that, and
-    for all of the volumes that are missing, unless --partial says that these are elsewhere.
+    for all of the volumes that are missing, unless --partial says that these are elsewhere. A proof says what was
+    verified, when, by whose key, on which media, and how it ended, for the file of whoever has to answer for it.
 
     \b
     Examples:
       ./wandb-installer verify
+      ./wandb-installer verify --proof proof.json
       ./wandb-installer verify --bundle /media/disc --partial
       ./wandb-installer verify --bundle /media/discs --request request.json
     Exit code 0: genuine and whole; 10: damaged; 11: not signed by a trusted key; 12: a volume is missing.
@@ -81,7 +92,9 @@ def verify(
     from installer.requesting import hand_over
 
     facts, text = description(bundle), summary(bundle)
-    found = verify_by_turns(bundle, session.reporter, sha256=sha256)
+    found = verify_by_turns(bundle, session.reporter, sha256=sha256, attend=witness.attend if witness else None)
+    if witness:
+        witness.conclude(bundle, found, sha256=sha256)
     wanted = found.request(bundle, partial=partial)
     if wanted and (request or qr):
         hand_over(session, wanted, request, qr=qr)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from installer.shell import Session
+from installer.shell import PROOF_HELP, Session, language_option
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -42,6 +42,26 @@ def bundle_options(command: _F) -> _F:
         ask = session.ask if session.interactive else None
         with open_bundle(executable, places, keys, sums, session.now(), session.reporter, ask) as bundle:
             return command(session, bundle, *args, **kwargs)
+
+    return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one
+
+
+def proof_option(command: _F) -> _F:
+    """Option for a proof of what the command verifies, written also if no bundle can be opened.
+
+    The command gets `witness`, None if nobody wants a proof.
+    """
+
+    @click.option("--proof", type=FILE, help=PROOF_HELP)
+    @language_option
+    @functools.wraps(command)
+    def wrapped(session: Session, *args: Any, proof: Path | None, language: Any, **kwargs: Any) -> Any:
+        if proof is None:
+            return command(session, *args, witness=None, **kwargs)
+        from installer.bundle.verification import kept
+
+        with kept(proof, session.now, session.reporter, language) as witness:
+            return command(session, *args, witness=witness, **kwargs)
 
     return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one
 

@@ -29,6 +29,9 @@ class Device:
         return f"{self.source} ({self.file_system}), {', '.join(parts)}"
 
 
+UNKNOWN = Device("", "", "", "", "", "")
+
+
 def device_of(folder: Path) -> Device:
     """The medium that `folder` lies on. Raises StorageError, NotFoundError."""
     try:

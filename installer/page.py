@@ -42,7 +42,10 @@ def _values(values: dict[str, str | int | Words], language: Language) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command for a POSIX shell. `prints` are exactly its lines on stdout, none if it is empty; None says nothing."""
+    """A command for a POSIX shell, in one line.
+
+    `prints` are exactly its lines on stdout, none if it is empty; None says nothing about that.
+    """
 
     command: str
     proves: Words
@@ -125,7 +128,7 @@ def _block(block: Block, number: int, language: Language) -> Iterator[str]:
         yield from _table(block, language)
     else:
         yield from _wrapped(block.proves.of(language), f"{number:2}. ", "    ")
-        yield from (f"{_INDENT}$ {line}" for line in block.command.splitlines())
+        yield f"{_INDENT}$ {block.command}"
         yield from (f"{_INDENT}{cell(line, language)}" for line in block.prints or ())
 
 

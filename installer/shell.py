@@ -36,8 +36,9 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 """Settings of every command: what `click.group(context_settings=…)` takes."""
 
 language_option = click.option(
-    "--language", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean."
+    "--language", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="Language of the page."
 )
+PROOF_HELP = "Write a proof of the verification to this file (.json), and a page beside it (.txt)."
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,12 +115,20 @@ class Findings:
             raise bundle.incomplete(self.unseen)
 
 
-def verify_by_turns(bundle: "Bundle", reporter: Reporter, *, sha256: bool = False) -> Findings:
-    """Verify the volumes at hand, then others as far as somebody brings them."""
+def verify_by_turns(
+    bundle: "Bundle",
+    reporter: Reporter,
+    *,
+    sha256: bool = False,
+    attend: Callable[["Bundle"], None] | None = None,
+) -> Findings:
+    """Verify the volumes at hand, then others as far as somebody brings them; `attend` is called at each turn."""
     found: list[Damage] = []
     unseen = frozenset(range(len(bundle.manifest.volumes)))
     while True:
         now = bundle.at_hand & unseen
+        if attend:
+            attend(bundle)
         found += damages(bundle, reporter, now, sha256=sha256)
         unseen -= now
         if not unseen or bundle.changer is None:

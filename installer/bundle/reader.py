@@ -63,7 +63,7 @@ class Bundle:
         trust: Trust,
     ) -> None:
         self.manifest, self.verdict = manifest, verdict
-        self._metadata, self._volumes, self._trust = metadata, volumes, trust
+        self._metadata, self._volumes, self.trust = metadata, volumes, trust
         self._kept: dict[Digest, bytes] = {}
         self._patches: list[VolumeFile] = []
         self._patched: dict[tuple[Digest, int], tuple[VolumeFile, int]] = {}
@@ -116,7 +116,7 @@ class Bundle:
     @property
     def signing_keys(self) -> tuple[PublicKey, ...]:
         """The trusted keys that signed."""
-        return tuple(key for key in self._trust.keys if key.fingerprint in self.verdict.signers)
+        return tuple(key for key in self.trust.keys if key.fingerprint in self.verdict.signers)
 
     def path(self, number: int) -> Path:
         """The file of volume `number`, counted from 0. Raises IncompleteError."""
@@ -213,7 +213,7 @@ class Bundle:
         """
         try:
             envelope = read_envelope(file)
-            if signature.verify(envelope.sums, envelope.slots, self._trust).sums != self.verdict.sums:
+            if signature.verify(envelope.sums, envelope.slots, self.trust).sums != self.verdict.sums:
                 raise BundleError(f"{file.path}: a volume of another bundle", hint="give the volumes of one bundle.")
             check_metadata(file, envelope.sums)
             if begins_as_patch(file, self._metadata.length):

@@ -9,6 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from installer.bundle import sums
 from installer.bundle.limits import SIGNATURE, SIGNATURES, SLOTS, SUMS
@@ -49,8 +50,14 @@ def volumes_of(bundle: Bundle) -> list[Volume]:
     pieces = Counter(volume for blob in bundle.manifest.blobs for volume, _, _ in blob.pieces)
     metadata = 1 + len(SLOTS) + len(sums.FILES)
     return [
-        Volume(number + 1, item["path"] or item["file"], item["bytes"], metadata + pieces[number], bool(item["offset"]))
-        for number, item in enumerate(bundle.files())
+        Volume(
+            item["volume"],
+            str(Path(item["path"]).absolute()) if item["path"] else item["file"],
+            item["bytes"],
+            metadata + pieces[item["volume"] - 1],
+            frozen=bool(item["offset"]),
+        )
+        for item in bundle.files()
     ]
 
 

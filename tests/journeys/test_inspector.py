@@ -19,11 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from builder.failures import ROWS, SENDERS
 from builder.sign import attach, sums_of
+from installer.bundle import canonical
+from installer.bundle.verification import Verification
 from installer.errors import AirferryError, UntrustedError
 from installer.report import Silent
 from tests.exit_codes import errors
 from tests.parts.bundles import KEYS, open_bundle, reference_cargo, several_volumes, signing_key
 from tests.parts.programs import Program, from_source
+from tests.test_readme import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,6 +193,71 @@ def test_out_of_a_frozen_file(carried: Carried, tmp_path: Path) -> None:
     typed = out.replace("/media/disc/", f"{tmp_path}/")
     subprocess.run(["sh", "-c", typed], cwd=tmp_path, check=True)
     assert inspect(page.replace(f"$ {out}", "$ true"), tmp_path / "volume-1.tar", 1, tmp_path / "check") == []
+
+
+def test_every_command_of_ours_on_the_page_exists(carried: Carried, tmp_path: Path) -> None:
+    """Also those for a bundle that brings an application."""
+    cargo = reference_cargo(tmp_path)
+    cargo.document("site.yaml", b"namespace: demo\n", "site")
+    (bundle,) = cargo.write(tmp_path, key=signing_key())
+    (tmp_path / "installer").touch()
+    page = printed(carried.airferry, "sheet", bundle, *TRUST, "--installer", tmp_path / "installer")
+    shown = re.findall(r"\$ (?:airferry|\./installer) ([a-z]+)(.*)", page)
+    assert {name for name, _ in shown} == {"media", "verify", "template", "preflight", "install", "status"}
+    for name, rest in shown:
+        known = {option for command in commands(name, rest.strip()) for item in command.params for option in item.opts}
+        assert set(re.findall(r" (--?[a-z-]+)", rest)) <= known, name
+
+
+PROOFS: dict[str, tuple[str, int]] = {
+    "whole": ("", 0),
+    "damaged": ("1", 10),
+    "refused": ("", 11),
+    "part": ("2", 12),
+    "part, as was meant": ("2 --partial", 0),
+}
+
+
+@pytest.mark.parametrize("case", PROOFS)
+@pytest.mark.parametrize("side", ["builder", "installer"])
+def test_a_proof_of_verification(carried: Carried, tmp_path: Path, case: str, side: str) -> None:
+    """Both programs write the same, whatever comes of it; the page says how to check that."""
+    what, code = PROOFS[case]
+    outcome = case.split(",", maxsplit=1)[0]
+    folder = tmp_path / "한 \n disc"
+    folder.mkdir()
+    files = [Path(shutil.copyfile(disc, folder / disc.name)) for disc in carried.discs]
+    if what == "1":
+        files[1].write_bytes(flipped("")(files[1].read_bytes()))
+    elif what:
+        files.pop(1).unlink()
+    key = KEYS / f"{'other-' if outcome == 'refused' else ''}test-only.pub"
+    program = from_source(side, tmp_path)
+    bundle = ("--bundle", folder) if side == "installer" else (folder,)
+    done = program.run("verify", *bundle, "--key", key, "--proof", "proof.json", *what.split()[1:])
+    assert done.returncode == code, done.stderr
+    raw, page = (tmp_path / "proof.json").read_bytes(), (tmp_path / "proof.txt").read_text()
+    digest = " ".join(re.findall("....", hashlib.sha256(raw).hexdigest()))
+    assert digest in page
+    assert digest in done.stderr
+    proof = canonical.decode(raw.removesuffix(b"\n"), Verification, "proof")
+    assert (proof.outcome, proof.exit_code) == (outcome, code)
+    assert bool(proof.reason) == bool(code)
+    if outcome == "refused":
+        assert (proof.subject, proof.media) == ((), ())
+        return
+    assert {item.volume: item.outcome for item in proof.media} == {
+        1: "whole",
+        2: {"damaged": "damaged", "part": "unseen"}.get(outcome, "whole"),
+        3: "whole",
+    }
+    assert proof.media[0].file.encode().decode("unicode_escape") == str(files[0])
+    assert all(item.device and item.mount for item in proof.media if item.outcome != "unseen")
+    assert [item.volume for item in proof.damages] == ([2] if outcome == "damaged" else [])
+    assert proof.keys == tuple(key.fingerprint for key in signing_key().public)
+    assert f"{proof.subject[0].name} {proof.subject[0].version}" in page.splitlines()[0]
+    # The folder's name cannot be typed; the commands are those of any one volume all the same.
+    assert steps(page)[1:] == steps(carried.page)[1:]
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "must print"), ("ko", "작업 안내서")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -44,9 +45,13 @@ def test_two_sticks(carried: Carried, volumes: Volumes, tmp_path: Path, enclave:
     with mounted_fat(images[0], tmp_path / "a"), mounted_fat(images[1], tmp_path / "b"):
         installer = from_source("installer", tmp_path, "--key", carried.key)
         bundle = ("--bundle", tmp_path / "b", "--bundle", tmp_path / "a")
-        assert installer.result("verify", *bundle)["verified"]
+        assert installer.result("verify", *bundle, "--proof", "proof.json")["verified"]
         installer.result("load", *bundle, "--registry", enclave.address)
     assert [hashlib.sha256(image.read_bytes()).hexdigest() for image in images] == before
+    proof = json.loads((tmp_path / "proof.json").read_text())
+    mounts = [str(tmp_path / ("a" if file in halves[0] else "b")) for file in volumes.files]
+    assert [item["mount"] for item in proof["media"]] == mounts
+    assert {item["file_system"] for item in proof["media"]} == {"fuse.fusefat"}
 
 
 def test_a_disc(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:

@@ -139,8 +139,10 @@ def test_one_drive(volumes: Volumes, installer: Program, shelf: Path, enclave: R
     again = drive.run(installer, "load", "--registry", enclave.address, "--output", "json")
     assert json.loads(again.stdout)["sent"] == 0
     assert len(drive.inserted) == len(volumes.files)
-    verified = drive.run(installer, "verify", "--output", "json")
+    verified = drive.run(installer, "verify", "--output", "json", "--proof", "proof.json")
     assert (verified.returncode, json.loads(verified.stdout)["verified"]) == (0, True)
+    seen = json.loads((installer.folder / "proof.json").read_text())["media"]
+    assert [item["volume"] for item in seen] == list(range(1, len(volumes.files) + 1))
     assert len(drive.inserted) == 2 * len(volumes.files) - 1
 
 
