@@ -89,7 +89,10 @@ class Login(Strict):
 
 
 class RegistryAnswers(Strict):
-    """The registry that the images are loaded into, and from which the nodes pull."""
+    """The registry that the images are loaded into, and from which the nodes pull.
+
+    With `on_nodes` nobody answers at `host`: it only stands in the names by which the nodes have the images.
+    """
 
     host: RegistryHost
     project: Project = "airferry"
@@ -97,6 +100,7 @@ class RegistryAnswers(Strict):
     plain_http: bool = False
     credentials: Login | None = None
     pull_secret: bool = False
+    on_nodes: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -104,6 +108,8 @@ class RegistryAnswers(Strict):
             raise ValueError("`ca` has no meaning with `plain_http`")
         if self.pull_secret and not self.credentials:
             raise ValueError("`pull_secret` needs `credentials`")
+        if self.on_nodes and (self.ca or self.plain_http or self.credentials):
+            raise ValueError("with `on_nodes` there is no registry: `ca`, `plain_http`, `credentials` have no meaning")
         return self
 
 

@@ -55,6 +55,8 @@ def secrets(site: Site, namespace: str, *, blank: bool) -> tuple[SiteSecret, ...
 
 def objection(site: Site, controller: str) -> str:
     """Why the operator cannot pull its chart from the registry; empty if it can, as far as is known beforehand."""
+    if site.on_nodes:
+        return "this site has no registry (registry.on_nodes)"
     version = _VERSION.fullmatch(controller)
     needed = ".".join(map(str, SINCE))
     if version is None:

@@ -80,7 +80,8 @@ def render(
     )
     for text in wanted.suspects:
         session.reporter.note(f"looks like an image reference: {text}")
-    written = write({**files(wanted, secrets), **node_mirrors(bundle, site)}, output_dir)
+    mirrors = {} if site.on_nodes else node_mirrors(bundle, site)
+    written = write({**files(wanted, secrets), **mirrors}, output_dir)
     session.emit({"files": [str(file) for file in written]}, "\n".join(str(file) for file in written))
 
 
@@ -101,12 +102,12 @@ def preflight(
     Looks at image references, permissions, kinds, classes, Secrets, volumes, nodes, other operators, and the registry.
     `install` and `upgrade` begin with the same. Of several exit codes it ends with the lowest.
     """
-    from installer.loading import of_site, read_site, registry_at
+    from installer.loading import read_site, registry_of
     from installer.preflight import look
 
     site = read_site(session, site_file)
     wish = _wish(session, bundle, target, chart_source, serve_address)
-    found = look(bundle, site, target.cluster, registry_at(session, of_site(site)), wish)
+    found = look(bundle, site, target.cluster, registry_of(session, site), wish)
     session.emit(found.document(), found.text())
     found.verdict()
 
@@ -204,9 +205,9 @@ def upgrade(
 def _attempt(session: Session, bundle: Any, target: Any, site: Any, **how: Any) -> Callable[..., Any]:
     """What prepares an installation or upgrade, once it is told the wish."""
     from installer.install import prepare
-    from installer.loading import of_site, registry_at
+    from installer.loading import registry_of
 
-    how |= {"registry": registry_at(session, of_site(site)), "reporter": session.reporter}
+    how |= {"registry": registry_of(session, site), "reporter": session.reporter}
     time = session.now().strftime(TIME)
     return functools.partial(prepare, bundle, site, target.cluster, target.releases, time=time, **how)
 
@@ -238,6 +239,10 @@ def _carry_out(
     from installer.load import summary
     from installer.loading import held_in, load_into, of_site, registry_at
 
+    if site.on_nodes:
+        done = carry_out(prepared, means(session, target, timeout), None)
+        report(session, done, prepared.changes)
+        return
     place = of_site(site)
     loaded = load_into(session, bundle, place)
     session.reporter.note(summary(loaded))

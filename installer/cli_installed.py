@@ -55,8 +55,9 @@ def rollback(
     if not yes:
         ask(f"Go back to revision {back.goal.number}, {back.note.bundle} {back.note.version}?")
     place = as_recorded(back.goal.access, backwards.credentials(cluster, back.goal))
-    held = means(session, target, timeout, held_in(session, place))
-    done = backwards.carry_out(back, held, registry_at(session, place), take_over=take_over)
+    registry = None if back.goal.access.on_nodes else registry_at(session, place)
+    held = means(session, target, timeout, held_in(session, place) if registry else None)
+    done = backwards.carry_out(back, held, registry, take_over=take_over)
     report(session, done, back.changes)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from installer.cli_options import bundle_options
+from installer.cli_options import FILE, bundle_options
 from installer.shell import Session, common
 
 
@@ -24,34 +24,34 @@ from installer.shell import Session, common
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder that k3s or RKE2 imports from, such as /var/lib/rancher/k3s/agent/images.",
 )
-@click.option("--registry", default="", metavar="HOST[:PORT]", help="Name images as `load` does in this registry.")
-@click.option("--project", default="airferry", show_default=True, help="The same: path before all images there.")
+@click.option("--site", "site_file", type=FILE, help="Name images as pods of this site will ask for them.")
 def import_(
     session: Session,
     bundle: Any,
     socket: Path | None,
     namespace: str,
     image_folder: Path | None,
-    registry: str,
-    project: str,
+    site_file: Path | None,
 ) -> None:
     """Bring the images onto this node, where the site has no registry. Run it on every node.
 
     \b
     Examples:
-      ./wandb-installer import --containerd /run/containerd/containerd.sock
-      ./wandb-installer import --containerd /run/k3s/containerd/containerd.sock
-      ./wandb-installer import --image-folder /var/lib/rancher/rke2/agent/images
-    Images have their upstream names: manifests of `render --keep-image-names` ask for them. What is there already is
-    left alone. In containerd they are pinned, so that the kubelet does not clear them away: `ctr images rm` does.
-    An image folder takes one file, which k3s and RKE2 read within seconds, before versions of 2025 at their next
-    start only; delete those of earlier versions there.
+      ./wandb-installer import --site site.yaml --containerd /run/containerd/containerd.sock
+      ./wandb-installer import --site site.yaml --containerd /run/k3s/containerd/containerd.sock
+      ./wandb-installer import --site site.yaml --image-folder /var/lib/rancher/rke2/agent/images
+    With `on_nodes: true` below `registry` in site.yaml, `install` and `render` rely on it. Without --site images keep
+    their upstream names. What is there already is left alone. In containerd images are pinned, so that the kubelet
+    does not clear them away: `ctr images rm` does. An image folder takes one file, which k3s and RKE2 read within
+    seconds, versions before 2025 only when they start; delete those of earlier bundles there.
     """
-    from installer import program
+    from installer import loading, program
     from installer.chart.relocation import Relocation
     from installer.containerd import ImageStore, import_images
     from installer.image_archive import ImageArchive, names_on_node, put_into_folder
 
+    site = loading.read_site(session, site_file, for_charts=False) if site_file else None
+    registry, project = (site.registry, site.project) if site else ("", "")
     images = bundle.manifest.images
     known = frozenset(image.reference for image in images)
     names = names_on_node(images, Relocation(registry, project, known, names_stay=not registry))

@@ -192,6 +192,8 @@ class _Maker:
         values = retarget.merged(self._given(entry), self._site.values(entry))
         if not self._relocation.names_stay:
             values = retarget.merged(values, retarget.overrides(chart, values, self._relocation))
+        if self._site.on_nodes:
+            values = retarget.merged(values, retarget.without_pulls(chart.coalesced(values)))
         if authorities:
             trusted = [*(values.get("customCACerts") or ()), *authorities]
             values = {**values, "customCACerts": list(dict.fromkeys(trusted))}
@@ -279,7 +281,10 @@ class _Maker:
         )
 
     def _prove(self, entry: BundleChart, chart: Chart, values: Mapping[str, Any], objects: list[Object]) -> None:
-        """Raises SiteError if an image that the cluster would ask for is not one that the bundle brings along."""
+        """Raises SiteError if an image that the cluster would ask for is not one that the bundle brings along, or if
+        nodes would ask for it again where nobody answers."""
+        if self._site.on_nodes:
+            _prove_held(entry, objects)
         strays = sorted(set(retarget.stray(objects, self._relocation)))
         if not strays:
             return
@@ -298,6 +303,17 @@ class _Maker:
         above = {"platform": "values", "operator": "operator_values"}.get(entry.role, f"charts.{entry.name}.values")
         where = ", ".join(f"{above}.{path}" for path in paths) or "no value: a template of the chart has it fixed"
         return f"{stray}; named by {where}"
+
+
+def _prove_held(entry: BundleChart, objects: list[Object]) -> None:
+    """Raises SiteError if a node would not be content with the image that it has."""
+    asking = list(dict.fromkeys(item.place for item in references(objects) if item.pulled and not item.test_only))
+    more = [f"and {len(asking) - _SHOWN} more"] if len(asking) > _SHOWN else []
+    if asking:
+        raise SiteError(
+            "\n  ".join([f"chart {entry.name}: pulled at every start, from nowhere:", *asking[:_SHOWN], *more]),
+            hint="set their pull policy to IfNotPresent in the values of site.yaml, or set up a registry.",
+        )
 
 
 def _one(charts: Iterable[BundleChart], role: str) -> BundleChart | None:

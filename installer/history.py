@@ -38,11 +38,15 @@ class ReleaseState:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept elsewhere."""
+    """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept elsewhere.
+
+    With `on_nodes` there is none: the nodes have the images under its name.
+    """
 
     host: str
     plain_http: bool
     ca: str = field(default="", repr=False)
+    on_nodes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

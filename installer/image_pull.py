@@ -58,7 +58,9 @@ _STEPS: dict[str, str] = {
         "again, or give the nodes credentials for {host}."
     ),
     "image-platform": "these nodes have another architecture than the image: use a bundle that is made for it.",
-    "registry-name-unknown": "the nodes cannot resolve the name {host}: check their DNS.",
+    "registry-name-unknown": (
+        "the nodes cannot resolve the name {host}: check their DNS; without a registry, run `import --site` on them."
+    ),
     "image-missing": "run `load` with the bundle that brings it.",
     "registry-silent": "{host} does not answer the nodes: check that the registry runs at this address and port.",
     "registry-unreachable": "the nodes cannot reach {host}: check routes and firewalls.",

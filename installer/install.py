@@ -60,7 +60,7 @@ def prepare(
     cluster: Cluster,
     releases: Callable[[str], Releases],
     *,
-    registry: Registry,
+    registry: Registry | None,
     reporter: Reporter,
     time: str,
     policy: upgrade.Policy | None = None,
@@ -69,8 +69,8 @@ def prepare(
 ) -> Prepared:
     """Check that `bundle` can be installed at `site`; `policy` says that it is to be an upgrade, and which.
 
-    `releases` gives the Helm releases of a namespace, `registry` takes the images, `time` is now (UTC), and `wish` says
-    where the operator shall read the platform chart. Changes nothing.
+    `releases` gives the Helm releases of a namespace, `registry` takes the images (None: nodes have them), `time` is
+    now (UTC), and `wish` says where the operator shall read the platform chart. Changes nothing.
     Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
     to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there is
     nothing to upgrade, PolicyError for a downgrade that the policy does not allow.
@@ -91,18 +91,19 @@ def prepare(
         changes = upgrade.changes(releases, policy, wanted, note, before, past)
         changes = replace(changes, overwritten=overwritten)
     ca = (site.registry_ca or b"").decode()
-    access = Access(site.registry, plain_http=site.answers.registry.plain_http, ca=ca)
+    access = Access(site.registry, plain_http=site.answers.registry.plain_http, ca=ca, on_nodes=site.on_nodes)
     return Prepared(wanted, note, past, changes, access, take_over, wish.repository)
 
 
-def carry_out(prepared: Prepared, means: Means, registry: Registry) -> Installation:
-    """Bring about what was prepared; the images must be in `registry` by now.
+def carry_out(prepared: Prepared, means: Means, registry: Registry | None) -> Installation:
+    """Bring about what was prepared; the images must be in `registry` by now, or on the nodes if there is none.
 
     Raises NotFoundError or ContentError if an image is not, ClusterError if an object or a chart is refused or
     somebody else is at work, NotReadyError with the causes if workloads do not come up.
     """
     wanted, note = prepared.wanted, prepared.note
-    require_images(registry, {reference: digest.text for reference, digest in wanted.images.items()})
+    if registry is not None:
+        require_images(registry, {reference: digest.text for reference, digest in wanted.images.items()})
     changed = Steps(means).namespaces(wanted.namespaces)
     with lease.held(means, note.bundle, note.namespace) as held:
         steps = Steps(held, take_over=prepared.take_over, changed=changed)

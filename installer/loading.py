@@ -9,7 +9,7 @@ import click
 
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.errors import AirferryError, RegistryUnreachableError
+from installer.errors import AirferryError, RegistryUnreachableError, UsageError
 from installer.files import read_bounded
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
@@ -66,7 +66,9 @@ def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site
 
 
 def of_site(site: "Site") -> Place:
-    """The registry of a site."""
+    """The registry of a site. Raises UsageError if it has none."""
+    if site.on_nodes:
+        raise UsageError("site.yaml says that there is no registry", hint="run `import --site` on each node instead.")
     answers = site.answers.registry
     settings = HostSettings(plain_http=answers.plain_http or None, ca=site.registry_ca, credentials=site.credentials())
     return Place(site.registry, site.project, settings)
@@ -88,6 +90,11 @@ def registry_at(session: Session, place: Place) -> Registry:
     )
     state = session.state()
     return Registry(transport, Unfinished(state / "uploads" if state else None))
+
+
+def registry_of(session: Session, site: "Site") -> Registry | None:
+    """The client for the registry of `site`; None if it has none."""
+    return None if site.on_nodes else registry_at(session, of_site(site))
 
 
 def held_in(session: Session, place: Place) -> Callable[[str], bool | None]:

@@ -24,7 +24,7 @@ from installer.prerequisites import Finding
 from installer.presence import lacking_error, look_for
 from installer.referenced import referenced
 from installer.report import Reporter
-from installer.room import nodes
+from installer.room import images_on_nodes, nodes
 from installer.site import Site
 from installer.steps import known
 
@@ -88,16 +88,16 @@ def look(
     bundle: Bundle,
     site: Site,
     cluster: Cluster,
-    registry: Registry,
+    registry: Registry | None,
     wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
 ) -> Preflight:
-    """What stands in the way of installing `bundle` at `site`, with its images in `registry`.
+    """What stands in the way of installing `bundle` at `site`, with its images in `registry`, or on the nodes.
 
     Changes nothing, in the registry neither. Raises BundleError for a bundle that does not
     hold together, ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
     """
     kube_version, api_versions = cluster.version(), cluster.api_versions()
-    findings = list(_registry(bundle, site, registry))
+    findings = list(_registry(bundle, site, registry)) if registry is not None else []
     try:
         wanted = desired(bundle, site, kube_version=kube_version, api_versions=api_versions, wish=wish)
     except SiteError as exc:
@@ -132,6 +132,8 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: referenced(cluster, wanted, named, own)
     yield lambda: prerequisites.licence(wanted)
     yield lambda: nodes(cluster, wanted, bundle.manifest.platforms)
+    if site.on_nodes:
+        yield lambda: images_on_nodes(cluster, wanted)
     yield lambda: (Finding(f"looks like an image reference: {text}", _SUSPECT, None) for text in wanted.suspects)
 
 

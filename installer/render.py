@@ -25,7 +25,7 @@ _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*(/[A-Za-z0-9_][A-Za-z0-9._:-]*)
 _GUIDE = """\
 # Rendered by airferry
 
-1. Images: `load` of the installer brings them into the registry.
+1. Images: `load` of the installer brings them into the registry, or `import` onto each node.
 2. Secrets: those in `secrets`, after `namespaces`. Placeholders are in no kustomization: fill in or seal their values,
    and keep filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator;
    the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL and

@@ -1,4 +1,4 @@
-"""Whether the nodes can run the pods: their architecture, and the room that is left on them."""
+"""Whether the nodes can run the pods: their architecture, the room left on them, and images without a registry."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -8,10 +8,13 @@ from installer.desired import Desired
 from installer.errors import ClusterError
 from installer.kube import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET, Cluster, Object
 from installer.oci.model import Platform
+from installer.oci.reference import DigestRef, parse_reference
 from installer.prerequisites import Finding, all_releases, warning
 from installer.report import size
 from installer.scheduling import quantity
 from installer.workload import pod_specs
+
+_REPORTED, _REPORTED_NAMES = 50, 5
 
 
 def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> Iterator[Finding]:
@@ -33,6 +36,31 @@ def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> I
         )
     if fitting:
         yield from _room(cluster, wanted, fitting)
+
+
+def images_on_nodes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
+    """Nodes that do not report images of `wanted`, where there is no registry.
+
+    Late by up to a minute, and the kubelet reports the 50 largest images and five names of each only
+    (Kubernetes, `pkg/kubelet/nodestatus/setters.go`): so nothing is said of a node whose report may be cut.
+    """
+    names = {_on_node(reference) for reference in wanted.images}
+    for node in cluster.find(NODE):
+        held = [image.get("names") or [] for image in (node.get("status") or {}).get("images") or []]
+        lacking = sorted(names.difference(*held))
+        cut = len(held) >= _REPORTED or any(len(some) >= _REPORTED_NAMES for some in held)
+        if lacking and not cut and not (node.get("spec") or {}).get("unschedulable"):
+            count = f"{len(lacking)} of {len(names)} images"
+            yield warning(
+                f"node {node['metadata']['name']} does not report {count}, {lacking[0]} for one",
+                "run `import --site` on this node, unless that was a moment ago or no such pod runs there.",
+            )
+
+
+def _on_node(text: str) -> str:
+    """An image by the name that container runtimes know it by: a tag beside a digest does not count."""
+    reference = parse_reference(text)
+    return f"{reference.repository}@{reference.digest}" if isinstance(reference, DigestRef) else str(reference)
 
 
 def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[Finding]:

@@ -125,6 +125,11 @@ class Site:
         """The path before all images in the registry; may be empty."""
         return self.answers.registry.project
 
+    @property
+    def on_nodes(self) -> bool:
+        """Whether the nodes have the images themselves, for there is no registry."""
+        return self.answers.registry.on_nodes
+
     def credentials(self) -> Credentials | None:
         """The registry's user, if the site names one. Raises SiteError if the password cannot be had."""
         login = self.answers.registry.credentials

@@ -7,7 +7,7 @@ one (arguments, environment, ConfigMaps) is *suspected*: worth a person's look, 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from installer.chart.helm import Object, hook_events
@@ -34,7 +34,8 @@ _MAX_LINE = 1000
 class Found:
     """One place that names an image: `text` as it stands there, in the field `path` of an object.
 
-    `hooks` are the Helm hook events of the object; `container` is empty where the image is not a container's.
+    `hooks` are the Helm hook events of the object; `container` is empty where the image is not a container's. `pulled`
+    says that nodes ask the registry each time, also if they have the image.
     """
 
     text: str
@@ -45,6 +46,7 @@ class Found:
     path: str
     hooks: tuple[str, ...]
     certainty: Certainty
+    pulled: bool = False
 
     @property
     def certain(self) -> bool:
@@ -135,7 +137,9 @@ class _Walk:
         name = str(container.get("name", ""))
         image = container.get("image")
         if isinstance(image, str) and image:
-            yield self._found(image, f"{path}.image", name)
+            yield replace(
+                self._found(image, f"{path}.image", name), pulled=_pulled(image, container.get("imagePullPolicy"))
+            )
         for text, field in (*_arguments(container), *_environment(container)):
             yield self._found(text, f"{path}.{field}", name, "suspected")
         rest = {key: value for key, value in container.items() if key != "image" or not isinstance(value, str)}
@@ -147,7 +151,8 @@ class _Walk:
             image = volume.get("image") if isinstance(volume, dict) else None
             reference = image.get("reference") if isinstance(image, dict) else None
             if isinstance(reference, str) and reference:
-                yield self._found(reference, f"{path}[{index}].image.reference")
+                place = self._found(reference, f"{path}[{index}].image.reference")
+                yield replace(place, pulled=_pulled(reference, (image or {}).get("pullPolicy")))
 
     def _custom(self, key: str, value: Any, path: str) -> Iterator[Found]:
         """Images of a custom resource: `image: text`, or a map of repository, tag, digest and perhaps registry."""
@@ -170,6 +175,13 @@ class _Walk:
                 text = match[1] if match else line.strip()
                 if _explicit(text):
                     yield self._found(text, f"data.{key}", certainty="suspected")
+
+
+def _pulled(image: str, policy: Any) -> bool:
+    """Whether this policy means a pull at each start (Kubernetes documentation, "Images", defaults included)."""
+    if policy:
+        return bool(policy == "Always")
+    return "@" not in image and (not _versioned(image) or image.endswith(":latest"))
 
 
 def _arguments(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

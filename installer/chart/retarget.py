@@ -54,6 +54,22 @@ def overrides(chart: Chart, values: Mapping[str, Any], relocation: Relocation) -
     return found
 
 
+def without_pulls(coalesced: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that, merged over those of a chart, replace its pull policies `Always`: there is nothing to pull from."""
+    return _without_pulls(coalesced, ())
+
+
+def _without_pulls(node: Mapping[str, Any], path: "_Path") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and not (key == "global" and path):
+            if below := _without_pulls(value, (*path, key)):
+                found[key] = below
+        elif key.lower().endswith("pullpolicy") and value == "Always":
+            found[key] = "IfNotPresent"
+    return found
+
+
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` merged over a copy of `values`: maps key by key, everything else replaced."""
     result = copy.deepcopy(dict(values))

@@ -220,7 +220,7 @@ def test_nobody_to_import_into(setting: Setting, tmp_path: Path) -> None:
 
 
 def test_an_image_folder(setting: Setting, tmp_path: Path) -> None:
-    """k3s and RKE2 import what lies there for all platforms, by names alone; `registry` names are for mirrors."""
+    """k3s and RKE2 import what lies there for all platforms, and pods ask for the names of their site."""
     folder = tmp_path / "images"
     folder.mkdir()
     installer = setting.installer(tmp_path)
@@ -242,7 +242,8 @@ def test_an_image_folder(setting: Setting, tmp_path: Path) -> None:
         file.seek(-5_000_000, os.SEEK_END)
         file.write(b"damage")
     assert installer.result("import", "--image-folder", folder)["written"] is True
-    renamed = installer.result("import", "--image-folder", folder, "--registry", "reg.example:5000", "--project", "p")
+    (tmp_path / "site.yaml").write_text('{"registry": {"host": "reg.example:5000", "project": "p", "on_nodes": true}}')
+    renamed = installer.result("import", "--image-folder", folder, "--site", "site.yaml")
     assert renamed["written"] is True
     assert "reg.example:5000/p/docker.io/demo/page:1" in renamed["images"][1]["names"]
     assert [path] == list(folder.iterdir())

@@ -13,6 +13,7 @@ import pytest
 from tests.parts.application import KEY, Application, demo_app
 from tests.parts.authority import Authority
 from tests.parts.bundles import packed_chart
+from tests.parts.cluster_files import PLACES
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.registry import read_accesses
 
@@ -80,6 +81,31 @@ def test_a_chart_is_installed_found_again_changed_and_removed(
     left = json.loads(enclave.kubectl("get", "all,configmaps", f"--namespace={namespace}", "--output=json"))["items"]
     assert {item["metadata"]["name"] for item in left if item["kind"] != "Pod"} == {"kube-root-ca.crt"}
     assert program.run("status", "--name", name).returncode == 22
+
+
+def test_a_site_without_a_registry(enclave: Enclave, namespace: str, program: EnclaveProgram, name: str) -> None:
+    """The images are on the node before; pods start with nothing pulled from anywhere, whatever the chart says."""
+    bundle = demo_app(program.folder / "bundle", name, values={"image": {"pullPolicy": "Always"}}).write()
+    registry = {"host": "images.enclave", "project": name, "on_nodes": True}
+    site = program.site(namespace=namespace, registry=registry)
+    start = enclave.containerd_log.stat().st_size
+    options: list[str | Path] = ["--bundle", bundle, "--key", KEY, "--site", site, "--output", "json"]
+    # The node's own view of its file system has this folder in its usual place.
+    socket = enclave.folder / PLACES["/run/containerd"] / "containerd.sock"
+    brought = program.result(program.run("import", *options, "--containerd", socket))
+    assert not any(image["present"] for image in brought["images"])
+
+    assert all(item["ready"] for item in program.result(program.install(bundle))["workloads"])
+    program.site(namespace=namespace, registry=registry, charts={name: {"values": {"greeting": "changed"}}})
+    assert program.result(program.install(bundle))["changed"] == [f"release {namespace}/{name}"]
+    back = program.result(program.run("rollback", "--name", name, "--yes", "--output", "json"))
+    assert f"release {namespace}/{name}" in back["changed"]
+    assert program.result(program.run("status", "--name", name, "--output", "json"))["ready"]
+    log = enclave.containerd_log.read_bytes()[start:].decode()
+    assert "images.enclave" in log
+    assert not [line for line in log.splitlines() if "PullImage" in line and "images.enclave" in line]
+    done = program.run("load", *options)
+    assert (done.returncode, "no registry" in done.stderr) == (2, True)
 
 
 def test_a_release_that_an_upgrade_dropped_comes_back_with_its_bundle_only(

@@ -15,6 +15,7 @@ import yaml
 from installer import chart_configmap
 from installer.chart.archive import unpacked
 from installer.chart.helm import Chart, documents
+from installer.chart.images import references
 from installer.chart_configmap import ChartFile, chart_file, config_map, repacked
 from installer.custom_resource import custom_resource
 from installer.desired import Desired, desired
@@ -196,6 +197,27 @@ def test_upstream_names_stay_for_nodes_with_mirrors_and_are_proven_all_the_same(
         assert names <= set(found.images)
         with pytest.raises(SiteError, match="is not among the images of the bundle"):
             desired(bundle, site(tmp_path, values={"web": {"image": {"tag": "9"}}}), names_stay=True)
+
+
+def test_without_a_registry_nothing_is_pulled(tmp_path: Path) -> None:
+    """Policies that values decide are changed, others are refused; the operator cannot pull its chart either."""
+    nowhere = {"registry": {"host": "images.enclave", "on_nodes": True}}
+    always = {"image": {"pullPolicy": "Always"}}
+    application = demo_app(tmp_path / "app", "app", values=always)
+    found = wanted(application, tmp_path, **nowhere)
+    places = [place for place in references(found.releases[0].objects) if place.certain]
+    assert places
+    assert not any(place.pulled for place in places)
+    assert all(name.startswith("images.enclave/airferry/docker.io/demo/") for name in found.images)
+    assert any(place.pulled for place in references(wanted(application, tmp_path).releases[0].objects))
+
+    fixed = {"templates/fixed.yaml": (CHARTS / "demo-app" / "templates" / "deployment.yaml").read_text()}
+    fixed = {name: text.replace("{{ .Values.image.pullPolicy }}", "Always") for name, text in fixed.items()}
+    application.charts = [(packed(CHARTS / "demo-app", fixed), "release", "app", "values.yaml")]
+    with pytest.raises(SiteError, match=r"pulled at every start, from nowhere:\n  Deployment .*, container web"):
+        wanted(application, tmp_path, **nowhere)
+    with pytest.raises(SiteError, match="this site has no registry"):
+        wanted(platform(tmp_path / "platform"), tmp_path, **nowhere, chart_source="oci")
 
 
 def test_mirrors_cover_every_upstream_registry(tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from unittest.mock import create_autospec
+
 import pytest
 
 from installer.chart.helm import Chart
+from installer.desired import Desired
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
+from installer.kube import Cluster
+from installer.oci.digest import Digest
 from installer.preflight import Preflight
 from installer.prerequisites import Finding
 from installer.report import Silent
+from installer.room import images_on_nodes
 from installer.scheduling import quantity
 from tests.parts.bundles import packed_chart
 
@@ -34,6 +40,29 @@ def test_quantities(text: object, number: float) -> None:
 def test_a_chart_says_which_kubernetes_it_is_for(wanted: str, version: str, *, accepted: bool) -> None:
     metadata = f"apiVersion: v2\nname: x\nversion: 1.0.0\nkubeVersion: '{wanted}'\n"
     assert Chart.load(packed_chart("x", "1.0.0", {"Chart.yaml": metadata})).accepts(version) is accepted
+
+
+NAMES = ("images.enclave/p/docker.io/a:1", f"images.enclave/p/docker.io/b:2@sha256:{'0' * 64}")
+HELD = [[NAMES[0]], [NAMES[1].replace(":2@", "@")]]
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (HELD, ""),
+        (HELD[:1], f"node n does not report 1 of 2 images, {HELD[1][0]} for one"),
+        ([], f"node n does not report 2 of 2 images, {NAMES[0]} for one"),
+        # What a kubelet may have cut says nothing.
+        ([["x"]] * 50, ""),
+        ([[f"x:{number}" for number in range(5)]], ""),
+    ],
+)
+def test_nodes_that_do_not_report_images(images: list[list[str]], told: str) -> None:
+    cluster = create_autospec(Cluster)
+    node = {"metadata": {"name": "n"}, "status": {"images": [{"names": names} for names in images]}}
+    cluster.find.return_value = [node]
+    wanted = create_autospec(Desired, images=dict.fromkeys(NAMES, Digest.of(b"")))
+    assert [item.what for item in images_on_nodes(cluster, wanted)] == ([told] if told else [])
 
 
 def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> None:
