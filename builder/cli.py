@@ -15,6 +15,7 @@ MODULES = {
     "builder.cli_bundle": ("keygen", "sign", "verify", "inspect", "freeze"),
     "builder.cli_sheet": ("sheet", "explain"),
     "builder.cli_media": ("media", "patch"),
+    "builder.cli_parity": ("parity",),
 }
 
 
@@ -46,6 +47,7 @@ def cli() -> None:
       airferry plan                                   what will it hold, how large will it be
       airferry build                                  one bundle
       airferry sign BUNDLE --key release.key
+      airferry parity VOLUMES                         for several volumes: one more that stands in for any of them
       airferry freeze BUNDLE --key release.pub -o FILE
     On the other side FILE does the rest: ./FILE verify, load, install.
 

@@ -14,6 +14,7 @@ from installer.bundle.describe import description, summary
 from installer.bundle.finding import expand
 from installer.bundle.front import PinnedKey
 from installer.bundle.opening import open_current, read_keys, trust_in
+from installer.bundle.par2 import SUFFIX
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import PublicKey, Trust
 from installer.bundle.volume import VolumeFile
@@ -107,6 +108,8 @@ def sign(
     else:
         one = _one_key(public_key or Path())
         verdict = signing.attach(files, read_bounded(attach or Path(), MAX_SIGNATURE), one)
+    for old in {found for path in files for found in path.parent.glob(f"*{SUFFIX}")}:
+        session.reporter.note(f"{old}: parity from before a signature fits no volume; `airferry parity` makes it again")
     sidecars = [_sidecar(path, session.reporter) for path in files] if sidecar else []
     document = {"sums": verdict.sums.text, "signers": list(verdict.signers), "sidecars": sidecars}
     lines = [f"SHA256SUMS: {verdict.sums}", *(f"signed by {signer}" for signer in verdict.signers)]

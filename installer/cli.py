@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from installer import __version__, cli_cluster, cli_installed, cli_node, shell
-from installer.cli_options import FILE, bundle_options, proof_option
+from installer.cli_options import FILE, FOLDER, bundle_options, proof_option
 from installer.errors import BundleError, InterruptedByUserError
 from installer.shell import Session, common, language_option
 
@@ -123,6 +123,27 @@ def explain(session: Session, bundle: Any, language: "Language") -> None:
 
     page = explanation(bundle)
     session.emit(plain(page, language), text(page, language))
+
+
+@cli.command()
+@common
+@bundle_options
+@click.argument("parity", type=click.Path(path_type=Path))
+@click.option("--out", type=FOLDER, required=True, help="Folder for the rebuilt volumes; with room for them.")
+def repair(session: Session, bundle: Any, parity: Path, out: Path) -> None:
+    """Rebuild volumes that are lost or damaged from PARITY: PAR2 files that the sender made, or their folder.
+
+    \b
+    Example: ./wandb-installer repair /media/parity --bundle /media/discs --out /data
+    The other volumes are read in place, all at once. What is rebuilt is verified like any volume.
+    """
+    from installer.repair import repair as rebuild
+
+    written = [str(path) for path in rebuild(bundle, parity, out, session.reporter)]
+    lines = [f"{path}: rebuilt, genuine and whole" for path in written] or ["nothing is lost or damaged"]
+    session.emit({"files": written}, "\n".join(lines))
+    if written:
+        session.reporter.note(f"next: name {out} with --bundle, before all other places.")
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""Libraries that the frozen program keeps compressed until the module that loads them is imported.
+"""Libraries and programs that the frozen program keeps compressed until the module that needs them is imported.
 
 The Helm library alone has 85 MB, and most commands never call it. The build lists such libraries in packed.json:
 `[{"module": M, "path": P, "sizes": [[compressed, plain], ...]}, ...]`, where P.xz in the program's folder holds the

@@ -51,7 +51,7 @@ GROUPS: dict[str, str] = {
     "commands": (
         "installer.__main__ installer.changing installer.cli installer.cli_cluster installer.cli_installed "
         "installer.cli_node installer.cli_options installer.loading installer.opening installer.own_repository "
-        "installer.recorded_registry installer.requesting installer.shelf installer.target"
+        "installer.recorded_registry installer.repair installer.requesting installer.shelf installer.target"
     ),
     "templates": "templates",
     "builder": "builder builder.*",
@@ -86,14 +86,15 @@ site's answers, which are data, so that `airferry list --site` merges them into 
 
 LIBRARIES: dict[str, str] = {
     "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
-    "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_places builder.cli_recipe "
-    "builder.cli_sheet installer.changing installer.cli installer.cli_cluster installer.cli_installed "
-    "installer.cli_node installer.cli_options installer.loading installer.shell",
+    "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_parity builder.cli_places "
+    "builder.cli_recipe builder.cli_sheet installer.changing installer.cli installer.cli_cluster "
+    "installer.cli_installed installer.cli_node installer.cli_options installer.loading installer.shell",
     "cryptography": "builder.sign installer.bundle.signature installer.certificates installer.oci.trust",
     "docker": "builder.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
     "httpx2": "installer.kube installer.kube_channel",
     "lightkube": "installer.kube",
+    "par2": "installer.bundle.par2",
     "pydantic": "builder.recipe installer.answer_types installer.answers installer.schema installer.secret "
     "installer.service_answers",
     "requests": "builder.engine",
@@ -103,7 +104,8 @@ LIBRARIES: dict[str, str] = {
     "urllib3": "installer.oci.failures installer.oci.transport",
     "yaml": "installer.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
-    "subprocess": "builder.program installer.containerd installer.kubeconfig installer.oci.credentials",
+    "subprocess": "builder.program installer.bundle.par2 installer.containerd installer.kubeconfig "
+    "installer.oci.credentials",
     "http.server": "installer.serve",
 }
 """The only importers of each library; one that is not listed has none."""
@@ -269,7 +271,19 @@ def test_only_the_shell_and_the_reporter_print() -> None:
 
 def test_a_start_loads_no_library_that_it_does_not_need() -> None:
     """Start-up time of the frozen program, and its surface: what is not loaded cannot go wrong."""
-    heavy = ("builder", "docker", "helm_python", "lightkube", "pydantic", "requests", "tqdm", "urllib3", "yaml")
+    heavy = (
+        "builder",
+        "docker",
+        "helm_python",
+        "lightkube",
+        "par2",
+        "pydantic",
+        "requests",
+        "segno",
+        "tqdm",
+        "urllib3",
+        "yaml",
+    )
     script = f"import sys, installer.cli; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"

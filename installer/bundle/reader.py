@@ -6,7 +6,7 @@ Nothing from a volume is parsed before a trusted signature, or the typed checksu
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +30,7 @@ from installer.bundle.manifest import (
 from installer.bundle.patch import begins_as_patch, read_patch
 from installer.bundle.signature import PublicKey, Trust, Verdict
 from installer.bundle.tar import BLOCK, header, padded
-from installer.bundle.volume import Metadata, VolumeFile, file_names, volume_sizes
+from installer.bundle.volume import Metadata, VolumeFile, file_names, file_stem, volume_sizes
 from installer.errors import (
     BundleError,
     IncompleteError,
@@ -157,6 +157,11 @@ class Bundle:
         """What the file of volume `number` (from 0) was called by its writer, unless someone renamed it."""
         return file_names(self.manifest)[number]
 
+    @property
+    def stem(self) -> str:
+        """What the names of files begin with that belong to this bundle."""
+        return file_stem(self.manifest)
+
     def files(self) -> list[dict[str, Any]]:
         """Each volume: its number from 1, its name, its bytes, and where it lies; empty if it is not at hand.
 
@@ -177,6 +182,11 @@ class Bundle:
     def at_hand(self) -> frozenset[int]:
         """The numbers, from 0, of the volumes at hand; patches with all that a volume held stand for it."""
         return self._replaced.union(self._volumes)
+
+    @property
+    def volumes(self) -> Mapping[int, VolumeFile]:
+        """The files of the volumes at hand, by number from 0."""
+        return dict(self._volumes)
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -123,21 +123,28 @@ def volumes_of_images(manifest: BundleManifest) -> dict[BundleImage, set[int]]:
     return {image: set().union(*(lies[number] for number in image.parts)) for image in manifest.images}
 
 
-def volume_name(name: str, version: str, number: int, count: int) -> str:
-    """The file name of volume `number` (from 0) of a bundle: `platform-1-0-2of5.tar`.
+def file_stem(manifest: BundleManifest) -> str:
+    """What names of files begin with that belong to a bundle: `platform-1-0`.
 
-    Letters, digits and hyphens, one dot, at most 60 characters: whatever file system or guard is on the way takes it.
+    At most 40 letters, digits and hyphens: whatever file system or guard is on the way takes it.
     """
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-{version}")[:40].strip("-")
-    return f"{stem}-{number + 1:0{len(str(count))}d}of{count}.tar"
+    return re.sub(r"[^A-Za-z0-9]+", "-", _title(manifest))[:40].strip("-")
 
 
 def file_names(manifest: BundleManifest) -> list[str]:
-    """What the volume files of a bundle are called by its writer, unless someone says otherwise."""
-    version, count = manifest.version + ("-update" if manifest.bases else ""), len(manifest.volumes)
+    """What its writer calls the files of a bundle, unless someone says otherwise: `platform-1-0-2of5.tar`.
+
+    One alone is called `platform-1.0.tar`.
+    """
+    count = len(manifest.volumes)
     if count == 1:
-        return [f"{manifest.name}-{version}.tar"]
-    return [volume_name(manifest.name, version, number, count) for number in range(count)]
+        return [f"{_title(manifest)}.tar"]
+    width, stem = len(str(count)), file_stem(manifest)
+    return [f"{stem}-{number:0{width}d}of{count}.tar" for number in range(1, count + 1)]
+
+
+def _title(manifest: BundleManifest) -> str:
+    return f"{manifest.name}-{manifest.version}{'-update' if manifest.bases else ''}"
 
 
 class VolumeFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PAYLOAD = 9 * 1024 * 1024
 """Three chunks, the last one not full."""
+SIZE = "5MiB"
+"""The demo's large layer, three chunks, does not fit: it is cut."""
 
 
 @dataclass
@@ -52,6 +54,20 @@ class Carried:
         return self.folder / "demo-installer"
 
 
+@dataclass(frozen=True)
+class Volumes:
+    """The demo's release in several signed volumes, in one folder."""
+
+    folder: Path
+    plan: Any
+    airferry: Program
+
+    @property
+    def files(self) -> list[Path]:
+        """In their order."""
+        return [self.folder / item["file"] for item in self.plan["volumes"]]
+
+
 @pytest.fixture(scope="session")
 def carried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Carried]:
     """A release of the demo's application, and the registry that it came from."""
@@ -69,6 +85,16 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Carried]:
         airferry.result("keygen", "release", "--no-passphrase")
         airferry.result("sign", "demo-1.0.tar", "--key", "release.key")
         yield Carried(folder, upstream, layouts, airferry)
+
+
+@pytest.fixture(scope="session")
+def volumes(carried: Carried, tmp_path_factory: pytest.TempPathFactory) -> Volumes:
+    """Leave them unchanged."""
+    folder = tmp_path_factory.mktemp("volumes")
+    plan = carried.airferry.result("plan", "--volume-size", SIZE)
+    carried.airferry.result("build", "--volume-size", SIZE, "-o", folder)
+    carried.airferry.result("sign", folder, "--key", "release.key")
+    return Volumes(folder, plan, carried.airferry)
 
 
 @pytest.fixture

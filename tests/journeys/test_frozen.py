@@ -328,7 +328,8 @@ def modules(members: Path) -> set[str]:
 
 def test_only_the_enclave_side_is_in_the_program(members: Path) -> None:
     found = modules(members)
-    assert {"installer.cli", "installer.program", "installer.bundle.reader", "installer.load", "lightkube"} <= found
+    wanted = {"installer.cli", "installer.program", "installer.bundle.reader", "installer.load", "lightkube", "segno"}
+    assert wanted <= found
     foreign = {
         "builder",
         "docker",
@@ -350,6 +351,8 @@ def test_only_the_enclave_side_is_in_the_program(members: Path) -> None:
 def test_large_libraries_are_in_it_once(members: Path) -> None:
     helm = [path.name for path in members.rglob("*libhelm*")]
     assert helm == [f"{wrap.helm_library().name}.xz"]
+    assert [path.name for path in members.rglob("par2*") if path.is_file()] == ["par2.xz"]
+    assert "GNU GENERAL PUBLIC LICENSE" in next(members.rglob("par2/LICENSE")).read_text()
     names = [path.name for path in members.rglob("*") if path.is_file() and not path.is_symlink()]
     large = {path.name for path in members.rglob("*") if path.stat().st_size > 200_000 and not path.is_symlink()}
     assert not [name for name in large if names.count(name) > 1]

@@ -9,18 +9,14 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.journeys.test_refusals import on_tmpfs
-from tests.journeys.test_volumes import volumes
 from tests.parts.mounted import fat_image, iso_image, mounted_fat, mounted_iso
 from tests.parts.programs import from_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.journeys.conftest import Carried
-    from tests.journeys.test_volumes import Volumes
+    from tests.journeys.conftest import Carried, Volumes
     from tests.parts.registry import Registry
-
-__all__ = ["volumes"]
 
 
 def test_two_sticks(carried: Carried, volumes: Volumes, tmp_path: Path, enclave: Registry) -> None:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.journeys.conftest import SIZE
 from tests.parts.bad_sectors import with_bad_sectors
 from tests.parts.drive import Drive
 from tests.parts.programs import Program, from_source
@@ -19,35 +19,8 @@ from tests.parts.programs import Program, from_source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.journeys.conftest import Carried
+    from tests.journeys.conftest import Carried, Volumes
     from tests.parts.registry import Registry
-
-SIZE = "5MiB"
-"""The demo's large layer, three chunks, does not fit: it is cut."""
-
-
-@dataclass(frozen=True)
-class Volumes:
-    """The demo's release in several signed volumes, in one folder."""
-
-    folder: Path
-    plan: Any
-    airferry: Program
-
-    @property
-    def files(self) -> list[Path]:
-        """In their order."""
-        return [self.folder / item["file"] for item in self.plan["volumes"]]
-
-
-@pytest.fixture(scope="module")
-def volumes(carried: Carried, tmp_path_factory: pytest.TempPathFactory) -> Volumes:
-    """Leave them unchanged."""
-    folder = tmp_path_factory.mktemp("volumes")
-    plan = carried.airferry.result("plan", "--volume-size", SIZE)
-    carried.airferry.result("build", "--volume-size", SIZE, "-o", folder)
-    carried.airferry.result("sign", folder, "--key", "release.key")
-    return Volumes(folder, plan, carried.airferry)
 
 
 def test_the_plan_is_exact_to_the_byte(volumes: Volumes) -> None:
