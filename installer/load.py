@@ -152,9 +152,9 @@ def load(
     if presence.lacking and not whole_only:
         raise lacking_error(bundle, presence.lacking)
     holders.update(presence.holders)
-    reporter.begin("load", sum(job.descriptor.size for job in jobs))
     rounds = _Rounds(sender, relocation, targets, jobs, missing, whole_only=whole_only, threads=threads)
     rounds.give_up(presence.lacking)
+    reporter.begin("load", rounds.size)
     rounds.run()
     reporter.end()
     return LoadResult(
@@ -230,11 +230,17 @@ class _Rounds:
             self._send([job for job in self._jobs.values() if not self._bundle.absent(job.descriptor.digest)])
 
     def give_up(self, blobs: Iterable[BundleBlob]) -> None:
-        """Leave out the images that need `blobs`: nobody has them."""
+        """Leave out the images that need `blobs`, which nobody has, and whatever only these images need."""
         for blob in blobs:
             self._lose(blob.digest, f"blob {blob.digest} is neither carried nor in the registry")
-            self._awaited.arrived(blob.digest)
-            del self._jobs[blob.digest]
+        if self.left_out:
+            needed = set().union(*(self._bundle.parts(image) for image in self._unnamed.values()))
+            self._jobs = {digest: job for digest, job in self._jobs.items() if digest in needed}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blobs that are still to be brought."""
+        return sum(job.descriptor.size for job in self._jobs.values())
 
     def _send(self, jobs: Sequence[_Job]) -> None:
         """Bring what the registry lacks; what it has already needs no volume."""

@@ -95,7 +95,7 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
     if left_out := manifest.left_out:
         names = ", ".join(map(str, manifest.bases))
         amount = size(sum(blob.size for blob in left_out))
-        lines.append(f"an update of {names}: not carried are {len(left_out)} blobs ({amount}) that its registry holds")
+        lines.append(f"an update of {names}; not carried, but to be in the registry: {amount} (blobs: {len(left_out)})")
     for chart in manifest.charts:
         lines.append(f"chart {chart.name} {chart.version} ({chart.role}): {chart.release} in {chart.namespace}")
     if images and (counts := proof_counts(bundle)):

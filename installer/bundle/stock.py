@@ -65,6 +65,8 @@ def facts(bundle: Bundle) -> Table:
     """What to compare with other papers."""
     manifest, rows = bundle.manifest, list[tuple[str | Words, ...]]()
     rows.append((_SEQUENCE, f"{manifest.sequence}, {manifest.created}, {manifest.expires}"))
+    if manifest.bases:
+        rows.append((_UPDATE, ", ".join(map(str, manifest.bases))))
     rows.append((Words("SHA-256 of SHA256SUMS", "SHA256SUMS의 SHA-256"), groups(bundle.verdict.sums.hex)))
     rows += [(_SIGNED(family=key.family), groups(key.fingerprint)) for key in bundle.signing_keys]
     return Table(tuple(rows))
@@ -154,6 +156,7 @@ _TITLE = Words(
 )
 _WHAT = Words("What it is", "검사 대상")
 _SEQUENCE = Words("sequence, created, expires", "순번, 생성, 만료")
+_UPDATE = Words("update, for registries that hold", "업데이트 대상: 다음이 이미 올라간 레지스트리")
 _SIGNED = Words("signed by {family}", "서명 키 {family}")
 _WHERE = Words(
     "In an empty folder with the sender's public key ({file}), which must have come another way than the bundle. "

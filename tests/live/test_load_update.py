@@ -141,5 +141,5 @@ def test_nothing_is_sent_where_something_is_lacking(setting: Setting, tmp_path: 
 
 def test_images_that_need_nothing_of_it_are_loaded_if_asked_for(setting: Setting) -> None:
     loaded = setting.load("some", setting.update, whole_only=True)
-    assert (loaded.images, len(loaded.lacking), len(loaded.left_out)) == ((), 3, 2)
+    assert (loaded.images, len(loaded.lacking), len(loaded.left_out), loaded.sent) == ((), 3, 2, 0)
     assert all("neither carried nor in the registry" in reason for reason in loaded.left_out.values())
