@@ -46,7 +46,7 @@ class RunSheet:
                 Section(_WHAT, carried),
                 Section(_CARRIER, tuple(self._carrier())),
                 Section(_OPERATOR, tuple(self._operator())),
-                Section(_OFFICER, stock.check(self.bundle, volumes, self.key_files)),
+                Section(_OFFICER, (*stock.check(self.bundle, volumes, self.key_files), self._reading())),
                 Section(_FAILURES, (_EXIT, failures())),
             ),
         )
@@ -75,6 +75,9 @@ class RunSheet:
         if seconds < 90:
             return _SECONDS(count=seconds)
         return _MINUTES(count=-(-seconds // 60)) if seconds < 5400 else _HOURS(count=f"{seconds / 3600:.1f}")
+
+    def _reading(self) -> Words:
+        return _READING(takes=self._takes(max(item.size for item in self._volumes())))
 
     def _carrier(self) -> list[Block]:
         total = sum(size for _, size in self._files())
@@ -162,6 +165,7 @@ _INSTALL = Words(
 )
 _STATUS = Words("Does it still run? If not, it says why.", "정상 동작하는지 확인합니다. 아니면 원인이 출력됩니다.")
 _OFFICER = Words("For the security officer, with stock tools only", "보안 담당자: 기본 도구만으로 검사하기")
+_READING = Words("Reading a volume takes about {takes}.", "볼륨 하나를 읽는 데 약 {takes} 걸립니다.")
 _FAILURES = Words("When something fails", "문제가 발생했을 때")
 _EXIT = Words(
     "Every command ends with an exit code (`echo $?`); 0 is good. Every error also prints what to do (`next:`).",

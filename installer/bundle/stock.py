@@ -65,8 +65,7 @@ def facts(bundle: Bundle) -> Table:
     """What to compare with other papers."""
     manifest, rows = bundle.manifest, list[tuple[str | Words, ...]]()
     rows.append((_SEQUENCE, f"{manifest.sequence}, {manifest.created}, {manifest.expires}"))
-    if manifest.bases:
-        rows.append((_UPDATE, ", ".join(map(str, manifest.bases))))
+    rows += [(_BASE, str(base)) for base in manifest.bases]
     rows.append((Words("SHA-256 of SHA256SUMS", "SHA256SUMS의 SHA-256"), groups(bundle.verdict.sums.hex)))
     rows += [(_SIGNED(family=key.family), groups(key.fingerprint)) for key in bundle.signing_keys]
     return Table(tuple(rows))
@@ -98,7 +97,7 @@ def check(bundle: Bundle, volumes: Sequence[Volume], key_files: Mapping[str, str
     """
     first = volumes[0]
     several = len(volumes) > 1
-    blocks: list[Block] = [_WHERE(file=_key_files(bundle, key_files or {})) if bundle.signing_keys else _WITHOUT_KEY]
+    blocks: list[Block] = [_where(bundle, key_files or {})]
     for item in volumes:
         if item.frozen:
             out = f"volume-{item.number}.tar"
@@ -145,9 +144,10 @@ def _key_file(key: PublicKey, names: Mapping[str, str]) -> str:
     return names.get(key.fingerprint, "release.pub")
 
 
-def _key_files(bundle: Bundle, names: Mapping[str, str]) -> str:
-    files = (_key_file(key, names) for key in bundle.signing_keys if not isinstance(key, Ed25519Key))
-    return ", ".join(files) or "nothing"
+def _where(bundle: Bundle, names: Mapping[str, str]) -> Words:
+    """What has to be at hand before the first command."""
+    files = [_key_file(key, names) for key in bundle.signing_keys if not isinstance(key, Ed25519Key)]
+    return _WITH_KEY(file=", ".join(files)) if files else _WITHOUT_KEY
 
 
 _CHECK = Words("Checking one volume with stock tools", "기본 도구로 볼륨 하나를 검사하기")
@@ -156,9 +156,9 @@ _TITLE = Words(
 )
 _WHAT = Words("What it is", "검사 대상")
 _SEQUENCE = Words("sequence, created, expires", "순번, 생성, 만료")
-_UPDATE = Words("update, for registries that hold", "업데이트 대상: 다음이 이미 올라간 레지스트리")
+_BASE = Words("update, to be loaded after", "업데이트, 먼저 올릴 번들")
 _SIGNED = Words("signed by {family}", "서명 키 {family}")
-_WHERE = Words(
+_WITH_KEY = Words(
     "In an empty folder with the sender's public key ({file}), which must have come another way than the bundle. "
     "Needed: openssl, minisign, GNU tar, coreutils, grep. Each command must print what stands below it, "
     "and nothing else.",
@@ -167,9 +167,9 @@ _WHERE = Words(
     "출력하지 않아야 합니다.",
 )
 _WITHOUT_KEY = Words(
-    "In an empty folder. Needed: GNU tar, coreutils, grep. Each command must print what stands below it, and nothing "
-    "else.",
-    "빈 폴더에서 실행합니다. GNU tar, coreutils, grep이 필요합니다. "
+    "In an empty folder. Needed: minisign, GNU tar, coreutils, grep. "
+    "Each command must print what stands below it, and nothing else.",
+    "빈 폴더에서 실행합니다. minisign, GNU tar, coreutils, grep이 필요합니다. "
     "각 명령은 바로 아래에 적힌 내용만 출력해야 하며, 적힌 내용이 없으면 아무것도 출력하지 않아야 합니다.",
 )
 _TAKE_OUT = Words(

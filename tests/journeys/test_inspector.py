@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import re
 import shutil
 import subprocess
@@ -24,19 +25,23 @@ from installer.bundle.verification import Verification
 from installer.errors import AirferryError, UntrustedError
 from installer.report import Silent
 from tests.exit_codes import errors
-from tests.parts.bundles import KEYS, open_bundle, reference_cargo, several_volumes, signing_key
+from tests.parts.bundles import KEYS, open_bundle, reference_cargo, signing_key
 from tests.parts.programs import Program, from_source
 from tests.test_readme import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from builder.sign import SigningKey
+    from tests.journeys.conftest import Carried
+
+KEY, OTHER = KEYS / "test-only.pub", KEYS / "other-test-only.pub"
 TRUST = ("--key", "release.pub")
 
 
 @dataclass(frozen=True)
-class Carried:
-    """The three discs of a bundle, the sender's `airferry` in the folder with them and the keys, and the page."""
+class Sent:
+    """The five discs of a bundle, the sender's `airferry` in the folder with them and the keys, and the page."""
 
     discs: tuple[Path, ...]
     airferry: Program
@@ -44,19 +49,28 @@ class Carried:
 
 
 @pytest.fixture(scope="module")
-def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     """Leave it unchanged."""
     folder = tmp_path_factory.mktemp("sender")
-    discs = several_volumes(reference_cargo(folder), folder)
-    shutil.copyfile(KEYS / "test-only.pub", folder / "release.pub")
+    discs = five_discs(folder, signing_key())
+    shutil.copyfile(KEY, folder / "release.pub")
     airferry = from_source("builder", folder)
-    return Carried(discs, airferry, printed(airferry, "sheet", *discs, *TRUST))
+    return Sent(discs, airferry, printed(airferry, "sheet", *discs, *TRUST))
 
 
-def printed(airferry: Program, *arguments: str | Path) -> str:
+def five_discs(folder: Path, key: SigningKey) -> tuple[Path, ...]:
+    """A bundle in five volumes; a document of 18 MiB is cut into five."""
+    cargo = reference_cargo(folder)
+    cargo.document("large.bin", random.Random(1).randbytes(18 << 20))
+    discs = cargo.write(folder, volume_size=4_300_000, key=key)
+    assert len(discs) == 5
+    return discs
+
+
+def printed(program: Program, *arguments: str | Path) -> str:
     """What a command prints that succeeds."""
     name, *rest = map(str, arguments)
-    done = airferry.run(name, *rest)
+    done = program.run(name, *rest)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,13 +87,16 @@ def steps(page: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def inspect(page: str, disc: Path, number: int, folder: Path, key: str = "test-only") -> list[str]:
-    """Check, in a new folder, the disc that should be volume `number`: what printed something else than on the page."""
+def inspect(page: str, disc: Path | None, number: int, folder: Path, key: Path = KEY) -> list[str]:
+    """Check the disc that should be volume `number`, in a new folder: what printed something else than on the page.
+
+    Without a disc the commands are typed as they are.
+    """
     folder.mkdir()
-    shutil.copyfile(KEYS / f"{key}.pub", folder / "release.pub")
+    shutil.copyfile(key, folder / "release.pub")
     _, size, members, _ = re.findall(rf"^({number})  +(\d+)  +(\d+)  +(\S.*)$", page, re.MULTILINE)[0]
     table = {"BYTES in the table": size, "FILES in the table": members}
-    typed = [re.sub(r"^V=\S+;", f"V={disc};", command) for command, _ in steps(page)]
+    typed = [re.sub(r"^V=\S+;", f"V={disc};", command) if disc else command for command, _ in steps(page)]
     script = "".join(f"{command}\nprintf '%s\\036' $?\n" for command in typed)
     done = subprocess.run(["sh"], input=script, cwd=folder, capture_output=True, text=True)
     shown = done.stdout.split("\036")[:-1]
@@ -87,10 +104,10 @@ def inspect(page: str, disc: Path, number: int, folder: Path, key: str = "test-o
     return [command.split()[0] for command, is_, be in zip(typed, shown, must, strict=True) if is_ != be]
 
 
-def test_every_disc_alone(carried: Carried, tmp_path: Path) -> None:
-    for number, disc in enumerate(carried.discs, 1):
-        assert inspect(carried.page, disc, number, tmp_path / f"{number}") == []
-    programs = {command.split()[0] for command, _ in steps(carried.page)}
+def test_every_disc_alone(sent: Sent, tmp_path: Path) -> None:
+    for number, disc in enumerate(sent.discs, 1):
+        assert inspect(sent.page, disc, number, tmp_path / f"{number}") == []
+    programs = {command.split()[0] for command, _ in steps(sent.page)}
     assert programs >= {"openssl", "minisign", "tar", "sha256sum", "grep"}
 
 
@@ -152,56 +169,61 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_disc_that_is_not_as_signed(carried: Carried, tmp_path: Path, name: str) -> None:
+def test_a_disc_that_is_not_as_signed(sent: Sent, tmp_path: Path, name: str) -> None:
     """Stock tools notice it, and so does airferry."""
     change, noticed = DAMAGES[name]
     bad = tmp_path / "bad.tar"
-    bad.write_bytes(change(carried.discs[1].read_bytes()))
-    assert noticed in inspect(carried.page, bad, 2, tmp_path / "check")
+    bad.write_bytes(change(sent.discs[1].read_bytes()))
+    assert noticed in inspect(sent.page, bad, 2, tmp_path / "check")
     with pytest.raises(AirferryError), open_bundle([bad]) as bundle:
         bundle.verify(Silent())
 
 
-def test_a_disc_that_another_has_signed(carried: Carried, tmp_path: Path) -> None:
+def test_a_disc_that_another_has_signed(sent: Sent, tmp_path: Path) -> None:
     """All is whole, but it is not the sender's."""
-    discs = several_volumes(reference_cargo(tmp_path), tmp_path, key=signing_key("other-test-only"))
-    assert inspect(carried.page, discs[1], 2, tmp_path / "check") == ["openssl", "minisign"]
+    discs = five_discs(tmp_path, signing_key("other-test-only"))
+    assert inspect(sent.page, discs[1], 2, tmp_path / "check") == ["openssl", "minisign"]
     with pytest.raises(UntrustedError):
         open_bundle([discs[1]])
 
 
-def test_a_further_signature(carried: Carried, tmp_path: Path) -> None:
+def test_a_further_signature(sent: Sent, tmp_path: Path) -> None:
     """A second person's stands in another slot; `explain` says how to take it out."""
-    disc = Path(shutil.copyfile(carried.discs[0], tmp_path / "disc.tar"))
+    disc = Path(shutil.copyfile(sent.discs[0], tmp_path / "disc.tar"))
     other = signing_key("other-test-only")
     signature = other.p256.sign(sums_of(disc), ec.ECDSA(hashes.SHA256()))
     attach([disc], signature, other.public[0])
     (tmp_path / "release.pub").write_text(other.public[0].text)
-    page = printed(carried.airferry, "explain", disc, "--key", tmp_path / "release.pub")
-    assert inspect(page, disc, 1, tmp_path / "check", "other-test-only") == []
-    assert inspect(page, carried.discs[0], 1, tmp_path / "again", "other-test-only") == ["openssl"]
+    page = printed(sent.airferry, "explain", disc, "--key", tmp_path / "release.pub")
+    assert inspect(page, disc, 1, tmp_path / "check", OTHER) == []
+    assert inspect(page, sent.discs[0], 1, tmp_path / "again", OTHER) == ["openssl"]
 
 
-def test_out_of_a_frozen_file(carried: Carried, tmp_path: Path) -> None:
-    """The sheet takes volume 1 out of the installer, whose SHA-256 it states."""
-    installer = tmp_path / "platform installer"
-    installer.write_bytes(b"\x7fELF" * 1024 + carried.discs[0].read_bytes())
-    page = printed(carried.airferry, "sheet", *carried.discs, *TRUST, "--installer", installer)
-    digest = hashlib.sha256(installer.read_bytes()).hexdigest()
-    assert " ".join(re.findall("....", digest)) in page
-    (out, _), *_ = steps(page)
-    typed = out.replace("/media/disc/", f"{tmp_path}/")
-    subprocess.run(["sh", "-c", typed], cwd=tmp_path, check=True)
-    assert inspect(page.replace(f"$ {out}", "$ true"), tmp_path / "volume-1.tar", 1, tmp_path / "check") == []
+def test_an_installer_explains_itself(installer: Program, carried: Carried, tmp_path: Path) -> None:
+    """The commands are typed as they are, on the frozen file too, which holds the volume."""
+    page = printed(installer, "explain", "--language", "ko")
+    assert inspect(page, None, 1, tmp_path / "check", carried.key) == []
+    assert ("volume-1.tar" in page) == (len(installer.command) == 1)
 
 
-def test_every_command_of_ours_on_the_page_exists(carried: Carried, tmp_path: Path) -> None:
+def test_an_installer_that_goes_along(sent: Sent, tmp_path: Path) -> None:
+    """The page states its checksum, and takes volume 1 out of it."""
+    frozen = tmp_path / "platform installer"
+    frozen.write_bytes(b"\x7fELF" * 1024 + sent.discs[0].read_bytes())
+    page = printed(sent.airferry, "sheet", *sent.discs, *TRUST, "--installer", frozen)
+    assert " ".join(re.findall("....", hashlib.sha256(frozen.read_bytes()).hexdigest())) in page
+    (command, _), *_ = steps(page)
+    subprocess.run(["sh", "-c", command.replace("/media/disc", f"{tmp_path}")], cwd=tmp_path, check=True)
+    assert (tmp_path / "volume-1.tar").read_bytes() == sent.discs[0].read_bytes()
+
+
+def test_every_command_of_ours_on_the_page_exists(sent: Sent, tmp_path: Path) -> None:
     """Also those for a bundle that brings an application."""
     cargo = reference_cargo(tmp_path)
     cargo.document("site.yaml", b"namespace: demo\n", "site")
     (bundle,) = cargo.write(tmp_path, key=signing_key())
     (tmp_path / "installer").touch()
-    page = printed(carried.airferry, "sheet", bundle, *TRUST, "--installer", tmp_path / "installer")
+    page = printed(sent.airferry, "sheet", bundle, *TRUST, "--installer", tmp_path / "installer")
     shown = re.findall(r"\$ (?:airferry|\./installer) ([a-z]+)(.*)", page)
     assert {name for name, _ in shown} == {"media", "verify", "template", "preflight", "install", "status"}
     for name, rest in shown:
@@ -220,18 +242,18 @@ PROOFS: dict[str, tuple[str, int]] = {
 
 @pytest.mark.parametrize("case", PROOFS)
 @pytest.mark.parametrize("side", ["builder", "installer"])
-def test_a_proof_of_verification(carried: Carried, tmp_path: Path, case: str, side: str) -> None:
+def test_a_proof_of_verification(sent: Sent, tmp_path: Path, case: str, side: str) -> None:
     """Both programs write the same, whatever comes of it; the page says how to check that."""
     what, code = PROOFS[case]
     outcome = case.split(",", maxsplit=1)[0]
     folder = tmp_path / "한 \n disc"
     folder.mkdir()
-    files = [Path(shutil.copyfile(disc, folder / disc.name)) for disc in carried.discs]
+    files = [Path(shutil.copyfile(disc, folder / disc.name)) for disc in sent.discs]
     if what == "1":
         files[1].write_bytes(flipped("")(files[1].read_bytes()))
     elif what:
         files.pop(1).unlink()
-    key = KEYS / f"{'other-' if outcome == 'refused' else ''}test-only.pub"
+    key = OTHER if outcome == "refused" else KEY
     program = from_source(side, tmp_path)
     bundle = ("--bundle", folder) if side == "installer" else (folder,)
     done = program.run("verify", *bundle, "--key", key, "--proof", "proof.json", *what.split()[1:])
@@ -249,7 +271,7 @@ def test_a_proof_of_verification(carried: Carried, tmp_path: Path, case: str, si
     assert {item.volume: item.outcome for item in proof.media} == {
         1: "whole",
         2: {"damaged": "damaged", "part": "unseen"}.get(outcome, "whole"),
-        3: "whole",
+        **dict.fromkeys((3, 4, 5), "whole"),
     }
     assert proof.media[0].file.encode().decode("unicode_escape") == str(files[0])
     assert all(item.device and item.mount for item in proof.media if item.outcome != "unseen")
@@ -257,15 +279,15 @@ def test_a_proof_of_verification(carried: Carried, tmp_path: Path, case: str, si
     assert proof.keys == tuple(key.fingerprint for key in signing_key().public)
     assert f"{proof.subject[0].name} {proof.subject[0].version}" in page.splitlines()[0]
     # The folder's name cannot be typed; the commands are those of any one volume all the same.
-    assert steps(page)[1:] == steps(carried.page)[1:]
+    assert steps(page)[1:] == steps(sent.page)[1:]
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "must print"), ("ko", "작업 안내서")])
-def test_the_page_in_each_language_and_format(carried: Carried, tmp_path: Path, language: str, words: str) -> None:
+def test_the_page_in_each_language_and_format(sent: Sent, tmp_path: Path, language: str, words: str) -> None:
     """HTML loads nothing, holds the same commands, and takes nothing from a bundle for markup."""
-    odd = Path(shutil.copyfile(carried.discs[0], tmp_path / "<script>alert(1)&.tar"))
+    odd = Path(shutil.copyfile(sent.discs[0], tmp_path / "<script>alert(1)&.tar"))
     arguments = ("sheet", odd, *TRUST, "--language", language)
-    page, html = (printed(carried.airferry, *arguments, *more) for more in ((), ("--html",)))
+    page, html = (printed(sent.airferry, *arguments, *more) for more in ((), ("--html",)))
     read = Commands()
     read.feed(html)
     assert read.found == [line.strip()[2:] for line in page.splitlines() if line.startswith("     $ ")]
@@ -295,6 +317,6 @@ class Commands(HTMLParser):
         self._inside = False
 
 
-def test_the_page_knows_every_kind_of_failure(carried: Carried) -> None:
+def test_the_page_knows_every_kind_of_failure(sent: Sent) -> None:
     assert {kind for kind, _, _ in ROWS} == set(errors()) - set(SENDERS)
-    assert all(f"\n{kind.exit_code} " in carried.page for kind, _, _ in ROWS)
+    assert all(f"\n{kind.exit_code} " in sent.page for kind, _, _ in ROWS)

@@ -219,14 +219,11 @@ class Cargo:
         return paths
 
 
-def several_volumes(cargo: Cargo, folder: Path, key: SigningKey | None = None) -> tuple[Path, ...]:
-    """`cargo` with a document of 10 MiB, `large.bin`, in three signed volumes, the document cut into three.
-
-    `key` is the test key unless it is given.
-    """
+def several_volumes(cargo: Cargo, folder: Path) -> tuple[Path, ...]:
+    """`cargo` with a document of 10 MiB, `large.bin`, in three signed volumes, the document cut into three."""
     larger = replace(cargo, blobs=dict(cargo.blobs), documents=list(cargo.documents))
     larger.document("large.bin", random.Random(1).randbytes(10 * 1024 * 1024))
-    paths = larger.write(folder, volume_size=4_300_000, key=key or signing_key())
+    paths = larger.write(folder, volume_size=4_300_000, key=signing_key())
     assert len(paths) == 3
     return paths
 
