@@ -1,7 +1,8 @@
 """A read-only registry and chart repository straight from the volumes.
 
-- `/v2/HOST/PATH/…` is the registry (OCI distribution specification 1.1, pull): every image under its upstream name,
-  for containerd mirrors also as `/v2/PATH/…?ns=HOST`; `/v2/charts/NAME/…` are the charts as OCI artifacts.
+- `/v2/HOST/PATH/…` is the registry (OCI distribution specification 1.1, pull): every image under its upstream name, a
+  port in HOST also joined by two underscores as `load` does; for containerd's mirrors also `/v2/PATH/…?ns=HOST`.
+  `/v2/charts/NAME/…` are the charts as OCI artifacts.
 - `/charts/index.yaml` and `/charts/NAME-VERSION.tgz` are a Helm repository with relative URLs.
 
 Only known names are answered, there are no listings of folders and no redirects, and every chunk is verified before
@@ -102,9 +103,10 @@ class Catalogue:
         match = _PATH.fullmatch(path)
         if match is None:
             return None
+        # Also with a path of its own (`override_path`) a mirror of containerd is told the upstream host.
         namespace = parse_qs(parts.query).get("ns", [""])[0]
-        name = f"{namespace}/{match['name']}" if namespace else match["name"]
-        content = self._repositories.get(name)
+        content = self._repositories.get(_key(f"{namespace}/{match['name']}")) if namespace else None
+        content = content or self._repositories.get(_key(match["name"]))
         if content is None:
             return None
         if match["kind"] == "tags":
@@ -124,7 +126,7 @@ class Catalogue:
         for image in self._bundle.manifest.images:
             if self._bundle.lacking(image):
                 continue
-            self._add_image(found.setdefault(str(image.reference.repository), {}), image)
+            self._add_image(found.setdefault(_key(str(image.reference.repository)), {}), image)
         for chart in self._bundle.manifest.charts:
             self._add_chart(found.setdefault(f"charts/{chart.name}", {}), chart)
         return found
@@ -142,6 +144,12 @@ class Catalogue:
             content[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
         # HIP 6: a version's plus sign, which no tag may hold, is written as an underscore.
         content[chart.version.replace("+", "_")] = content[chart.artifact.text]
+
+
+def _key(name: str) -> str:
+    """A repository in the spelling of `installer.chart.relocation.target`."""
+    host, slash, path = name.partition("/")
+    return f"{host.lower().replace(':', '__')}{slash}{path}"
 
 
 def _text(text: bytes) -> Answer:

@@ -1,4 +1,5 @@
-"""Images straight into a node's containerd, and into the folders that k3s and RKE2 import from, without a registry."""
+"""A site without a registry: images straight into a node's containerd, into the folders that k3s and RKE2 import from,
+or pulled from `serve`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.parts import images, process
-from tests.parts.bundles import KEYS, Cargo, open_bundle, signing_key
+from tests.parts.bundles import KEYS, Cargo, open_bundle, packed_chart, signing_key, update_of
 from tests.parts.containerd import Containerd
 from tests.parts.drive import Drive
 from tests.parts.images import File, Image, Layer, write_layout
@@ -31,6 +32,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root
 
 CHUNK = 4 * 1024 * 1024
 PAGE, DATA, DOCKER = "docker.io/demo/page:1", "docker.io/demo/data:1", "registry.example.com:5000/demo/old:1"
+BASE = Layer({"/base": File(random.Random(1).randbytes(300_000))}, "none")
+LARGE = Layer({"/large": File(random.Random(2).randbytes(9 * 1024 * 1024))}, "none")
 SLOW_CTR = """\
 #!/bin/sh
 # The real client, but for an import, which gets only the first bytes and then nothing for as long as its parent runs.
@@ -83,16 +86,15 @@ class Setting:
 def setting() -> Iterator[Setting]:
     with tempfile.TemporaryDirectory(prefix="af-") as name:
         folder = Path(name)
-        base = Layer({"/base": File(random.Random(1).randbytes(300_000))}, "none")
-        large = Layer({"/large": File(random.Random(2).randbytes(9 * 1024 * 1024))}, "none")
         page, old = (Layer({f"/{text}": File(random.Random(text).randbytes(200_000))}) for text in ("page", "old"))
         other = Image((Layer({"/arm": File(b"arm")}),), platform=ImagePlatform("arm64", variant="v8"))
         cargo = Cargo()
-        cargo.image(PAGE, write_layout(folder / "page", Image((base, page))))
-        cargo.image(DATA, write_layout(folder / "data", Image((base, large))))
-        cargo.image(DOCKER, write_layout(folder / "old", Image((base, old)), family=images.DOCKER))
-        several = write_layout(folder / "several", [Image((base,)), other])
+        cargo.image(PAGE, write_layout(folder / "page", Image((BASE, page))))
+        cargo.image(DATA, write_layout(folder / "data", Image((BASE, LARGE))))
+        cargo.image(DOCKER, write_layout(folder / "old", Image((BASE, old)), family=images.DOCKER))
+        several = write_layout(folder / "several", [Image((BASE,)), other])
         cargo.image(f"docker.io/demo/tool:2@{several.digest}", several)
+        cargo.chart(packed_chart("greeter", "0.1.0"))
         (folder / "discs").mkdir()
         discs = cargo.write(folder / "discs", volume_size=5_000_000, key=signing_key())
         assert len(discs) > 2
@@ -178,6 +180,24 @@ def test_what_is_damaged_has_no_name(setting: Setting, tmp_path: Path, what: str
     setting.assert_whole(namespace)
 
 
+def test_an_update_goes_on_from_what_the_node_has(setting: Setting, tmp_path: Path) -> None:
+    """Layers that the update does not carry are those of the node; one that lacks them gets all but that image."""
+    update, small = Cargo(sequence=2), Layer({"/small": File(b"one more")})
+    entry = update.image(DATA, write_layout(tmp_path / "data", Image((BASE, LARGE, small))))
+    update.image("docker.io/demo/new:1", write_layout(tmp_path / "new", Image((small,))))
+    large = [blob for blob, data in update.blobs.items() if len(data) > 250_000]
+    (path,) = update_of(update, large).write(tmp_path, key=signing_key())
+    arguments = ("import", "--containerd", setting.socket, "--namespace", "update")
+    bare = setting.installer(tmp_path, path).run(*arguments)
+    assert (bare.returncode, f"{DATA}: " in bare.stderr, "not carried" in bare.stderr) == (10, True, True), bare.stderr
+    assert "docker.io/demo/new:1" in setting.known("update")
+    assert DATA not in setting.known("update")
+    setting.installer(tmp_path).result(*arguments)
+    assert setting.installer(tmp_path, path).result(*arguments)["sent"] < 50_000
+    assert setting.known("update")[DATA] == entry.digest.text
+    assert "incomplete" not in setting.ctr("update", "images", "check")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_import_continues(setting: Setting, tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "bin").mkdir()
@@ -256,3 +276,34 @@ def test_a_damaged_bundle_leaves_an_image_folder_alone(setting: Setting, tmp_pat
     bad = flipped(setting.discs, shelf, setting.names[DATA], 0)
     done = setting.installer(tmp_path, bad).run("import", "--image-folder", folder)
     assert (done.returncode, list(folder.iterdir())) == (10, [])
+
+
+@pytest.fixture
+def served(setting: Setting, tmp_path: Path) -> Iterator[str]:
+    """The address of `serve`."""
+    running = setting.installer(tmp_path).start("serve", "--listen", "127.0.0.1:0")
+    assert running.stdout
+    yield running.stdout.readline().split()[1].rstrip(",")
+    running.terminate()
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, "ended" in said) == (0, True)
+
+
+def test_a_node_pulls_from_the_bundle_itself(setting: Setting, tmp_path: Path, served: str) -> None:
+    """Under upstream names, for which the node has `serve` as a mirror, and under those of a site that has it for its
+    registry, which `load` finds complete."""
+    installer = setting.installer(tmp_path)
+    site = {"registry": {"host": served, "project": "", "plain_http": True}}
+    (tmp_path / "site.yaml").write_text(json.dumps(site))
+    installer.result("render", "--site", "site.yaml", "--output-dir", "rendered")
+    hosts = tmp_path / "rendered" / "nodes" / "containerd" / "certs.d"
+    own = {f"{served}/{name.replace('com:5000/', 'com__5000/')}": digest for name, digest in setting.names.items()}
+    for name in (*setting.names, *own):
+        setting.ctr("served", "images", "pull", "--snapshotter=native", "--hosts-dir", hosts, name)
+    assert setting.known("served") == {**setting.names, **own}
+    with pytest.raises(subprocess.CalledProcessError):
+        setting.ctr("served", "images", "pull", "--hosts-dir", hosts, "docker.io/demo/absent:1")
+    loaded = installer.result("load", "--site", "site.yaml")
+    assert loaded["sent"] == 0
+    assert all(item["present"] for item in loaded["images"])
+    assert not any(chart["refusal"] for chart in loaded["charts"])
