@@ -25,6 +25,7 @@ from installer.shell import Session, common
     help="Folder that k3s or RKE2 imports from, such as /var/lib/rancher/k3s/agent/images.",
 )
 @click.option("--site", "site_file", type=FILE, help="Name images as pods of this site will ask for them.")
+@click.option("--request", type=FILE, help="If the node lacks what an update builds on: ask for it in this file.")
 def import_(
     session: Session,
     bundle: Any,
@@ -32,6 +33,7 @@ def import_(
     namespace: str,
     image_folder: Path | None,
     site_file: Path | None,
+    request: Path | None,
 ) -> None:
     """Bring the images onto this node, where the site has no registry. Run it on every node.
 
@@ -49,6 +51,8 @@ def import_(
     from installer.chart.relocation import Relocation
     from installer.containerd import ImageStore, import_images
     from installer.image_archive import ImageArchive, names_on_node, put_into_folder
+    from installer.presence import request_for
+    from installer.requesting import hand_over
 
     site = loading.read_site(session, site_file, for_charts=False) if site_file else None
     registry, project = (site.registry, site.project) if site else ("", "")
@@ -64,11 +68,15 @@ def import_(
         raise click.UsageError("say where to: --containerd SOCKET, or --image-folder FOLDER")
     store = ImageStore.at(socket, namespace, program.child_environment(session.environment))
     done = import_images(bundle, store, names, session.reporter)
+    wanted = request_for(bundle, done.lacking)
+    if wanted and request:
+        hand_over(session, wanted, request, qr=None)
     new, there = ({image: names[image] for image in some} for some in (done.new, done.present))
     document = {
         "images": _described(new, present=False) + _described(there, present=True),
         "left_out": {image.source: error.message for image, error in done.left_out.items()},
         "sent": done.sent,
+        "request": wanted.text if wanted else "",
     }
     lines = [f"{some[0]}  imported" for some in new.values()] + [f"{some[0]}  was there" for some in there.values()]
     session.emit(document, "\n".join([*lines, done.summary()]))

@@ -10,17 +10,18 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from installer.bundle.manifest import BundleImage
+from installer.bundle.manifest import BundleBlob, BundleImage
 from installer.bundle.reader import Bundle
 from installer.errors import (
     AirferryError,
     BundleError,
     ContentError,
     IncompleteError,
+    LackingError,
     NotFoundError,
     RegistryUnreachableError,
     StorageError,
@@ -127,12 +128,16 @@ class ImageStore:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did: images that are new and that were there, bytes sent, and images left out with the reason."""
+    """What an import did: images that are new and that were there, bytes sent, and images left out with the reason.
+
+    `lacking` are the blobs that an update does not carry and the node does not have.
+    """
 
     new: tuple[BundleImage, ...]
     present: tuple[BundleImage, ...]
     sent: int
     left_out: Mapping[BundleImage, AirferryError]
+    lacking: tuple[BundleBlob, ...]
 
     def summary(self) -> str:
         """One line for people."""
@@ -143,7 +148,7 @@ class Imported:
         """Raises the error of the first image that was left out."""
         for image, error in self.left_out.items():
             more = f"; {len(self.left_out)} left out, all others are there"
-            raise type(error)(f"{image.source}: {error.message}{more}", hint=error.hint) from error
+            raise type(error)(f"{image.source}: {error.message}{more}", hint=error.hint)
 
 
 def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Reporter) -> Imported:
@@ -156,9 +161,14 @@ def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Rep
     missing = sorted((image for image in names if image not in there), key=lambda image: _volumes(bundle, image))
     held, sent = store.blobs() if missing else frozenset(), 0
     left_out: dict[BundleImage, AirferryError] = {}
+    lacking: dict[Digest, BundleBlob] = {}
     reporter.begin("import", ImageArchive(bundle, {image: names[image] for image in missing}, held).size)
     for image in missing:
         archive = ImageArchive(bundle, {image: names[image]}, held)
+        if needed := {blob.digest: blob for blob in bundle.lacking(image) if blob.digest not in held}:
+            lacking |= needed
+            left_out[image] = _lacking(bundle, needed.values())
+            continue
         try:
             store.take(archive, reporter)
         except (BundleError, IncompleteError, StorageError) as exc:
@@ -175,7 +185,7 @@ def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Rep
             f"containerd at {store.address} lacks a part of {min(image.source for image in lost)} after its import",
             hint="somebody may be clearing up there: run the same command again.",
         )
-    return Imported(tuple(new), tuple(there), sent, left_out)
+    return Imported(tuple(new), tuple(there), sent, left_out, tuple(lacking.values()))
 
 
 def _there(store: ImageStore, names: Names) -> set[BundleImage]:
@@ -184,6 +194,14 @@ def _there(store: ImageStore, names: Names) -> set[BundleImage]:
         return set()
     found = store.whole([name for some in names.values() for name in some])
     return {image for image, some in names.items() if all(found.get(name) == image.digest.text for name in some)}
+
+
+def _lacking(bundle: Bundle, blobs: Collection[BundleBlob]) -> LackingError:
+    bases, total = ", ".join(map(str, bundle.manifest.bases)), size(sum(blob.size for blob in blobs))
+    return LackingError(
+        f"this update of {bases} leaves out {len(blobs)} blobs ({total}) that the node does not have either",
+        hint=f"import {bases} first, or a whole bundle; or ask for just these: `import --request FILE`.",
+    )
 
 
 def _volumes(bundle: Bundle, image: BundleImage) -> list[int]:
