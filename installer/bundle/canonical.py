@@ -9,6 +9,8 @@ import dataclasses
 import functools
 import json
 import types
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from installer.errors import AirferryError, BundleError
@@ -24,45 +26,65 @@ def encode(value: Any) -> bytes:
 
     Raises BundleError for a value outside the subset: the writer's way of refusing, for instance, a name in Cyrillic.
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return _spelled(_plain(value))
 
 
 def decode(raw: bytes, kind: type[_T], what: str) -> _T:
     """The `kind` (a dataclass) whose canonical bytes are `raw`. Raises BundleError, naming `what`."""
     try:
-        value: _T = _typed(json.loads(raw.decode("ascii")), kind, what)
+        document = json.loads(raw.decode("ascii"))
     except (ValueError, RecursionError) as exc:
         raise BundleError(f"{what}: not canonical JSON ({type(exc).__name__})") from exc
     try:
-        canonical = encode(value) == raw
-    except BundleError as exc:
-        raise BundleError(f"{what}: {exc.message}") from exc
-    if not canonical:
+        read: _Reader = _reader(kind)  # type: ignore[arg-type]  # every class is hashable
+        value: _T = read(document)
+    except _MismatchError as exc:
+        raise BundleError(f"{what}{exc.place}: {exc.text}") from exc
+    # Each reader takes one spelling only; what is left is the order of keys, white space, and escapes.
+    if _spelled(document) != raw:
         raise BundleError(f"{what}: not in canonical form")
     return value
 
 
+def _spelled(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+# --- writing ---
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Digest | Platform):
-        return str(value)
-    if isinstance(value, str):
-        if not (value.isascii() and value.isprintable()):
-            raise BundleError(f"{value[:80]!r}: only printable ASCII can be carried in names")
-        return value
-    if type(value) is int:
-        if not 0 <= value <= _MAX_INT:
-            raise BundleError(f"{value}: outside the range of canonical JSON")
-        return value
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, list | tuple):
+    kind: Any = type(value)
+    if write := _PLAIN.get(kind):
+        return write(value)
+    if kind is tuple or kind is list:
         return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if dataclasses.is_dataclass(value):
-        kind: Any = type(value)
+    if kind is dict:
+        return {_text(key): _plain(item) for key, item in value.items()}
+    if hasattr(kind, "__dataclass_fields__"):
         return {name: _plain(getattr(value, name)) for name, _ in _hints(kind)}
-    raise BundleError(f"{type(value).__name__}: no canonical form")
+    raise BundleError(f"{kind.__name__}: no canonical form")
+
+
+def _text(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise BundleError(f"{value[:80]!r}: only printable ASCII can be carried in names")
+    return value
+
+
+def _number(value: int) -> int:
+    if not 0 <= value <= _MAX_INT:
+        raise BundleError(f"{value}: outside the range of canonical JSON")
+    return value
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: _text,
+    int: _number,
+    bytes: bytes.hex,
+    Digest: attrgetter("text"),
+    Platform: str,
+}
 
 
 @functools.cache
@@ -71,43 +93,124 @@ def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((field.name, hints[field.name]) for field in dataclasses.fields(kind))
 
 
-_PLAIN_OF = {int: int, str: str, bytes: str, Digest: str, Platform: str}
+# --- reading: a function for each type, made once, since there are tens of thousands of values ---
+
+_Reader = Callable[[Any], Any]
 
 
-def _typed(doc: Any, kind: Any, what: str) -> Any:
-    """`doc` as `kind`: exact types, exact keys."""
+class _MismatchError(Exception):
+    """Something is not of its type; `place` leads there, and grows on the way up."""
+
+    def __init__(self, text: str, place: str = "") -> None:
+        super().__init__(text)
+        self.text, self.place = text, place
+
+
+@functools.cache
+def _reader(kind: Any) -> _Reader:
+    """What makes a `kind` of parsed JSON: exact types, exact keys."""
     if get_origin(kind) is tuple:
-        return _sequence(doc, get_args(kind), what)
-    plain: type = type(doc)
-    if plain is not _PLAIN_OF.get(kind, dict):
-        raise BundleError(f"{what}: expected {kind.__name__}, found {plain.__name__}")
-    try:
-        if kind is bytes:
-            return bytes.fromhex(doc)
-        if kind is Platform:
-            return Platform.parse(doc)
-        return kind(doc) if kind in _PLAIN_OF else _record(doc, kind, what)
-    except BundleError:
-        raise
-    except (AirferryError, ValueError) as exc:
-        raise BundleError(f"{what}: {exc}") from exc
+        first, *more = get_args(kind)
+        if more and isinstance(more[0], types.EllipsisType):
+            return _list_reader(_reader(first))
+        return _tuple_reader([_reader(item) for item in (first, *more)])
+    if kind in _PLAIN:
+        return _plain_reader(kind)
+    return _record_reader(kind)
 
 
-def _record(doc: dict[str, Any], kind: Any, what: str) -> Any:
-    hints = _hints(kind)
-    if doc.keys() != {name for name, _ in hints}:
-        odd = sorted(doc.keys() ^ {name for name, _ in hints})
-        raise BundleError(f"{what}: unknown or missing keys: {', '.join(odd)[:200]}")
-    return kind(**{name: _typed(doc[name], hint, f"{what}.{name}") for name, hint in hints})
+def _unexpected(document: Any, kind: Any) -> _MismatchError:
+    return _MismatchError(f"expected {kind.__name__}, found {type(document).__name__}")
 
 
-def _sequence(doc: Any, args: tuple[Any, ...], what: str) -> tuple[Any, ...]:
-    if type(doc) is not list:
-        raise BundleError(f"{what}: expected a list, found {type(doc).__name__}")
-    if len(args) == 2 and isinstance(args[1], types.EllipsisType):
-        return tuple(_typed(item, args[0], f"{what}[{place}]") for place, item in enumerate(doc))
-    if len(doc) != len(args):
-        raise BundleError(f"{what}: expected {len(args)} items, found {len(doc)}")
-    return tuple(
-        _typed(item, kind, f"{what}[{place}]") for place, (item, kind) in enumerate(zip(doc, args, strict=True))
-    )
+def _plain_reader(kind: Any) -> _Reader:
+    if kind is str:
+        return _read_text
+    if kind is int:
+        return _read_number
+    make = {bytes: bytes.fromhex, Platform: Platform.parse}.get(kind, kind)
+    write = _PLAIN[kind]
+
+    def read(document: Any) -> Any:
+        if type(document) is not str:
+            raise _unexpected(document, kind)
+        try:
+            value = make(document)
+        except (AirferryError, ValueError) as exc:
+            raise _MismatchError(str(exc)) from exc
+        if write(value) != document:
+            raise _MismatchError(f"not in canonical form: {document[:80]!r}")
+        return value
+
+    return read
+
+
+def _read_text(document: Any) -> str:
+    if type(document) is not str:
+        raise _unexpected(document, str)
+    if not (document.isascii() and document.isprintable()):
+        raise _MismatchError(f"{document[:80]!r}: only printable ASCII can be carried in names")
+    return document
+
+
+def _read_number(document: Any) -> int:
+    if type(document) is not int:
+        raise _unexpected(document, int)
+    if not 0 <= document <= _MAX_INT:
+        raise _MismatchError(f"{document}: outside the range of canonical JSON")
+    return document
+
+
+def _list_reader(read_item: _Reader) -> _Reader:
+    def read(document: Any) -> tuple[Any, ...]:
+        if type(document) is not list:
+            raise _unexpected(document, list)
+        done: list[Any] = []
+        try:
+            # extend() would lose count of what was done.
+            for item in document:
+                done.append(read_item(item))  # noqa: PERF401
+        except _MismatchError as exc:
+            exc.place = f"[{len(done)}]{exc.place}"
+            raise
+        return tuple(done)
+
+    return read
+
+
+def _tuple_reader(readers: Sequence[_Reader]) -> _Reader:
+    def read(document: Any) -> tuple[Any, ...]:
+        if type(document) is not list:
+            raise _unexpected(document, list)
+        if len(document) != len(readers):
+            raise _MismatchError(f"expected {len(readers)} items, found {len(document)}")
+        return tuple([read_item(item) for read_item, item in zip(readers, document, strict=True)])
+
+    return read
+
+
+def _record_reader(kind: Any) -> _Reader:
+    readers = [(name, _reader(hint)) for name, hint in _hints(kind)]
+    names = {name for name, _ in readers}
+
+    def read(document: Any) -> Any:
+        if type(document) is not dict:
+            raise _unexpected(document, kind)
+        if document.keys() != names:
+            odd = sorted(document.keys() ^ names)
+            raise _MismatchError(f"unknown or missing keys: {', '.join(odd)[:200]}")
+        values: list[Any] = []
+        try:
+            for name, read_value in readers:
+                values.append(read_value(document[name]))
+        except _MismatchError as exc:
+            exc.place = f".{readers[len(values)][0]}{exc.place}"
+            raise
+        try:
+            return kind(*values)
+        except BundleError:
+            raise
+        except (AirferryError, ValueError) as exc:
+            raise _MismatchError(str(exc)) from exc
+
+    return read

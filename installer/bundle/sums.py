@@ -9,7 +9,7 @@ from installer.bundle.limits import BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON, OCI_
 from installer.errors import BundleError
 from installer.oci.digest import Digest
 
-_LINE = re.compile(rb"([0-9a-f]{64})  ([a-zA-Z0-9][a-zA-Z0-9._/-]{0,98})")
+_LINE = re.compile(r"([0-9a-f]{64})  ([a-zA-Z0-9][a-zA-Z0-9._/-]{0,98})\n", re.ASCII)
 FILES = (BUNDLE_JSON, OCI_LAYOUT, INDEX_JSON, MANIFEST_JSON)
 
 
@@ -24,14 +24,15 @@ def decode(raw: bytes) -> dict[str, Digest]:
         raise BundleError(
             "SHA256SUMS: its line ends were converted in transit", hint="copy the bundle in binary mode, as it is."
         )
-    found: dict[str, Digest] = {}
-    for line in raw.split(b"\n")[:-1]:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise BundleError(f"SHA256SUMS: line {len(found) + 1} is not a checksum line")
-        found[match[2].decode("ascii")] = Digest.from_hex(match[1].decode("ascii"))
-    if encode(found) != raw:
+    text = raw.decode("ascii", "replace")
+    lines = _LINE.findall(text)
+    if len(lines) != text.count("\n") or sum(64 + 2 + len(name) + 1 for _, name in lines) != len(raw):
+        number = next((n for n, line in enumerate(text.splitlines(keepends=True), 1) if not _LINE.fullmatch(line)), 1)
+        raise BundleError(f"SHA256SUMS: line {number} is not a checksum line")
+    names = [name for _, name in lines]
+    if names != sorted(set(names)):
         raise BundleError("SHA256SUMS: not sorted, or a name stands twice")
+    found = {name: Digest.from_hex(digits) for digits, name in lines}
     missing = [name for name in FILES if name not in found]
     if missing:
         raise BundleError(f"SHA256SUMS: does not name {', '.join(missing)}", hint="this is not an airferry bundle.")

@@ -1,0 +1,137 @@
+"""Bundles of any declared size that take little room: everything in front of the payload is real, the payload is holes.
+
+Signatures, checksums and metadata are those of a bundle that was built; whoever reads a blob finds zeros instead.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from builder import lock as locked
+from builder.contents import Contents, contents
+from builder.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin, Reason
+from builder.volume_size import VolumeSize
+from installer.bundle import sums
+from installer.bundle.limits import BUNDLE_JSON, CHUNK, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, SLOTS, SUMS, UNSIGNED
+from installer.bundle.manifest import NEVER, BundleBlob
+from installer.bundle.tar import BLOCK, header
+from installer.bundle.volume import OCI_LAYOUT_TEXT, index_json, metadata_of
+from installer.bundle.writer import member
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.model import Platform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOBS = 20
+"""Blobs for each image: manifest, configuration, 17 layers of its own, and one for each of the ten shared by ten."""
+_OWN, _SHARED = 17, 10
+
+
+def lock(images: int, size: int) -> Lock:
+    """A lock of `images` images with 20 blobs each, counted once, `size` bytes in all."""
+    source = random.Random(images)
+    platform = Platform("linux", "amd64")
+    blobs: dict[Digest, LockedBlob] = {}
+    manifests: list[LockedManifest] = []
+    found: list[LockedImage] = []
+    mean = size // (images * (_OWN + 1))
+
+    def blob(name: str, media_type: str, length: int) -> Digest:
+        digest = Digest.of(name.encode())
+        blobs[digest] = LockedBlob(digest, media_type, length)
+        return digest
+
+    for number in range(images):
+        name = f"registry.example/team-{number % 37}/app-{number:05d}"
+        layers = [blob(f"base {number // 10} {n}", media.OCI_LAYER, mean) for n in range(_SHARED)]
+        layers += [
+            blob(f"{name} {n}", media.OCI_LAYER, int(mean * source.uniform(0.1, 1.9))) for n in range(_OWN)
+        ]
+        config = blob(f"{name} config", media.OCI_CONFIG, source.randrange(2_000, 12_000))
+        digest = blob(f"{name} manifest", media.OCI_MANIFEST, source.randrange(3_000, 6_000))
+        manifests.append(LockedManifest(digest, (config, *layers)))
+        found.append(
+            LockedImage(
+                source=f"{name}:1.{number}.0",
+                digest=digest,
+                media_type=media.OCI_MANIFEST,
+                size=blobs[digest].size,
+                upstream=digest,
+                single=digest,
+                platforms=(platform,),
+                origin=Origin("registry", name, f"1.{number}.0"),
+                reasons=(Reason("", "", "", "", "", f"images[{number}]", ""),),
+            )
+        )
+    return Lock(
+        format=locked.FORMAT,
+        name="synthetic",
+        version="1.0",
+        sequence=1,
+        created="2026-01-01T00:00:00Z",
+        expires=NEVER,
+        site="",
+        platforms=(platform,),
+        images=tuple(sorted(found, key=lambda image: image.source)),
+        charts=(),
+        documents=(),
+        excluded=(),
+        suspected=(),
+        optional=(),
+        failures=(),
+        registries=(),
+        manifests=tuple(sorted(manifests, key=lambda manifest: manifest.digest)),
+        blobs=tuple(sorted(blobs.values(), key=lambda blob: blob.digest)),
+    )
+
+
+def write(planned: Contents, folder: Path) -> Digest:
+    """Write the volumes of `planned` into `folder`, holes for payload; the digest of their SHA256SUMS."""
+    manifest = replace(planned.skeleton, blobs=tuple(map(_of_zeros, planned.skeleton.blobs)))
+    texts = {
+        BUNDLE_JSON: manifest.encode(),
+        OCI_LAYOUT: OCI_LAYOUT_TEXT,
+        INDEX_JSON: index_json(manifest),
+        MANIFEST_JSON: planned.manifest_json,
+    }
+    names = {name: Digest.of(text) for name, text in texts.items()}
+    for blob in manifest.blobs:
+        names |= {blob.member(number): blob.digest for number in range(len(blob.pieces))}
+    signed = sums.encode(names)
+    front = b"".join(
+        member(name, text) for name, text in ({SUMS: signed} | dict.fromkeys(SLOTS, UNSIGNED) | texts).items()
+    )
+    assert len(front) == metadata_of(planned.skeleton, planned.manifest_json).length
+    firsts = {
+        volume: header(blob.member(piece), length)
+        for blob in manifest.blobs
+        for piece, (volume, offset, length) in enumerate(blob.pieces)
+        if offset == BLOCK
+    }
+    for number, (name, size) in enumerate(zip(planned.file_names, planned.volume_sizes, strict=True)):
+        with (folder / name).open("wb") as file:
+            file.write(front + firsts[number])
+            file.truncate(size)
+    return Digest.of(signed)
+
+
+_ZEROS = blake3(bytes(CHUNK)).digest()
+
+
+def _of_zeros(blob: BundleBlob) -> BundleBlob:
+    """`blob` with the chunk hashes of zeros."""
+    rest = blob.size % CHUNK
+    hashes = _ZEROS * (blob.size // CHUNK) + (blake3(bytes(rest)).digest() if rest else b"")
+    return replace(blob, chunks=hashes)
+
+
+def planned(lock: Lock, volumes: int) -> Contents:
+    """The bundle of `lock` in about `volumes` volumes."""
+    total = sum(blob.size for blob in lock.blobs)
+    return contents(lock, VolumeSize(bytes=total // volumes + 16_000_000) if volumes > 1 else None)
