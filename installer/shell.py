@@ -7,6 +7,7 @@ clock and the arguments, and they do so through this one.
 import contextlib
 import datetime as dt
 import functools
+import gc
 import json
 import os
 import signal
@@ -163,6 +164,8 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
 
 def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
     """Run `command` as the whole process."""
+    # The metadata of a large bundle are a million objects, none of them garbage: look for that less often.
+    gc.set_threshold(50_000)
     code = run(command, program, obj=obj)
     if code == INTERRUPTED:
         # Threads may still wait for a slow host; all clean-up of ours has run.

@@ -70,10 +70,22 @@ def damages(
 
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         found = pool.map(examine, _stripes(blobs, volumes, whole=sha256))
-        findings = [damage for each in found for damage in each]
+        findings = _metadata(bundle, volumes) + [damage for each in found for damage in each]
     reporter.end()
     if not findings and len(volumes) == len(manifest.volumes):
         findings = _open_images(bundle)
+    return findings
+
+
+def _metadata(bundle: "Bundle", volumes: Collection[int]) -> list[Damage]:
+    """What is wrong with the metadata in front of each volume."""
+    findings = []
+    for volume in sorted(volumes):
+        try:
+            bundle.check_metadata(volume)
+        except (BundleError, StorageError) as exc:
+            kind = "unreadable" if isinstance(exc, StorageError) else "wrong"
+            findings.append(Damage(kind, exc.message, volume + 1, str(bundle.path(volume))))
     return findings
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from installer.bundle import sums
@@ -19,19 +20,31 @@ from installer.bundle.limits import (
 )
 from installer.bundle.manifest import BundleManifest
 from installer.bundle.tar import BLOCK, TRAILER, header, member_size, padded
-from installer.bundle.volume import OCI_LAYOUT_TEXT, Metadata, VolumeFile, index_json, members, volume_sizes
+from installer.bundle.volume import OCI_LAYOUT_TEXT, Metadata, VolumeFile, index_json
 from installer.errors import BundleError, IncompleteError
 from installer.oci.digest import Digest
 
 _LIMITS = {BUNDLE_JSON: MAX_BUNDLE_JSON, OCI_LAYOUT: BLOCK, INDEX_JSON: MAX_INDEX_JSON, MANIFEST_JSON: MAX_INDEX_JSON}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Envelope:
     """The signed text of a volume and the contents of its signature slots, nothing of it parsed."""
 
     sums: bytes
     slots: dict[str, bytes]
+
+    @cached_property
+    def raw(self) -> bytes:
+        """What a volume with this envelope begins with."""
+        members = {SUMS: self.sums} | {name: text.ljust(_filled(name), b"\n") for name, text in self.slots.items()}
+        return b"".join(
+            header(name, len(content)) + content.ljust(padded(len(content)), b"\0") for name, content in members.items()
+        )
+
+
+def _filled(name: str) -> int:
+    return SLOTS[name] if name in FILLED else 0
 
 
 class _Members:
@@ -77,64 +90,70 @@ def envelope_of(volume: Path) -> Envelope:
         file.close()
 
 
-def read_metadata(files: Sequence[VolumeFile], signed: bytes) -> tuple[BundleManifest, Metadata]:
-    """Steps 3 and 4: the metadata members of all volumes, compared with the authenticated `signed` sums.
+def read_metadata(file: VolumeFile, signed: bytes) -> tuple[BundleManifest, Metadata]:
+    """Steps 3 and 4: the metadata members of a volume, compared with the authenticated `signed` sums.
 
     Raises BundleError.
     """
-    named = sums.decode(signed)
-    contents: dict[str, bytes] = {}
-    for file in files:
-        contents = _contents(file, named, len(signed))
+    contents = check_metadata(file, signed)
     manifest = BundleManifest.decode(contents[BUNDLE_JSON])
     if contents[OCI_LAYOUT] != OCI_LAYOUT_TEXT or contents[INDEX_JSON] != index_json(manifest):
         raise BundleError("index.json does not follow from bundle.json")
-    if named.keys() != {*sums.FILES, *members(manifest)}:
-        raise BundleError("SHA256SUMS and bundle.json name different files")
-    for blob in manifest.blobs:
-        if len(blob.pieces) == 1 and named[blob.member(0)] != blob.digest:
-            raise BundleError(f"SHA256SUMS contradicts the name of blob {blob.digest}")
+    _check_names(signed, manifest)
     return manifest, Metadata(len(signed), *(len(contents[name]) for name in (BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON)))
 
 
-def check_metadata(file: VolumeFile, signed: bytes) -> None:
-    """Step 3 for one more volume of a bundle that is known already. Raises BundleError."""
-    _contents(file, sums.decode(signed), len(signed))
+def _check_names(signed: bytes, manifest: BundleManifest) -> None:
+    """That the sums name what the bundle consists of, uncut blobs with their own digests, and nothing else.
+
+    Compared as one text, which is a third of the time of parsing it.
+    """
+    digests = {name: sums.digest_of(signed, name) for name in sums.FILES}
+    for blob in manifest.blobs:
+        if len(blob.pieces) == 1:
+            digests[blob.member(0)] = blob.digest
+        else:
+            names = [blob.member(number) for number in range(len(blob.pieces))]
+            digests |= {name: sums.digest_of(signed, name) for name in names}
+    if sums.encode(digests) == signed:
+        return
+    if sums.decode(signed).keys() != digests.keys():
+        raise BundleError("SHA256SUMS and bundle.json name different files")
+    raise BundleError("SHA256SUMS contradicts the name of a blob")
 
 
-def _contents(file: VolumeFile, named: Mapping[str, Digest], length: int) -> dict[str, bytes]:
-    """The metadata members behind `length` bytes of sums, compared with the digests that those name."""
+def check_metadata(file: VolumeFile, signed: bytes) -> dict[str, bytes]:
+    """Step 3: the metadata members of a volume, compared with the digests in `signed`. Raises BundleError."""
     contents = {}
-    reader = _Members(file, Metadata(length, 0, 0, 0).places()[BUNDLE_JSON] - BLOCK)
+    reader = _Members(file, Metadata(len(signed), 0, 0, 0).places()[BUNDLE_JSON] - BLOCK)
     for name, limit in _LIMITS.items():
         contents[name] = reader.next(name, limit)
-        if Digest.of(contents[name]) != named[name]:
+        if Digest.of(contents[name]) != sums.digest_of(signed, name):
             raise BundleError(f"{file.path}: {name} is damaged", hint="copy this file again from its source.")
     return contents
 
 
-def match_volumes(files: Sequence[VolumeFile], manifest: BundleManifest, metadata: Metadata) -> dict[int, VolumeFile]:
-    """Step 5: which volume each file is, told by the first member of its payload, and that it has its exact size.
+def starts(manifest: BundleManifest) -> dict[bytes, int]:
+    """The first header in the payload of each volume, by which volumes are told apart."""
+    return {
+        header(blob.member(piece), length): volume
+        for blob in manifest.blobs
+        for piece, (volume, offset, length) in enumerate(blob.pieces)
+        if offset == BLOCK
+    }
 
-    Raises BundleError.
+
+def match_volume(file: VolumeFile, known: Mapping[bytes, int], metadata: int, sizes: Sequence[int]) -> int:
+    """Step 5: which volume a file is, told by the first member of its payload, and that it has its exact size.
+
+    `known` are the `starts`, `metadata` the bytes before the payload, `sizes` those of all volumes. Raises BundleError.
     """
-    firsts: dict[bytes, int] = {}
-    for blob in reversed(manifest.blobs):
-        for piece, (volume, offset, length) in enumerate(blob.pieces):
-            if offset == BLOCK:
-                firsts[header(blob.member(piece), length)] = volume
-    sizes = volume_sizes(manifest, metadata)
-    found: dict[int, VolumeFile] = {}
-    for file in files:
-        number = firsts.get(file.read(metadata.length, BLOCK))
-        if number is None:
-            raise BundleError(f"{file.path}: its payload begins with nothing that is named", hint="copy it again.")
-        if number in found:
-            raise BundleError(f"{file.path}: the same volume as {found[number].path}", hint="give each volume once.")
-        if file.size != sizes[number] or file.read(file.size - len(TRAILER), len(TRAILER)) != TRAILER:
-            raise BundleError(
-                f"{file.path}: {file.size} bytes, but this volume has {sizes[number]} and ends with zeros",
-                hint="the file was cut short or extended: copy it again.",
-            )
-        found[number] = file
-    return found
+    number = known.get(file.read(metadata, BLOCK))
+    if number is None:
+        raise BundleError(f"{file.path}: its payload begins with nothing that is named", hint="copy it again.")
+    if file.size != sizes[number] or file.read(file.size - len(TRAILER), len(TRAILER)) != TRAILER:
+        raise BundleError(
+            f"{file.path}: {file.size} bytes, but this volume has {sizes[number]} and ends with zeros",
+            hint="the file was cut short or extended: copy it again.",
+        )
+    return number

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from installer.bundle import canonical
@@ -190,18 +190,25 @@ class BundleBlob:
     chunks: bytes
 
     def __post_init__(self) -> None:
+        if wrong := self._wrong():
+            raise BundleError(f"blob {self.digest}: {wrong}")
+
+    def _wrong(self) -> str:
+        """What contradicts itself; there are tens of thousands of blobs, so no text is made of what is right."""
         if not self.pieces:
-            _require(not self.chunks, f"blob {self.digest}: chunk hashes, but no place")
-            _require(self.size > 0, f"blob {self.digest}: empty, and yet not carried")
-            _require(not self.is_manifest, f"blob {self.digest}: a manifest that is not carried")
-            return
-        _require(len(self.chunks) == HASH * chunk_count(self.size), f"blob {self.digest}: wrong count of chunk hashes")
-        _require(
-            sum(length for _, _, length in self.pieces) == self.size, f"blob {self.digest}: pieces and size differ"
-        )
+            if self.chunks:
+                return "chunk hashes, but no place"
+            if not self.size:
+                return "empty, and yet not carried"
+            return "a manifest that is not carried" if self.is_manifest else ""
+        if len(self.chunks) != HASH * chunk_count(self.size):
+            return "wrong count of chunk hashes"
         lengths = [length for _, _, length in self.pieces]
-        _require(all(cut % CHUNK == 0 for cut in lengths[:-1]), f"blob {self.digest}: cut inside a chunk")
-        _require(len(lengths) == 1 or all(lengths), f"blob {self.digest}: cut into an empty piece")
+        if sum(lengths) != self.size:
+            return "pieces and size differ"
+        if len(lengths) > 1 and not all(lengths):
+            return "cut into an empty piece"
+        return "cut inside a chunk" if any(cut % CHUNK for cut in lengths[:-1]) else ""
 
     @property
     def descriptor(self) -> Descriptor:
@@ -280,8 +287,9 @@ class BundleManifest:
             parse_time(self.expires)
         parse_release(self.minimum_installer)
         _require(0 < len(self.volumes) <= MAX_VOLUMES, f"{len(self.volumes)} volumes; 1 to {MAX_VOLUMES} are allowed")
-        held = {blob.digest for blob in self.blobs if blob.carried}
-        _require(len({blob.digest for blob in self.blobs}) == len(self.blobs), "a blob stands twice")
+        held = {blob.digest for blob in self.blobs if blob.pieces}
+        numbers = {blob.digest: number for number, blob in enumerate(self.blobs)}
+        _require(len(numbers) == len(self.blobs), "a blob stands twice")
         _require(bool(held), "a bundle without content")
         for what, names in (
             ("image", [image.source for image in self.images]),
@@ -296,9 +304,10 @@ class BundleManifest:
             *(document.digest for document in self.documents),
         )
         for digest in needed:
-            _require(digest in held, f"{digest} is named but not held")
+            if digest not in held:
+                raise BundleError(f"{digest} is named but not held")
         self._check_places()
-        self._check_parts()
+        self._check_parts(numbers)
         _require(bool(self.bases) == bool(self.left_out), "a base without blobs that are left to it, or the reverse")
         documents = {document.name for document in self.documents}
         for chart in self.charts:
@@ -309,18 +318,21 @@ class BundleManifest:
         ends = [0] * len(self.volumes)
         for blob in self.blobs:
             for volume, offset, length in blob.pieces:
-                _require(volume < len(ends), f"blob {blob.digest}: in a volume that does not exist")
-                _require(offset == ends[volume] + BLOCK, f"blob {blob.digest}: not where the blob before it ends")
+                if volume >= len(ends):
+                    raise BundleError(f"blob {blob.digest}: in a volume that does not exist")
+                if offset != ends[volume] + BLOCK:
+                    raise BundleError(f"blob {blob.digest}: not where the blob before it ends")
                 ends[volume] = offset + padded(length)
         _require(ends == [volume.payload for volume in self.volumes], "the blobs do not fill the volumes")
         _require(all(ends), "a volume without content")
 
-    def _check_parts(self) -> None:
+    def _check_parts(self, numbers: Mapping[Digest, int]) -> None:
         for image in self.images:
-            ascending = list(image.parts) == sorted(set(image.parts))
-            _require(ascending and image.parts[-1:] < (len(self.blobs),), f"{image.source}: its parts are malformed")
-            own = {self.blobs[number].digest for number in image.parts}
-            _require(own >= {image.digest, *image.referrers}, f"{image.source}: is not among its parts")
+            parts = set(image.parts)
+            if list(image.parts) != sorted(parts) or image.parts[-1:] >= (len(self.blobs),):
+                raise BundleError(f"{image.source}: its parts are malformed")
+            if not parts >= {numbers[digest] for digest in (image.digest, *image.referrers)}:
+                raise BundleError(f"{image.source}: is not among its parts")
 
     @property
     def left_out(self) -> list[BundleBlob]:
@@ -335,7 +347,8 @@ class BundleManifest:
     @property
     def whole_images(self) -> list[BundleImage]:
         """The images of which everything is carried."""
-        return [image for image in self.images if all(self.blobs[number].carried for number in image.parts)]
+        elsewhere = {number for number, blob in enumerate(self.blobs) if not blob.carried}
+        return [image for image in self.images if elsewhere.isdisjoint(image.parts)]
 
     def encode(self) -> bytes:
         """The canonical bytes."""

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from installer.bundle import signature
 from installer.bundle.damage import damage_error, damages
-from installer.bundle.envelope import check_metadata, match_volumes, read_envelope, read_metadata
+from installer.bundle.envelope import Envelope, check_metadata, match_volume, read_envelope, read_metadata, starts
 from installer.bundle.limits import CHUNK, MAX_SMALL_BLOB
 from installer.bundle.manifest import (
     HASH,
@@ -57,13 +57,15 @@ class Bundle:
     def __init__(
         self,
         manifest: BundleManifest,
-        verdict: Verdict,
         metadata: Metadata,
-        volumes: dict[int, VolumeFile],
+        envelope: Envelope,
+        verdict: Verdict,
         trust: Trust,
     ) -> None:
-        self.manifest, self.verdict = manifest, verdict
-        self._metadata, self._volumes, self.trust = metadata, volumes, trust
+        self.manifest, self.verdict, self.trust = manifest, verdict, trust
+        self._metadata, self._envelope = metadata, envelope
+        self._starts, self._sizes = starts(manifest), volume_sizes(manifest, metadata)
+        self._volumes: dict[int, VolumeFile] = {}
         self._kept: dict[Digest, bytes] = {}
         self._patches: list[VolumeFile] = []
         self._patched: dict[tuple[Digest, int], tuple[VolumeFile, int]] = {}
@@ -77,14 +79,15 @@ class Bundle:
         Raises UntrustedError, BundleError, IncompleteError, StorageError.
         """
         try:
-            envelopes = [read_envelope(file) for file in files]
-            verdicts = [signature.verify(envelope.sums, envelope.slots, trust) for envelope in envelopes]  # step 2
-            if len({verdict.sums for verdict in verdicts}) != 1:
-                raise BundleError("these volumes belong to different bundles", hint="give the volumes of one bundle.")
-            manifest, metadata = read_metadata(files, envelopes[0].sums)
-            patches = [file for file in files if begins_as_patch(file, metadata.length)]
-            volumes = match_volumes([file for file in files if file not in patches], manifest, metadata)
-            bundle = cls(manifest, verdicts[0], metadata, volumes, trust)
+            envelope = read_envelope(files[0])
+            verdict = signature.verify(envelope.sums, envelope.slots, trust)  # step 2
+            bundle = cls(*read_metadata(files[0], envelope.sums), envelope, verdict, trust)
+            for file in files[1:]:
+                bundle._authenticate(file)
+            patches = [file for file in files if begins_as_patch(file, bundle._metadata.length)]
+            for file in files:
+                if file not in patches:
+                    bundle._add_volume(file)
             for file in patches:
                 bundle._add_patch(file)
         except BaseException:
@@ -111,7 +114,7 @@ class Bundle:
     @property
     def size(self) -> int:
         """Bytes of all volumes together."""
-        return sum(volume_sizes(self.manifest, self._metadata))
+        return sum(self._sizes)
 
     @property
     def signing_keys(self) -> tuple[PublicKey, ...]:
@@ -175,7 +178,7 @@ class Bundle:
                 "path": str(self._volumes[number].path) if number in self._volumes else "",
                 "offset": self._volumes[number].base if number in self._volumes else 0,
             }
-            for number, size in enumerate(volume_sizes(self.manifest, self._metadata))
+            for number, size in enumerate(self._sizes)
         ]
 
     @property
@@ -222,20 +225,34 @@ class Bundle:
         is closed then.
         """
         try:
-            envelope = read_envelope(file)
-            if signature.verify(envelope.sums, envelope.slots, self.trust).sums != self.verdict.sums:
-                raise BundleError(f"{file.path}: a volume of another bundle", hint="give the volumes of one bundle.")
-            check_metadata(file, envelope.sums)
+            self._authenticate(file)
             if begins_as_patch(file, self._metadata.length):
                 self._add_patch(file)
-                return
-            ((number, _),) = match_volumes([file], self.manifest, self._metadata).items()
-            if number in self._volumes:
-                there = self._volumes[number].path
-                raise BundleError(f"{file.path}: the same volume as {there}", hint="give each volume once.")
+            else:
+                self._add_volume(file)
         except BaseException:
             file.close()
             raise
+
+    def _authenticate(self, file: VolumeFile) -> None:
+        """Steps 1 and 2 for one more file, which begins like the others unless it is signed otherwise."""
+        known = self._envelope.raw
+        if file.size >= len(known) and file.read(0, len(known)) == known:
+            return
+        envelope = read_envelope(file)
+        if signature.verify(envelope.sums, envelope.slots, self.trust).sums != self.verdict.sums:
+            raise BundleError(f"{file.path}: a volume of another bundle", hint="give the volumes of one bundle.")
+
+    def check_metadata(self, volume: int) -> None:
+        """Step 3 for what a volume repeats: nobody but stock tools ever reads it. Raises BundleError, StorageError."""
+        if volume in self._volumes:
+            check_metadata(self._volumes[volume], self._envelope.sums)
+
+    def _add_volume(self, file: VolumeFile) -> None:
+        number = match_volume(file, self._starts, self._metadata.length, self._sizes)
+        if number in self._volumes:
+            there = self._volumes[number].path
+            raise BundleError(f"{file.path}: the same volume as {there}", hint="give each volume once.")
         self._volumes[number] = file
 
     def _add_patch(self, file: VolumeFile) -> None:
@@ -246,8 +263,9 @@ class Bundle:
         self._replaced = volumes.difference(self._volumes, *map(self._absent, self.manifest.blobs))
 
     def front(self) -> Iterator[bytes]:
-        """The metadata as it stands in front of a file at hand. Raises StorageError."""
+        """The metadata as it stands in front of a file at hand. Raises BundleError, StorageError."""
         file = next(iter((*self._volumes.values(), *self._patches)))
+        check_metadata(file, self._envelope.sums)
         for start in range(0, self._metadata.length, CHUNK):
             yield file.read(start, min(CHUNK, self._metadata.length - start))
 

@@ -6,7 +6,7 @@ Each line is 64 lower-case hex digits, two spaces, a name. Lines are sorted by n
 import re
 
 from installer.bundle.limits import BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT
-from installer.errors import BundleError
+from installer.errors import BundleError, ContentError
 from installer.oci.digest import Digest
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([a-zA-Z0-9][a-zA-Z0-9._/-]{0,98})\n", re.ASCII)
@@ -37,3 +37,15 @@ def decode(raw: bytes) -> dict[str, Digest]:
     if missing:
         raise BundleError(f"SHA256SUMS: does not name {', '.join(missing)}", hint="this is not an airferry bundle.")
     return found
+
+
+def digest_of(raw: bytes, name: str) -> Digest:
+    """The digest of one file; the other lines are left unread. Raises BundleError if it is not named."""
+    end = raw.find(f"  {name}\n".encode("ascii"))
+    if end < 0:
+        decode(raw)
+        raise BundleError(f"SHA256SUMS: does not name {name}")
+    try:
+        return Digest.from_hex(raw[max(end - 64, 0) : end].decode("ascii", "replace"))
+    except ContentError as exc:
+        raise BundleError(f"SHA256SUMS: no checksum of {name}") from exc

@@ -187,6 +187,13 @@ class VolumeFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` of the volume; the caller has bounded `size`."""
+        try:
+            # Most often all of it comes at once, without a copy.
+            content = os.pread(self._fd, size, self.base + offset) if offset + size <= self.size else b""
+        except OSError:
+            content = b""
+        if len(content) == size:
+            return content
         buffer = bytearray(size)
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)

@@ -50,9 +50,7 @@ def lock(images: int, size: int) -> Lock:
     for number in range(images):
         name = f"registry.example/team-{number % 37}/app-{number:05d}"
         layers = [blob(f"base {number // 10} {n}", media.OCI_LAYER, mean) for n in range(_SHARED)]
-        layers += [
-            blob(f"{name} {n}", media.OCI_LAYER, int(mean * source.uniform(0.1, 1.9))) for n in range(_OWN)
-        ]
+        layers += [blob(f"{name} {n}", media.OCI_LAYER, int(mean * source.uniform(0.1, 1.9))) for n in range(_OWN)]
         config = blob(f"{name} config", media.OCI_CONFIG, source.randrange(2_000, 12_000))
         digest = blob(f"{name} manifest", media.OCI_MANIFEST, source.randrange(3_000, 6_000))
         manifests.append(LockedManifest(digest, (config, *layers)))

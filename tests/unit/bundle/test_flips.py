@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.bundle import signature
-from installer.bundle.envelope import match_volumes, read_envelope, read_metadata
+from installer.bundle.envelope import match_volume, read_envelope, read_metadata, starts
 from installer.bundle.limits import (
     BUNDLE_JSON,
     INDEX_JSON,
@@ -31,7 +31,7 @@ from installer.bundle.limits import (
 )
 from installer.bundle.reader import Bundle
 from installer.bundle.tar import BLOCK, TRAILER, padded
-from installer.bundle.volume import VolumeFile
+from installer.bundle.volume import VolumeFile, volume_sizes
 from installer.errors import BundleError, IncompleteError, UntrustedError
 from installer.report import Silent
 from tests.parts.bundles import trust
@@ -97,6 +97,17 @@ def open_only(*files: Memory) -> Callable[[], None]:
     def attempt() -> None:
         with opened(*files):
             pass
+
+    return attempt
+
+
+def read_all_metadata(*files: Memory) -> Callable[[], None]:
+    """Open, and look at what each volume repeats, as `verify` does."""
+
+    def attempt() -> None:
+        with opened(*files) as bundle:
+            for number in bundle.at_hand:
+                bundle.check_metadata(number)
 
     return attempt
 
@@ -167,11 +178,15 @@ def steps_of_open(memory: Memory, file: VolumeFile) -> dict[str, Callable[[], ob
         signature.verify(found.sums, found.slots, TRUST)
 
     with opened(memory) as bundle:
-        manifest, metadata = bundle.manifest, bundle._metadata
+        metadata, known, sizes = (
+            bundle._metadata,
+            starts(bundle.manifest),
+            volume_sizes(bundle.manifest, bundle._metadata),
+        )
     signed = read_envelope(file).sums
     front = dict.fromkeys((SUMS, SIGNATURE, MINISIG, SIGNATURES), envelope)
-    rest = dict.fromkeys(MEMBERS[4:], lambda: read_metadata([file], signed))
-    return {**front, **rest, "": lambda: match_volumes([file], manifest, metadata)}
+    rest = dict.fromkeys(MEMBERS[4:], lambda: read_metadata(file, signed))
+    return {**front, **rest, "": lambda: match_volume(file, known, metadata.length, sizes)}
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -242,10 +257,10 @@ def test_random_bits_of_several_volumes(three: tuple[Memory, ...]) -> None:
             end = bundle._metadata.length
             edges = [area for _, area in frames(bundle, number)]
         metadata = [chosen.randrange(end * 8) for _ in range(400)]
-        assert_refused(file, metadata, open_only(*three))
+        assert_refused(file, metadata, read_all_metadata(*three))
         framing = [chosen.choice(bits(area)) for area in edges if area for _ in range(4)]
         payload = [chosen.randrange(end * 8, len(file.content) * 8) for _ in range(40)]
-        assert_refused(file, framing + payload, verify_all(*three))
+        assert_refused(file, framing + payload + metadata[:20], verify_all(*three))
         assert_refused(file, payload[:20], verify_alone(file))
 
 
