@@ -1,6 +1,7 @@
 """The command line of the enclave: arguments to one workflow call each."""
 
 import contextlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -174,6 +175,8 @@ def template(session: Session, bundle: Any) -> None:
 @click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS.")
 @click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
 @click.option("--whole-images", is_flag=True, help="Leave out images that need something damaged or missing.")
+@click.option("--create-projects", is_flag=True, help="Have a Harbor make the projects first that are not there.")
+@click.option("--list-repositories", is_flag=True, help="Only print what it would write into, for an administrator.")
 @click.option("--request", type=FILE, help="If the registry lacks what an update builds on: ask for it in this file.")
 @click.option("--receipt", type=FILE, help="Write what the registry holds then: with it the sender leaves that out.")
 def load(
@@ -187,6 +190,8 @@ def load(
     plain_http: bool,
     sha256: bool,
     whole_images: bool,
+    create_projects: bool,
+    list_repositories: bool,
     request: Path | None,
     receipt: Path | None,
 ) -> None:
@@ -196,6 +201,7 @@ def load(
     Examples:
       ./wandb-installer load --site site.yaml
       ./wandb-installer load --registry registry.example:5000 --ca registry-ca.pem
+      ./wandb-installer load --site site.yaml --list-repositories
     Volumes on discs are asked for one after the other, if there is a terminal; else run it again with the next ones.
     What is there already is not sent again. Without credentials in site.yaml those of `docker login` are used.
     """
@@ -210,6 +216,14 @@ def load(
         place = loading.of_site(loading.read_site(session, site_file, for_charts=False))
     else:
         place = loading.Place(registry, project, loading.host_settings(plain_http=plain_http, ca=ca))
+    if list_repositories:
+        from installer.destinations import listed, projects, repositories
+
+        found = repositories(bundle.manifest, loading.relocation_to(place, bundle))
+        session.emit({"projects": projects(found), "repositories": [str(item) for item in found]}, listed(found))
+        return
+    if create_projects:
+        loading.create_projects(session, bundle, place)
     try:
         result = loading.load_into(session, bundle, place, sha256=sha256, whole_only=whole_images)
     except LackingError as exc:
@@ -230,10 +244,10 @@ def load(
     lines = [f"{item.target}  {'was there' if item.present else 'loaded'}" for item in result.images]
     lines += [f"{item.target}  {item.refusal or ('was there' if item.present else 'loaded')}" for item in result.charts]
     lines += [f"{name}  left out: {reason}" for name, reason in result.left_out.items()]
-    counts = {"sent": result.sent, "resumed": result.resumed, "mounted": result.mounted}
-    counts["present"] = result.present
+    counts = {name: getattr(result, name) for name in ("sent", "resumed", "mounted", "present")}
     document = {"images": images, "charts": charts, "left_out": dict(result.left_out), **counts}
     document |= {"lacking": lacking_document(bundle, result.lacking), "request": line}
+    document["registry"] = asdict(result.learnt)
     document["receipt"] = _acknowledge(session, bundle, place, result, receipt)
     session.emit(document, "\n".join([*lines, summary(result)]))
     if result.left_out:

@@ -18,7 +18,9 @@ from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage, Bund
 from installer.bundle.reader import Bundle
 from installer.bundle.receipt import Receipt
 from installer.chart.relocation import Relocation
+from installer.destinations import with_destinations
 from installer.errors import (
+    AirferryError,
     BundleError,
     ContentError,
     IncompleteError,
@@ -28,6 +30,7 @@ from installer.errors import (
 )
 from installer.oci import media
 from installer.oci.digest import Digest
+from installer.oci.learnt import Learnt
 from installer.oci.model import Descriptor, Manifest
 from installer.oci.reference import Reference, Repository, TagRef
 from installer.oci.registry import Registry
@@ -67,7 +70,7 @@ class LoadResult:
 
     `resumed` counts those that an interrupted load had brought of blobs that this one completed. `left_out` are images
     and charts that were not loaded, with the reason; `lacking` are blobs that an update does not carry, and that the
-    registry does not hold.
+    registry does not hold; `learnt` is what its answers told about the registry.
     """
 
     images: tuple[Loaded, ...]
@@ -78,6 +81,7 @@ class LoadResult:
     resumed: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
     lacking: tuple[BundleBlob, ...] = ()
+    learnt: Learnt = field(default_factory=Learnt)
 
     def receipt(self, manifest: BundleManifest, registry: str) -> Receipt:
         """What `registry` holds now of the bundle that was loaded."""
@@ -155,7 +159,7 @@ def load(
     rounds = _Rounds(sender, relocation, targets, jobs, missing, whole_only=whole_only, threads=threads)
     rounds.give_up(presence.lacking)
     reporter.begin("load", rounds.size)
-    rounds.run()
+    with_destinations(rounds.run, bundle.manifest, relocation)
     reporter.end()
     return LoadResult(
         tuple(
@@ -170,6 +174,7 @@ def load(
         tally.resumed,
         rounds.left_out,
         presence.lacking,
+        registry.learnt(relocation.registry),
     )
 
 
@@ -488,7 +493,12 @@ class _Sender:
             digest = node.descriptor.digest
             last = digest == image.digest
             selector = target.tag if last and target.tag else digest.text
-            self._registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
+            try:
+                self._registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
+            except (ContentError, RegistryAccessError) as exc:
+                if selector == target.tag:
+                    self._explain_fixed_tag(TagRef(target.repository, target.tag), image.digest, exc)
+                raise
         reference = _by_tag(target) or target
         found = self._registry.head_manifest(reference)
         if found is None or found.digest != image.digest:
@@ -496,6 +506,15 @@ class _Sender:
                 f"{reference}: the registry answers {found.digest if found else 'not found'} right after the push",
                 hint="a proxy or another client may be in between; run the same command again.",
             )
+
+    def _explain_fixed_tag(self, tag: TagRef, digest: Digest, exc: AirferryError) -> None:
+        """Raise what says more than `exc` if the registry keeps a tag at what it names."""
+        found = self._registry.head_manifest(tag)
+        if found is not None and found.digest != digest:
+            raise ContentError(
+                f"{tag}: names {found.digest} there, and the registry refuses to have it name {digest}\n{exc.message}",
+                hint="its tags are immutable: have this tag deleted or the rule lifted, or load into another project.",
+            ) from exc
 
     def _taken_from(self, blob: Descriptor, repository: Repository, position: int) -> Iterator[memoryview]:
         """A blob from `position` on out of the registry itself, where that does not mount it.

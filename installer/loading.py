@@ -9,11 +9,13 @@ import click
 
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
+from installer.destinations import projects, repositories
 from installer.errors import AirferryError, RegistryUnreachableError, UsageError
 from installer.files import read_bounded
 from installer.load import LoadResult, load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
+from installer.oci.harbor import create_project
 from installer.oci.reference import parse_reference
 from installer.oci.registry import Registry
 from installer.oci.transport import Transport
@@ -78,18 +80,35 @@ def load_into(
     session: Session, bundle: Bundle, place: Place, *, sha256: bool = False, whole_only: bool = False
 ) -> LoadResult:
     """Load all images of `bundle`. Raises the errors of `installer.load.load`."""
-    images = frozenset(image.reference for image in bundle.manifest.images)
-    relocation = Relocation(place.registry, place.project, images)
-    return load(bundle, registry_at(session, place), relocation, session.reporter, sha256=sha256, whole_only=whole_only)
+    registry, relocation = registry_at(session, place), relocation_to(place, bundle)
+    result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
+    if told := str(result.learnt):
+        session.reporter.note(f"{place.registry}: {told}")
+    return result
+
+
+def relocation_to(place: Place, bundle: Bundle) -> Relocation:
+    """Where the images of `bundle` lie at `place`. Raises UsageError."""
+    return Relocation(place.registry, place.project, frozenset(image.reference for image in bundle.manifest.images))
+
+
+def create_projects(session: Session, bundle: Bundle, place: Place) -> None:
+    """Have a Harbor make the projects that a load writes into. Raises the errors of `create_project`."""
+    transport = _transport(session, place)
+    for project in projects(repositories(bundle.manifest, relocation_to(place, bundle))):
+        made = create_project(transport, place.registry, project)
+        session.reporter.note(f"project {project}: {'made' if made else 'was there'}")
 
 
 def registry_at(session: Session, place: Place) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
-    transport = Transport(
-        hosts={place.registry: place.settings}, credentials=session.credentials(), proxies=session.proxies()
-    )
     state = session.state()
-    return Registry(transport, Unfinished(state / "uploads" if state else None))
+    return Registry(_transport(session, place), Unfinished(state / "uploads" if state else None))
+
+
+def _transport(session: Session, place: Place) -> Transport:
+    hosts = {place.registry: place.settings}
+    return Transport(hosts=hosts, credentials=session.credentials(), proxies=session.proxies())
 
 
 def registry_of(session: Session, site: "Site") -> Registry | None:

@@ -34,7 +34,10 @@ GROUPS: dict[str, str] = {
         "installer.platform_values installer.service_values installer.secret"
     ),
     "presence": "installer.presence",
-    "transfer": ("installer.load installer.outgoing installer.serve installer.image_archive installer.containerd"),
+    "transfer": (
+        "installer.load installer.outgoing installer.destinations installer.serve installer.image_archive "
+        "installer.containerd"
+    ),
     "cluster": (
         "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
         "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media
 from installer.oci.digest import Digest
+from installer.oci.learnt import Learnt
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
@@ -38,6 +39,14 @@ class Registry:
         self._unfinished = unfinished or Unfinished(None)
         # The largest request that something before an endpoint has not refused for its size, where one was.
         self._limits: dict[Endpoint, int] = {}
+        self._mounts: dict[Endpoint, bool] = {}
+        self._resumes: dict[Endpoint, bool] = {}
+
+    def learnt(self, host: str) -> Learnt:
+        """What is known of the registry `host` by now. Asks nothing."""
+        place = self._transport.endpoint(host)
+        refusals = self._transport.throttle(place.host).refusals
+        return Learnt(self._mounts.get(place), self._resumes.get(place), self._limits.get(place), refusals)
 
     def manifest(self, ref: Reference) -> Manifest | Index:
         """The manifest or index that `ref` names, its digest checked (end-3)."""
@@ -122,7 +131,9 @@ class Registry:
         with self._transport.send(request.with_scope(pull)) as response:
             if response.status == 202:
                 self._cancel(request, response)
-            return response.status == 201
+            mounted = response.status == 201
+        self._mounts[request.endpoint] = mounted or self._mounts.get(request.endpoint, False)
+        return mounted
 
     def try_push(self, repository: Repository) -> None:
         """Raise what a push into `repository` would be refused with. Nothing is stored.
@@ -159,6 +170,8 @@ class Registry:
                     self._limits[start.endpoint] = next(step for step in _STEPS if step < refused)
 
             self._transport.retrying(once, lambda: upload.position)
+        if upload.resumable is not None:
+            self._resumes[start.endpoint] = upload.resumable
         return upload.earlier
 
     def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> None:

@@ -30,6 +30,7 @@ from installer.oci.credentials import Credentials, CredentialStore
 from installer.oci.endpoint import Endpoint, HostSettings, endpoint, is_web_address, joined, origin, place
 from installer.oci.failures import TransientError
 from installer.oci.proxies import Proxies, Proxy
+from installer.oci.throttle import Throttle
 from installer.oci.trust import TrustStore
 
 __all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport", "sliced"]
@@ -194,6 +195,7 @@ class Transport:
         self._random = secrets.SystemRandom()
         self._managers: dict[tuple[int, Proxy | None], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
+        self._throttles = _Throttles(sleep, clock)
         self._authorizer = Authorizer(self._ask_token_server, self.credentials, self._token_hosts, clock)
 
     def endpoint(self, host: str) -> Endpoint:
@@ -240,13 +242,13 @@ class Transport:
     def exchange(self, request: Request) -> Response:
         """One request, authorized as its endpoint asks. Raises TransientError, AirferryError."""
         authorization = self._authorizer.header(request.endpoint, request.scopes)
-        response = self._follow(request, authorization)
+        response = self._admitted(request, authorization)
         if response.status == 401 and origin(response.url) == origin(request.endpoint.origin):
             with response:
                 challenges = parse_challenges(response.header("WWW-Authenticate"))
             again = self._authorizer.answer(request.endpoint, request.scopes, challenges, authorization)
             if again is not None:
-                response = self._follow(request, again)
+                response = self._admitted(request, again)
         if response.status in request.expect:
             return response
         with response:
@@ -274,6 +276,19 @@ class Transport:
         if response.status in TRANSIENT_STATUSES:
             return TransientError(error, retry_after(response))
         return error
+
+    def throttle(self, host: str) -> Throttle:
+        """What is known of how many requests at a time `host` bears."""
+        return self._throttles[host]
+
+    def _admitted(self, request: Request, authorization: str) -> Response:
+        """`_follow`, not more often at a time than the host bears."""
+        throttle = self._throttles[request.endpoint.host]
+        with throttle.admitted() as turn:
+            response = self._follow(request, authorization)
+            if response.status == 429 or (response.status == 503 and response.header("Retry-After")):
+                throttle.refuse(turn, min(retry_after(response) or 0.0, LONGEST_RETRY_AFTER))
+            return response
 
     def _follow(self, request: Request, authorization: str) -> Response:
         """Send a request and follow its redirects, the authorization staying with the origin it is for."""
@@ -349,6 +364,16 @@ class Transport:
             if response.status != 200:
                 raise self._refusal(response)
             return response.read(limit)
+
+
+class _Throttles(dict[str, Throttle]):
+    """The throttle of each host, made when it is first asked for."""
+
+    def __init__(self, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._sleep, self._clock = sleep, clock
+
+    def __missing__(self, host: str) -> Throttle:
+        return self.setdefault(host, Throttle(self._sleep, self._clock))
 
 
 def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: TrustStore) -> urllib3.PoolManager:

@@ -299,7 +299,7 @@ def changed(*, body: bytes | None = None, headers: Mapping[str, str] | None = No
         answer = handler.answer()
         answer.body = answer.body if body is None else body
         answer.status = code or answer.status
-        answer.headers |= headers or {}
+        answer.headers |= {"Connection": "close", **(headers or {})}
         handler.reply(answer)
         handler.close_connection = True
 

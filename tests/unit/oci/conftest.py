@@ -22,8 +22,12 @@ class Client:
     def __init__(self, hosts: dict[str, HostSettings] | None = None, store: CredentialStore | None = None) -> None:
         self.pauses: list[float] = []
         self.now = 0.0
-        self.transport = Transport(hosts=hosts, credentials=store, sleep=self.pauses.append, clock=lambda: self.now)
+        self.transport = Transport(hosts=hosts, credentials=store, sleep=self._sleep, clock=lambda: self.now)
         self.registry = Registry(self.transport)
+
+    def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
 
 
 @pytest.fixture

@@ -1,0 +1,31 @@
+"""What a registry is found to be able to do, told by its answers to requests that had to be made anyway."""
+
+from dataclasses import dataclass
+
+from installer.report import size
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What the answers of a registry have told about it; None where nothing did.
+
+    `mounts`: it takes blobs over from its other repositories. `resumes`: it keeps what it has of an upload that broke
+    off. `largest_request`: how many bytes one request may have. `slowed_down`: how often it had too many requests.
+    """
+
+    mounts: bool | None = None
+    resumes: bool | None = None
+    largest_request: int | None = None
+    slowed_down: int = 0
+
+    def __str__(self) -> str:
+        told = []
+        if self.mounts is False:
+            told.append("it shares no blobs between its repositories")
+        if self.resumes is not None:
+            told.append(f"it {'keeps' if self.resumes else 'forgets'} what it has of an upload that breaks off")
+        if self.largest_request:
+            told.append(f"requests are limited: they have {size(self.largest_request)} at most")
+        if self.slowed_down:
+            told.append(f"it asked {self.slowed_down} times to slow down")
+        return "; ".join(told)

@@ -1,0 +1,118 @@
+"""Registries with customs of their own: projects that must exist, tags that stay, limits on requests."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.journeys.test_refusals import assert_refused, docker_config, with_environment
+from tests.parts.faulty_proxy import FaultyProxy
+from tests.parts.faulty_registry import Answer, limited, status
+from tests.parts.images import File, Image, Layer, push, write_layout
+from tests.parts.programs import Program, from_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.journeys.conftest import Carried
+    from tests.parts.faulty_registry import Handler
+    from tests.parts.registry import Registry
+
+WORD = "right horse"
+
+
+class SmallHarbor(FaultyProxy):
+    """What a Harbor adds to a registry: projects, made through its API by who knows the password."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self.projects: set[str] = set()
+        self.on("POST", "^/api/v2.0/projects$", self._make)
+        for method in ("POST", "PUT", "PATCH"):
+            self.on(method, "^/v2/", self._push)
+
+    def _make(self, handler: Handler) -> None:
+        wanted = "Basic " + base64.b64encode(f"ferry:{WORD}".encode()).decode()
+        if handler.seen.headers.get("authorization") != wanted:
+            handler.reply(Answer(401, {}, b'{"errors":[{"code":"UNAUTHORIZED","message":"unauthorized"}]}'))
+            return
+        name = json.loads(handler.seen.body)["project_name"]
+        handler.reply(Answer(409 if name in self.projects else 201))
+        self.projects.add(name)
+
+    def _push(self, handler: Handler) -> None:
+        project = handler.seen.path.split("/")[2]
+        if project in self.projects:
+            handler.reply(handler.answer())
+        else:
+            said = {"errors": [{"code": "NOT_FOUND", "message": f"project {project} not found"}]}
+            handler.reply(Answer(404, {}, json.dumps(said).encode()))
+
+
+@pytest.fixture
+def loader(carried: Carried, tmp_path: Path) -> Program:
+    return from_source("installer", tmp_path, "--bundle", carried.bundle, "--key", carried.key)
+
+
+@pytest.fixture
+def passing(enclave: Registry) -> Iterator[FaultyProxy]:
+    with FaultyProxy(enclave.address) as proxy:
+        yield proxy
+
+
+def test_projects_that_do_not_exist_yet(loader: Program, enclave: Registry, tmp_path: Path) -> None:
+    with SmallHarbor(enclave.address) as harbor:
+        places = loader.result("load", "--registry", harbor.address, "--list-repositories")
+        assert places["projects"] == ["airferry"]
+        assert f"{harbor.address}/airferry/docker.io/demo/worker" in places["repositories"]
+        assert f"{harbor.address}/airferry/charts/demo-app" in places["repositories"]
+        assert not harbor.seen
+        load = ("load", "--registry", harbor.address)
+        for options, names in (((), "airferry"), (("--project", ""), "charts, docker.io")):
+            done = loader.run(*load, *options)
+            assert_refused(done, 22, "not found", f"projects: {names}\n", "demo/worker", "--create-projects")
+        assert_refused(loader.run(*load, "--create-projects"), 21, "needs a user name")
+        (tmp_path / "wrong").mkdir()
+        wrong = with_environment(loader, docker_config(tmp_path / "wrong", harbor.address, "wrong horse"))
+        assert_refused(wrong.run(*load, "--create-projects"), 21, "401")
+        right = with_environment(loader, docker_config(tmp_path, harbor.address, WORD))
+        made = right.run(*load, "--create-projects")
+        assert (made.returncode, "project airferry: made" in made.stderr) == (0, True), made.stderr
+        assert "project airferry: was there" in right.run(*load, "--create-projects").stderr
+        assert harbor.projects == {"airferry"}
+    assert_refused(loader.run("load", "--registry", enclave.address, "--create-projects"), 21, "needs a user name")
+    other = with_environment(loader, docker_config(tmp_path / "wrong" / "docker", enclave.address, WORD))
+    done = other.run("load", "--registry", enclave.address, "--create-projects")
+    assert_refused(done, 22, "no API of Harbor", "--list-repositories")
+
+
+def test_a_tag_that_stays(loader: Program, carried: Carried, passing: FaultyProxy, tmp_path: Path) -> None:
+    """The error names the tag, what it names, and what it should name."""
+    name = "airferry/docker.io/demo/worker"
+    other = write_layout(tmp_path / "other", Image((Layer({"/other": File(b"x")}),)))
+    there = push(other, f"{passing.target}/{name}:1.0")
+    said = b'{"errors":[{"code":"PRECONDITION","message":"tag 1.0 is configured as immutable"}]}'
+    passing.on("PUT", f"/{name}/manifests/1.0", status(412, body=said))
+    wanted = carried.layouts["docker.io/demo/worker:1.0"].digest
+    done = loader.run("load", "--registry", passing.address)
+    assert_refused(done, 23, f"{name}:1.0: names {there}", wanted, "configured as immutable", "another project")
+
+
+def test_what_answers_tell_is_told(loader: Program, passing: FaultyProxy) -> None:
+    for method in ("PUT", "PATCH"):
+        passing.on(method, "/uploads/", limited(4 << 20))
+    for method in ("POST", "HEAD"):
+        passing.on(method, "/v2/", status(429, {"Retry-After": "0"}), times=2, after=2)
+    result = loader.result("load", "--registry", passing.address)
+    assert result["registry"] == {
+        "mounts": True,
+        "resumes": None,
+        "largest_request": 4 << 20,
+        "slowed_down": 4,
+    }
+    sizes = [len(seen.body) for seen in passing.seen if seen.method == "PATCH"]
+    assert max(sizes) == 4 << 20
