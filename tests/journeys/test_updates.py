@@ -169,6 +169,29 @@ def test_a_year(sender: Sender, near: Registry, far: Registry, tmp_path: Path) -
         assert (again["sent"], again["mounted"]) == (0, 0)
 
 
+def test_an_update_in_several_volumes(sender: Sender, tmp_path: Path) -> None:
+    """Laid out by what is carried, planned to the byte, and the same bytes again; each volume verifies alone."""
+    folders = [tmp_path / name for name in ("first", "second")]
+    options = ("--volume-size", "5MiB", "--base", sender.lock(1))
+    plan = sender.result(builder, "plan", sender.lock(MONTHS), *options)
+    built: dict[str, Any] = {}
+    for folder in folders:
+        folder.mkdir()
+        built = sender.result(builder, "build", sender.lock(MONTHS), "-o", folder, *options)
+    files = [(path.name, path.stat().st_size) for path in sorted(folders[0].iterdir())]
+    assert files == [(item["file"], item["bytes"]) for item in plan["volumes"]]
+    assert files[0][0] == "demo-12-0-update-1of3.tar"
+    for name, _ in files:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+        sender.result(builder, "verify", folders[0] / name, "--partial", "--sums", built["sums"])
+    with Registry(tmp_path / "registry") as registry:
+        before = sender.build(1, tmp_path / "1.tar")
+        for bundle in (before, {"file": folders[1], "sums": built["sums"]}):
+            code, _, err = sender.load(bundle, registry)
+            assert code == 0, err
+        assert len(tags(registry)) == 2 * IMAGES
+
+
 def test_earlier_bundles_are_a_source_of_bytes(sender: Sender, tmp_path: Path) -> None:
     """A whole bundle out of a whole one and two updates, and nothing else; what is damaged there is fetched."""
     held = [sender.build(1, tmp_path / "1.tar"), sender.build(2, tmp_path / "2.tar", "--base", sender.lock(1))]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder.patch import write_patch
+from installer import preflight
 from installer.bundle.manifest import BundleBase
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError, ContentError, LackingError
@@ -55,11 +57,15 @@ class Setting:
 
     def load(self, project: str, *paths: Path, client: type[Client] = Client, whole_only: bool = False) -> LoadResult:
         """Load a bundle into a project of its own."""
-        registry = client(Transport(hosts={self.registry.address: HostSettings(plain_http=True)}))
+        registry = self.client(client)
         with open_bundle(paths) as bundle:
             images = frozenset(image.reference for image in bundle.manifest.images)
             relocation = Relocation(self.registry.address, project, images)
             return load(bundle, registry, relocation, Silent(), whole_only=whole_only)
+
+    def client(self, kind: type[Client] = Client) -> Client:
+        """A client for the registry."""
+        return kind(Transport(hosts={self.registry.address: HostSettings(plain_http=True)}))
 
     def writes(self) -> int:
         """How many requests have changed the registry so far."""
@@ -113,6 +119,11 @@ def test_nothing_is_sent_where_something_is_lacking(setting: Setting, tmp_path: 
     with pytest.raises(LackingError) as caught:
         setting.load("empty", setting.update)
     assert setting.writes() == before
+    # Before an installation, preflight says the same.
+    site: Any = SimpleNamespace(registry=setting.registry.address, project="empty")
+    with open_bundle([setting.update]) as bundle:
+        (finding,) = preflight._registry(bundle, site, setting.client())
+    assert (finding.what, finding.error) == (caught.value.message, LackingError)
     message = caught.value.message
     assert "this update of reference 1.0 leaves out 3 blobs (5.4" in message
     assert f"{setting.shared.digest} (5.25 MB), needed by docker.io/demo/moved:1, docker.io/demo/one:1" in message

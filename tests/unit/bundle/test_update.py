@@ -15,6 +15,7 @@ from installer.bundle.patch import Request
 from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media
 from installer.report import Silent
+from installer.serve import Catalogue
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from installer.oci.model import Descriptor
     from tests.parts.bundles import Cargo
 
+PULL = "/v2/docker.io/library/page/manifests/1.0"
 PUBLIC = KEYS / "test-only.pub", KEYS / "test-only.minisign.pub"
 
 
@@ -91,6 +93,8 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
     content = cargo.blobs[layer]
     with open_bundle([update]) as bundle:
         request = Request.decode(request_for(bundle).text.encode())
+        # What could be begun, but never be pulled, is not served.
+        assert Catalogue(bundle).find(PULL) is None
         with pytest.raises(UsageError, match="does not carry it"):
             write_patch(bundle, request, patch)
         assert not patch.exists()
@@ -100,6 +104,7 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
     with open_bundle([update, patch]) as bundle:
         assert not verify_by_turns(bundle, Silent(), sha256=True).damages
         assert bundle.read(layer.digest) == content
+        assert Catalogue(bundle).find(PULL) is not None
         assert [b"".join(map(bytes, bundle.chunks(layer.digest, start))) for start in (0, 1)] == [content, b""]
     raw = patch.read_bytes()
     patch.write_bytes(raw.replace(content, content[:-9] + bytes(9)))
