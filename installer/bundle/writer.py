@@ -51,6 +51,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _LIBC.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 _SYNC_FILE_RANGE_WRITE = 2
+_WRITE = 64 << 10
+"""Bytes of one write. For larger ones Linux takes larger pages, which virtual machines have lent back to their host:
+getting those back costs several times the copy."""
 
 
 def member(name: str, content: bytes) -> bytes:
@@ -300,7 +303,7 @@ class _Parts:
         try:
             with self._turns[volume]:
                 while view:
-                    count = os.pwrite(self._fds[volume], view, offset)
+                    count = os.pwrite(self._fds[volume], view[:_WRITE], offset)
                     view, offset = view[count:], offset + count
         except OSError as exc:
             raise storage_error(exc, self._names[volume], "write") from exc
