@@ -11,8 +11,8 @@ from builder.cli_places import base_options, lock_argument, places_of, volume_si
 from builder.contents import Contents, contents
 from builder.earlier import EarlierBundles, open_own
 from builder.holdings import omission_of
-from builder.listing import left_out, left_out_line
 from builder.lock import Lock
+from builder.plan import left_out, left_out_line
 from builder.source import LockSource, check_files
 from builder.targets import distribute
 from builder.volume_size import VolumeSize

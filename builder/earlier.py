@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from builder.sign import sums_of
+from installer.bundle.envelope import envelope_of
 from installer.bundle.finding import expand
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
@@ -23,7 +23,7 @@ def open_own(places: Sequence[Path]) -> Bundle:
     Raises BundleError, IncompleteError, NotFoundError, StorageError.
     """
     files = expand(places)
-    return Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(sums_of(files[0]))))
+    return Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(envelope_of(files[0]).sums)))
 
 
 class EarlierBundles:

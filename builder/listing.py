@@ -6,7 +6,7 @@ from typing import Any
 from builder.contents import Contents
 from builder.lock import Lock, Reason, is_mutable, why_left
 from builder.needs import Needs
-from builder.plan import image_bytes
+from builder.plan import image_bytes, left_out, left_out_line
 from builder.proof import unused_in
 from installer.bundle.volume import volumes_of_images
 from installer.report import size
@@ -205,22 +205,6 @@ def plan_document(lock: Lock, planned: Contents, free: int) -> dict[str, Any]:
         "file_bytes": sum(planned.volume_sizes),
         "free_bytes": free,
     }
-
-
-def left_out(planned: Contents) -> dict[str, Any]:
-    """What an update does not carry, and the bundles that whoever loads it must have loaded."""
-    blobs, bases = planned.skeleton.left_out, planned.skeleton.bases
-    return {
-        "blobs": len(blobs),
-        "bytes": sum(blob.size for blob in blobs),
-        "bases": [{"name": base.name, "version": base.version, "content": base.content} for base in bases],
-    }
-
-
-def left_out_line(document: Mapping[str, Any]) -> str:
-    """`left_out` for people."""
-    names = ", ".join(f"{base['name']} {base['version']}" for base in document["bases"])
-    return f"left out: {document['blobs']} blobs ({size(document['bytes'])}), held where {names or 'nothing'} is loaded"
 
 
 def _volumes(planned: Contents) -> list[dict[str, Any]]:

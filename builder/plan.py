@@ -1,9 +1,16 @@
-"""What the images of a lock weigh, each alone and together. The size of the whole bundle is in `builder.contents`."""
+"""What the images of a lock weigh, each alone and together, and what an update leaves out.
+
+The size of the whole bundle is in `builder.contents`.
+"""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from builder.contents import Contents
 from builder.lock import Lock, LockedImage, reach
+from installer.report import size
 
 
 @dataclass(frozen=True)
@@ -32,3 +39,19 @@ def image_bytes(lock: Lock) -> list[ImageBytes]:
         shared = sum(sizes[digest] for digest in parts[image.source] if uses[digest] > 1)
         found.append(ImageBytes(image, own, shared))
     return sorted(found, key=lambda item: (-item.total, item.image.source))
+
+
+def left_out(planned: Contents) -> dict[str, Any]:
+    """What an update does not carry, and the bundles that whoever loads it must have loaded."""
+    blobs, bases = planned.skeleton.left_out, planned.skeleton.bases
+    return {
+        "blobs": len(blobs),
+        "bytes": sum(blob.size for blob in blobs),
+        "bases": [{"name": base.name, "version": base.version, "content": base.content} for base in bases],
+    }
+
+
+def left_out_line(document: Mapping[str, Any]) -> str:
+    """`left_out` for people."""
+    names = ", ".join(f"{base['name']} {base['version']}" for base in document["bases"])
+    return f"left out: {document['blobs']} blobs ({size(document['bytes'])}), held where {names or 'nothing'} is loaded"

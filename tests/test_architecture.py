@@ -272,22 +272,27 @@ def test_only_the_shell_and_the_reporter_print() -> None:
     assert printers == {"installer.shell", "installer.report"}
 
 
-def test_a_start_loads_no_library_that_it_does_not_need() -> None:
-    """Start-up time of the frozen program, and its surface: what is not loaded cannot go wrong."""
-    heavy = (
-        "builder",
-        "docker",
-        "helm_python",
-        "lightkube",
-        "par2",
-        "pydantic",
-        "requests",
-        "segno",
-        "tqdm",
-        "urllib3",
-        "yaml",
-    )
-    script = f"import sys, installer.cli; print([name for name in {heavy!r} if name in sys.modules])"
+_ALWAYS = "docker helm_python httpx2 lightkube par2 pydantic requests segno tqdm yaml"
+_WITH_NETWORK = f"{_ALWAYS} cryptography.x509 cryptography.hazmat.primitives.serialization"
+_WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile urllib3"
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("installer.cli", f"builder {_WITHOUT_NETWORK}"),
+        (
+            "installer.cli installer.opening installer.bundle.damage installer.requesting",
+            f"builder {_WITHOUT_NETWORK}",
+        ),
+        ("installer.cli installer.loading installer.presence", f"builder {_WITH_NETWORK}"),
+        ("builder.cli_build", _WITH_NETWORK),
+    ],
+    ids=("start", "verify", "load", "build"),
+)
+def test_a_command_loads_no_library_that_it_does_not_need(modules: str, heavy: str) -> None:
+    """Start-up time, and the surface of the frozen program: what is not loaded cannot go wrong."""
+    script = f"import sys, {modules.replace(' ', ', ')}; print([x for x in {heavy.split()!r} if x in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
 
