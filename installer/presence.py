@@ -1,7 +1,8 @@
 """What an update does not carry, looked for in the registry before anything is written there.
 
 A blob that is left out must lie in a repository that needs it, or in one of the base that the update names, from where
-it can be mounted. Looking costs a request for each; nothing is believed because a receipt said so.
+it can be mounted. Looking costs two requests for each, the second one for its last byte; nothing is believed because a
+receipt said so.
 """
 
 import threading
@@ -13,7 +14,7 @@ from installer.bundle.manifest import BundleBlob, BundleImage, chunk_count
 from installer.bundle.patch import Request
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.errors import LackingError, RegistryAccessError
+from installer.errors import ContentError, LackingError, NotFoundError, RegistryAccessError, RegistryUnreachableError
 from installer.oci.digest import Digest
 from installer.oci.reference import Repository
 from installer.oci.registry import Registry
@@ -55,10 +56,23 @@ def look_for(
         found = next((place for place in wanted[blob.digest] if registry.has_blob(place, blob.descriptor)), None)
         found = found or next(_allowed(registry, blob, elsewhere), None)
         if found:
+            _deliver(registry, found, blob)
             holders[blob.digest] = found
 
     each(look, open_questions, threads=threads, stop=threading.Event(), waits=lambda _: True)
     return Presence(holders, tuple(blob for blob in open_questions if blob.digest not in holders))
+
+
+def _deliver(registry: Registry, place: Repository, blob: BundleBlob) -> None:
+    """Have the last byte of a blob sent: some registries remember a blob that was cleared away. Raises ContentError."""
+    try:
+        with registry.open(place, blob.descriptor, blob.size - 1) as stream:
+            stream.readinto(memoryview(bytearray(1)))
+    except (NotFoundError, RegistryUnreachableError) as exc:
+        raise ContentError(
+            f"{place}@{blob.digest}: the registry says that it holds this blob, and does not deliver it",
+            hint="something was cleared away behind its back: restart the registry, then run the same command again.",
+        ) from exc
 
 
 def _allowed(registry: Registry, blob: BundleBlob, places: Sequence[Repository]) -> Iterator[Repository]:

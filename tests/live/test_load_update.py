@@ -65,7 +65,8 @@ class Setting:
 
     def client(self, kind: type[Client] = Client) -> Client:
         """A client for the registry."""
-        return kind(Transport(hosts={self.registry.address: HostSettings(plain_http=True)}))
+        hosts = {self.registry.address: HostSettings(plain_http=True)}
+        return kind(Transport(hosts=hosts, sleep=lambda _: None))
 
     def writes(self) -> int:
         """How many requests have changed the registry so far."""
@@ -148,6 +149,18 @@ def test_nothing_is_sent_where_something_is_lacking(setting: Setting, tmp_path: 
         "empty/docker.io/demo/moved:1",
         "empty/docker.io/demo/one:1",
     ]
+
+
+def test_a_registry_that_remembers_what_it_has_lost(setting: Setting, tmp_path: Path) -> None:
+    """Debian's keeps what it knows of blobs in memory, also after somebody has cleared them away."""
+    cached = {"filesystem": {"rootdirectory": str(tmp_path / "storage")}, "cache": {"blobdescriptor": "inmemory"}}
+    with Registry(tmp_path, settings={"storage": cached}) as registry:
+        other = replace(setting, registry=registry)
+        other.load("x", setting.old)
+        (lost,) = registry.storage.rglob(f"{setting.shared.digest.hex}/data")
+        lost.unlink()
+        with pytest.raises(ContentError, match="says that it holds this blob, and does not deliver it"):
+            other.load("x", setting.update)
 
 
 def test_images_that_need_nothing_of_it_are_loaded_if_asked_for(setting: Setting) -> None:
