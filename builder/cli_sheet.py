@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from builder.checksum import sha256_of
+from builder.checksum import sha256_of, size_of
 from builder.cli_places import FILE
 from builder.html_page import html
 from builder.sheet import Program, RunSheet
@@ -64,6 +64,7 @@ def explain(
 @click.option(
     "--rate", default=20, show_default=True, type=click.IntRange(1, 10_000), help="MB/s of media and network."
 )
+@click.option("--also", type=FILE, multiple=True, help="Another file to carry, such as parity; may be repeated.")
 @click.option("--html", "as_html", is_flag=True, help="As HTML, which prints on one A4 page.")
 @click.option("-o", "--file", "out", type=FILE, help="Write the page to this file.  [default: print it]")
 @language_option
@@ -75,6 +76,7 @@ def sheet(
     keys: tuple[Path, ...],
     sums: str,
     installer: Path | None,
+    also: tuple[Path, ...],
     rate: int,
     as_html: bool,
     out: Path | None,
@@ -87,11 +89,12 @@ def sheet(
 
     \b
       airferry sheet platform-1.0.tar --key release.pub --installer platform-installer
-      airferry sheet volumes/ --key release.pub --language ko --html -o sheet.html
+      airferry sheet volumes/ --key release.pub --also parity.par2 --language ko --html -o sheet.html
     """
+    others = tuple((path.name, size_of(path)) for path in also)
     with _open(session, bundle, keys, sums) as opened:
         program = _program(installer, opened, session.reporter) if installer else None
-        page = RunSheet(opened, program, rate * 1_000_000, _names(keys)).page
+        page = RunSheet(opened, program, others, rate * 1_000_000, _names(keys)).page
     content = html(page, language) if as_html else text(page, language)
     if out is None:
         session.emit(plain(page, language), content)
@@ -103,7 +106,7 @@ def sheet(
 def _program(path: Path, bundle: Bundle, reporter: Reporter) -> Program:
     """What is to be said about the installer at `path`. Raises StorageError, NotFoundError."""
     digest = sha256_of(path, reporter)
-    size, first = path.stat().st_size, bundle.files()[0]["bytes"]
+    size, first = size_of(path), bundle.files()[0]["bytes"]
     if size <= first:
         return Program(path.name, size, digest, carries=False)
     end = VolumeFile(path, size - first, first)

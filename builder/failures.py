@@ -61,7 +61,10 @@ ROWS: tuple[tuple[_Kind, str, Words], ...] = (
     (
         IncompleteError,
         "번들의 볼륨이 빠져 있습니다",
-        Words("Bring the named volume.", "표시된 볼륨을 준비합니다."),
+        Words(
+            "Bring the named volume. If it is lost: `repair` with parity files, else as for 10.",
+            "표시된 볼륨을 준비합니다. 분실했으면 패리티 파일로 `repair`를 실행하고, 없으면 10번과 같이 합니다.",
+        ),
     ),
     (
         PolicyError,

@@ -27,10 +27,15 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class RunSheet:
-    """What the page is made from. `rate` is what media and network are taken to bring, in bytes per second."""
+    """What the page is made from.
+
+    `also` are other files that go along, with their bytes. `rate` is what media and network are taken to bring, in
+    bytes per second. `key_files` are the names of public key files by fingerprint.
+    """
 
     bundle: Bundle
     program: Program | None
+    also: tuple[tuple[str, int], ...]
     rate: int
     key_files: Mapping[str, str]
 
@@ -38,8 +43,8 @@ class RunSheet:
     def page(self) -> Page:
         """The run sheet."""
         manifest, volumes = self.bundle.manifest, self._volumes()
-        program = (str(MEDIUM / self.program.name), str(self.program.size)) if self.program else None
-        carried = (stock.facts(self.bundle), self._carry(), stock.table(volumes, program), _RATE(rate=human(self.rate)))
+        table = stock.table(volumes, [(str(MEDIUM / name), size) for name, size in self._further()])
+        carried = (stock.facts(self.bundle), self._carry(), table, _RATE(rate=human(self.rate)))
         return Page(
             _TITLE(name=manifest.name, version=manifest.version),
             (
@@ -60,10 +65,13 @@ class RunSheet:
             found.append(replace(item, path=str(MEDIUM / name), frozen=inside))
         return found
 
+    def _further(self) -> list[tuple[str, int]]:
+        """The files to carry besides volumes: name and bytes."""
+        return [*([(self.program.name, self.program.size)] if self.program else []), *self.also]
+
     def _files(self) -> list[tuple[str, int]]:
         """The files to carry: name and bytes."""
-        plain = [(Path(item.path).name, item.size) for item in self._volumes() if not item.frozen]
-        return [(self.program.name, self.program.size), *plain] if self.program else plain
+        return [*self._further(), *((Path(item.path).name, item.size) for item in self._volumes() if not item.frozen)]
 
     def _carry(self) -> Words:
         count = len(self._files())
@@ -84,7 +92,7 @@ class RunSheet:
         files = [shlex.quote(name) for name, _ in self._files()]
         several = len(self.bundle.manifest.volumes) > 1
         sources = " ".join(f"--from {name}" for name in (files[:1] if several else files))
-        how = _WRITE(all=_IN_TURN if several else _TOGETHER, takes=self._takes(2 * total))
+        how = _WRITE(which=_IN_TURN if several else _TOGETHER, takes=self._takes(2 * total))
         sums = stock.groups(self.bundle.verdict.sums.hex[:16])
         title = f"{self.bundle.manifest.name} {self.bundle.manifest.version}"
         label = Words(f"{title}, SHA256SUMS {sums}", f"{title}, SHA256SUMS {sums}")
@@ -129,8 +137,8 @@ _CARRY_ONE = Words(
 )
 _CARRIER = Words("For the carrier", "운반 담당자")
 _WRITE = Words(
-    "Write onto a medium and read back from it; {all}. About {takes}.",
-    "매체에 기록하고 다시 읽어 확인합니다. {all} 약 {takes} 걸립니다.",
+    "Write onto a medium and read back from it; {which}. About {takes}.",
+    "매체에 기록하고 다시 읽어 확인합니다. {which} 약 {takes} 걸립니다.",
 )
 _TOGETHER = Words("all files at once", "모든 파일을 한 번에 기록합니다.")
 _IN_TURN = Words("so for each file of the list", "목록의 모든 파일을 차례로 기록합니다.")

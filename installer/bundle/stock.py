@@ -83,11 +83,12 @@ def explanation(bundle: Bundle, key_files: Mapping[str, str] | None = None) -> P
     )
 
 
-def table(volumes: Sequence[Volume], further: tuple[str, str] | None = None) -> Table:
-    """The volumes, with what `check` compares; before them a `further` file and its bytes."""
+def table(volumes: Sequence[Volume], further: Sequence[tuple[str, int]] = ()) -> Table:
+    """The volumes, with what `check` compares; before them `further` files, each with its bytes."""
     head = (Words("VOLUME", "볼륨"), Words("BYTES", "BYTES"), Words("FILES", "FILES"), Words("FILE", "파일"))
-    rows = [(str(item.number), str(item.size), str(item.members), item.path) for item in volumes]
-    return Table(tuple([("-", further[1], "-", further[0]), *rows] if further else rows), head)
+    others = (("-", str(size), "-", path) for path, size in further)
+    rows = ((str(item.number), str(item.size), str(item.members), item.path) for item in volumes)
+    return Table((*others, *rows), head)
 
 
 def check(bundle: Bundle, volumes: Sequence[Volume], key_files: Mapping[str, str] | None = None) -> tuple[Block, ...]:

@@ -199,6 +199,16 @@ def test_a_further_signature(sent: Sent, tmp_path: Path) -> None:
     assert inspect(page, sent.discs[0], 1, tmp_path / "again", OTHER) == ["openssl"]
 
 
+@pytest.mark.parametrize("asked", ["minisign", "nothing"])
+def test_other_kinds_of_trust(sent: Sent, tmp_path: Path, asked: str) -> None:
+    """Only a minisign key, which stands in its command; only the typed checksum of the list."""
+    told = ("--sums", hashlib.sha256(sums_of(sent.discs[0])).hexdigest())
+    trust = ("--key", KEYS / "test-only.minisign.pub") if asked == "minisign" else told
+    page = printed(sent.airferry, "explain", *sent.discs, *trust)
+    assert inspect(page, sent.discs[4], 5, tmp_path / "check") == []
+    assert {command.split()[0] for command, _ in steps(page)} & {"openssl", "minisign"} == {asked} - {"nothing"}
+
+
 def test_an_installer_explains_itself(installer: Program, carried: Carried, tmp_path: Path) -> None:
     """The commands are typed as they are, on the frozen file too, which holds the volume."""
     page = printed(installer, "explain", "--language", "ko")
@@ -210,7 +220,10 @@ def test_an_installer_that_goes_along(sent: Sent, tmp_path: Path) -> None:
     """The page states its checksum, and takes volume 1 out of it."""
     frozen = tmp_path / "platform installer"
     frozen.write_bytes(b"\x7fELF" * 1024 + sent.discs[0].read_bytes())
-    page = printed(sent.airferry, "sheet", *sent.discs, *TRUST, "--installer", frozen)
+    (tmp_path / "platform.par2").write_bytes(bytes(77))
+    along = ("--installer", frozen, "--also", tmp_path / "platform.par2")
+    page = printed(sent.airferry, "sheet", *sent.discs, *TRUST, *along)
+    assert re.search("^-  +77  +-  +/media/disc/platform.par2$", page, re.MULTILINE)
     assert " ".join(re.findall("....", hashlib.sha256(frozen.read_bytes()).hexdigest())) in page
     (command, _), *_ = steps(page)
     subprocess.run(["sh", "-c", command.replace("/media/disc", f"{tmp_path}")], cwd=tmp_path, check=True)
