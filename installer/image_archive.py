@@ -53,7 +53,7 @@ class ImageArchive:
     @property
     def size(self) -> int:
         """Bytes of the whole."""
-        sizes = [len(OCI_LAYOUT_TEXT), *(blob.size for blob in self._blobs()), len(self._index())]
+        sizes = [len(OCI_LAYOUT_TEXT), *(blob.size for blob in self._blobs()), len(self.index())]
         return sum(BLOCK + padded(size) for size in sizes) + len(TRAILER)
 
     def parts(self) -> Iterator[bytes | memoryview]:
@@ -66,7 +66,7 @@ class ImageArchive:
             yield header(f"blobs/sha256/{blob.digest.hex}", blob.size)
             yield from self._content(blob)
             yield bytes(padded(blob.size) - blob.size)
-        yield from _member(INDEX_JSON, self._index())
+        yield from _member(INDEX_JSON, self.index())
         yield TRAILER
 
     def _blobs(self) -> list[BundleBlob]:
@@ -85,7 +85,8 @@ class ImageArchive:
             yield from islice(self.bundle.chunks(blob.digest, position // CHUNK), chunk_count(length))
             position += length
 
-    def _index(self) -> bytes:
+    def index(self) -> bytes:
+        """Its `index.json`: names and digests."""
         entries = [
             {
                 "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name},
@@ -106,11 +107,12 @@ def _member(name: str, data: bytes) -> Iterator[bytes]:
 def put_into_folder(archive: ImageArchive, folder: Path, reporter: Reporter) -> tuple[Path, bool]:
     """Write `archive` as a file that k3s and RKE2 import from `folder`; its path, and whether it had to be written.
 
-    They pass over the name that it has while it grows (k3s, `pkg/agent/containerd/watcher.go`), and a file that is
-    the same already is left alone. Raises BundleError, IncompleteError, StorageError.
+    They pass over the name that it has while it grows, and do not always notice that a file they know has changed (k3s,
+    `pkg/agent/containerd/watcher.go`): so its name says what it holds. A file that is the same already is left alone.
+    Raises BundleError, IncompleteError, StorageError.
     """
-    manifest = archive.bundle.manifest
-    path = folder / f"{manifest.name}-{manifest.version}-images.tar"
+    manifest, mark = archive.bundle.manifest, Digest.of(archive.index()).hex[:8]
+    path = folder / f"{manifest.name}-{manifest.version}-{mark}.tar"
     if path.is_file() and path.stat().st_size == archive.size:
         reporter.begin("compare", archive.size)
         if _holds(path, archive, reporter):

@@ -28,7 +28,9 @@ def held_as_recorded(session: Session, cluster: Cluster, note: Record) -> Callab
     @cache
     def place() -> Place | None:
         last = history.read(cluster, note).last
-        return as_recorded(last.access, credentials(cluster, last)) if last else None
+        if last is None or last.access.on_nodes:
+            return None
+        return as_recorded(last.access, credentials(cluster, last))
 
     @cache
     def held(text: str) -> bool | None:
