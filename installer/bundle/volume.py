@@ -11,7 +11,7 @@ from installer.bundle import canonical
 from installer.bundle.limits import BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, SLOTS, SUMS
 from installer.bundle.manifest import HASH, BundleBlob, BundleImage, BundleManifest, BundleVolume, chunk_count
 from installer.bundle.tar import BLOCK, TRAILER, padded
-from installer.errors import BundleError, StorageError
+from installer.errors import BundleError, IncompleteError, StorageError
 from installer.files import storage_error
 from installer.oci import media
 from installer.oci.digest import Digest
@@ -160,13 +160,17 @@ class VolumeFile:
             status = os.fstat(self._fd)
         except OSError as exc:
             raise storage_error(exc, path, "open") from exc
+        self._identity = status.st_dev, status.st_ino
         self.size = status.st_size - base if size is None else size
         if not stat.S_ISREG(status.st_mode):
             self.close()
             raise StorageError(f"{path}: not a regular file", hint="give the bundle file itself.")
 
     def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill `view` from `offset` of the volume. Raises BundleError where the volume ends early, StorageError."""
+        """Fill `view` from `offset` of the volume.
+
+        Raises BundleError where the volume ends early, IncompleteError if its medium was taken out, StorageError.
+        """
         if offset + len(view) > self.size:
             raise BundleError(
                 f"{self.path}: ends at byte {self.size}, but {offset + len(view)} are needed",
@@ -177,6 +181,9 @@ class VolumeFile:
             try:
                 count = os.preadv(self._fd, [view[done:]], self.base + offset + done)
             except OSError as exc:
+                if self._is_gone():
+                    hint = "put its medium back, and run the same command again."
+                    raise IncompleteError(f"{self.path}: was taken away while it was read", hint=hint) from exc
                 raise storage_error(exc, self.path, f"read at byte {self.base + offset + done}") from exc
             if not count:
                 raise BundleError(
@@ -184,6 +191,14 @@ class VolumeFile:
                     hint="the file is cut short: copy it again.",
                 )
             done += count
+
+    def _is_gone(self) -> bool:
+        """Whether the file is no longer where it was opened."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self._identity
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` of the volume; the caller has bounded `size`."""

@@ -1,4 +1,7 @@
-"""A medium with unreadable places: reads that touch them fail with EIO, as the kernel reports a defect."""
+"""A medium with unreadable places: reads that touch them fail with EIO, as the kernel reports a defect.
+
+Or one that is pulled out just then: from there on it is gone.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,13 @@ static int broken(int fd, const struct iovec *parts, int count, off_t offset) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (!bad || length < 0) return 0;
     path[length] = 0;
+    static int gone;
+    if (!strncmp(path, bad, strlen(bad)) && gone) return 1;
     off_t end = offset;
     for (int i = 0; i < count; i++) end += parts[i].iov_len;
-    return !strcmp(path, bad) && offset < atoll(getenv("BAD_END")) && end > atoll(getenv("BAD_START"));
+    int hit = !strcmp(path, bad) && offset < atoll(getenv("BAD_END")) && end > atoll(getenv("BAD_START"));
+    if (hit && getenv("BAD_GONE")) gone = !unlink(bad);
+    return hit;
 }
 
 #define WRAP(name, type, declared, passed)                               \
@@ -58,3 +65,9 @@ def with_bad_sectors(program: Program, folder: Path, file: Path, start: int, end
         subprocess.run(command, input=_SHIM, text=True, check=True)
     shim = {"LD_PRELOAD": str(library), "BAD_FILE": str(file), "BAD_START": str(start), "BAD_END": str(end)}
     return dataclasses.replace(program, environment={**program.environment, **shim})
+
+
+def pulled_out(program: Program, folder: Path, file: Path, place: int) -> Program:
+    """`program` in front of a medium that is taken out when byte `place` of `file` is read: the file is gone then."""
+    worn = with_bad_sectors(program, folder, file, place, place + 1)
+    return dataclasses.replace(worn, environment={**worn.environment, "BAD_GONE": "1"})
