@@ -1,4 +1,11 @@
-"""How large volumes are: by medium, in bytes, or so many equal parts."""
+"""How large volumes are: by medium, in bytes, or so many equal parts.
+
+Where capacities come from: FAT32 keeps the size of a file in 32 bits (Microsoft's FAT specification, DIR_FileSize).
+Discs have sectors of 2048 bytes: DVD+R 2,295,104 (ECMA-349), a few fewer than DVD-R. Blu-ray discs are formatted with
+the default spare area for defects, as growisofs and drives do it: one layer then has 11,826,176 of 12,219,392 sectors
+(READ FORMAT CAPACITIES of MMC-6, format types 00h and 32h, as `dvd+rw-mediainfo` shows it); two have 23,652,352 and
+BDXL's three 47,305,728, as in dvdisaster's table of media.
+"""
 
 import re
 from dataclasses import dataclass
@@ -21,8 +28,6 @@ class Medium:
     why: str
 
 
-# Discs: their count of 2048-byte sectors after formatting with the usual spare areas (ECMA-337 for DVD+R; the white
-# papers of the Blu-ray Disc Association for BD-R; drives show them as "formatted capacity").
 PRESETS = {
     "fat32": Medium(2**32 - 1, "the largest file that FAT32 can hold"),
     "dvd": Medium(2_295_104 * 2048 - _RESERVE, "DVD+R and DVD-R, as UDF or ISO 9660 level 3"),
