@@ -141,11 +141,11 @@ _WRITE = Words(
     "매체에 기록하고 다시 읽어 확인합니다. {which} 약 {takes} 걸립니다.",
 )
 _TOGETHER = Words("all files at once", "모든 파일을 한 번에 기록합니다.")
-_IN_TURN = Words("so for each file of the list", "목록의 모든 파일을 차례로 기록합니다.")
+_IN_TURN = Words("every file of the list, one after the other", "목록의 모든 파일을 차례로 기록합니다.")
 _LABEL = Words("Write on each medium: {label}", "매체마다 다음과 같이 적습니다: {label}")
 _COMPARE = Words(
     "Check a medium, on any machine on the way: OK for each file. About {takes} for all.",
-    "운반 중 어느 장비에서든 매체를 검사합니다. 파일마다 OK가 출력되어야 합니다. 모두 약 {takes} 걸립니다.",
+    "운반 중 어느 장비에서든 매체를 검사합니다. 파일마다 OK가 출력되어야 합니다. 전체 약 {takes} 걸립니다.",
 )
 _OPERATOR = Words("For the people on site", "현장 설치 담당자")
 _NO_PROGRAM = Words(
@@ -171,7 +171,9 @@ _INSTALL = Words(
     "Verify, load, install, and wait until all of it runs. About {takes}, and the start of the application.",
     "검증하고 이미지를 올려 설치한 뒤 모두 실행될 때까지 기다립니다. 약 {takes}에 애플리케이션 시작 시간이 더해집니다.",
 )
-_STATUS = Words("Does it still run? If not, it says why.", "정상 동작하는지 확인합니다. 아니면 원인이 출력됩니다.")
+_STATUS = Words(
+    "Does it still run? If not, it says why.", "정상 동작하는지 확인합니다. 문제가 있으면 원인이 출력됩니다."
+)
 _OFFICER = Words("For the security officer, with stock tools only", "보안 담당자: 기본 도구만으로 검사하기")
 _READING = Words("Reading a volume takes about {takes}.", "볼륨 하나를 읽는 데 약 {takes} 걸립니다.")
 _FAILURES = Words("When something fails", "문제가 발생했을 때")

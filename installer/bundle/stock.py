@@ -157,7 +157,7 @@ _TITLE = Words(
 )
 _WHAT = Words("What it is", "검사 대상")
 _SEQUENCE = Words("sequence, created, expires", "순번, 생성, 만료")
-_BASE = Words("update, to be loaded after", "업데이트, 먼저 올릴 번들")
+_BASE = Words("update, to be loaded after", "업데이트 전에 올려야 할 번들")
 _SIGNED = Words("signed by {family}", "서명 키 {family}")
 _WITH_KEY = Words(
     "In an empty folder with the sender's public key ({file}), which must have come another way than the bundle. "

@@ -282,4 +282,4 @@ _DAMAGE_HEAD = (
 _STOCK = Words(
     "The same verdict with stock tools, for any one volume", "기본 도구로 볼륨별로 같은 판정을 확인하는 방법"
 )
-_OWN = Words("This page belongs to {file}", "이 문서는 {file}의 내용입니다")
+_OWN = Words("This page belongs to {file}", "이 문서와 한 쌍인 파일: {file}")
