@@ -73,6 +73,8 @@ def test_what_is_left_out_is_told(cargo: Cargo, update: Path, volume: Path) -> N
             in summary(bundle)
         )
         assert "an update" not in summary(whole)
+        assert [image["not_carried"] for image in facts["images"]] == [layer.size] * 2
+        assert f"image docker.io/library/page:1.0 (without {layer.size} B" in summary(bundle, images=True)
         for image, same in zip(bundle.manifest.images, whole.manifest.images, strict=True):
             assert [blob.digest for blob in bundle.lacking(image)] == [layer.digest]
             assert bundle.closure(image).keys() == whole.closure(same).keys()
