@@ -6,13 +6,14 @@ release even if there never was one, or if it cannot read its chart any more.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from installer import chart_configmap, controller, history, hook_images, lease
 from installer.chart.releases import Releases
 from installer.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.desired import MANAGED_BY
-from installer.errors import NotReadyError
+from installer.errors import ClusterError, NotReadyError
 from installer.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
@@ -211,7 +212,7 @@ def _remove_charts(cluster: Cluster, namespace: str) -> bool:
 def data_of(cluster: Cluster, record: Record) -> list[Leftover]:
     """Data and keys of the installation, which `uninstall` leaves unless it is told otherwise."""
     found: dict[tuple[Kind, str, str], Leftover] = {}
-    for place in record.secrets:
+    for place in _secrets(cluster, record):
         namespace, _, name = place.partition("/")
         held = cluster.get(SECRET, name, namespace)
         if held is not None:
@@ -221,6 +222,16 @@ def data_of(cluster: Cluster, record: Record) -> list[Leftover]:
         for item in _left(cluster, chart.name):
             found.setdefault((item.kind, item.namespace, item.name), item)
     return list(found.values())
+
+
+def _secrets(cluster: Cluster, record: Record) -> list[str]:
+    """The site's Secrets of the present state and of former ones, as `namespace/name`."""
+    found = set(record.secrets)
+    # Who wants to be rid of an installation is not to mend its history first.
+    with suppress(ClusterError):
+        for revision in history.read(cluster, record).revisions:
+            found.update(revision.record.secrets)
+    return sorted(found)
 
 
 def _left(cluster: Cluster, release: ReleaseName) -> list[Leftover]:
