@@ -19,7 +19,7 @@ from installer.release_state import UNEXPLAINED, refusal
 from installer.report import Reporter
 from installer.workload import ReleaseName, Workload, workload, workloads
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 # Causes are told while waiting as well: somebody can mend them meanwhile.
 DIAGNOSE_SECONDS = 5.0
 # An API server that has just come back does not know yet who may do what.
