@@ -29,3 +29,11 @@ def namespace(enclave: Enclave) -> Iterator[str]:
     enclave.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
     yield name
     enclave.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def platform_namespaces(enclave: Enclave) -> Iterator[tuple[str, str]]:
+    """The namespaces of platform and operator, which the tests of a module share: deleting them takes its time."""
+    names = ("wandb", "wandb-operator")
+    yield names
+    enclave.kubectl("delete", "namespace", *names, "--ignore-not-found", "--timeout=90s")

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.parts.application import AUTOSCALER, CONTROLLER_IMAGE, KEY, OPERATOR_VALUES, demo_platform
-from tests.parts.authority import Authority
 from tests.parts.enclave_program import ROOT, EnclaveProgram
+from tests.parts.guarded import PASSWORD, Guarded, guarded_registry
 from tests.parts.process import wait_until
-from tests.parts.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
-PASSWORD = "correct-horse-battery-staple"
 CHARTS = "airferry/charts/demo-platform"
 # Refuses the first change after the installation until the operator's pod is another one: as if it were too early.
 HASTE = """
@@ -49,42 +47,21 @@ data: {pod: "{{ if $noted }}{{ $noted.data.pod }}{{ else }}{{ $pod }}{{ end }}"}
 
 
 @pytest.fixture
-def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
+def program(enclave: Enclave, tmp_path: Path, platform_namespaces: tuple[str, str]) -> Iterator[EnclaveProgram]:
     """The program with answers for two namespaces; what a test leaves is removed, for operators are rivals."""
     program = EnclaveProgram(enclave, tmp_path)
-    program.site(namespace="wandb", operator_namespace="wandb-operator")
+    platform, operator = platform_namespaces
+    program.site(namespace=platform, operator_namespace=operator)
     yield program
     done = program.run("uninstall", "--yes", "--timeout", "120")
     assert done.returncode in (0, 22), done.stderr
-    enclave.kubectl("delete", "namespace", "wandb", "wandb-operator", "--ignore-not-found", "--timeout=90s")
 
 
 @pytest.fixture
-def guarded(enclave: Enclave, tmp_path: Path) -> Iterator[Registry]:
-    """A second registry in the enclave: HTTPS by an authority of its own, and a login. The node trusts it."""
-    host = enclave.registry.partition(":")[0]
-    authority = Authority(tmp_path / "authority")
-    registry = Registry(
-        tmp_path / "guarded",
-        host=host,
-        users={"airferry": PASSWORD},
-        tls=authority.issue("guarded", [host]),
-        prefix=enclave.confinement.full_prefix(),
-        # Port 0 is not for a server whose address must be known to containerd beforehand.
-        port=5443,
-    )
-    trusted = enclave.folder / "config" / "certs.d" / registry.address
-    trusted.mkdir(parents=True)
-    (trusted / "hosts.toml").write_text(
-        f'server = "{registry.url}"\n\n[host."{registry.url}"]\n'
-        f'capabilities = ["pull", "resolve"]\nca = "{authority.certificate}"\n'
-    )
-    try:
-        with registry:
-            yield registry
-    finally:
-        (trusted / "hosts.toml").unlink()
-        trusted.rmdir()
+def guarded(enclave: Enclave, tmp_path: Path) -> Iterator[Guarded]:
+    """A second registry in the enclave: HTTPS by an authority of its own, and a login."""
+    with guarded_registry(enclave, tmp_path / "guarded") as registry:
+        yield registry
 
 
 def resource(enclave: Enclave) -> Any:
@@ -117,27 +94,25 @@ def large() -> dict[str, str]:
 
 
 def test_too_large_for_a_config_map_and_so_from_a_registry_with_a_private_authority_and_a_login(
-    enclave: Enclave, program: EnclaveProgram, guarded: Registry, assets: Path, tmp_path: Path
+    enclave: Enclave, program: EnclaveProgram, guarded: Guarded, assets: Path, tmp_path: Path
 ) -> None:
-    (program.folder / "password").write_text(PASSWORD)
-    login = {"username": "airferry", "password": {"file": "password"}}
-    registry = {"host": guarded.address, "ca": "authority/ca.crt", "credentials": login, "pull_secret": True}
-    program.site(registry=registry, namespace="wandb", operator_namespace="wandb-operator")
+    registry = guarded.registry
+    program.site(registry=guarded.answers, namespace="wandb", operator_namespace="wandb-operator")
     bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=large()).write()
     done = program.install(bundle, "--chart-source", "configmap")
     assert (done.returncode, "a ConfigMap holds 1048576" in done.stderr) == (40, True), done.stderr
-    assert not [each for each in guarded.accesses() if each.status == 201]
+    assert not [each for each in registry.accesses() if each.status == 201]
 
     first = program.result(program.install(bundle))
     assert first["installation"]["chart_source"] == "oci"
     found = resource(enclave)["spec"]["chart"]
-    assert found["url"].startswith(f"oci://{guarded.address}/{CHARTS}@sha256:")
+    assert found["url"].startswith(f"oci://{registry.address}/{CHARTS}@sha256:")
     assert found["credentialSecret"] == {
         "name": "airferry-charts",
         "usernameKey": "username",
         "passwordKey": "password",
     }
-    pulled = [each for each in guarded.accesses() if each.path.startswith(f"/v2/{CHARTS}/") and each.method == "GET"]
+    pulled = [each for each in registry.accesses() if each.path.startswith(f"/v2/{CHARTS}/") and each.method == "GET"]
     assert any(each.agent.startswith("Helm/") and each.status == 200 for each in pulled)
     everything = enclave.kubectl("get", "wandb,configmaps,pods", "--all-namespaces", "--output=json")
     assert PASSWORD not in everything
@@ -145,7 +120,7 @@ def test_too_large_for_a_config_map_and_so_from_a_registry_with_a_private_author
     change_replicas(program, 2)
 
     # A chart that the registry does not have: the controller's words, what to do, and a removal that does not need it.
-    lost = {"spec": {"chart": {"url": f"oci://{guarded.address}/{CHARTS}@sha256:{'0' * 64}"}}}
+    lost = {"spec": {"chart": {"url": f"oci://{registry.address}/{CHARTS}@sha256:{'0' * 64}"}}}
     enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", f"--patch={json.dumps(lost)}")
     assert wait_until(lambda: "failed to pull chart" in program.run("status").stdout, 60)
     assert "pods must reach the registry, trust it" in program.run("status").stdout

@@ -27,14 +27,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
 
 @pytest.fixture
-def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
+def program(enclave: Enclave, tmp_path: Path, platform_namespaces: tuple[str, str]) -> Iterator[EnclaveProgram]:
     """The program with answers for two namespaces; what a test leaves is removed, for operators are rivals."""
     program = EnclaveProgram(enclave, tmp_path)
-    program.site(namespace="wandb", operator_namespace="wandb-operator", host="http://wandb.enclave")
+    platform, operator = platform_namespaces
+    program.site(namespace=platform, operator_namespace=operator, host="http://wandb.enclave")
     yield program
     done = program.run("uninstall", "--yes", "--timeout", "120")
     assert done.returncode in (0, 22), done.stderr
-    enclave.kubectl("delete", "namespace", "wandb", "wandb-operator", "--ignore-not-found", "--timeout=90s")
 
 
 def objects(enclave: Enclave, kinds: str, namespace: str) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """The real W&B platform chart behind the real controller, with the frozen file, from the first installation to the end.
 
+The controller reads the chart from each source in turn, and the registry wants its certificate trusted and a login.
+
 Only the programs inside the images are stand-ins; names, commands, probes, hooks, volumes and Secrets are the chart's.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +17,9 @@ import pytest
 from installer.chart.helm import Chart
 from installer.chart.images import references
 from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.guarded import Guarded, guarded_registry
 from tests.parts.process import wait_until
-from tests.parts.registry import Registry, read_accesses
+from tests.parts.registry import Registry
 from tests.parts.wandb_release import EARLIER, LATER, PlatformRelease, release, small_values
 
 if TYPE_CHECKING:
@@ -51,8 +54,15 @@ def releases(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> tuple[Pl
         return first, release(folder / "later", assets, upstream, LATER, sequence=2)
 
 
+@pytest.fixture(scope="module")
+def guarded(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """The registry of the site: HTTPS by an authority of its own, and a login."""
+    with guarded_registry(enclave, tmp_path_factory.mktemp("guarded")) as registry:
+        yield registry
+
+
 @pytest.fixture
-def site(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
+def site(enclave: Enclave, guarded: Guarded, tmp_path: Path) -> Iterator[EnclaveProgram]:
     """The program with the answers of a site, which has a volume for Redis; all of it is removed afterwards."""
     program = EnclaveProgram(enclave, tmp_path)
     secrets = {name: {"file": name} for name in ("license", "password", "access_key", "secret_key")}
@@ -60,6 +70,7 @@ def site(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
         (tmp_path / name).touch(mode=0o600)
         (tmp_path / name).write_text(f"the {name}\n")
     program.site(
+        registry=guarded.answers,
         namespace="wandb",
         operator_namespace="wandb-operator",
         host="https://wandb.enclave",
@@ -98,14 +109,14 @@ def objects(enclave: Enclave, kinds: str, namespace: str = "wandb") -> list[dict
     return [item for item in found["items"] if "deletionTimestamp" not in item["metadata"]]
 
 
-def images(enclave: Enclave, release: PlatformRelease) -> set[str]:
+def images(enclave: Enclave, registry: Registry, release: PlatformRelease) -> set[str]:
     """The images of `release` of which all pods and all pods to come are made. Raises KeyError if there are others."""
     found = set()
     for namespace in ("wandb", "wandb-operator"):
         made = objects(enclave, "pods,deployments,statefulsets,daemonsets,jobs,cronjobs", namespace)
         # In a status the runtime tells images in words of its own.
         found |= set(re.findall(r'"image": "([^"]+)"', json.dumps([item["spec"] for item in made])))
-    inside = f"{enclave.registry}/airferry/"
+    inside = f"{registry.address}/airferry/"
     assert all(image.startswith(inside) for image in found), found
     return {release.name_of(image.removeprefix(inside)) for image in found}
 
@@ -115,41 +126,85 @@ def pulled(enclave: Enclave, since: int) -> set[str]:
     return set(PULL.findall(enclave.containerd_log.read_bytes()[since:].decode()))
 
 
-def completed(enclave: Enclave) -> set[str]:
+def completed(enclave: Enclave) -> set[tuple[str, str]]:
     """The Jobs that have come to their end, by the events about them: hooks are removed when they have served."""
-    return {item["involvedObject"]["name"] for item in objects(enclave, "events") if item["reason"] == "Completed"}
+    involved = [item["involvedObject"] for item in objects(enclave, "events") if item["reason"] == "Completed"]
+    return {(item["name"], item["uid"]) for item in involved}
 
 
+def change(enclave: Enclave, season: str) -> None:
+    """Change a value while no process of ours is there any more: that comes to its end all the same, with all hooks."""
+    before = completed(enclave)
+    values = {"spec": {"values": {"app": {"extraEnv": {"SEASON": season}}}}}
+    patch = f"--patch={json.dumps(values)}"
+    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", patch)
+    assert wait_until(lambda: season in json.dumps(objects(enclave, "deployments")), 90)
+    assert wait_until(lambda: {name for name, _ in completed(enclave) - before} >= set(HOOKS), 90)
+
+
+def source(enclave: Enclave) -> str:
+    """Where the controller will read the chart at the next change."""
+    (resource,) = objects(enclave, "weightsandbiases")
+    chart = resource["spec"]["chart"]
+    if url := chart.get("url"):
+        assert chart["credentialSecret"]["name"] == "airferry-charts"
+        return str(url).partition("@")[0]
+    return str(chart["path"]).partition("-")[0]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What `--chart-source` says at the installation and at the upgrade, and what has become of it then."""
+
+    install: str
+    installed: str
+    upgrade: str
+    upgraded: str
+
+
+IN_MAP, IN_REGISTRY = "/charts/operator", "oci://{registry}/airferry/charts/operator-wandb"
+JOURNEYS = (
+    Sources("temporary", IN_MAP, "oci", IN_REGISTRY),
+    Sources("oci", IN_REGISTRY, "temporary", IN_MAP),
+)
+
+
+@pytest.mark.parametrize("chart", JOURNEYS, ids=lambda chart: f"{chart.install}, then {chart.upgrade}")
 def test_install_change_upgrade_rollback_uninstall(
-    enclave: Enclave, site: EnclaveProgram, releases: tuple[PlatformRelease, PlatformRelease]
+    enclave: Enclave,
+    site: EnclaveProgram,
+    guarded: Guarded,
+    releases: tuple[PlatformRelease, PlatformRelease],
+    chart: Sources,
 ) -> None:
+    registry = guarded.registry
     earlier, later = releases
     start = enclave.containerd_log.stat().st_size
     first = replace(site, executable=earlier.frozen)
     second = replace(site, executable=later.frozen)
 
-    done = first.result(first.install(earlier.bundle))
+    installed = first.install(earlier.bundle, "--chart-source", chart.install)
+    done = first.result(installed)
+    assert "warning: license in site.yaml is no licence of W&B" in installed.stderr
     assert {item["workload"] for item in done["workloads"] if item["ready"]} == WORKLOADS
-    assert earlier.images.keys() - images(enclave, earlier) == {HOOK_IMAGE}
-
-    # No process of ours is there any more; a change comes to its end all the same, hooks included.
-    change = {"spec": {"values": {"app": {"extraEnv": {"SEASON": "winter"}}}}}
-    patch = f"--patch={json.dumps(change)}"
-    enclave.kubectl("patch", "wandb", "wandb", "--namespace=wandb", "--type=merge", patch)
-    assert wait_until(lambda: "winter" in json.dumps(objects(enclave, "deployments")), 60)
-    assert wait_until(lambda: completed(enclave) >= set(HOOKS), 60)
+    assert earlier.images.keys() - images(enclave, registry, earlier) == {HOOK_IMAGE}
+    assert source(enclave) == chart.installed.format(registry=registry.address)
+    change(enclave, "winter")
     assert wait_until(lambda: first.run("status").returncode == 0, 120)
 
-    done = second.result(second.upgrade(later.bundle))
+    done = second.result(second.upgrade(later.bundle, "--chart-source", chart.upgrade))
     assert {item["workload"] for item in done["workloads"] if item["ready"]} == WORKLOADS
     status = second.result(second.run("status", "--output", "json"))
     assert [item["version"] for item in status["releases"]] == ["1.4.8", LATER.chart]
-    assert later.images.keys() - images(enclave, later) == {HOOK_IMAGE}
+    assert later.images.keys() - images(enclave, registry, later) == {HOOK_IMAGE}
     assert "winter" in json.dumps(objects(enclave, "deployments"))
+    assert source(enclave) == chart.upgraded.format(registry=registry.address)
 
+    # Back to the former chart where that was read, which is another source.
     done = second.result(second.run("rollback", "--yes", "--timeout", "240", "--output", "json"))
     assert {item["workload"] for item in done["workloads"] if item["ready"]} == WORKLOADS
-    assert earlier.images.keys() - images(enclave, earlier) == {HOOK_IMAGE}
+    assert earlier.images.keys() - images(enclave, registry, earlier) == {HOOK_IMAGE}
+    assert source(enclave) == chart.installed.format(registry=registry.address)
     assert second.run("status").returncode == 0
 
     done = second.result(second.run("uninstall", "--yes", "--output", "json"))
@@ -157,11 +212,11 @@ def test_install_change_upgrade_rollback_uninstall(
     assert objects(enclave, "weightsandbiases,deployments,statefulsets,daemonsets,jobs,cronjobs,services") == []
     kept = {item["metadata"]["name"] for item in objects(enclave, "secrets,persistentvolumeclaims")}
     told = " ".join(done["kept"])
-    assert all(name in told for name in kept)
+    assert [name for name in sorted(kept) if name not in told] == []
 
-    assert all(image.startswith(f"{enclave.registry}/") for image in pulled(enclave, start))
+    assert all(image.startswith(f"{registry.address}/") for image in pulled(enclave, start))
     # What is on the node already is not pulled again: so the whole log of the registry counts.
-    accesses = [each.path for each in read_accesses(enclave.registry_log) if each.agent.startswith("containerd/")]
+    accesses = [each.path for each in registry.accesses() if each.agent.startswith("containerd/")]
     for name in {**earlier.images, **later.images}:
         repository = name.rpartition(":")[0]
         assert any(path.startswith(f"/v2/airferry/{repository}/") for path in accesses), name
