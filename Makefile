@@ -55,7 +55,7 @@ cluster-down: dev ## end and remove the enclaves
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
 	@$(PYTHON) -m tests.packages cluster
 	$(BIN)/python -m tests.parts.enclave build
-	$(BIN)/pytest -m cluster -n 2 --dist loadfile
+	$(BIN)/pytest -m cluster -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: dev ## registry to bundle to registry, side by side with other programs, on 2 GB; writes docs/performance.md
 	@$(PYTHON) -m tests.packages bench

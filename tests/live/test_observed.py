@@ -6,11 +6,11 @@
 | 2 | that repository gone: the resource cannot be deleted | `uninstall` removes it all the same | `…_1_…` |
 | 3 | a chart in a ConfigMap needs no server, ever | what `install` chooses | `…_3_…` |
 | 4 | a chart file that came too late: refused, no second try | `status` says so, `install` mends and wakes | `…_4_…` |
-| 5 | a chart in the registry, not needed for the deletion | `install --chart-source oci` | `…_5_…` |
+| 5 | a chart in the registry, not needed for the deletion | `install --chart-source oci` | `…_5_and_9_…` |
 | 6 | every change is an upgrade; a hook without its image fails | `status` names the hook, `install` mends | `…_6_…` |
 | 7 | a change before autoscalers have reported is refused | `install` waits; it wakes who was hasty | `…_7_…` |
 | 8 | a finalizer for a release that never was | `uninstall` takes it off | `…_8_…` |
-| 9 | deleted while an upgrade waits for its hook | `uninstall`: clean | `…_9_…` |
+| 9 | deleted while an upgrade waits for its hook | `uninstall`: clean | `…_5_and_9_…` |
 | 10 | one global registry in the values leaves most images public | all images are moved | `test_platform.py` |
 | 11 | Secrets with keys stay after the deletion | `uninstall` names them | `test_platform.py` |
 | 12 | the API server dislikes the finalizer's name | nothing of it | `…_8_…` |
@@ -18,16 +18,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.parts.application import AUTOSCALER, KEY, REFUSING, demo_platform
-from tests.parts.enclave_program import ROOT, EnclaveProgram
+from tests.parts.enclave_program import ROOT, SOON, EnclaveProgram
 from tests.parts.process import wait_until
 from tests.parts.registry import read_accesses
 
@@ -76,6 +79,16 @@ class Seen:
         assert done.returncode == 32, done.stdout
         return done.stdout
 
+    def refused(self, cause: str, where: str, said: str = "") -> dict[str, str]:
+        """The cause that `status` names soon after the controller has refused the last change and `said` why."""
+
+        def visible() -> bool:
+            phase = self.resource()["status"]["phase"]
+            return phase == "Invalid Config" and said in self.program.run("status").stdout
+
+        assert wait_until(visible, 90), self.program.run("status").stdout
+        return self.program.cause("seen", cause, time.monotonic() + SOON, where)
+
     def runs(self, seconds: float = 90) -> None:
         """Wait until `status` is content."""
         assert wait_until(lambda: self.program.run("status").returncode == 0, seconds), self.program.run("status")
@@ -93,6 +106,24 @@ class Seen:
         repository = f"{self.enclave.registry}/airferry/docker.io/demo/nowhere"
         self.change(values={"renew": {"image": {"repository": repository}}})
         return repository
+
+    def begin_upgrade(self) -> None:
+        """Add the revision that Helm notes when it begins an upgrade (see helm.sh/helm/v4/pkg/storage)."""
+        selector = "--selector=owner=helm,name=seen"
+        query = ("get", "secrets", f"--namespace={NAMESPACE}", selector, "--output=json")
+        held = json.loads(self.enclave.kubectl(*query))["items"]
+        last = max(held, key=lambda item: int(item["metadata"]["labels"]["version"]))
+        release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(last["data"]["release"]))))
+        number, status = release["version"] + 1, "pending-upgrade"
+        release["version"], release["info"]["status"] = number, status
+        text = base64.b64encode(gzip.compress(json.dumps(release).encode()))
+        labels = {**last["metadata"]["labels"], "version": str(number), "status": status}
+        secret = {
+            **{key: last[key] for key in ("apiVersion", "kind", "type")},
+            "metadata": {"name": f"sh.helm.release.v1.seen.v{number}", "namespace": NAMESPACE, "labels": labels},
+            "data": {"release": base64.b64encode(text).decode()},
+        }
+        self.enclave.kubectl("create", "--filename=-", input=json.dumps(secret))
 
     @contextlib.contextmanager
     def served(self) -> Iterator[str]:
@@ -149,28 +180,27 @@ def test_4_a_chart_file_that_comes_too_late(seen: Seen) -> None:
     seen.enclave.kubectl("rollout", "restart", "deployment/wandb-controller-manager", operator)
     seen.enclave.kubectl("rollout", "status", "deployment/wandb-controller-manager", operator, "--timeout=60s")
     seen.change(values={"late": "yes"})
-    seen.says("Invalid Config", "no such file")
+    found = seen.refused("chart-file-missing", f"pod {OPERATOR}/wandb-controller-manager-")
+    assert "has no chart at /charts/" in found["detail"]
+    assert "no such file" in found["detail"]
+    assert "run `install` again" in found["next"]
     assert "replacing pod" in seen.install().stderr
     seen.runs()
-
-
-def test_5_a_chart_in_the_registry(seen: Seen) -> None:
-    seen.install("--chart-source", "oci")
-    assert seen.resource()["spec"]["chart"]["url"].startswith(f"oci://{seen.enclave.registry}/airferry/charts/")
-    before = len(read_accesses(seen.enclave.registry_log))
-    assert "finalizer" not in seen.uninstall()
-    asked = read_accesses(seen.enclave.registry_log)[before:]
-    assert not [each for each in asked if each.agent.startswith("Helm/")]
 
 
 def test_6_a_hook_without_its_image(seen: Seen) -> None:
     image = seen.break_hook()
     seen.says("Job seen/seen-renew", image)
-    # The controller gives up after 30 s and leaves the release as it is.
+    # The controller gives up after 30 s.
     seen.says("Invalid Config", "hooks failed")
+    # Killed during the next upgrade, it leaves a release with which Helm refuses the one after that.
+    seen.begin_upgrade()
+    seen.change(values={"next": "change"})
+    found = seen.refused("release-pending", "WeightsAndBiases seen/seen", "another operation")
+    assert "run `install` again" in found["next"]
     done = seen.program.install(seen.bundle)
     assert (done.returncode, "renew.image.repository" in done.stderr) == (33, True), done.stderr
-    seen.install("--take-over")
+    assert "was left pending-upgrade by a change that broke off" in seen.install("--take-over").stderr
     seen.runs()
 
 
@@ -188,7 +218,9 @@ def test_7_a_change_before_autoscalers_have_reported(seen: Seen) -> None:
     seen.runs()
 
 
-def test_9_deleted_while_an_upgrade_waits_for_its_hook(seen: Seen) -> None:
+def test_5_and_9_a_chart_in_the_registry_and_deleted_while_an_upgrade_waits_for_its_hook(seen: Seen) -> None:
+    seen.install("--chart-source", "oci")
+    assert seen.resource()["spec"]["chart"]["url"].startswith(f"oci://{seen.enclave.registry}/airferry/charts/")
     seen.break_hook()
     query = ("get", "job", "seen-renew", f"--namespace={NAMESPACE}", "--output=jsonpath={.status.active}")
 
@@ -198,7 +230,10 @@ def test_9_deleted_while_an_upgrade_waits_for_its_hook(seen: Seen) -> None:
         return False
 
     assert wait_until(waits, 60)
+    before = len(read_accesses(seen.enclave.registry_log))
     assert "finalizer" not in seen.uninstall()
+    asked = read_accesses(seen.enclave.registry_log)[before:]
+    assert not [each for each in asked if each.agent.startswith("Helm/")]
     left = seen.enclave.kubectl("get", "all", f"--namespace={NAMESPACE}", "--output=name")
     assert "job" not in left
     assert "deployment" not in left

@@ -382,6 +382,7 @@ def test_a_cluster_of_another_operator_is_left_alone(
         assert done.returncode == 33, done.stderr
         for text in (
             f"CustomResourceDefinition {name}: is of another version: it serves v2",
+            "use a bundle whose operator is as new",
             f"Deployment {namespace}/wandb-controller-manager is a W&B operator as well",
             f"Secret {namespace}/absent does not exist",
         ):

@@ -126,7 +126,7 @@ def demo_platform(
 ) -> Application:
     """The chart demo-platform behind the real operator from `assets`; the custom resource is called `name`."""
     application = Application(folder, name, images=platform_images())
-    application.images[CONTROLLER_IMAGE] = runnable.controller(assets)
+    application.images[CONTROLLER_IMAGE] = runnable.controller(assets, elects=False)
     application.document("operator-values.yaml", OPERATOR_VALUES, "values")
     template = {
         "apiVersion": "apps.wandb.com/v1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 400
+SOON = 60.0
+"""Seconds from the moment at which the API shows a cause until the program must tell of it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,31 @@ class EnclaveProgram:
         site = self.folder / "site.yaml"
         return self.run(command, *source, "--site", site, "--timeout", str(timeout), "--output", "json", *options)
 
+    def cause(self, name: str, cause: str, deadline: float, where: str = "") -> dict[str, str]:
+        """The first `cause` of an object whose name begins with `where`, from `status` of the installation `name`.
+
+        Raises AssertionError if that is silent about it at `deadline` (monotonic seconds), or calls all of it ready.
+        """
+        while True:
+            done = self.run("status", "--name", name, "--output", "json")
+            assert time.monotonic() < deadline, done.stdout
+            causes = told_by(json.loads(done.stdout))
+            found = [each for each in causes if each["cause"] == cause and each["object"].startswith(where)]
+            if found:
+                assert done.returncode == 32, done.stdout
+                return found[0]
+
     def result(self, done: subprocess.CompletedProcess[str]) -> Any:
         """The document that a successful command has printed. Raises AssertionError otherwise."""
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
+
+
+def told_by(status: dict[str, Any]) -> list[dict[str, str]]:
+    """Every cause in the document of `status`."""
+    found = list(status["causes"])
+    for release in status["releases"]:
+        found += release["causes"]
+        for workload in release["workloads"]:
+            found += workload["causes"]
+    return found

@@ -66,9 +66,21 @@ def two_platforms(image: Image, *, other: str = "arm64") -> list[Image]:
     return [image, Image((stand_in,), image.run, Platform(other, variant=variant))]
 
 
-def controller(assets: Path) -> Image:
+# The chart asks for an election whatever its values say.
+_ALONE = b"""#!/bin/busybox sh
+for word; do
+  shift
+  [ "$word" = --leader-elect ] || set -- "$@" "$word"
+done
+exec /controller "$@"
+"""
+
+
+def controller(assets: Path, *, elects: bool = True) -> Image:
     """The real W&B controller from the folder of test assets, arranged like its released image.
 
+    Unless it `elects`, it takes itself for the leader. It never gives its office back: so each time that it is started
+    anew, it would look on for the 15 s until the office of its predecessor is void.
     Raises FileNotFoundError where the asset is missing. /helm must be writable for user 65532; the operator
     chart mounts a volume there.
     """
@@ -85,8 +97,12 @@ def controller(assets: Path) -> Image:
             "/tmp": Directory(0o1777),
         }
     )
+    entries: dict[str, Entry] = {"/manager": File(program, 0o755)}
+    if not elects:
+        shell = File(BUSYBOX.read_bytes(), 0o755)
+        entries = {"/controller": File(program, 0o755), "/manager": File(_ALONE, 0o755), "/bin/busybox": shell}
     # Fast compression: the layer is sent over loopback only.
-    binary = Layer({"/manager": File(program, 0o755)}, level=1)
+    binary = Layer(entries, level=1)
     helm = Layer({f"/helm/{name}": Directory(0o777) for name in (".cache/helm", ".config/helm", ".local/share/helm")})
     env = (
         *Run().env,
