@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Self
 from installer.bundle import par2
 from installer.bundle.reader import Bundle
 from installer.errors import AirferryError, StorageError, UsageError
-from installer.files import storage_error, sync_folder
+from installer.files import scratch_folder, storage_error, sync_folder
 from installer.report import Reporter
 from installer.report import size as human
 
@@ -80,26 +79,23 @@ def write_parity(bundle: Bundle, parity: Parity, out: Path, reporter: Reporter) 
                 f"{path}: PAR2 needs all volumes in one folder, and this one as {bundle.file_name(number)}",
                 hint="move it there.",
             )
-    _check_space(parity.size + _EXTRA, out)
     try:
-        with tempfile.TemporaryDirectory(prefix=".parity-", dir=out) as name:
-            made = Path(name).absolute() / f"{bundle.stem}{par2.SUFFIX}"
+        with scratch_folder(out.absolute() / f".{bundle.stem}.parity") as scratch:
+            _check_space(parity.size + _EXTRA, out)
+            made = scratch / f"{bundle.stem}{par2.SUFFIX}"
             sizes = [f"-s{parity.block}", f"-c{parity.recovery}", "-u", f"-n{min(parity.files, MAX_FILES)}"]
             code, said = par2.run("create", [*sizes, "-B", folder, made, *paths], bundle.size, reporter)
             if code:
                 raise AirferryError(f"par2 ended with code {code}:\n{said}", hint="see what it said.")
             for old in [*out.glob(f"{bundle.stem}.vol*{par2.SUFFIX}"), *out.glob(made.name)]:
                 old.unlink()
-            return [_placed(path, out) for path in sorted(made.parent.iterdir())]
+            return [_placed(path, out) for path in sorted(scratch.iterdir())]
     except OSError as exc:
         raise storage_error(exc, out, "write") from exc
 
 
 def _check_space(needed: int, out: Path) -> None:
-    try:
-        free = shutil.disk_usage(out).free
-    except OSError as exc:
-        raise storage_error(exc, out, "write into") from exc
+    free = shutil.disk_usage(out).free
     if free < needed:
         raise StorageError(
             f"{out}: {human(needed)} are needed there, and {human(free)} are free",

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -69,7 +70,7 @@ def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     try:
         fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         with os.fdopen(fd, "r+b") as file:
-            _claim(file, temp)
+            _claim(file.fileno(), temp)
             file.truncate(0)
             try:
                 yield file
@@ -84,11 +85,34 @@ def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         raise storage_error(exc, path, "write") from exc
 
 
-def _claim(file: BinaryIO, temp: Path) -> None:
-    """Make the file ours alone: a killed run may have left it, but a live one may still write it."""
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """An empty folder for as long as the block takes; what a killed run has left in it is removed.
+
+    Raises StorageError, also if another process works there.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(file.fileno()).st_ino != temp.stat().st_ino:
+        path.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _claim(fd, path)
+            try:
+                for left in path.iterdir():
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise storage_error(exc, path, "write") from exc
+
+
+def _claim(fd: int, temp: Path) -> None:
+    """Make a file or folder ours alone: a killed run may have left it, but a live one may still write it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_ino != temp.stat().st_ino:
             raise BlockingIOError
     except (BlockingIOError, FileNotFoundError) as exc:
         raise StorageError(f"{temp}: another process writes it", hint="wait for it, or give another file.") from exc

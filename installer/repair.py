@@ -5,7 +5,6 @@ and its chunk hashes alone.
 """
 
 import shutil
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from installer.bundle.limits import CHUNK
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, NotFoundError, StorageError, UsageError
-from installer.files import new_file, storage_error, sync_folder
+from installer.files import new_file, scratch_folder, storage_error, sync_folder
 from installer.report import Reporter, size
 
 
@@ -32,12 +31,11 @@ def repair(bundle: Bundle, parity: Path, out: Path, reporter: Reporter) -> list[
     # PAR2 gives up on a file that it cannot read: such a volume counts as lost.
     unreadable = {damage.volume - 1 for damage in found if damage.kind == "unreadable"}
     usable = {number: file for number, file in bundle.volumes.items() if number not in unreadable}
-    _check(bundle, wanted, usable, out)
     if not wanted:
         return []
     try:
-        with tempfile.TemporaryDirectory(prefix=".repair-", dir=out) as name:
-            scratch = Path(name).absolute()
+        with scratch_folder(out.absolute() / f".{bundle.stem}.repair") as scratch:
+            _check(bundle, wanted, usable, out)
             for number, file in usable.items():
                 _provide(file, scratch / bundle.file_name(number))
             code, said = par2.run("repair", ["-B", scratch, index], bundle.size, reporter)
@@ -54,7 +52,10 @@ def _index(parity: Path, bundle: Bundle) -> Path:
         if not parity.exists():
             raise NotFoundError(f"{parity}: no such file", hint="name the .par2 file, or its folder.")
         return parity.absolute()
-    found = sorted(path for path in parity.iterdir() if path.name.lower().endswith(par2.SUFFIX))
+    try:
+        found = sorted(path for path in parity.iterdir() if path.name.lower().endswith(par2.SUFFIX))
+    except OSError as exc:
+        raise storage_error(exc, parity, "read") from exc
     own = [path for path in found if path.name.startswith(f"{bundle.stem}.")]
     if not found:
         raise NotFoundError(f"{parity}: holds no .par2 file", hint="name the folder of the parity files.")
@@ -62,11 +63,8 @@ def _index(parity: Path, bundle: Bundle) -> Path:
 
 
 def _check(bundle: Bundle, wanted: Collection[int], usable: Mapping[int, VolumeFile], out: Path) -> None:
-    """Room and names are free. Raises StorageError, UsageError."""
-    try:
-        free = shutil.disk_usage(out).free
-    except OSError as exc:
-        raise storage_error(exc, out, "write into") from exc
+    """Room and names are free. Raises StorageError, UsageError, OSError."""
+    free = shutil.disk_usage(out).free
     sizes = [item["bytes"] for item in bundle.files()]
     # What a frozen file carries has to be a file of its own for PAR2.
     needed = sum(sizes[number] for number in wanted) + sum(file.size for file in usable.values() if file.base)

@@ -64,6 +64,8 @@ def test_a_lost_volume_is_rebuilt(
     with mounted_iso(burnt, tmp_path / "disc") as disc:
         bundle = ("--bundle", disc)
         assert installer.run("verify", *bundle).returncode == 12
+        (site / ".demo-1-0.repair").mkdir()
+        (site / ".demo-1-0.repair" / lost.name).write_text("what a killed run has left")
         done = installer.run("repair", disc, *bundle, "--out", site)
         assert (done.returncode, done.stdout) == (0, f"{site / lost.name}: rebuilt, genuine and whole\n"), done.stderr
         assert [path.name for path in site.iterdir()] == [lost.name]
