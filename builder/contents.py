@@ -1,6 +1,7 @@
 """From a lock to the exact layout of its bundle, without touching the network."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from builder.holdings import WHOLE, Omission
 from builder.lock import Lock, LockedImage, reach
@@ -19,14 +20,14 @@ MINIMUM_INSTALLER = "0.1.0"
 _SLACK = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contents:
     """A bundle before its bytes: `skeleton` lacks the chunk hashes only; `manifest_json` is docker's index."""
 
     skeleton: BundleManifest
     manifest_json: bytes
 
-    @property
+    @cached_property
     def volume_sizes(self) -> list[int]:
         """The exact size of each volume file in bytes."""
         return volume_sizes(self.skeleton, metadata_of(self.skeleton, self.manifest_json))

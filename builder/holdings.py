@@ -84,6 +84,8 @@ def omission(lock: Lock, everywhere: Sequence[Holding], sites: Mapping[str, Sequ
     `everywhere` are bundles that all its receivers have loaded; `sites` are, by registry, what single ones hold. Left
     out is what each of them has, in whichever of its holdings. Manifests, charts and documents are always carried.
     """
+    if not everywhere and not sites:
+        return WHOLE
     candidates = _candidates(lock)
     having = [_best_first([*everywhere, *own], candidates) for own in sites.values() or [()]]
     found: set[Digest] = set()
@@ -119,9 +121,10 @@ def _candidates(lock: Lock) -> dict[Digest, set[str]]:
     always = always.union(*(reach(trees, chart.artifact) for chart in lock.charts))
     found: dict[Digest, set[str]] = {}
     for image in lock.images:
+        repository = str(image.in_bundle().reference.repository)
         for digest in sorted(reach(trees, image.digest) - trees.keys() - always):
             if blobs[digest].size:
-                found.setdefault(digest, set()).add(str(image.in_bundle().reference.repository))
+                found.setdefault(digest, set()).add(repository)
     return found
 
 

@@ -211,7 +211,11 @@ def _volumes(planned: Contents) -> list[dict[str, Any]]:
     """Name and size of each volume, and the images that are complete on it."""
     where = volumes_of_images(planned.skeleton)
     return [
-        {"file": name, "bytes": length, "images": [image.source for image in where if where[image] == {number}]}
+        {
+            "file": name,
+            "bytes": length,
+            "images": [image.source for image, volumes in where.items() if volumes == {number}],
+        }
         for number, (name, length) in enumerate(zip(planned.file_names, planned.volume_sizes, strict=True))
     ]
 

@@ -366,7 +366,7 @@ class Lock:
         """The lock whose bytes are `raw`. Raises RecipeError."""
         document = strict_json.parse(raw, what, RecipeError)
         try:
-            return canonical.decode(canonical.encode(document), cls, what)
+            return canonical.typed(document, cls, what)
         except (AirferryError, RecursionError) as exc:
             hint = "restore the file from version control, or make it anew with `airferry lock`."
             raise RecipeError(f"{what}: {str(exc).removeprefix(what + ': ')}", hint=hint) from exc

@@ -35,14 +35,20 @@ def decode(raw: bytes, kind: type[_T], what: str) -> _T:
         document = json.loads(raw.decode("ascii"))
     except (ValueError, RecursionError) as exc:
         raise BundleError(f"{what}: not canonical JSON ({type(exc).__name__})") from exc
-    try:
-        read: _Reader = _reader(kind)  # type: ignore[arg-type]  # every class is hashable
-        value: _T = read(document)
-    except _MismatchError as exc:
-        raise BundleError(f"{what}{exc.place}: {exc.text}") from exc
+    value = typed(document, kind, what)
     # Each reader takes one spelling only; what is left is the order of keys, white space, and escapes.
     if _spelled(document) != raw:
         raise BundleError(f"{what}: not in canonical form")
+    return value
+
+
+def typed(document: Any, kind: type[_T], what: str) -> _T:
+    """The `kind` (a dataclass) that a parsed document stands for, however it was spelled. Raises BundleError."""
+    read: _Reader = _reader(kind)  # type: ignore[arg-type]  # every class is hashable
+    try:
+        value: _T = read(document)
+    except _MismatchError as exc:
+        raise BundleError(f"{what}{exc.place}: {exc.text}") from exc
     return value
 
 
@@ -62,7 +68,8 @@ def _plain(value: Any) -> Any:
     if kind is dict:
         return {_text(key): _plain(item) for key, item in value.items()}
     if hasattr(kind, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name, _ in _hints(kind)}
+        names, values = _fields(kind)
+        return dict(zip(names, map(_plain, values(value)), strict=True))
     raise BundleError(f"{kind.__name__}: no canonical form")
 
 
@@ -85,6 +92,14 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     Digest: attrgetter("text"),
     Platform: str,
 }
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], Sequence[Any]]]:
+    """The names of a dataclass's fields, and what gives their values."""
+    names = tuple(name for name, _ in _hints(kind))
+    several = attrgetter(*names)
+    return names, several if len(names) > 1 else lambda value: (several(value),)
 
 
 @functools.cache
