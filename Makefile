@@ -60,11 +60,15 @@ test-cluster: dev ## the tests on the enclave, which is started for them if it d
 bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH (12 minutes with all); writes docs/performance.md
 	@$(PYTHON) -m tests.packages bench
 	$(BIN)/python -m tests.bench.transfer --runs 3 --write docs/performance.md
+	$(BIN)/python -m tests.bench.latency --runs 3 --write docs/performance.md
+	$(BIN)/python -m tests.bench.flat --runs 3 --write docs/performance.md
 	$(BIN)/python -m tests.bench.start
 
 bench-short: dev ## the same on a tenth of the bytes, printed only
 	@$(PYTHON) -m tests.packages bench
 	$(BIN)/python -m tests.bench.transfer --runs 1 --scale 0.1
+	$(BIN)/python -m tests.bench.latency --runs 1
+	$(BIN)/python -m tests.bench.flat --runs 1 --images 160
 	$(BIN)/python -m tests.bench.start 3
 
 clean: ## remove what the build made

@@ -1,0 +1,253 @@
+"""Sixty small images over a link on which every round trip takes its time, side by side with other programs.
+
+    python -m tests.bench.latency [--runs 3] [--write docs/performance.md]
+
+Three layers an image, 240 blobs, 20 MB in all: what counts is how many questions are asked one after the other. The
+links are without delay, with 20 ms for each round trip, and with 20 ms and a hundredth of the requests answered by a
+reset connection (airferry only). Source and target as in `tests.bench.transfer`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench import fixture
+from tests.bench.measure import Run, median, run
+from tests.bench.page import put, table
+from tests.parts.distant_link import DistantLink
+from tests.parts.go_programs import FOLDER, go_program
+from tests.parts.registry import Registry
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airferry" / "bench"
+AIRFERRY = "airferry"
+STAGES = {
+    "lock": "From names to a lock",
+    "build": "From a registry into one archive",
+    "load": "From the archive into an empty registry",
+    "again": "Into a registry that has it all",
+}
+PYTHON = f"{sys.executable} -m"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program: its command for each stage, what `build` makes, and what `load` unpacks. `once`: it takes long."""
+
+    name: str
+    commands: Mapping[str, str]
+    products: Sequence[str] = ()
+    unpacked: Sequence[str] = ()
+    once: bool = False
+
+    def leftovers(self, stage: str) -> Sequence[str]:
+        """What an earlier run has left that this stage must not find."""
+        return {"build": self.products, "load": self.unpacked}.get(stage, ())
+
+
+PROGRAMS = (
+    Program(
+        AIRFERRY,
+        {
+            "lock": f"{PYTHON} builder lock recipe.yaml",
+            "build": f"{PYTHON} builder build airferry.lock -o a.tar --no-sync",
+            "load": f"{PYTHON} installer load --bundle a.tar --sums $SUMS --registry $TARGET --plain-http --project ''",
+        },
+        products=("a.tar",),
+    ),
+    Program(
+        "crane, one layout, tar",
+        {
+            "build": (
+                "crane pull --insecure --format=oci $(for n in $NAMES; do echo $SOURCE/$n; done) crane;"
+                " tar -cf c.tar crane"
+            ),
+            "load": "tar -xf c.tar; crane push --insecure --index crane $TARGET/small/all:1.0",
+        },
+        products=("crane", "c.tar"),
+        unpacked=("crane",),
+    ),
+    Program(
+        "skopeo, one by one, tar",
+        {
+            "build": (
+                "for n in $NAMES; do skopeo --insecure-policy copy -q --src-tls-verify=false docker://$SOURCE/$n"
+                " oci:skopeo:$n; done; tar -cf s.tar skopeo"
+            ),
+            "load": (
+                "tar -xf s.tar; for n in $NAMES; do skopeo --insecure-policy copy -q --dest-tls-verify=false"
+                " oci:skopeo:$n docker://$TARGET/$n; done"
+            ),
+        },
+        products=("skopeo", "s.tar"),
+        unpacked=("skopeo",),
+        once=True,
+    ),
+    Program("curl, six at a time, blobs only", {"build": "curl -sS --parallel --parallel-max 6 -K blobs.txt"}),
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """How far away the registries are."""
+
+    title: str
+    milliseconds: float = 0.0
+    resets: float = 0.0
+
+    @contextmanager
+    def to(self, address: str) -> Iterator[str]:
+        """The address under which what listens at `address` is reached over this link."""
+        if not self.milliseconds:
+            yield address
+            return
+        with DistantLink(address, milliseconds=self.milliseconds, resets=self.resets) as link:
+            yield link.address
+
+
+LINKS = (Link("no delay"), Link("20 ms", 20), Link("20 ms, 1 % resets", 20, 0.01))
+
+
+@dataclass
+class Bench:
+    """Registries, a folder, and the figures so far: by stage, program and link."""
+
+    work: Path
+    source: Registry
+    target: Registry
+    runs: int
+    figures: dict[str, dict[str, dict[str, Run]]] = field(default_factory=dict)
+
+    def measure(self, link: Link) -> None:
+        """All stages over one link."""
+        with link.to(self.source.address) as source, link.to(self.target.address) as target:
+            env = {
+                "PATH": f"{FOLDER}:{os.environ.get('PATH', '')}",
+                "HOME": str(self.work),
+                "PYTHONPATH": str(ROOT),
+                "SOURCE": source,
+                "TARGET": target,
+                "NAMES": " ".join(name.partition("/")[2] for name in fixture.small_names("x")),
+            }
+            (self.work / "recipe.yaml").write_text(_recipe(source))
+            self._stage("lock", link, env)
+            (self.work / "blobs.txt").write_text(_blobs(self.work / "airferry.lock"))
+            self._stage("build", link, env)
+            text = subprocess.run(["tar", "-xOf", self.work / "a.tar", "SHA256SUMS"], capture_output=True, check=True)
+            self._stage("load", link, env | {"SUMS": hashlib.sha256(text.stdout).hexdigest()})
+
+    def _stage(self, stage: str, link: Link, env: dict[str, str]) -> None:
+        """Run the programs in turn; the first round is not counted."""
+        programs = [each for each in PROGRAMS if stage in each.commands and (each.name == AIRFERRY or not link.resets)]
+        found: dict[str, dict[str, list[Run]]] = {stage: {each.name: [] for each in programs}, "again": {AIRFERRY: []}}
+        for turn in range(self.runs + 1):
+            for each in programs:
+                if each.once and turn != 1:
+                    continue
+                self._clear(stage, each)
+                kept = found if turn else {stage: {each.name: []}, "again": {AIRFERRY: []}}
+                kept[stage][each.name].append(self._run(each.commands[stage], env))
+                if (stage, each.name) == ("load", AIRFERRY):
+                    kept["again"][AIRFERRY].append(self._run(each.commands[stage], env))
+        for title, measured in found.items():
+            for name, runs in measured.items():
+                if runs:
+                    self.figures.setdefault(title, {}).setdefault(name, {})[link.title] = median(runs)
+                    sys.stderr.write(f"{link.title:18} {title:6} {name:34} {median(runs)}\n")
+
+    def _run(self, command: str, env: dict[str, str]) -> Run:
+        return run(["bash", "-ec", command], env=env, log=self.work / "log.txt", cwd=self.work)
+
+    def _clear(self, stage: str, program: Program) -> None:
+        """Have a program begin with nothing but its input, and with an empty registry to load into."""
+        for leftover in program.leftovers(stage):
+            subprocess.run(["rm", "-rf", "--", self.work / leftover], check=True)
+        if stage == "load":
+            self.target.stop()
+            shutil.rmtree(self.target.storage, ignore_errors=True)
+            self.target.start()
+
+
+def _recipe(source: str) -> str:
+    head = {"name": "small", "version": "1.0", "platforms": ["linux/amd64"], "created": "2026-01-01T00:00:00Z"}
+    return json.dumps({**head, "images": fixture.small_names(source)})
+
+
+def _blobs(lock: Path) -> str:
+    """What curl is to fetch: configurations and layers, into nothing."""
+    document = json.loads(lock.read_text())
+    content = {manifest["digest"]: manifest["content"] for manifest in document["manifests"]}
+    return "".join(
+        f'url = "http://{image["origin"]["location"].replace("/", "/v2/", 1)}/blobs/{digest}"\noutput = "/dev/null"\n'
+        for image in document["images"]
+        for digest in content[image["digest"]]
+    )
+
+
+def source_registry() -> Registry:
+    """The source with the small images, filled once."""
+    folder = CACHE / "source-small"
+    registry = Registry(folder).start()
+    if not (folder / "filled").exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as layouts:
+            fixture.fill_small(registry, Path(layouts))
+        (folder / "filled").touch()
+    return registry
+
+
+def report(bench: Bench) -> str:
+    """The figures as a part of the page."""
+    lines = [
+        "## Sixty small images, near and far",
+        "",
+        (
+            f"240 blobs, 20 MB; seconds by the clock, medians of {bench.runs} runs (skopeo: one). The link delays what"
+            " passes; a new connection costs one more round trip, as TCP's handshake does. Processor and memory are"
+            " those without delay. crane does the work for all images in one go here and keeps no names."
+        ),
+    ]
+    titles = [link.title for link in LINKS]
+    for stage, title in STAGES.items():
+        rows = []
+        for name, runs in bench.figures[stage].items():
+            near = runs[LINKS[0].title]
+            seconds = [f"{runs[link].wall:.2f}" if link in runs else "" for link in titles]
+            rows.append([name, *seconds, f"{near.cpu:.2f}", f"{near.memory:.0f}"])
+        lines += ["", f"### {title}", "", table(["program", *titles, "CPU s", "memory MiB"], rows)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--write", type=Path, help="the page of figures")
+    arguments = parser.parse_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    go_program("crane")
+    source = source_registry()
+    try:
+        with tempfile.TemporaryDirectory(dir=CACHE) as work, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+            with Registry(Path(memory, "target"), program=go_program("registry")) as target:
+                bench = Bench(Path(work), source, target, arguments.runs)
+                for link in LINKS:
+                    bench.measure(link)
+            text = report(bench)
+    finally:
+        source.stop()
+    sys.stdout.write(text + "\n")
+    if arguments.write:
+        put(arguments.write, "latency", text)
+
+
+if __name__ == "__main__":
+    main()
