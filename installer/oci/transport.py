@@ -64,7 +64,7 @@ class Request:
 
     url: absolute, on the endpoint's origin. scopes: what a token must allow (`repository:NAME:pull`).
     body: called for each try, gives the parts of the body, `length` bytes in all. expect: statuses to return; any
-    other is raised.
+    other is raised. handled: how many bytes the server may have to go through before it answers, `length` at least.
     """
 
     endpoint: Endpoint
@@ -75,6 +75,7 @@ class Request:
     scopes: tuple[str, ...] = ()
     body: Body | None = None
     length: int = 0
+    handled: int = 0
 
     def with_header(self, name: str, value: str) -> "Request":
         """The same request with one more header."""
@@ -309,7 +310,7 @@ class Transport:
         body, wait = None, READ_SECONDS
         if request.body is not None:
             headers["Content-Length"] = str(request.length)
-            body, wait = sliced(request.body()), READ_SECONDS + request.length / SLOWEST_COMMIT
+            body, wait = sliced(request.body()), READ_SECONDS + max(request.length, request.handled) / SLOWEST_COMMIT
         # urllib3 sends a body under the timeout for connecting, counted for each part of the body.
         connect = CONNECT_SECONDS if body is None else READ_SECONDS
         manager, direct = self._manager(url)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from urllib.parse import urlencode, urlsplit
 
 from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
@@ -70,7 +71,8 @@ class Upload:
         """End the upload with its last `length` bytes; what `send` returns."""
         query = urlencode({"digest": self._descriptor.digest.text})
         url = f"{self._url}{'&' if urlsplit(self._url).query else '?'}{query}"
-        with self._exchange(self._request("PUT", url, _CREATED, length)) as response:
+        request = replace(self._request("PUT", url, _CREATED, length), handled=self._descriptor.size)
+        with self._exchange(request) as response:
             if response.status == TOO_LARGE:
                 return length
             check_stated(response, self._descriptor.digest, self._start.url)

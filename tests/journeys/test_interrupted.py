@@ -214,9 +214,12 @@ def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, server: st
     with Registry(tmp_path / "enclave", program=server) as enclave, SlowLink(enclave.address, SPEED) as link:
         load = ("load", "--registry", link.address)
         keeps = server != DEBIAN_PROGRAM
-        for share in shares("load", total):
-            # Where nothing is kept of a blob that breaks off, much is sent twice.
-            killed(loader, link, share if keeps else share // 2, *load)
+        moment = 0
+        for share in shares("load", total * 8 // 9):
+            moment += share
+            # Where nothing is kept of a blob that breaks off, much is sent twice; where all is kept, what passes
+            # between a moment and its kill brings the end nearer.
+            killed(loader, link, max(moment - link.up, 1) if keeps else share // 2, *load)
         with loader.start(*load) as last:
             wait_until(lambda: is_tagged(enclave) or last.poll() is not None, 60)
             kill(last)
