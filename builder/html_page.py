@@ -10,13 +10,13 @@ from installer.page import Block, Language, Page, Step, Table, Words, cell
 from installer.report import printable
 
 _STYLE = """
-@page { size: A4; margin: 8mm 10mm }
-body { width: 190mm; margin: auto; font: 7pt/1.17 "Noto Sans", "Noto Sans CJK KR", "Malgun Gothic", sans-serif }
+@page { size: A4; margin: 6mm 10mm }
+body { width: 190mm; margin: auto; font: 7pt/1.12 "Noto Sans", "Noto Sans CJK KR", "Malgun Gothic", sans-serif }
 h1 { font-size: 12pt; margin: 0 }
-h2 { font-size: 8.5pt; margin: 1mm 0 .3mm; border-bottom: .2mm solid }
+h2 { font-size: 8.5pt; margin: .8mm 0 .2mm; border-bottom: .2mm solid }
 p { margin: .2mm 0 0 }
 pre { margin: 0 0 0 4mm; white-space: pre-wrap; overflow-wrap: anywhere }
-pre, td.value { font: 6.6pt/1.15 "DejaVu Sans Mono", Consolas, monospace }
+pre, td.value { font: 6.6pt/1.1 "DejaVu Sans Mono", Consolas, monospace }
 pre b::before { content: "$ "; font-weight: normal }
 table { border-collapse: collapse }
 td, th { padding: 0 3mm 0 0; text-align: left; vertical-align: top; white-space: nowrap }

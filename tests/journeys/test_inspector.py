@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 KEY, OTHER = KEYS / "test-only.pub", KEYS / "other-test-only.pub"
 TRUST = ("--key", "release.pub")
+LINES = 94
+"""So many lines in the type of the HTML page fit onto A4."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
 
 
 def five_discs(folder: Path, key: SigningKey) -> tuple[Path, ...]:
-    """A bundle in five volumes; a document of 18 MiB is cut into five."""
+    """A bundle in five volumes; a document of 18 MiB is cut into five. It brings an application."""
     cargo = reference_cargo(folder)
+    cargo.document("site.yaml", b"namespace: demo\n", "site")
     cargo.document("large.bin", random.Random(1).randbytes(18 << 20))
     discs = cargo.write(folder, volume_size=4_300_000, key=key)
     assert len(discs) == 5
@@ -217,31 +220,22 @@ def test_an_installer_explains_itself(installer: Program, carried: Carried, tmp_
 
 
 def test_an_installer_that_goes_along(sent: Sent, tmp_path: Path) -> None:
-    """The page states its checksum, and takes volume 1 out of it."""
-    frozen = tmp_path / "platform installer"
+    """The page states its checksum and commands, all of which exist, and takes volume 1 out of it."""
+    frozen = tmp_path / "installer"
     frozen.write_bytes(b"\x7fELF" * 1024 + sent.discs[0].read_bytes())
     (tmp_path / "platform.par2").write_bytes(bytes(77))
     along = ("--installer", frozen, "--also", tmp_path / "platform.par2")
     page = printed(sent.airferry, "sheet", *sent.discs, *TRUST, *along)
     assert re.search("^-  +77  +-  +/media/disc/platform.par2$", page, re.MULTILINE)
     assert " ".join(re.findall("....", hashlib.sha256(frozen.read_bytes()).hexdigest())) in page
-    (command, _), *_ = steps(page)
-    subprocess.run(["sh", "-c", command.replace("/media/disc", f"{tmp_path}")], cwd=tmp_path, check=True)
-    assert (tmp_path / "volume-1.tar").read_bytes() == sent.discs[0].read_bytes()
-
-
-def test_every_command_of_ours_on_the_page_exists(sent: Sent, tmp_path: Path) -> None:
-    """Also those for a bundle that brings an application."""
-    cargo = reference_cargo(tmp_path)
-    cargo.document("site.yaml", b"namespace: demo\n", "site")
-    (bundle,) = cargo.write(tmp_path, key=signing_key())
-    (tmp_path / "installer").touch()
-    page = printed(sent.airferry, "sheet", bundle, *TRUST, "--installer", tmp_path / "installer")
     shown = re.findall(r"\$ (?:airferry|\./installer) ([a-z]+)(.*)", page)
-    assert {name for name, _ in shown} == {"media", "verify", "template", "preflight", "install", "status"}
+    assert [name for name, _ in shown] == ["media", "verify", "template", "preflight", "install", "status"]
     for name, rest in shown:
         known = {option for command in commands(name, rest.strip()) for item in command.params for option in item.opts}
         assert set(re.findall(r" (--?[a-z-]+)", rest)) <= known, name
+    (command, _), *_ = steps(page)
+    subprocess.run(["sh", "-c", command.replace("/media/disc", f"{tmp_path}")], cwd=tmp_path, check=True)
+    assert (tmp_path / "volume-1.tar").read_bytes() == sent.discs[0].read_bytes()
 
 
 PROOFS: dict[str, tuple[str, int]] = {
@@ -297,9 +291,9 @@ def test_a_proof_of_verification(sent: Sent, tmp_path: Path, case: str, side: st
 
 @pytest.mark.parametrize(("language", "words"), [("en", "must print"), ("ko", "작업 안내서")])
 def test_the_page_in_each_language_and_format(sent: Sent, tmp_path: Path, language: str, words: str) -> None:
-    """HTML loads nothing, holds the same commands, and takes nothing from a bundle for markup."""
+    """HTML loads nothing, holds the same commands, takes nothing from a bundle for markup, and fits onto one A4."""
     odd = Path(shutil.copyfile(sent.discs[0], tmp_path / "<script>alert(1)&.tar"))
-    arguments = ("sheet", odd, *TRUST, "--language", language)
+    arguments = ("sheet", odd, *TRUST, "--installer", odd, "--language", language)
     page, html = (printed(sent.airferry, *arguments, *more) for more in ((), ("--html",)))
     read = Commands()
     read.feed(html)
@@ -307,6 +301,8 @@ def test_the_page_in_each_language_and_format(sent: Sent, tmp_path: Path, langua
     assert not {"script", "link", "img", "iframe"} & read.tags
     assert not re.search("https?://|url\\(|@import", html)
     assert "/media/disc/<script>alert(1)&.tar" in page
+    shown = re.findall("<pre>.*?</pre>", html, re.DOTALL)
+    assert len(re.findall("<p>|<tr>|<h2>", html)) + sum(block.count("\n") + 1 for block in shown) <= LINES
     assert words in page
     assert words in html
 
