@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.errors import RegistryAccessError, StorageError, UsageError
 from installer.oci import credentials
-from installer.oci.authorization import Challenge, is_related, parse_challenges
+from installer.oci.authorization import Authorizer, Challenge, is_related, parse_challenges
 from installer.oci.credentials import Credentials, CredentialStore
 from installer.oci.endpoint import Endpoint, HostSettings, endpoint, joined, origin, place
 from installer.oci.proxies import Proxies, Proxy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SECRET = "canary-77b"
@@ -289,6 +292,26 @@ class TestChallenges:
     )
     def test_relations(self, own: str, other: str, *, related: bool) -> None:
         assert is_related(own, other) is related
+
+
+class TestTokens:
+    def test_those_of_different_repositories_do_not_wait_for_each_other(self) -> None:
+        """A registry far away with many repositories: each token is a round trip."""
+        both, asked = threading.Barrier(2, timeout=30), []
+
+        def ask(url: str, headers: Mapping[str, str], form: bytes | None, limit: int) -> bytes:
+            asked.append(url)
+            both.wait()
+            return b'{"token":"t"}'
+
+        authorizer = Authorizer(ask, lambda _: None, lambda _: (), lambda: 0.0)
+        registry = Endpoint("r.site", "https://r.site")
+        offer = parse_challenges('Bearer realm="https://r.site/token",service="r"')
+        with ThreadPoolExecutor(4) as pool:
+            scopes = [(f"repository:{name}:pull",) for name in "abab"]
+            answers = pool.map(lambda scope: authorizer.answer(registry, scope, offer, ""), scopes)
+            assert list(answers) == ["Bearer t"] * 4
+        assert len(asked) == 2
 
 
 class TestEndpoints:
