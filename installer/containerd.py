@@ -1,4 +1,4 @@
-"""Images straight into the containerd of a node, through its own client `ctr` (containerd 1.6 and later).
+"""Images straight into the containerd of a node, through its own client `ctr` (tried with containerd 1.6 and 2.1).
 
 One image after the other goes through a pipe, verified in the buffer that is sent, and of each only the blobs that
 the node lacks. Until an image is whole it has no name there; what arrived before an interruption stays for a day, so
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from installer.bundle.manifest import BundleBlob, BundleImage
@@ -83,7 +84,7 @@ class ImageStore:
     def take(self, archive: ImageArchive, reporter: Reporter) -> None:
         """Import `archive`. Raises ContentError if containerd refuses it, and the errors of its bytes."""
         with subprocess.Popen(
-            self._command("images", "import", "-"),
+            self._command("images", "import", *self._by_client, "-"),
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -101,6 +102,11 @@ class ImageStore:
                 raise
         if process.returncode:
             raise _refusal(self.address, _said(said))
+
+    @cached_property
+    def _by_client(self) -> tuple[str, ...]:
+        """What makes newer clients import as 1.6 does; their other way knows configured snapshotters only."""
+        return ("--local",) if b"--local" in self._run("images", "import", "--help").stdout else ()
 
     def pin(self, names: Iterable[str]) -> None:
         """Keep the kubelet from clearing these images away when the disk fills: nobody could bring them back."""
