@@ -49,6 +49,7 @@ def cli() -> None:
       airferry sign BUNDLE --key release.key
       airferry parity VOLUMES                         for several volumes: one more that stands in for any of them
       airferry freeze BUNDLE --key release.pub -o FILE
+      airferry sheet BUNDLE --key release.pub         one page for everybody on the way, to be printed
     On the other side FILE does the rest: ./FILE verify, load, install.
 
     The result of a command goes to stdout (JSON with --output json), all talk to stderr. The exit code says what kind
