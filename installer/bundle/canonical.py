@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -180,15 +180,11 @@ def _list_reader(read_item: _Reader) -> _Reader:
     def read(document: Any) -> tuple[Any, ...]:
         if type(document) is not list:
             raise _unexpected(document, list)
-        done: list[Any] = []
         try:
-            # extend() would lose count of what was done.
-            for item in document:
-                done.append(read_item(item))  # noqa: PERF401
-        except _MismatchError as exc:
-            exc.place = f"[{len(done)}]{exc.place}"
+            return tuple([read_item(item) for item in document])
+        except _MismatchError:
+            _blame((f"[{place}]", read_item, item) for place, item in enumerate(document))
             raise
-        return tuple(done)
 
     return read
 
@@ -205,21 +201,20 @@ def _tuple_reader(readers: Sequence[_Reader]) -> _Reader:
 
 
 def _record_reader(kind: Any) -> _Reader:
-    readers = [(name, _reader(hint)) for name, hint in _hints(kind)]
-    names = {name for name, _ in readers}
+    names = [name for name, _ in _hints(kind)]
+    readers = [_reader(hint) for _, hint in _hints(kind)]
+    keys = set(names)
 
     def read(document: Any) -> Any:
         if type(document) is not dict:
             raise _unexpected(document, kind)
-        if document.keys() != names:
-            odd = sorted(document.keys() ^ names)
+        if document.keys() != keys:
+            odd = sorted(document.keys() ^ keys)
             raise _MismatchError(f"unknown or missing keys: {', '.join(odd)[:200]}")
-        values: list[Any] = []
         try:
-            for name, read_value in readers:
-                values.append(read_value(document[name]))
-        except _MismatchError as exc:
-            exc.place = f".{readers[len(values)][0]}{exc.place}"
+            values = [read_value(document[name]) for name, read_value in zip(names, readers, strict=True)]
+        except _MismatchError:
+            _blame((f".{name}", read_value, document[name]) for name, read_value in zip(names, readers, strict=True))
             raise
         try:
             return kind(*values)
@@ -229,3 +224,13 @@ def _record_reader(kind: Any) -> _Reader:
             raise _MismatchError(str(exc)) from exc
 
     return read
+
+
+def _blame(parts: Iterable[tuple[str, _Reader, Any]]) -> None:
+    """Raise what the first of `parts` raises that is wrong, with its place."""
+    for place, read, document in parts:
+        try:
+            read(document)
+        except _MismatchError as exc:
+            exc.place = f"{place}{exc.place}"
+            raise

@@ -7,6 +7,7 @@ docker.io, and a single component there means `library/`.
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from installer.errors import AirferryError, UsageError
 from installer.oci.digest import Digest
@@ -98,8 +99,12 @@ def parse_repository(text: str) -> Repository:
     return Repository(host, rest)
 
 
+@cache
 def parse_reference(text: str) -> Reference:
-    """`[host/]path[:tag][@digest]`; without either the tag is `latest`. Raises UsageError."""
+    """`[host/]path[:tag][@digest]`; without either the tag is `latest`. Raises UsageError.
+
+    A bundle names a thousand images, each in many places: what was parsed is kept.
+    """
     name, at, digest = text.partition("@")
     colon = name.rfind(":")
     tag = ""

@@ -132,4 +132,4 @@ def _of_zeros(blob: BundleBlob) -> BundleBlob:
 def planned(lock: Lock, volumes: int) -> Contents:
     """The bundle of `lock` in about `volumes` volumes."""
     total = sum(blob.size for blob in lock.blobs)
-    return contents(lock, VolumeSize(bytes=total // volumes + 16_000_000) if volumes > 1 else None)
+    return contents(lock, VolumeSize(bytes=total // volumes * 41 // 40) if volumes > 1 else None)
