@@ -45,7 +45,8 @@ def import_(
     With `on_nodes: true` below `registry` in site.yaml, `install` and `render` rely on it. Without --site images keep
     their upstream names. What is there already is left alone. In containerd images are pinned, so that the kubelet
     does not clear them away: `ctr images rm` does. An image folder takes one file, which k3s and RKE2 read within
-    seconds, versions before 2025 only when they start; delete those of earlier bundles there.
+    seconds, versions before 2025 only when they start; at each start they read it again, unless there is a file
+    `.cache.json`. Delete the files of earlier bundles there.
     """
     from installer import loading, program
     from installer.chart.relocation import Relocation

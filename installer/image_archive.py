@@ -19,7 +19,7 @@ from installer.bundle.tar import BLOCK, TRAILER, header, padded
 from installer.bundle.volume import OCI_LAYOUT_TEXT
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError
-from installer.files import new_file
+from installer.files import new_file, storage_error
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, TagRef
@@ -86,7 +86,8 @@ class ImageArchive:
             position += length
 
     def index(self) -> bytes:
-        """Its `index.json`: names and digests."""
+        """Its `index.json`: names and digests. Two images may share a name, by digest; it stands there once."""
+        named = {name: image for image, names in self.names.items() for name in names}
         entries = [
             {
                 "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name},
@@ -94,8 +95,7 @@ class ImageArchive:
                 "mediaType": image.media_type,
                 "size": image.size,
             }
-            for image, names in self.names.items()
-            for name in names
+            for name, image in named.items()
         ]
         return canonical.encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
 
@@ -113,11 +113,8 @@ def put_into_folder(archive: ImageArchive, folder: Path, reporter: Reporter) -> 
     """
     manifest, mark = archive.bundle.manifest, Digest.of(archive.index()).hex[:8]
     path = folder / f"{manifest.name}-{manifest.version}-{mark}.tar"
-    if path.is_file() and path.stat().st_size == archive.size:
-        reporter.begin("compare", archive.size)
-        if _holds(path, archive, reporter):
-            reporter.end()
-            return path, False
+    if _holds(path, archive, reporter):
+        return path, False
     reporter.begin("write", archive.size)
     with new_file(path) as file:
         os.posix_fallocate(file.fileno(), 0, archive.size)
@@ -132,9 +129,18 @@ def put_into_folder(archive: ImageArchive, folder: Path, reporter: Reporter) -> 
 
 def _holds(path: Path, archive: ImageArchive, reporter: Reporter) -> bool:
     """Whether the file holds the archive, byte for byte."""
-    with path.open("rb") as file:
-        for part in archive.parts():
-            if file.read(len(part)) != part:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != archive.size:
                 return False
-            reporter.advance(len(part))
+            reporter.begin("compare", archive.size)
+            for part in archive.parts():
+                if file.read(len(part)) != part:
+                    return False
+                reporter.advance(len(part))
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise storage_error(exc, path, "read") from exc
+    reporter.end()
     return True

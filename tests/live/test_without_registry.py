@@ -102,6 +102,7 @@ def setting() -> Iterator[Setting]:
         cargo.image(DOCKER, write_layout(folder / "old", Image((BASE, old)), family=images.DOCKER))
         several = write_layout(folder / "several", [Image((BASE,)), other])
         cargo.image(f"docker.io/demo/tool:2@{several.digest}", several)
+        cargo.image(f"docker.io/demo/tool@{several.digest}", several)
         cargo.chart(packed_chart("greeter", "0.1.0"))
         (folder / "discs").mkdir()
         discs = cargo.write(folder / "discs", volume_size=5_000_000, key=signing_key())
@@ -139,7 +140,7 @@ def test_one_drive(setting: Setting, tmp_path: Path) -> None:
     done = drive.run(
         setting.installer(tmp_path, shelf), "import", "--containerd", setting.socket, "--namespace", "drive"
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, drive.inserted) == (0, [1, 2, 3]), done.stderr
     setting.assert_whole("drive")
 
 
