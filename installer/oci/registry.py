@@ -16,7 +16,7 @@ from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
 from installer.oci.transport import Endpoint, Request, Response, Transport
 from installer.oci.unfinished import Unfinished
-from installer.oci.upload import SMALLEST, Content, Upload, check_stated, upload_url
+from installer.oci.upload import SMALLEST, WORTH_ASKING, Content, Upload, check_stated, upload_url
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
@@ -155,7 +155,8 @@ class Registry:
         of it an earlier process had brought already.
         """
         start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
-        with self._unfinished.claim(start.url, descriptor.digest) as claim:
+        kept = self._unfinished if descriptor.size > WORTH_ASKING else Unfinished(None)
+        with kept.claim(start.url, descriptor.digest) as claim:
             upload = Upload(self._transport, start, descriptor, content, claim)
             tried = False
 
@@ -167,7 +168,8 @@ class Registry:
                     return
                 tried = True
                 while refused := upload.send(SMALLEST if slowly else self._limits.get(start.endpoint, _UNLIMITED)):
-                    self._limits[start.endpoint] = next(step for step in _STEPS if step < refused)
+                    smaller = next(step for step in _STEPS if step < refused)
+                    self._limits[start.endpoint] = min(smaller, self._limits.get(start.endpoint, _UNLIMITED))
 
             self._transport.retrying(once, lambda: upload.position)
         if upload.resumable is not None:

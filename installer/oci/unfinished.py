@@ -27,24 +27,22 @@ _PATH = re.compile(r"/[A-Za-z0-9._~%=:@+/-]+", re.ASCII)
 
 
 class Unfinished:
-    """The addresses kept in `folder`, which is made; none are kept without it. Safe to use from several threads."""
+    """The addresses kept in `folder`, which is made when it is needed; none are kept without it.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        if folder is not None:
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _thin_out(folder)
-            except OSError:
-                self._folder = None
 
     def claim(self, start: str, digest: Digest) -> "Claim":
         """The claim on the upload of a blob that a POST to `start` would begin."""
         if self._folder is None:
             return Claim(None, None, start)
-        name = Digest.of(f"{origin(start)}{urlsplit(start).path}\n{digest}".encode()).hex[:40]
-        path = self._folder / name
+        path = self._folder / Digest.of(f"{origin(start)}{urlsplit(start).path}\n{digest}".encode()).hex[:40]
         try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _thin_out(self._folder)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
             return Claim(None, None, start)
@@ -108,6 +106,7 @@ class Claim:
 
 def _thin_out(folder: Path) -> None:
     """Remove the oldest of too many files."""
-    found = sorted(folder.iterdir(), key=lambda path: path.lstat().st_mtime)
-    for path in found[: max(len(found) - MOST, 0)]:
-        path.unlink(missing_ok=True)
+    if len(os.listdir(folder)) > MOST:  # noqa: PTH208 - names are enough
+        found = sorted(folder.iterdir(), key=lambda path: path.lstat().st_mtime)
+        for path in found[:-MOST]:
+            path.unlink(missing_ok=True)

@@ -90,8 +90,7 @@ class Upload:
             self.position, self._continued = 0, False
             self._move(response)
         self._answered = True
-        if self._descriptor.size > WORTH_ASKING:
-            self._claim.keep(self._url)
+        self._claim.keep(self._url)
 
     def _ask(self, url: str) -> bool:
         """Ask how far the upload at `url` has come (end-13); whether the registry knows. Raises TransientError."""

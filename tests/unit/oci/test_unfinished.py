@@ -164,8 +164,14 @@ def test_nothing_is_kept_where_it_cannot_be(server: FaultyRegistry, client: Clie
 def test_the_folder_does_not_grow_without_end(tmp_path: Path) -> None:
     for number in range(MOST + 5):
         (tmp_path / f"{number}").touch()
-    Unfinished(tmp_path)
-    assert len(list(tmp_path.iterdir())) == MOST
+    with Unfinished(tmp_path).claim(START, BLOB.digest) as claim:
+        claim.keep(f"{START}1")
+    assert len(list(tmp_path.iterdir())) == MOST + 1
+
+
+def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:
+    Unfinished(tmp_path / "uploads")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_digest_is_an_error_of_a_new_upload(server: FaultyRegistry, client: Client) -> None:
