@@ -62,13 +62,31 @@ def test_a_stick_and_a_disc(
         assert installer.result("load", "--registry", enclave.address)["left_out"] == {}
 
 
-def test_one_drive(volumes: Volumes, installer: Program, media: Path, enclave: Registry) -> None:
-    """Each disc is asked for once."""
-    drive = Drive(media, volumes.files)
+def test_one_drive_and_a_damaged_disc(
+    volumes: Volumes, installer: Program, media: Path, enclave: Registry, tmp_path: Path
+) -> None:
+    """All discs are looked at before the request; with the patch on the disk, each is asked for once at most."""
+    (tmp_path / "discs").mkdir()
+    discs = copy(volumes.files, tmp_path / "discs")
+    with discs[1].open("r+b") as file:
+        file.seek(discs[1].stat().st_size // 2)
+        file.write(b"?" * 1000)
+    to = ("--registry", enclave.address)
+    drive = Drive(media, discs)
     drive.insert(1)
-    done = drive.run(installer, "load", "--registry", enclave.address)
+    done = drive.run(installer, "verify", "--request", tmp_path / "request.json")
+    assert (done.returncode, drive.inserted) == (10, list(range(1, len(discs) + 1))), done.stderr
+    patch = tmp_path / "patch.tar"
+    answered = volumes.airferry.result(
+        "patch", volumes.folder, "--request", tmp_path / "request.json", "-o", patch, "--quiet"
+    )
+    assert answered["chunks"] == 1
+    drive = Drive(media, discs)
+    drive.insert(1)
+    done = drive.run(installer, "load", *to, "--bundle", patch)
     assert done.returncode == 0, done.stderr
-    assert drive.inserted == list(range(1, len(volumes.files) + 1))
+    # Disc 2 holds one chunk of the cut layer, and nothing else.
+    assert drive.inserted == [number for number in range(1, len(discs) + 1) if number != 2]
 
 
 def test_all_that_can_happen_to_volumes_at_once(

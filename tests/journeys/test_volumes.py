@@ -300,6 +300,9 @@ def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclav
     assert (answered.returncode, f"{lost} itself would do" in answered.stderr) == (0, True), answered.stderr
     volumes.airferry.result("patch", volumes.folder, "--request", tmp_path / "request.json", "-o", shelf / "patch.tar")
     assert (shelf / "patch.tar").read_bytes() == (tmp_path / "patch.tar").read_bytes()
+    (tmp_path / "stick").mkdir()
+    (stick,) = volumes.airferry.result("media", "write", tmp_path / "stick", "--from", shelf / "patch.tar")["media"]
+    assert stick["write_on_it"][:2] == ["demo 1.0", "patch"]
     assert installer.result("verify")["missing_volumes"] == []
     assert installer.result("load", "--registry", enclave.address)["left_out"] == {}
 
