@@ -145,7 +145,7 @@ def verify(
     from installer.bundle.verification import kept
 
     with (
-        kept(proof, session.now, session.reporter, language) if proof else nullcontext() as witness,
+        kept(proof, bundle, session.now, session.reporter, language) if proof else nullcontext() as witness,
         open_current([VolumeFile(path) for path in expand(bundle)], trust_in(keys, sums), session.now()) as opened,
     ):
         found = verify_by_turns(opened, session.reporter, sha256=sha256, attend=witness.attend if witness else None)

@@ -47,7 +47,7 @@ def bundle_options(command: _F) -> _F:
 
 
 def proof_option(command: _F) -> _F:
-    """Option for a proof of what the command verifies, written also if no bundle can be opened.
+    """Option, before `bundle_options`, for a proof of what the command verifies, written also if it cannot be opened.
 
     The command gets `witness`, None if nobody wants a proof.
     """
@@ -60,7 +60,9 @@ def proof_option(command: _F) -> _F:
             return command(session, *args, witness=None, **kwargs)
         from installer.bundle.verification import kept
 
-        with kept(proof, session.now, session.reporter, language) as witness:
+        executable = click.get_current_context().find_root().obj
+        places = kwargs["places"] or ([executable] if executable else [])
+        with kept(proof, places, session.now, session.reporter, language) as witness:
             return command(session, *args, witness=witness, **kwargs)
 
     return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one

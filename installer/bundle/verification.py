@@ -6,7 +6,7 @@ document's SHA-256 and how to reach the same verdict without us. Nobody signs it
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ _MAX_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """Where a volume (from 1; 0: a patch) was read, and its outcome: whole, damaged or unseen.
+    """Where a volume (from 1) or something else (0) was read, and its outcome: whole, damaged, unseen, refused.
 
     All but `volume` and `outcome` is empty where nobody knows it.
     """
@@ -100,11 +100,12 @@ class Verification:
 
 
 class Witness:
-    """Sees a verification that began at a time, and writes down what it saw."""
+    """Sees a verification of what lies at `places`, that began at a time, and writes down what it saw."""
 
-    def __init__(self, began: dt.datetime) -> None:
+    def __init__(self, began: dt.datetime, places: Sequence[Path]) -> None:
         self._media: dict[tuple[int, str], Device] = {}
-        self._seen = Verification(_time(began))
+        refused = (_medium(0, str(place), REFUSED, _device(place)) for place in places)
+        self._seen = Verification(_time(began), media=tuple(refused))
         self._sections: tuple[Section, ...] = ()
 
     def attend(self, bundle: "Bundle") -> None:
@@ -145,15 +146,17 @@ class Witness:
 
 
 @contextlib.contextmanager
-def kept(file: Path, now: Callable[[], dt.datetime], reporter: Reporter, language: Language) -> Iterator[Witness]:
-    """A witness for a verification; what it has seen is written to `file`, and the page beside it as `.txt`.
+def kept(
+    file: Path, places: Sequence[Path], now: Callable[[], dt.datetime], reporter: Reporter, language: Language
+) -> Iterator[Witness]:
+    """A witness for a verification of what lies at `places`; what it has seen is written to `file`, and as `.txt`.
 
     Also if the verification fails, unless the command was called wrongly.
     Raises UsageError for a name that does not end in `.json`, StorageError.
     """
     if file.suffix != ".json" or not file.parent.is_dir():
         raise UsageError(f"{file}: not the name of a proof", hint="give NAME.json in a folder that exists.")
-    witness = Witness(now())
+    witness = Witness(now(), places)
     try:
         yield witness
     except AirferryError as exc:
@@ -187,7 +190,7 @@ def _ascii(value: str) -> str:
 
 def _device(path: Path) -> Device:
     try:
-        return device_of(path.parent)
+        return device_of(path if path.is_dir() else path.parent)
     except AirferryError:
         return UNKNOWN
 
@@ -261,7 +264,12 @@ _OUTCOMES = {
     DAMAGED: Words("genuine, but damaged", "진본이지만 손상되었습니다"),
     REFUSED: Words("refused", "거부되었습니다"),
 }
-_STATES = {WHOLE: Words("whole", "온전함"), DAMAGED: Words("damaged", "손상"), UNSEEN: Words("not seen", "확인 안 함")}
+_STATES = {
+    WHOLE: Words("whole", "온전함"),
+    DAMAGED: Words("damaged", "손상"),
+    UNSEEN: Words("not seen", "확인 안 함"),
+    REFUSED: Words("refused", "거부"),
+}
 _BUNDLE = Words("The bundle", "번들")
 _MEDIA = Words("Media", "매체")
 _MEDIA_HEAD = (

@@ -273,7 +273,9 @@ def test_a_proof_of_verification(sent: Sent, tmp_path: Path, case: str, side: st
     assert (proof.outcome, proof.exit_code) == (outcome, code)
     assert bool(proof.reason) == bool(code)
     if outcome == "refused":
-        assert (proof.subject, proof.media) == ((), ())
+        (medium,) = proof.media
+        assert (proof.subject, medium.outcome, bool(medium.device)) == ((), "refused", True)
+        assert medium.file.encode().decode("unicode_escape") == str(folder)
         return
     assert {item.volume: item.outcome for item in proof.media} == {
         1: "whole",
@@ -287,6 +289,17 @@ def test_a_proof_of_verification(sent: Sent, tmp_path: Path, case: str, side: st
     assert f"{proof.subject[0].name} {proof.subject[0].version}" in page.splitlines()[0]
     # The folder's name cannot be typed; the commands are those of any one volume all the same.
     assert steps(page)[1:] == steps(sent.page)[1:]
+
+
+def test_where_a_proof_cannot_be_written(sent: Sent, tmp_path: Path) -> None:
+    """It is said before a byte is read; if it turns out later, the verdict counts."""
+    verify = ("verify", sent.discs[0], *TRUST, "--proof")
+    for name in ("proof.txt", tmp_path / "none" / "proof.json"):
+        assert sent.airferry.run(*verify, name).returncode == 2
+    (tmp_path / "proof.txt").mkdir()
+    done = sent.airferry.run(*verify, tmp_path / "proof.json")
+    assert (done.returncode, "without a proof" in done.stderr) == (12, True)
+    assert sent.airferry.run(*verify, tmp_path / "proof.json", "--partial").returncode == 50
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "must print"), ("ko", "작업 안내서")])

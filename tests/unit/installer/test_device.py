@@ -1,0 +1,66 @@
+"""What is known about media, from files as Linux and udev write them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer import device
+from installer.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UDEV = """\
+S:disk/by-label/DISC_2
+E:ID_MODEL=Ultra_Fit
+E:ID_SERIAL=SanDisk_Ultra_Fit_4C530001
+E:ID_SERIAL_SHORT=4C530001
+E:ID_FS_LABEL=DISC_2
+"""
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with a stick at `a stick`, and another thing mounted over it."""
+    stick = tmp_path / "a stick"
+    stick.mkdir()
+    place = str(stick).replace(" ", "\\040")
+    mounts = [
+        "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",
+        f"44 21 8:17 / {place} rw,nosuid - tmpfs none rw",
+        f"45 44 8:33 / {place} ro,nosuid shared:7 - vfat /dev/sdc1 ro",
+    ]
+    (tmp_path / "mountinfo").write_text("".join(f"{line}\n" for line in mounts))
+    (tmp_path / "udev").mkdir()
+    (tmp_path / "udev" / "b8:33").write_text(UDEV)
+    monkeypatch.setattr(device, "_MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setattr(device, "_UDEV", tmp_path / "udev")
+    monkeypatch.setattr(device, "_BLOCK", tmp_path / "block")
+    return stick
+
+
+def test_a_stick(system: Path) -> None:
+    (system / "below").mkdir()
+    found = device.device_of(system / "below")
+    assert found == device.Device(str(system), "/dev/sdc1", "vfat", "DISC_2", "4C530001", "Ultra_Fit")
+    assert str(found) == "/dev/sdc1 (vfat), label DISC_2, serial 4C530001, model Ultra_Fit"
+
+
+def test_a_disk_without_udev(system: Path, tmp_path: Path) -> None:
+    """The disk of a partition knows its model."""
+    disk = tmp_path / "sda"
+    (disk / "sda1").mkdir(parents=True)
+    (disk / "device").mkdir()
+    (disk / "device" / "model").write_text("QEMU HARDDISK   \n")
+    (tmp_path / "block").mkdir()
+    (tmp_path / "block" / "8:1").symlink_to(disk / "sda1")
+    found = device.device_of(tmp_path)
+    assert found == device.Device("/", "/dev/sda1", "ext4", "", "", "QEMU HARDDISK")
+    assert "no label known" in str(found)
+
+
+def test_a_folder_that_is_not_there(system: Path) -> None:
+    with pytest.raises(NotFoundError):
+        device.device_of(system / "none")
