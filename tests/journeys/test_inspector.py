@@ -26,6 +26,7 @@ from installer.errors import AirferryError, UntrustedError
 from installer.report import Silent
 from tests.exit_codes import errors
 from tests.parts.bundles import KEYS, open_bundle, reference_cargo, signing_key
+from tests.parts.mounted import iso_image, mounted_iso
 from tests.parts.programs import Program, from_source
 from tests.test_readme import commands
 
@@ -105,6 +106,16 @@ def inspect(page: str, disc: Path | None, number: int, folder: Path, key: Path =
     shown = done.stdout.split("\036")[:-1]
     must = ["".join(f"{table.get(line, line)}\n" for line in prints) + "0" for _, prints in steps(page)]
     return [command.split()[0] for command, is_, be in zip(typed, shown, must, strict=True) if is_ != be]
+
+
+def test_one_disc_of_five_in_a_drive(sent: Sent, tmp_path: Path) -> None:
+    """It is read in place: the inspector's folder gets nothing large."""
+    (tmp_path / "burnt").mkdir()
+    shutil.copyfile(sent.discs[3], tmp_path / "burnt" / sent.discs[3].name)
+    image = iso_image(tmp_path / "disc.iso", tmp_path / "burnt", "DISC_4")
+    with mounted_iso(image, tmp_path / "drive") as drive:
+        assert inspect(sent.page, drive / sent.discs[3].name, 4, tmp_path / "check") == []
+    assert sum(path.stat().st_size for path in (tmp_path / "check").iterdir()) < 100_000
 
 
 def test_every_disc_alone(sent: Sent, tmp_path: Path) -> None:
