@@ -9,7 +9,8 @@ of remembering. A tag is moved only after everything below it is in place, so it
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -40,6 +41,8 @@ from installer.presence import lacking_error, look_for
 from installer.report import Reporter, size
 
 THREADS = 4
+_ASIDE = 6
+"""Repositories that are seen to at a time, for each blob that several of them need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +413,14 @@ def _chart(sender: "_Sender", relocation: Relocation, chart: BundleChart) -> Loa
     return LoadedChart(chart.name, chart.role, target, chart.artifact, present)
 
 
+def _together(step: Callable[[Repository], bool], places: Sequence[Repository]) -> list[bool]:
+    """`step` for each of the repositories that need a blob, a few at a time: each is a round trip or two."""
+    if len(places) < 2:
+        return [step(place) for place in places]
+    with ThreadPoolExecutor(_ASIDE) as pool:
+        return list(pool.map(step, places))
+
+
 def _by_tag(target: Reference) -> TagRef | None:
     return TagRef(target.repository, target.tag) if target.tag else None
 
@@ -458,31 +469,42 @@ class _Sender:
 
         False if something remains and a volume for it is not at hand; `across` has it brought in the middle.
         """
-        blob = job.descriptor
-        known = self._known.get(blob.digest)
-        holders = [place for place in job.repositories if place == known or self._registry.has_blob(place, blob)]
+        blob, known = job.descriptor, self._known.get(job.descriptor.digest)
+        held = _together(lambda place: place == known or self._registry.has_blob(place, blob), job.repositories)
+        holders = [place for place, has in zip(job.repositories, held, strict=True) if has]
         lacking = [place for place in job.repositories if place not in holders]
         present = blob.size * len(holders)
         if known and not holders:
             holders = [known]
         if holders:
             self._reporter.advance(blob.size)
-        for repository in lacking:
-            if holders and self._registry.mount(repository, blob.digest, holders[0]):
-                self._tally.add("mounted", blob.size)
-            elif known:
-                self._registry.upload(repository, blob, partial(self._taken_from, blob, known))
-                self._tally.add("sent", blob.size)
-            elif not self.bundle.absent(blob.digest):
-                self._upload(repository, blob, show=not holders)
-            elif across:
-                self._upload(repository, blob, show=not holders, across=True)
-            else:
-                if holders:
-                    self._reporter.advance(-blob.size)
-                return False
-            holders.append(repository)
+        elif not self._supply(lacking[0], blob, None, across=across):
+            return False
+        source, rest = (holders[0], lacking) if holders else (lacking[0], lacking[1:])
+        supply = partial(self._supply, blob=blob, holder=source, across=across)
+        # Whoever is asked for other media reads alone.
+        if not all([supply(place) for place in rest] if across else _together(supply, rest)):
+            if holders:
+                self._reporter.advance(-blob.size)
+            return False
         self._tally.add("present", present)
+        return True
+
+    def _supply(self, repository: Repository, blob: Descriptor, holder: Repository | None, *, across: bool) -> bool:
+        """Bring a blob into one repository, from `holder` if there is one; False if a volume for it is not at hand."""
+        known, show = self._known.get(blob.digest), holder is None
+        if holder and self._registry.mount(repository, blob.digest, holder):
+            self._tally.add("mounted", blob.size)
+            return True
+        if known:
+            self._registry.upload(repository, blob, partial(self._taken_from, blob, known))
+            self._tally.add("sent", blob.size)
+        elif not self.bundle.absent(blob.digest):
+            self._upload(repository, blob, show=show)
+        elif across:
+            self._upload(repository, blob, show=show, across=True)
+        else:
+            return False
         return True
 
     def name(self, target: Reference, image: BundleImage) -> None:
