@@ -158,11 +158,14 @@ def plot(points: Sequence[Point]) -> str:
         x = place(point.images, 0).split(",")[0]
         parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{point.images}</text>')
     parts.append(f'<text x="{(WIDTH - 90) / 2}" y="{HEIGHT - 10}" text-anchor="middle">images</text>')
-    for name, (color, value) in LINES.items():
+    lowest = float(HEIGHT)
+    for name, (color, value) in sorted(LINES.items(), key=lambda line: line[1][1](points[-1])):
         spots = " ".join(place(point.images, value(point)) for point in points)
         parts.append(f'<polyline points="{spots}" fill="none" stroke="{color}" stroke-width="2"/>')
         x, y = place(points[-1].images, value(points[-1])).split(",")
-        parts.append(f'<text x="{float(x) + 8}" y="{float(y) + 4}" fill="{color}">{name}</text>')
+        # Names of lines that end close together stand above each other.
+        lowest = min(float(y) + 4, lowest - 14)
+        parts.append(f'<text x="{float(x) + 8}" y="{lowest:.1f}" fill="{color}">{name}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
