@@ -19,10 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from tests.bench import fixture
+from tests.bench import fixture, peers
 from tests.bench.measure import Run, median, run
 from tests.bench.page import put, table
+from tests.bench.peers import Peer
 from tests.parts.distant_link import DistantLink
 from tests.parts.go_programs import FOLDER, go_program
 from tests.parts.registry import Registry
@@ -30,6 +32,7 @@ from tests.parts.registry import Registry
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airferry" / "bench"
 AIRFERRY = "airferry"
+PATH = f"{FOLDER}:{os.environ.get('PATH', '')}"
 STAGES = {
     "lock": "From names to a lock",
     "build": "From a registry into one archive",
@@ -41,59 +44,51 @@ PYTHON = f"{sys.executable} -m"
 
 @dataclass(frozen=True)
 class Program:
-    """A program: its command for each stage, what `build` makes, and what `load` unpacks. `once`: it takes long."""
+    """A program: its command for each stage, what `build` makes, and what lies about afterwards.
+
+    `once`: not one of those with which airferry is closely compared.
+    """
 
     name: str
     commands: Mapping[str, str]
     products: Sequence[str] = ()
-    unpacked: Sequence[str] = ()
+    left_over: Sequence[str] = ()
     once: bool = False
 
-    def leftovers(self, stage: str) -> Sequence[str]:
-        """What an earlier run has left that this stage must not find."""
-        return {"build": self.products, "load": self.unpacked}.get(stage, ())
+    @classmethod
+    def of(cls, peer: Peer) -> Self:
+        """A peer of `tests.bench.peers`."""
+        commands = {"build": peer.build, "load": peer.load}
+        return cls(peer.title, commands, peer.products, peer.left_over, once=not peer.close)
 
 
-PROGRAMS = (
-    Program(
-        AIRFERRY,
-        {
-            "lock": f"{PYTHON} builder lock recipe.yaml",
-            "build": f"{PYTHON} builder build airferry.lock -o a.tar --no-sync",
-            "load": f"{PYTHON} installer load --bundle a.tar --sums $SUMS --registry $TARGET --plain-http --project ''",
-        },
-        products=("a.tar",),
-    ),
-    Program(
-        "crane, one layout, tar",
-        {
-            "build": (
-                "crane pull --insecure --format=oci $(for n in $NAMES; do echo $SOURCE/$n; done) crane;"
-                " tar -cf c.tar crane"
-            ),
-            "load": "tar -xf c.tar; crane push --insecure --index crane $TARGET/small/all:1.0",
-        },
-        products=("crane", "c.tar"),
-        unpacked=("crane",),
-    ),
-    Program(
-        "skopeo, one by one, tar",
-        {
-            "build": (
-                "for n in $NAMES; do skopeo --insecure-policy copy -q --src-tls-verify=false docker://$SOURCE/$n"
-                " oci:skopeo:$n; done; tar -cf s.tar skopeo"
-            ),
-            "load": (
-                "tar -xf s.tar; for n in $NAMES; do skopeo --insecure-policy copy -q --dest-tls-verify=false"
-                " oci:skopeo:$n docker://$TARGET/$n; done"
-            ),
-        },
-        products=("skopeo", "s.tar"),
-        unpacked=("skopeo",),
-        once=True,
-    ),
-    Program("curl, six at a time, blobs only", {"build": "curl -sS --parallel --parallel-max 6 -K blobs.txt"}),
+OURS = Program(
+    AIRFERRY,
+    {
+        "lock": f"{PYTHON} builder lock recipe.yaml",
+        "build": f"{PYTHON} builder build airferry.lock -o a.tar --no-sync",
+        "load": f"{PYTHON} installer load --bundle a.tar --sums $SUMS --registry $TARGET --plain-http --project ''",
+    },
+    products=("a.tar",),
 )
+CRANE = Program(
+    "crane, tar, one index",
+    {
+        "build": (
+            "crane pull --insecure --format=oci $(for n in $NAMES; do echo $SOURCE/$n; done) crane; tar -cf c.tar crane"
+        ),
+        "load": "tar -xf c.tar; crane push --insecure --index crane $TARGET/small/all:1.0",
+    },
+    products=("c.tar",),
+    left_over=("crane",),
+)
+CURL = Program("curl, six at a time, blobs only", {"build": "curl -sS --parallel --parallel-max 6 -K blobs.txt"})
+
+
+def programs(path: str) -> list[Program]:
+    """What is compared: airferry, crane the way that suits it best, the peers on `path` that load what they built, curl."""
+    others = [Program.of(peer) for peer in peers.present(path) if not peer.archive]
+    return [OURS, CRANE, *others, CURL]
 
 
 @dataclass(frozen=True)
@@ -119,62 +114,74 @@ LINKS = (Link("no delay"), Link("20 ms", 20), Link("20 ms, 1 % resets", 20, 0.01
 
 @dataclass
 class Bench:
-    """Registries, a folder, and the figures so far: by stage, program and link."""
+    """Registries, a folder, programs, and the figures so far: by stage, program and link."""
 
     work: Path
     source: Registry
     target: Registry
     runs: int
+    programs: list[Program]
     figures: dict[str, dict[str, dict[str, Run]]] = field(default_factory=dict)
 
     def measure(self, link: Link) -> None:
         """All stages over one link."""
         with link.to(self.source.address) as source, link.to(self.target.address) as target:
+            names = [name.partition("/")[2] for name in fixture.small_names("x")]
             env = {
-                "PATH": f"{FOLDER}:{os.environ.get('PATH', '')}",
+                "PATH": PATH,
                 "HOME": str(self.work),
                 "PYTHONPATH": str(ROOT),
                 "SOURCE": source,
                 "TARGET": target,
-                "NAMES": " ".join(name.partition("/")[2] for name in fixture.small_names("x")),
+                "NAMES": " ".join(names),
             }
             (self.work / "recipe.yaml").write_text(_recipe(source))
             self._stage("lock", link, env)
-            (self.work / "blobs.txt").write_text(_blobs(self.work / "airferry.lock"))
+            lock = self.work / "airferry.lock"
+            (self.work / "blobs.txt").write_text(_blobs(lock))
+            peers.prepare(self.work, lock, source, names)
             self._stage("build", link, env)
             text = subprocess.run(["tar", "-xOf", self.work / "a.tar", "SHA256SUMS"], capture_output=True, check=True)
             self._stage("load", link, env | {"SUMS": hashlib.sha256(text.stdout).hexdigest()})
 
+    def _taking_part(self, link: Link) -> list[Program]:
+        return [OURS] if link.resets else list(self.programs)
+
     def _stage(self, stage: str, link: Link, env: dict[str, str]) -> None:
-        """Run the programs in turn; the first round is not counted."""
-        programs = [each for each in PROGRAMS if stage in each.commands and (each.name == AIRFERRY or not link.resets)]
-        found: dict[str, dict[str, list[Run]]] = {stage: {each.name: [] for each in programs}, "again": {AIRFERRY: []}}
+        """Run the programs in turn; the first round is not counted. One that fails is left out from then on."""
+        found: dict[tuple[str, str], list[Run]] = {}
         for turn in range(self.runs + 1):
-            for each in programs:
-                if each.once and turn != 1:
+            for each in self._taking_part(link):
+                if stage not in each.commands or (each.once and turn != 1):
                     continue
-                self._clear(stage, each)
-                kept = found if turn else {stage: {each.name: []}, "again": {AIRFERRY: []}}
-                kept[stage][each.name].append(self._run(each.commands[stage], env))
-                if (stage, each.name) == ("load", AIRFERRY):
-                    kept["again"][AIRFERRY].append(self._run(each.commands[stage], env))
-        for title, measured in found.items():
-            for name, runs in measured.items():
-                if runs:
-                    self.figures.setdefault(title, {}).setdefault(name, {})[link.title] = median(runs)
-                    sys.stderr.write(f"{link.title:18} {title:6} {name:34} {median(runs)}\n")
+                try:
+                    done = self._measured(stage, each, env)
+                except RuntimeError as exc:
+                    if each is OURS:
+                        raise
+                    sys.stderr.write(f"left out: {exc}\n")
+                    self.programs.remove(each)
+                    continue
+                for title, figures in done.items() if turn else ():
+                    found.setdefault((title, each.name), []).append(figures)
+        for (title, name), runs in found.items():
+            self.figures.setdefault(title, {}).setdefault(name, {})[link.title] = median(runs)
+            sys.stderr.write(f"{link.title:18} {title:6} {name:34} {median(runs)}\n")
 
-    def _run(self, command: str, env: dict[str, str]) -> Run:
-        return run(["bash", "-ec", command], env=env, log=self.work / "log.txt", cwd=self.work)
-
-    def _clear(self, stage: str, program: Program) -> None:
-        """Have a program begin with nothing but its input, and with an empty registry to load into."""
-        for leftover in program.leftovers(stage):
-            subprocess.run(["rm", "-rf", "--", self.work / leftover], check=True)
+    def _measured(self, stage: str, program: Program, env: dict[str, str]) -> dict[str, Run]:
+        """One run, beginning with nothing but its input, and with an empty registry to load into; then another."""
+        for pattern in (*program.left_over, *(program.products if stage == "build" else ())):
+            for path in self.work.glob(pattern):
+                subprocess.run(["rm", "-rf", "--", path], check=True)
         if stage == "load":
             self.target.stop()
             shutil.rmtree(self.target.storage, ignore_errors=True)
             self.target.start()
+        done = {stage: self._run(program.commands[stage], env)}
+        return done | {"again": self._run(program.commands[stage], env)} if (stage, program) == ("load", OURS) else done
+
+    def _run(self, command: str, env: dict[str, str]) -> Run:
+        return run(["bash", "-ec", command], env=env, log=self.work / "log.txt", cwd=self.work)
 
 
 def _recipe(source: str) -> str:
@@ -210,9 +217,9 @@ def report(bench: Bench) -> str:
         "## Sixty small images, near and far",
         "",
         (
-            f"240 blobs, 20 MB; seconds by the clock, medians of {bench.runs} runs (skopeo: one). The link delays what"
-            " passes; a new connection costs one more round trip, as TCP's handshake does. Processor and memory are"
-            " those without delay. crane does the work for all images in one go here and keeps no names."
+            f"240 blobs, 20 MB; seconds by the clock, medians of {bench.runs} runs (of some programs: one). The link"
+            " delays what passes; a new connection costs one more round trip, as TCP's handshake does. Processor and"
+            " memory are those without delay. crane pushes all images under one name here, imgpkg too."
         ),
     ]
     titles = [link.title for link in LINKS]
@@ -238,7 +245,7 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory(dir=CACHE) as work, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
             with Registry(Path(memory, "target"), program=go_program("registry")) as target:
-                bench = Bench(Path(work), source, target, arguments.runs)
+                bench = Bench(Path(work), source, target, arguments.runs, programs(PATH))
                 for link in LINKS:
                     bench.measure(link)
             text = report(bench)
