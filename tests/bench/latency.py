@@ -86,7 +86,7 @@ CURL = Program("curl, six at a time, blobs only", {"build": "curl -sS --parallel
 
 
 def programs(path: str) -> list[Program]:
-    """What is compared: airferry, crane the way that suits it best, the peers on `path` that load what they built, curl."""
+    """What is compared: airferry, crane the way that suits it best, peers on `path` that load what they built, curl."""
     others = [Program.of(peer) for peer in peers.present(path) if not peer.archive]
     return [OURS, CRANE, *others, CURL]
 
