@@ -47,6 +47,8 @@ def import_(
     does not clear them away: `ctr images rm` does. An image folder takes one file, which k3s and RKE2 read within
     seconds, versions before 2025 only when they start; at each start they read it again, unless there is a file
     `.cache.json`. Delete the files of earlier bundles there.
+    Kubelets from 1.35 on ask again for an image that they once pulled under another name: a node that had a registry
+    before needs `imagePullCredentialsVerificationPolicy: NeverVerify` in their configuration.
     """
     from installer import loading, program
     from installer.chart.relocation import Relocation

@@ -6,6 +6,7 @@ import base64
 import json
 import secrets
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from tests.parts.authority import Authority
 from tests.parts.bundles import packed_chart
 from tests.parts.cluster_files import PLACES
 from tests.parts.enclave_program import ROOT, EnclaveProgram
+from tests.parts.images import File, Layer
 from tests.parts.registry import read_accesses
 
 if TYPE_CHECKING:
@@ -85,7 +87,11 @@ def test_a_chart_is_installed_found_again_changed_and_removed(
 
 def test_a_site_without_a_registry(enclave: Enclave, namespace: str, program: EnclaveProgram, name: str) -> None:
     """The images are on the node before; pods start with nothing pulled from anywhere, whatever the chart says."""
-    bundle = demo_app(program.folder / "bundle", name, values={"image": {"pullPolicy": "Always"}}).write()
+    application = demo_app(program.folder / "bundle", name, values={"image": {"pullPolicy": "Always"}})
+    # Kubelets ask again for what they have ever pulled under another name (Kubernetes, pkg/kubelet/images/pullmanager).
+    own = Layer({"/own": File(name.encode())})
+    application.images = {each: replace(it, layers=(*it.layers, own)) for each, it in application.images.items()}
+    bundle = application.write()
     registry = {"host": "images.enclave", "project": name, "on_nodes": True}
     site = program.site(namespace=namespace, registry=registry)
     start = enclave.containerd_log.stat().st_size
