@@ -42,7 +42,7 @@ SLOWEST_COMMIT = 10e6
 SEND_SLICE = 1 << 20
 ATTEMPTS = 5
 PROGRESS = 1 << 20
-FIRST_WAIT = 0.5
+FIRST_WAIT = 0.1
 LONGEST_WAIT = 30.0
 LONGEST_RETRY_AFTER = 120.0
 MAX_REDIRECTS = 5
@@ -228,11 +228,12 @@ class Transport:
                 self.pause(failed, exc.wait)
 
     def pause(self, attempt: int, wait: float | None) -> None:
-        """Wait after failed try number `attempt` (from 1): as long as the server asked, else twice as long each time.
+        """Wait after failed try number `attempt` (from 1): as long as the server asked, else four times longer each time.
 
-        The jitter keeps many clients of one server from coming back at the same moment.
+        A connection that broke by chance costs a moment, a server that starts anew has some seconds in all. The jitter
+        keeps many clients of one server from coming back at the same moment.
         """
-        longest = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)
+        longest = min(FIRST_WAIT * 4 ** (attempt - 1), LONGEST_WAIT)
         asked = 0.0 if wait is None else min(wait, LONGEST_RETRY_AFTER)
         self._sleep(asked + self._random.uniform(longest / 2, longest))
 
