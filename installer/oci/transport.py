@@ -228,7 +228,7 @@ class Transport:
                 self.pause(failed, exc.wait)
 
     def pause(self, attempt: int, wait: float | None) -> None:
-        """Wait after failed try number `attempt` (from 1): as long as the server asked, else four times longer each time.
+        """Wait after failed try number `attempt` (from 1): as long as the server asked, else four times as long each.
 
         A connection that broke by chance costs a moment, a server that starts anew has some seconds in all. The jitter
         keeps many clients of one server from coming back at the same moment.
