@@ -318,22 +318,26 @@ class _Rounds:
             del self._unnamed[image.source]
 
     def _bring_charts(self) -> None:
-        """Bring the charts at hand; those of other volumes come later."""
-        for chart in list(self._charts):
-            blobs = [self._bundle.blob(digest) for digest in (chart.artifact, chart.archive)]
-            if any(self._bundle.absent(blob.digest) for blob in blobs):
+        """Bring the charts at hand, and note those that are there already; the others come later."""
+        brought: dict[BundleChart, LoadedChart | None] = {}
+
+        def bring(chart: BundleChart) -> None:
+            if self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive):
                 target = self._relocation.chart(chart.name, chart.version)
                 if self._sender.is_there(target, self._sender.artifact(chart, target)):
-                    self._charts.remove(chart)
-                    self.loaded_charts.append(LoadedChart(chart.name, chart.role, target, chart.artifact, present=True))
-                continue
-            self._charts.remove(chart)
+                    brought[chart] = LoadedChart(chart.name, chart.role, target, chart.artifact, present=True)
+                return
             try:
-                self.loaded_charts.append(_chart(self._sender, self._relocation, chart))
+                brought[chart] = _chart(self._sender, self._relocation, chart)
             except (BundleError, StorageError) as exc:
                 if not self._whole_only:
                     raise
+                brought[chart] = None
                 self.left_out[f"chart {chart.name}"] = exc.message
+
+        each(bring, self._charts, threads=self._threads, stop=self._stop, waits=lambda _: True)
+        self.loaded_charts += [loaded for chart in self._charts if (loaded := brought.get(chart))]
+        self._charts = [chart for chart in self._charts if chart not in brought]
 
     def _absent(self, blobs: Iterable[BundleBlob]) -> frozenset[int]:
         """The volumes that are needed for the manifests among `blobs`."""
