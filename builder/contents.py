@@ -1,7 +1,6 @@
 """From a lock to the exact layout of its bundle, without touching the network."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from builder.holdings import WHOLE, Omission
 from builder.lock import Lock, LockedImage, reach
@@ -10,7 +9,7 @@ from builder.volume_size import VolumeSize
 from installer.bundle import canonical
 from installer.bundle.limits import FORMAT
 from installer.bundle.manifest import BundleManifest
-from installer.bundle.volume import file_names, metadata_of, volume_sizes
+from installer.bundle.volume import Metadata, file_names, metadata_of, volume_sizes
 from installer.errors import BundleError, RecipeError
 from installer.oci import media
 from installer.oci.digest import Digest
@@ -20,17 +19,18 @@ MINIMUM_INSTALLER = "0.1.0"
 _SLACK = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Contents:
     """A bundle before its bytes: `skeleton` lacks the chunk hashes only; `manifest_json` is docker's index."""
 
     skeleton: BundleManifest
     manifest_json: bytes
+    metadata: Metadata
 
-    @cached_property
+    @property
     def volume_sizes(self) -> list[int]:
         """The exact size of each volume file in bytes."""
-        return volume_sizes(self.skeleton, metadata_of(self.skeleton, self.manifest_json))
+        return volume_sizes(self.skeleton, self.metadata)
 
     @property
     def file_names(self) -> list[str]:
@@ -49,17 +49,15 @@ def contents(lock: Lock, size: VolumeSize | None = None, omitted: Omission = WHO
     images = {image.source: reach(trees, image.digest) for image in lock.images}
     try:
         skeleton = _skeleton(lock, arrange(blobs, images, left_out=omitted.blobs), omitted)
-        metadata = 0
-        while size is not None:
-            needed = metadata_of(skeleton, manifest_json).length
-            if needed <= metadata:
-                break
+        metadata, room = metadata_of(skeleton, manifest_json), 0
+        while size is not None and metadata.length > room:
             # Numbers of more digits make metadata longer, which may move blobs: leave some room for that.
-            metadata = needed + _SLACK * bool(metadata)
-            skeleton = _skeleton(lock, arrange(blobs, images, size, metadata, omitted.blobs), omitted)
+            room = metadata.length + _SLACK * bool(room)
+            skeleton = _skeleton(lock, arrange(blobs, images, size, room, omitted.blobs), omitted)
+            metadata = metadata_of(skeleton, manifest_json)
     except BundleError as exc:
         raise RecipeError(exc.message, hint="correct the recipe, then run `airferry lock`.") from exc
-    return Contents(skeleton, manifest_json)
+    return Contents(skeleton, manifest_json, metadata)
 
 
 def _skeleton(lock: Lock, layout: Arrangement, omitted: Omission) -> BundleManifest:

@@ -37,6 +37,8 @@ class Silent:
 
 def printable(text: str) -> str:
     """`text` with everything replaced that could steer a terminal or hide: only printable characters remain."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
