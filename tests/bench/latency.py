@@ -1,6 +1,6 @@
 """Sixty small images over a link on which every round trip takes its time, side by side with other programs.
 
-    python -m tests.bench.latency [--runs 3] [--write docs/performance.md]
+    python -m tests.bench.latency [--runs 3] [--write docs/performance.md]     # with one run without the slow programs
 
 Three layers an image, 240 blobs, 20 MB in all: what counts is how many questions are asked one after the other. The
 links are without delay, with 20 ms for each round trip, and with 20 ms and a hundredth of the requests answered by a
@@ -85,10 +85,10 @@ CRANE = Program(
 CURL = Program("curl, six at a time, blobs only", {"build": "curl -sS --parallel --parallel-max 6 -K blobs.txt"})
 
 
-def programs(path: str) -> list[Program]:
+def programs(path: str, *, short: bool) -> list[Program]:
     """What is compared: airferry, crane the way that suits it best, peers on `path` that load what they built, curl."""
     others = [Program.of(peer) for peer in peers.present(path) if not peer.archive]
-    return [OURS, CRANE, *others, CURL]
+    return [OURS, CRANE, *(each for each in others if not (each.once and short)), CURL]
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory(dir=CACHE) as work, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
             with Registry(Path(memory, "target"), program=go_program("registry")) as target:
-                bench = Bench(Path(work), source, target, arguments.runs, programs(PATH))
+                bench = Bench(Path(work), source, target, arguments.runs, programs(PATH, short=arguments.runs == 1))
                 for link in LINKS:
                     bench.measure(link)
             text = report(bench)
