@@ -5,11 +5,13 @@ no null, no fractions, no booleans. Whatever does not serialise back to the same
 can read a document differently.
 """
 
+import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -31,15 +33,28 @@ def encode(value: Any) -> bytes:
 
 def decode(raw: bytes, kind: type[_T], what: str) -> _T:
     """The `kind` (a dataclass) whose canonical bytes are `raw`. Raises BundleError, naming `what`."""
-    try:
-        document = json.loads(raw.decode("ascii"))
-    except (ValueError, RecursionError) as exc:
-        raise BundleError(f"{what}: not canonical JSON ({type(exc).__name__})") from exc
-    value = typed(document, kind, what)
+    with _nothing_is_garbage():
+        try:
+            document = json.loads(raw.decode("ascii"))
+        except (ValueError, RecursionError) as exc:
+            raise BundleError(f"{what}: not canonical JSON ({type(exc).__name__})") from exc
+        value = typed(document, kind, what)
     # Each reader takes one spelling only; what is left is the order of keys, white space, and escapes.
     if _spelled(document) != raw:
         raise BundleError(f"{what}: not in canonical form")
     return value
+
+
+@contextlib.contextmanager
+def _nothing_is_garbage() -> Iterator[None]:
+    """Keep Python from looking for garbage among a million objects that are all needed: a tenth of the time."""
+    looking = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looking:
+            gc.enable()
 
 
 def typed(document: Any, kind: type[_T], what: str) -> _T:
