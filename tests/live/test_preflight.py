@@ -349,7 +349,7 @@ OTHER_OPERATOR = {
         },
     },
 }
-NEWER_DEFINITION = {
+NEWER_DEFINITION: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "weightsandbiases.apps.wandb.com"},
@@ -364,6 +364,17 @@ NEWER_DEFINITION = {
 }
 
 
+def moved(definition: dict[str, Any]) -> dict[str, Any]:
+    """`definition` with version v1 alone, whose objects a webhook converts."""
+    (version,) = definition["spec"]["versions"]
+    webhook = {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://10.99.0.1:9/convert"}}
+    conversion = {"strategy": "Webhook", "webhook": webhook}
+    return {
+        **definition,
+        "spec": {**definition["spec"], "versions": [{**version, "name": "v1"}], "conversion": conversion},
+    }
+
+
 @pytest.mark.controller
 def test_a_cluster_of_another_operator_is_left_alone(
     enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory, assets: Path
@@ -372,7 +383,7 @@ def test_a_cluster_of_another_operator_is_left_alone(
     program.site(namespace=namespace, license={"secret": "absent", "key": "license"})
     apply = ("apply", f"--namespace={namespace}", "--filename=-")
     enclave.kubectl(*apply, input=json.dumps(OTHER_OPERATOR))
-    name = NEWER_DEFINITION["metadata"]["name"]  # type: ignore[index]
+    name = NEWER_DEFINITION["metadata"]["name"]
     enclave.kubectl("delete", "crd", name, "--ignore-not-found", "--timeout=60s")
     enclave.kubectl(*apply, input=json.dumps(NEWER_DEFINITION))
     try:
@@ -393,5 +404,12 @@ def test_a_cluster_of_another_operator_is_left_alone(
             after["Deployment wandb-controller-manager"],
         )  # it counts pods
         assert after == before
+
+        # A cluster that was moved to the newer one serves the old version too, by way of that operator.
+        enclave.kubectl("delete", "crd", name, "--timeout=60s")
+        enclave.kubectl(*apply, input=json.dumps(moved(NEWER_DEFINITION)))
+        done = program.install(bundle)
+        assert done.returncode == 33, done.stderr
+        assert f"CustomResourceDefinition {name} converts objects by a webhook of another operator" in done.stderr
     finally:
         enclave.kubectl("delete", "crd", name, "--timeout=60s")
