@@ -52,9 +52,14 @@ class Seen:
     def __init__(self, enclave: Enclave, folder: Path, assets: Path) -> None:
         self.enclave = enclave
         self.program = EnclaveProgram(enclave, folder)
-        self.program.site(namespace=NAMESPACE, operator_namespace=OPERATOR)
-        changes = {"templates/autoscaler.yaml": AUTOSCALER}
+        self.answer()
+        # Each new one makes an installation wait for its first report.
+        changes = {"templates/autoscaler.yaml": f"{{{{ if .Values.autoscaler }}}}{AUTOSCALER}{{{{ end }}}}"}
         self.bundle = demo_platform(folder / "bundle", "seen", assets, changes=changes).write()
+
+    def answer(self, **values: Any) -> None:
+        """Write site.yaml, with `values` for the platform."""
+        self.program.site(namespace=NAMESPACE, operator_namespace=OPERATOR, values=values)
 
     def install(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Install, whatever there is already; all of it runs then."""
@@ -159,6 +164,7 @@ def site(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory, assets: Pat
 @pytest.fixture
 def seen(site: Seen) -> Seen:
     """The platform, up and running: `install` brings it about from whatever the test before has left."""
+    site.answer()
     site.install("--take-over")
     return site
 
@@ -205,7 +211,9 @@ def test_6_a_hook_without_its_image(seen: Seen) -> None:
 
 
 def test_7_a_change_before_autoscalers_have_reported(seen: Seen) -> None:
-    # `install` has waited for the report: the next change is taken.
+    seen.answer(autoscaler=True)
+    # `install` waits for the report: so the next change is taken.
+    seen.install()
     query = ("get", "hpa", "web", f"--namespace={NAMESPACE}", "--output=json")
     scaler = json.loads(seen.enclave.kubectl(*query))
     assert scaler.pop("status")["currentReplicas"] >= 1

@@ -215,7 +215,7 @@ def test_install_change_upgrade_rollback_uninstall(
     assert [name for name in sorted(kept) if name not in told] == []
 
     assert all(image.startswith(f"{registry.address}/") for image in pulled(enclave, start))
-    # What is on the node already is not pulled again: so the whole log of the registry counts.
+    # What is on the node already is not pulled again: so the log of both journeys counts.
     accesses = [each.path for each in registry.accesses() if each.agent.startswith("containerd/")]
     for name in {**earlier.images, **later.images}:
         repository = name.rpartition(":")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from tests.parts.enclave import Enclave
 
 USER, PASSWORD = "airferry", "correct-horse-battery-staple"
-# Not any free one: containerd must be told the address beforehand.
-PORT = 5443
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,17 @@ def guarded_registry(enclave: Enclave, folder: Path) -> Iterator[Guarded]:
     registry = Registry(
         folder / "registry",
         host=host,
-        port=PORT,
         users={USER: PASSWORD},
         tls=authority.issue("guarded", [host]),
         prefix=enclave.confinement.full_prefix(),
     )
-    trusted = enclave.folder / "config" / "certs.d" / registry.address
-    trusted.mkdir(parents=True)
-    (trusted / "hosts.toml").write_text(
-        f'server = "{registry.url}"\n\n[host."{registry.url}"]\n'
-        f'capabilities = ["pull", "resolve"]\nca = "{authority.certificate}"\n'
-    )
-    try:
-        with registry:
-            yield Guarded(registry, authority.certificate, password)
-    finally:
-        (trusted / "hosts.toml").unlink()
-        trusted.rmdir()
+    # A port that is free: under another address nodes pull anew what they have.
+    with registry:
+        trusted = enclave.folder / "config" / "certs.d" / registry.address
+        trusted.mkdir(parents=True)
+        (trusted / "hosts.toml").write_text(
+            f'server = "{registry.url}"\n\n[host."{registry.url}"]\n'
+            f'capabilities = ["pull", "resolve"]\nca = "{authority.certificate}"\n'
+        )
+        yield Guarded(registry, authority.certificate, password)
+        shutil.rmtree(trusted)
