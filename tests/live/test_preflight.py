@@ -413,3 +413,5 @@ def test_a_cluster_of_another_operator_is_left_alone(
         assert f"CustomResourceDefinition {name} converts objects by a webhook of another operator" in done.stderr
     finally:
         enclave.kubectl("delete", "crd", name, "--timeout=60s")
+        # Not with the namespace, in the background: to whatever comes next it would be a rival.
+        enclave.kubectl("delete", "deployment", "wandb-controller-manager", f"--namespace={namespace}")
