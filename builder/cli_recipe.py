@@ -21,7 +21,7 @@ from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
 from installer.report import size
 from installer.shell import Session, common
-from installer.site import MAX_SITE, Site
+from installer.site.site import MAX_SITE, Site
 
 RECIPE_NAME = "recipe.yaml"
 _recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), default=Path(RECIPE_NAME))

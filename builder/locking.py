@@ -17,7 +17,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
 from installer.report import Reporter
-from installer.site import Site
+from installer.site.site import Site
 
 
 def wanted_images(recipe: Recipe, found: Needs, old: Lock | None, update: Collection[str] | None) -> list[Wanted]:

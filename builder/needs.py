@@ -26,7 +26,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.reference import parse_reference
 from installer.report import Reporter
-from installer.site import Site
+from installer.site.site import Site
 
 THREADS = 16
 """Manifests are small: this many requests wait for the network at once."""

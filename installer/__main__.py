@@ -16,7 +16,7 @@ def main() -> None:
     except AirferryError as exc:
         sys.stderr.write(f"error: {exc.message}\nnext: {exc.hint}\n")
         sys.exit(exc.exit_code)
-    from installer.cli import start
+    from installer.commands.cli import start
 
     start(executable)
 

@@ -29,33 +29,15 @@ GROUPS: dict[str, str] = {
     "bundle": "installer.bundle.*",
     "chart": "installer.chart.*",
     "program": "installer.program installer.packed",
-    "site": (
-        "installer.site installer.answers installer.answer_types installer.service_answers installer.certificates "
-        "installer.platform_values installer.service_values installer.secret"
-    ),
-    "presence": "installer.presence",
-    "transfer": (
-        "installer.load installer.outgoing installer.destinations installer.serve installer.image_archive "
-        "installer.containerd"
-    ),
-    "cluster": (
-        "installer.kube installer.kube_channel installer.kubeconfig installer.workload installer.controller "
-        "installer.custom_resource installer.operator installer.diagnosis installer.wait installer.chart_source "
-        "installer.secret_manifests installer.node_mirrors "
-        "installer.desired installer.record installer.install installer.render installer.status installer.uninstall "
-        "installer.changes installer.history installer.images_held installer.upgrade installer.steps "
-        "installer.rollback installer.chart_configmap installer.chart_oci installer.handover installer.platform "
-        "installer.cause installer.container_state installer.image_pull installer.outlook installer.release_state "
-        "installer.scheduling installer.preflight installer.prerequisites installer.permissions "
-        "installer.referenced installer.room installer.strays installer.operator_rights installer.lease "
-        "installer.holder installer.hook_images"
-    ),
+    "site": "installer.site.*",
+    "transfer": "installer.transfer.*",
+    "cluster": "installer.cluster.*",
+    "objects": "installer.objects.*",
+    "diagnosis": "installer.diagnosis.*",
+    "preflight": "installer.preflight.*",
+    "lifecycle": "installer.lifecycle.*",
     "shell": "installer.shell",
-    "commands": (
-        "installer.__main__ installer.changing installer.cli installer.cli_cluster installer.cli_installed "
-        "installer.cli_node installer.cli_options installer.loading installer.opening installer.own_repository "
-        "installer.recorded_registry installer.repair installer.requesting installer.shelf installer.target"
-    ),
+    "commands": "installer.__main__ installer.commands.*",
     "templates": "templates",
     "builder": "builder builder.*",
 }
@@ -73,11 +55,15 @@ MATRIX: dict[str, str] = {
     "chart": "errors files yaml oci",
     "program": "errors files bundle",
     "site": "errors files schema oci bundle chart",
-    "presence": "errors parallel report oci bundle chart",
-    "transfer": "errors parallel files report oci bundle chart presence",
-    "cluster": "errors files yaml report oci bundle chart site presence",
+    "transfer": "errors parallel files report oci bundle chart",
+    "cluster": "errors files yaml report oci chart",
+    "objects": "errors files yaml report oci bundle chart site cluster",
+    "diagnosis": "errors report oci chart cluster",
+    "preflight": "errors report oci bundle chart site transfer cluster objects diagnosis",
+    "lifecycle": "errors files yaml report oci bundle chart site cluster objects diagnosis preflight",
     "shell": "errors files report oci",
-    "commands": "errors files yaml report oci bundle chart program site presence transfer cluster shell",
+    "commands": "errors files yaml report oci bundle chart program site transfer cluster objects diagnosis preflight "
+    "lifecycle shell",
     "templates": "",
     "builder": "errors parallel files yaml report schema oci bundle chart site shell",
 }
@@ -89,27 +75,34 @@ site's answers, which are data, so that `airferry list --site` merges them into 
 
 LIBRARIES: dict[str, str] = {
     "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
-    "click": "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_parity builder.cli_places "
-    "builder.cli_recipe builder.cli_sheet installer.changing installer.cli installer.cli_cluster "
-    "installer.cli_installed installer.cli_node installer.cli_options installer.loading installer.shell",
-    "cryptography": "builder.sign installer.bundle.signature installer.certificates installer.oci.trust",
+    "click": (
+        "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_parity builder.cli_places "
+        "builder.cli_recipe builder.cli_sheet installer.commands.changing installer.commands.cli "
+        "installer.commands.cli_cluster installer.commands.cli_installed installer.commands.cli_node "
+        "installer.commands.cli_options installer.commands.loading installer.shell"
+    ),
+    "cryptography": "builder.sign installer.bundle.signature installer.oci.trust installer.site.certificates",
     "docker": "builder.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
-    "httpx2": "installer.kube installer.kube_channel",
-    "lightkube": "installer.kube",
+    "httpx2": "installer.cluster.kube installer.cluster.kube_channel",
+    "lightkube": "installer.cluster.kube",
     "par2": "installer.bundle.par2",
-    "pydantic": "builder.recipe installer.answer_types installer.answers installer.schema installer.secret "
-    "installer.service_answers",
+    "pydantic": (
+        "builder.recipe installer.schema installer.site.answer_types installer.site.answers installer.site.secret "
+        "installer.site.service_answers"
+    ),
     "requests": "builder.engine",
-    "segno": "installer.requesting",
+    "segno": "installer.commands.requesting",
     "staticx": "builder.wrap",
     "tqdm": "installer.report",
     "urllib3": "installer.oci.failures installer.oci.transport",
-    "yaml": "installer.render installer.strict_yaml",
+    "yaml": "installer.objects.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
-    "subprocess": "builder.program installer.bundle.par2 installer.containerd installer.kubeconfig "
-    "installer.oci.credentials",
-    "http.server": "installer.serve",
+    "subprocess": (
+        "builder.program installer.bundle.par2 installer.cluster.kubeconfig installer.oci.credentials "
+        "installer.transfer.containerd"
+    ),
+    "http.server": "installer.transfer.serve",
 }
 """The only importers of each library; one that is not listed has none."""
 
@@ -280,12 +273,12 @@ _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile u
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("installer.cli", f"builder {_WITHOUT_NETWORK}"),
+        ("installer.commands.cli", f"builder {_WITHOUT_NETWORK}"),
         (
-            "installer.cli installer.opening installer.bundle.damage installer.requesting",
+            "installer.commands.cli installer.commands.opening installer.bundle.damage installer.commands.requesting",
             f"builder {_WITHOUT_NETWORK}",
         ),
-        ("installer.cli installer.loading installer.presence", f"builder {_WITH_NETWORK}"),
+        ("installer.commands.cli installer.commands.loading installer.transfer.presence", f"builder {_WITH_NETWORK}"),
         ("builder.cli_build", _WITH_NETWORK),
     ],
     ids=("start", "verify", "load", "build"),

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from installer.bundle.limits import CHUNK
-from installer.load import THREADS
+from installer.transfer.load import THREADS
 from tests.parts import images
 from tests.parts.go_programs import go_program
 from tests.parts.process import Process, wait_until

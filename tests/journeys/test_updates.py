@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from builder.cli import cli as builder
-from installer.cli import cli as installer
+from installer.commands.cli import cli as installer
 from installer.shell import run
 from tests.parts.images import File, Image, Layer, Run, write_layout
 from tests.parts.registry import Registry

@@ -11,7 +11,7 @@ import pytest
 from installer.bundle.manifest import BundleChart
 from installer.chart.helm import Chart
 from installer.oci.digest import Digest
-from installer.site import Site
+from installer.site.site import Site
 from tests.unit.test_templates import FOLDER, files_of_the_template, uncommented
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pytest
 
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError
-from installer.load import load
 from installer.oci.endpoint import HostSettings
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
 from installer.report import Silent
+from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.registry import Registry

@@ -6,12 +6,12 @@ import random
 from typing import TYPE_CHECKING
 
 from installer.chart.relocation import Relocation
-from installer.load import load
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
 from installer.report import Silent
+from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.distant_link import DistantLink
 from tests.parts.images import File, Image, Layer, write_layout
@@ -21,7 +21,7 @@ from tests.parts.token_server import TokenServer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from installer.load import LoadResult
+    from installer.transfer.loaded import LoadResult
 
 IMAGES = 20
 

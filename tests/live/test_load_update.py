@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder.patch import write_patch
-from installer import preflight
 from installer.bundle.manifest import BundleBase
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError, ContentError, LackingError
-from installer.load import load
 from installer.oci.endpoint import HostSettings
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
-from installer.presence import request_for
+from installer.preflight import preflight
 from installer.report import Silent
+from installer.transfer.load import load
+from installer.transfer.presence import request_for
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.registry import Registry
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from installer.load import LoadResult
     from installer.oci.digest import Digest
     from installer.oci.model import Descriptor
     from installer.oci.reference import Repository
+    from installer.transfer.loaded import LoadResult
 
 LARGE = 5 * 1024 * 1024
 """Two chunks."""

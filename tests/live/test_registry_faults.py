@@ -19,11 +19,11 @@ import pytest
 
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, ContentError, RegistryAccessError, RegistryUnreachableError
-from installer.load import LoadResult, load
 from installer.oci.media import ACCEPT
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
 from installer.report import Silent
+from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.crane_registry import CraneRegistry
 from tests.parts.faulty_proxy import FaultyProxy, broken
@@ -35,6 +35,8 @@ from tests.parts.registry import DEBIAN_PROGRAM, Registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from installer.transfer.loaded import LoadResult
 
 MIB = 1 << 20
 REGISTRIES = ("debian", "v3", "crane")

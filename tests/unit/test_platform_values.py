@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from installer.answers import Component
 from installer.bundle.manifest import BundleChart
 from installer.chart.helm import Chart
 from installer.chart.retarget import merged
 from installer.oci.digest import Digest
-from installer.site import Site
+from installer.site.answers import Component
+from installer.site.site import Site
 from tests.unit.test_templates import FOLDER, files_of_the_template, uncommented
 
 if TYPE_CHECKING:

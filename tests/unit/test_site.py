@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from installer.bundle.manifest import BundleChart
-from installer.certificates import MAX_CERTIFICATES, Certificates
 from installer.chart.helm import Chart
 from installer.errors import SiteError
 from installer.oci.digest import Digest
-from installer.secret import MAX_SECRET, Secret
-from installer.site import Site
+from installer.site.certificates import MAX_CERTIFICATES, Certificates
+from installer.site.secret import MAX_SECRET, Secret
+from installer.site.site import Site
 from tests.parts.authority import Authority
 
 if TYPE_CHECKING:

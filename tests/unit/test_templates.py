@@ -18,8 +18,8 @@ from builder.recipe import Recipe, parse_recipe
 from installer.chart.helm import Chart, parse_values
 from installer.chart.images import references
 from installer.errors import SiteError
-from installer.secret import SecretSource
-from installer.site import Site
+from installer.site.secret import SecretSource
+from installer.site.site import Site
 from tests.parts.authority import Authority
 
 FOLDER = Path(templates.__file__).parent

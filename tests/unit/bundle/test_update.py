@@ -15,7 +15,7 @@ from installer.bundle.patch import Request
 from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media
 from installer.report import Silent
-from installer.serve import Catalogue
+from installer.transfer.serve import Catalogue
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
 

@@ -11,12 +11,12 @@ from installer.chart.images import references
 from installer.chart.pinning import pins
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, overrides, stray, suspects
-from installer.desired import ChartRelease, Desired
-from installer.kube import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
+from installer.cluster.kube import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
+from installer.cluster.workload import ReleaseName
+from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef
-from installer.operator_rights import operator_rights
-from installer.workload import ReleaseName
+from installer.preflight.operator_rights import operator_rights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,18 +14,18 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.relocation import Relocation
-from installer.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
-from installer.desired import Desired, desired
+from installer.commands.own_repository import own_repository
 from installer.errors import SiteError, UsageError
-from installer.load import load
+from installer.objects.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
+from installer.objects.desired import Desired, desired
+from installer.objects.render import files
 from installer.oci.endpoint import HostSettings
 from installer.oci.reference import DigestRef, Repository
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
-from installer.own_repository import own_repository
-from installer.render import files
 from installer.report import Silent
-from installer.serve import ChartRepository, Server
+from installer.transfer.load import load
+from installer.transfer.serve import ChartRepository, Server
 from tests.parts.application import CHARTS, Application, packed
 from tests.parts.authority import Authority
 from tests.parts.bundles import Cargo, open_bundle, packed_chart, signing_key

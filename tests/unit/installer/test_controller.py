@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.controller import verdict
+from installer.cluster.controller import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.kube import Cluster, Kind
+    from installer.cluster.kube import Cluster, Kind
 
 PROXIES = {"global": {"extraEnv": {"HTTP_PROXY": "http://p:3128", "http_proxy": "http://p:3128"}}}
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from installer import chart_configmap
 from installer.chart.archive import unpacked
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
-from installer.chart_configmap import ChartFile, chart_file, config_map, repacked
-from installer.custom_resource import custom_resource
-from installer.desired import Desired, desired
 from installer.errors import BundleError, ClusterError, SiteError
-from installer.node_mirrors import node_mirrors
-from installer.record import read, record
-from installer.render import files, write
-from installer.site import Site
+from installer.lifecycle.record import read, record
+from installer.objects import chart_configmap
+from installer.objects.chart_configmap import ChartFile, chart_file, config_map, repacked
+from installer.objects.custom_resource import custom_resource
+from installer.objects.desired import Desired, desired
+from installer.objects.node_mirrors import node_mirrors
+from installer.objects.render import files, write
+from installer.site.site import Site
 from tests.parts.application import CHARTS, Application, demo_app, packed
 from tests.parts.bundles import open_bundle, packed_chart
 from tests.parts.kubectl import tools

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.cause import Cause
-from installer.diagnosis import problems
+from installer.cluster.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind, Object
+from installer.cluster.workload import ReleaseName, Workload
+from installer.diagnosis.cause import Cause
+from installer.diagnosis.diagnosis import problems
+from installer.diagnosis.outlook import Outlook
+from installer.diagnosis.wait import STEADY_SECONDS, Patience, until_rolled_out
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError
-from installer.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind, Object
-from installer.outlook import Outlook
 from installer.report import Silent
-from installer.wait import STEADY_SECONDS, Patience, until_rolled_out
-from installer.workload import ReleaseName, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.kube import Cluster
+    from installer.cluster.kube import Cluster
 
 IMAGE = "reg.example:5000/a/t:1"
 PULL = f'failed to pull and unpack image "{IMAGE}": failed to resolve reference "{IMAGE}": '

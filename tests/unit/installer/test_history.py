@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer import history
 from installer.errors import ClusterError
-from installer.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
-from installer.record import FORMAT, InstalledChart, Record
+from installer.lifecycle import history
+from installer.lifecycle.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
+from installer.lifecycle.record import FORMAT, InstalledChart, Record
 
 if TYPE_CHECKING:
-    from installer.kube import Cluster, Kind
+    from installer.cluster.kube import Cluster, Kind
 
 CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ("job",), ("kinds.example.com",))
 NOTE = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), None, None, "", ())

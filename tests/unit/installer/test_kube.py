@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer import kube_channel
+from installer.cluster import kube_channel
+from installer.cluster.kube import CONFIG_MAP, SECRET, AbsentError, Cluster, ConflictError, NoDryRunError
+from installer.cluster.kubeconfig import Endpoint, Plugin
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
-from installer.kube import CONFIG_MAP, SECRET, AbsentError, Cluster, ConflictError, NoDryRunError
-from installer.kubeconfig import Endpoint, Plugin
 from tests.parts.authority import Authority
 from tests.parts.faulty_api import FaultyApi, Reply, refusal
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.cluster.kubeconfig import Endpoint, Plugin, choose, in_cluster, read_kubeconfig, with_plugin
 from installer.errors import ClusterForbiddenError, NotFoundError, SiteError
-from installer.kubeconfig import Endpoint, Plugin, choose, in_cluster, read_kubeconfig, with_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from installer.cluster.kube import Cluster, ConflictError, Kind
+from installer.diagnosis.wait import Patience
 from installer.errors import ClusterError
-from installer.holder import Holder, has_ended
-from installer.kube import Cluster, ConflictError, Kind
-from installer.lease import DURATION_SECONDS, Means, held
+from installer.lifecycle.holder import Holder, has_ended
+from installer.lifecycle.lease import DURATION_SECONDS, Means, held
 from installer.report import Silent
-from installer.wait import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,15 +7,15 @@ from unittest.mock import create_autospec
 import pytest
 
 from installer.chart.helm import Chart
-from installer.desired import Desired
+from installer.cluster.kube import Cluster
+from installer.diagnosis.scheduling import quantity
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
-from installer.kube import Cluster
+from installer.objects.desired import Desired
 from installer.oci.digest import Digest
-from installer.preflight import Preflight
-from installer.prerequisites import Finding
+from installer.preflight.preflight import Preflight
+from installer.preflight.prerequisites import Finding
+from installer.preflight.room import images_on_nodes
 from installer.report import Silent
-from installer.room import images_on_nodes
-from installer.scheduling import quantity
 from tests.parts.bundles import packed_chart
 
 

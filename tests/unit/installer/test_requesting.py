@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from installer.bundle.patch import Request
+from installer.commands.requesting import _code
 from installer.oci.digest import Digest
-from installer.requesting import _code
 
 SUMS = Digest.of(b"sums")
 

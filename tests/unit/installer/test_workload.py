@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from installer.kube import DAEMON_SET, DEPLOYMENT, JOB, STATEFUL_SET, Kind
-from installer.workload import ReleaseName, of_release, workload
+from installer.cluster.kube import DAEMON_SET, DEPLOYMENT, JOB, STATEFUL_SET, Kind
+from installer.cluster.workload import ReleaseName, of_release, workload
 
 
 def obj(spec: dict[str, Any], status: dict[str, Any], **metadata: Any) -> dict[str, Any]:

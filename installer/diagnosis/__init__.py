@@ -1,0 +1,1 @@
+"""What state workloads are in, why, and what to do about it."""

@@ -1,0 +1,194 @@
+"""Everything that an installation would apply, as files: for a security officer to read, or for GitOps to apply.
+
+`namespaces`, `base` and `platform` are kustomizations, applied in this order; `secrets` holds what stands for Secrets,
+`review` what the operator makes of the custom resource, and `nodes` registry mirrors for the container runtimes.
+No file holds a secret.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from installer.chart.helm import hook_events
+from installer.cluster.kube import Object
+from installer.errors import StorageError
+from installer.files import storage_error, write_atomic
+from installer.objects import chart_configmap
+from installer.objects.desired import ChartRelease, Desired
+from installer.objects.secret_manifests import SecretForm, secret_manifest
+
+_INSTALL = frozenset({"pre-install", "post-install"})
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*(/[A-Za-z0-9_][A-Za-z0-9._:-]*)*")
+_GUIDE = """\
+# Rendered by airferry
+
+1. Images: `load` of the installer brings them into the registry, or `import` onto each node.
+2. Secrets: those in `secrets`, after `namespaces`. Placeholders are in no kustomization: fill in or seal their values,
+   and keep filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator;
+   the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL and
+   Redis and the keys of an S3 bucket are percent-encoded there, and GORILLA_EMAIL_SINK is smtp://USER:PASSWORD@HOST:PORT.
+3. Objects: `base` before `platform`, since the second needs the CustomResourceDefinition of the first.
+   - by hand: `kubectl apply --server-side -k FOLDER` for `namespaces`, `base` and `platform`, one after the other
+   - Argo CD: one Application for this folder with server-side apply; `platform` is its second wave
+   - Flux: a Kustomization for each of these folders, and each depends on the one before
+4. `review` is for reading: values, and what the operator is going to make. `nodes` is for the container runtimes, if
+   they shall find images under their upstream names.
+"""
+# Plain text in the eyes of every YAML reader; Helm's and Kubernetes' ones still take `y` and `on` for booleans.
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9._/-]*", re.ASCII)
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+# Kinds of Kubernetes itself that belong to no namespace (`kubectl api-resources --namespaced=false`).
+_CLUSTER_WIDE = frozenset(
+    (
+        "APIService",
+        "CSIDriver",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "FlowSchema",
+        "IngressClass",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "MutatingWebhookConfiguration",
+        "Namespace",
+        "PersistentVolume",
+        "PriorityClass",
+        "PriorityLevelConfiguration",
+        "RuntimeClass",
+        "StorageClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+        "VolumeAttributesClass",
+    )
+)
+
+
+def write(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write files, given by their paths in `folder`; what they are called there. Raises StorageError."""
+    written = []
+    for name, data in contents.items():
+        if not _PATH.fullmatch(name):
+            raise StorageError(f"not a file name: {name!r}")
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise storage_error(exc, path.parent, "make") from exc
+        write_atomic(path, data)
+        written.append(path)
+    return written
+
+
+def files(wanted: Desired, form: SecretForm = "placeholder") -> dict[str, bytes]:
+    """The contents by path, the folders that are applied first and in order."""
+    base: dict[str, bytes] = {}
+    namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in wanted.namespaces]
+    for number, release in enumerate(wanted.installed):
+        if crds := release.crds:
+            base[f"2{number}-{release.name.name}-crds.yaml"] = documents(crds)
+    if wanted.source and wanted.source.final.file and wanted.operator:
+        place = wanted.operator.name.namespace
+        base["30-chart-configmap.yaml"] = documents([chart_configmap.config_map(wanted.source.final.file, place, None)])
+    secrets = {_key(item): item for item in wanted.secrets}
+    review: dict[str, bytes] = {}
+    for number, release in enumerate(wanted.installed):
+        objects = _objects(release)
+        secrets |= {_key(item): item for item in objects if item["kind"] == "Secret"}
+        rest = [item for item in objects if item["kind"] != "Secret"]
+        base[f"4{number}-{release.name.name}-objects.yaml"] = documents(rest)
+        review[f"{release.name.name}-values.yaml"] = documents([release.values])
+    manifests = {f"{name}.yaml": documents([secret_manifest(item, form)]) for name, item in sorted(secrets.items())}
+    folders = {"namespaces": _kustomization({"10-namespaces.yaml": documents(namespaces)})}
+    if form == "external" and manifests:
+        folders["secrets"] = _kustomization(manifests)
+    folders["base"] = _kustomization(base)
+    if wanted.resource and wanted.platform:
+        folders["platform"] = _kustomization({"90-custom-resource.yaml": documents([wanted.resource])}, _LATER)
+        name = wanted.platform.name
+        made = _objects(wanted.platform)
+        review[f"{name.name}-objects.yaml"] = documents(
+            secret_manifest(item, "placeholder") if item["kind"] == "Secret" else item for item in made
+        )
+    found = {f"{folder}/{name}": data for folder, content in folders.items() for name, data in content.items()}
+    if form == "placeholder":
+        found |= {f"secrets/{name}": data for name, data in manifests.items()}
+    found["kustomization.yaml"] = _kustomization(folders)["kustomization.yaml"]
+    found["README.md"] = _GUIDE.encode()
+    return {**found, **{f"review/{name}": data for name, data in review.items()}}
+
+
+def documents(objects: Iterable[Mapping[str, Any]]) -> bytes:
+    """The objects as a stream of YAML documents that no reader takes for anything else."""
+    text = yaml.dump_all(
+        list(objects), Dumper=_Dumper, explicit_start=True, sort_keys=False, width=120, allow_unicode=False
+    )
+    return text.encode("ascii")
+
+
+# Argo CD: after all others, and not refused because the CustomResourceDefinition is not there yet.
+_LATER = {
+    "argocd.argoproj.io/sync-wave": "1",
+    "argocd.argoproj.io/sync-options": "SkipDryRunOnMissingResource=true",
+}
+
+
+def _kustomization(resources: Mapping[str, Any], annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`resources`, files or folders of a kustomization in their order, and the kustomization itself."""
+    document: dict[str, Any] = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "sortOptions": {"order": "fifo"},
+        "resources": list(resources),
+    }
+    if annotations:
+        document["commonAnnotations"] = dict(annotations)
+    return {**resources, "kustomization.yaml": documents([document])}
+
+
+def _key(secret: Object) -> str:
+    return f"{secret['metadata']['namespace']}-{secret['metadata']['name']}"
+
+
+def _objects(release: ChartRelease) -> list[Object]:
+    """What an installation of `release` brings, CustomResourceDefinitions aside.
+
+    Hooks of an installation are among it, as ordinary objects; those of an upgrade or of `helm test` are not.
+    """
+    own = {(item["kind"], item["metadata"]["name"]) for item in release.crds}
+    return [
+        _placed(item, release.name.namespace)
+        for item in release.objects
+        if (item["kind"], item["metadata"]["name"]) not in own
+        and (not (events := hook_events(item)) or _INSTALL.intersection(events))
+    ]
+
+
+def _placed(obj: Object, namespace: str) -> Object:
+    """`obj` with the namespace that Helm would give it, so that `kubectl apply` puts it there.
+
+    Of kinds that are not known here Kubernetes drops the namespace itself where it makes no sense.
+    """
+    if obj["kind"] in _CLUSTER_WIDE or obj["metadata"].get("namespace"):
+        return obj
+    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes all text that any YAML reader might take for something else; no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    if "\n" in text.rstrip("\n") and text.isprintable() is False and "\t" not in text:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _text)

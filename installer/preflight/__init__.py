@@ -1,0 +1,1 @@
+"""What stands in the way of an installation, before anything is changed."""

@@ -1,0 +1,202 @@
+"""Everything that can be known to go wrong, found before anything is changed, all of it at once.
+
+The modules `prerequisites` and `permissions` say what they look at. If findings of several kinds stand in the
+way, the exit code is the lowest of theirs.
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from installer.bundle.manifest import BundleImage
+from installer.bundle.reader import Bundle
+from installer.chart.relocation import Relocation
+from installer.cluster.kube import Cluster, Kind, known
+from installer.errors import AirferryError, ClusterForbiddenError, SiteError
+from installer.objects import chart_oci
+from installer.objects.chart_source import Wish
+from installer.objects.desired import Desired, desired
+from installer.oci.registry import Registry
+from installer.preflight import prerequisites
+from installer.preflight.operator_rights import operator_rights
+from installer.preflight.permissions import missing_permissions
+from installer.preflight.prerequisites import Finding
+from installer.preflight.referenced import referenced
+from installer.preflight.room import images_on_nodes, nodes
+from installer.report import Reporter
+from installer.site.site import Site
+from installer.transfer.presence import lacking_error, look_for
+
+_AGAIN = "nothing has been changed; mend these, then run the same command again. `preflight` shows them at any time."
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found; `wanted` is None where site.yaml and bundle do not even fit each other."""
+
+    wanted: Desired | None = field(repr=False)
+    findings: tuple[Finding, ...]
+
+    @property
+    def refusals(self) -> list[Finding]:
+        """What stands in the way, by exit code."""
+        found = [item for item in self.findings if item.error]
+        return sorted(found, key=lambda item: item.error.exit_code if item.error else 0)
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """What does not stand in the way."""
+        return [item for item in self.findings if not item.error]
+
+    def document(self) -> dict[str, Any]:
+        """All of it as plain values."""
+
+        def plain(item: Finding) -> dict[str, Any]:
+            return {"what": item.what, "next": item.step, "exit_code": item.error.exit_code if item.error else 0}
+
+        return {
+            "ready": not self.refusals,
+            "refusals": [plain(item) for item in self.refusals],
+            "warnings": [plain(item) for item in self.warnings],
+        }
+
+    def text(self) -> str:
+        """The same for people."""
+        lines = [f"error: {item}" for item in self.refusals] + [f"warning: {item}" for item in self.warnings]
+        return "\n".join([*lines, "not possible yet" if self.refusals else "nothing stands in the way"])
+
+    def verdict(self) -> None:
+        """Raises the first of the refusals, in short: the whole has been told."""
+        refused = self.refusals
+        if refused and refused[0].error:
+            raise refused[0].error("this cannot be installed yet", hint="mend what is listed above as an error.")
+
+    def require(self, reporter: Reporter) -> Desired:
+        """Tell of the warnings and go on. Raises the first of the refusals with the words of all."""
+        for item in self.warnings:
+            reporter.note(f"warning: {item}")
+        refused = self.refusals
+        if refused and refused[0].error:
+            raise refused[0].error("\n  ".join(["this cannot be installed:", *map(str, refused)]), hint=_AGAIN)
+        if self.wanted is None:
+            raise AssertionError("no objects, and no reason why")
+        return self.wanted
+
+
+def look(
+    bundle: Bundle,
+    site: Site,
+    cluster: Cluster,
+    registry: Registry | None,
+    wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
+) -> Preflight:
+    """What stands in the way of installing `bundle` at `site`, with its images in `registry`, or on the nodes.
+
+    Changes nothing, in the registry neither. Raises BundleError for a bundle that does not
+    hold together, ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
+    """
+    kube_version, api_versions = cluster.version(), cluster.api_versions()
+    findings = list(_registry(bundle, site, registry)) if registry is not None else []
+    try:
+        wanted = desired(bundle, site, kube_version=kube_version, api_versions=api_versions, wish=wish)
+    except SiteError as exc:
+        return Preflight(None, (*findings, _finding(exc)))
+    cluster.hide(
+        base64.b64decode(text).decode()
+        for item in wanted.secrets
+        for key, text in item["data"].items()
+        if key != chart_oci.USERNAME
+    )
+    for check in _checks(bundle, site, cluster, wanted):
+        findings += _held_against(check)
+    return Preflight(wanted, tuple(dict.fromkeys(findings)))
+
+
+def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> Iterator[Callable[[], Iterable[Finding]]]:
+    named = frozenset(_texts(site.answers.model_dump(by_alias=True)))
+    own = [
+        (release.name.namespace, source.secret, source.key)
+        for release in ((wanted.platform,) if wanted.platform else ())
+        for source in site.answers.secret_sources().values()
+        if source.secret and source.key
+    ]
+    yield lambda: _permissions(cluster, wanted)
+    yield lambda: prerequisites.versions(cluster, wanted)
+    yield lambda: prerequisites.kinds(cluster, wanted)
+    yield lambda: operator_rights(wanted, _platform_kinds(cluster, wanted))
+    yield lambda: prerequisites.definitions(cluster, wanted)
+    yield lambda: prerequisites.operators(cluster, wanted)
+    yield lambda: prerequisites.ingress_classes(cluster, wanted)
+    yield lambda: prerequisites.storage_classes(cluster, wanted)
+    yield lambda: referenced(cluster, wanted, named, own)
+    yield lambda: prerequisites.licence(wanted)
+    yield lambda: nodes(cluster, wanted, bundle.manifest.platforms)
+    if site.on_nodes:
+        yield lambda: images_on_nodes(cluster, wanted)
+    yield lambda: (Finding(f"looks like an image reference: {text}", _SUSPECT, None) for text in wanted.suspects)
+
+
+_SUSPECT = "if the program in that container makes pods of it, add the image to the recipe; otherwise ignore this."
+
+
+def _platform_kinds(cluster: Cluster, wanted: Desired) -> dict[tuple[str, str], Kind]:
+    """The kinds of the platform's objects that the cluster has."""
+    objects = wanted.platform.objects if wanted.platform else ()
+    found = {(item["apiVersion"], item["kind"]): known(cluster, item) for item in objects}
+    return {key: kind for key, kind in found.items() if kind}
+
+
+def _held_against(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What `check` finds; a warning if it may not look."""
+    try:
+        return list(check())
+    except ClusterForbiddenError as exc:
+        return [Finding(f"not checked: {exc.message}", "look at this yourself, or use a context that may.", None)]
+
+
+def _permissions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
+    if lines := missing_permissions(cluster, wanted):
+        yield Finding(
+            "\n    ".join([f"context {cluster.endpoint.context!r} may not", *lines]),
+            "ask for these permissions, or use a context that has them.",
+            ClusterForbiddenError,
+        )
+
+
+def _registry(bundle: Bundle, site: Site, registry: Registry) -> Iterator[Finding]:
+    """Whether the registry answers, accepts the credentials, and takes the images that it does not have yet.
+
+    For an update also whether it holds what that leaves out.
+    """
+    images = bundle.manifest.images
+    relocation = Relocation(site.registry, site.project, frozenset(image.reference for image in images))
+
+    def held(image: BundleImage) -> bool:
+        return registry.head_manifest(relocation.target(image.reference)) is not None
+
+    try:
+        missing = next((image for image in images if not held(image)), None)
+        if missing is None:
+            return
+        registry.try_push(relocation.target(missing.reference).repository)
+        parts = (image for image in images if bundle.lacking(image) and not held(image))
+        if lacking := look_for(bundle, registry, relocation, parts).lacking:
+            raise lacking_error(bundle, lacking)
+    except AirferryError as exc:
+        yield _finding(exc)
+
+
+def _finding(exc: AirferryError) -> Finding:
+    return Finding(exc.message, exc.hint or "see the message.", type(exc))
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from _texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value)

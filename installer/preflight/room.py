@@ -1,0 +1,126 @@
+"""Whether the nodes can run the pods: their architecture, the room left on them, and images without a registry."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from installer.chart.helm import hook_events
+from installer.cluster.kube import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET, Cluster, Object
+from installer.cluster.workload import pod_specs
+from installer.diagnosis.scheduling import quantity
+from installer.errors import ClusterError
+from installer.objects.desired import Desired
+from installer.oci.model import Platform
+from installer.oci.reference import DigestRef, parse_reference
+from installer.preflight.prerequisites import Finding, all_releases, warning
+from installer.report import size
+
+_REPORTED, _REPORTED_NAMES = 50, 5
+
+
+def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> Iterator[Finding]:
+    """Nodes that cannot run the bundle's images, and too little room on those that can."""
+    carried = sorted({f"{item.os}/{item.architecture}" for item in platforms})
+    found = [item for item in cluster.find(NODE) if not (item.get("spec") or {}).get("unschedulable")]
+    fitting = [item for item in found if _platform(item) in carried]
+    others = sorted({_platform(item) for item in found} - set(carried))
+    if found and not fitting:
+        yield Finding(
+            f"no node can run these images: they are for {', '.join(carried)}, the nodes are {', '.join(others)}",
+            "use a bundle for these nodes.",
+            ClusterError,
+        )
+    elif others:
+        yield warning(
+            f"some nodes are {', '.join(others)}, and the images are for {', '.join(carried)}",
+            "keep the pods away from them with node selectors in site.yaml.",
+        )
+    if fitting:
+        yield from _room(cluster, wanted, fitting)
+
+
+def images_on_nodes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
+    """Nodes that do not report images of `wanted`, where there is no registry.
+
+    Late by up to a minute, and the kubelet reports the 50 largest images and five names of each only
+    (Kubernetes, `pkg/kubelet/nodestatus/setters.go`): so nothing is said of a node whose report may be cut.
+    """
+    names = {_on_node(reference) for reference in wanted.images}
+    for node in cluster.find(NODE):
+        held = [image.get("names") or [] for image in (node.get("status") or {}).get("images") or []]
+        lacking = sorted(names.difference(*held))
+        cut = len(held) >= _REPORTED or any(len(some) >= _REPORTED_NAMES for some in held)
+        if lacking and not cut and not (node.get("spec") or {}).get("unschedulable"):
+            count = f"{len(lacking)} of {len(names)} images"
+            yield warning(
+                f"node {node['metadata']['name']} does not report {count}, {lacking[0]} for one",
+                "run `import --site` on this node, unless that was a moment ago or no such pod runs there.",
+            )
+
+
+def _on_node(text: str) -> str:
+    """An image by the name that container runtimes know it by: a tag beside a digest does not count."""
+    reference = parse_reference(text)
+    return f"{reference.repository}@{reference.digest}" if isinstance(reference, DigestRef) else str(reference)
+
+
+def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[Finding]:
+    """Requests of the rendered pods against what the nodes have and others have asked for."""
+    asked = [
+        (_requests(spec), _copies(item, len(fitting)))
+        for release in all_releases(wanted)
+        for item in release.objects
+        if not hook_events(item)
+        for spec in pod_specs(item)
+    ]
+    busy = [
+        _requests(pod["spec"])
+        for pod in cluster.find(POD)
+        if (pod.get("status") or {}).get("phase") in ("Pending", "Running")
+        and pod["metadata"]["namespace"] not in wanted.namespaces
+    ]
+    for index, (resource, text) in enumerate((("cpu", _cpus), ("memory", _memory))):
+        capacity = [quantity(((item.get("status") or {}).get("allocatable") or {}).get(resource)) for item in fitting]
+        needed = sum(each[index] * copies for each, copies in asked)
+        free = sum(capacity) - sum(each[index] for each in busy)
+        largest = max((each[index] for each, copies in asked if copies), default=0.0)
+        step = "give the cluster more, or lower the requests in site.yaml (size, or resources in values)."
+        if needed > free:
+            yield warning(f"the pods ask for {text(needed)}, and the nodes have {text(max(free, 0))} left", step)
+        elif largest > max(capacity):
+            yield warning(f"one pod asks for {text(largest)}, and no node has more than {text(max(capacity))}", step)
+
+
+def _cpus(count: float) -> str:
+    return f"{count:.1f} CPUs"
+
+
+def _memory(count: float) -> str:
+    return f"{size(int(count))} of memory"
+
+
+def _requests(spec: Mapping[str, Any]) -> tuple[float, float]:
+    """CPUs and bytes that a pod asks for: all containers together, or the most that one of its first ones asks for."""
+
+    def of(container: Mapping[str, Any], resource: str) -> float:
+        resources = container.get("resources") or {}
+        requests = resources.get("requests") or {}
+        return quantity(requests.get(resource, (resources.get("limits") or {}).get(resource)))
+
+    def pod(resource: str) -> float:
+        together = sum(of(each, resource) for each in spec.get("containers") or [])
+        return max([together, *(of(each, resource) for each in spec.get("initContainers") or [])])
+
+    return pod("cpu"), pod("memory")
+
+
+def _copies(item: Object, count: int) -> int:
+    """How many pods `item` has at the same time; those of CronJobs and Jobs do not stay."""
+    if item["kind"] in (DEPLOYMENT.name, STATEFUL_SET.name):
+        replicas = item["spec"].get("replicas")
+        return 1 if replicas is None else int(replicas)
+    return count if item["kind"] == DAEMON_SET.name else 0
+
+
+def _platform(node: Object) -> str:
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return f"{info.get('operatingSystem')}/{info.get('architecture')}"

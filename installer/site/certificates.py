@@ -1,0 +1,115 @@
+"""Certificates in PEM files: of authorities that a site trusts, and of the site's own server."""
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from installer.errors import SiteError
+from installer.site.secret import Secret
+
+# A ConfigMap holds 1 MiB at most; the controller's chart and the platform's chart put all certificates into one.
+MAX_CERTIFICATES = 1_000_000
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[^-]{0,100000}-----END \1-----")
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Single certificates in PEM, in the order given and without repetitions, and remarks about them."""
+
+    pems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes, name: str, now: dt.datetime) -> "Certificates":
+        """The certificates in the PEM file `name`; what stands between the blocks is dropped.
+
+        An expired certificate gets a remark: old authorities are often kept in such files. Raises SiteError if there
+        is none, if one is malformed, or if the file holds anything else, above all a private key.
+        """
+        if b"PRIVATE KEY-----" in data:
+            raise SiteError(f"{name}: holds a private key", hint="give only certificates, and keep the key safe.")
+        pems, notes = [], []
+        for block in _BLOCK.finditer(data):
+            kind = block[1].decode()
+            if kind not in ("CERTIFICATE", "X509 CERTIFICATE"):
+                raise SiteError(f"{name}: holds a {kind.lower()}", hint="give only certificates in PEM.")
+            pem, note = _one(block[0], name, now)
+            pems.append(pem)
+            if note:
+                notes.append(note)
+        if not pems:
+            raise SiteError(f"{name}: no certificate in PEM", hint="it starts with -----BEGIN CERTIFICATE-----.")
+        return cls(tuple(dict.fromkeys(pems)), tuple(dict.fromkeys(notes)))
+
+    @classmethod
+    def joined(cls, parts: Iterable["Certificates"]) -> "Certificates":
+        """All `parts`, repetitions left out. Raises SiteError if they exceed what a ConfigMap holds."""
+        parts = list(parts)
+        pems = tuple(dict.fromkeys(pem for part in parts for pem in part.pems))
+        if sum(map(len, pems)) > MAX_CERTIFICATES:
+            raise SiteError(
+                f"certificates: {sum(map(len, pems))} bytes; {MAX_CERTIFICATES} fit into a ConfigMap",
+                hint="give only the authorities that this site needs.",
+            )
+        return cls(pems, tuple(dict.fromkeys(note for part in parts for note in part.notes)))
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    """The certificate of a server and those up to its authority, in one PEM text; `names` are what it is for."""
+
+    chain: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, data: bytes, name: str, now: dt.datetime) -> "ServerCertificate":
+        """The server's certificate, which stands first in the PEM file `name`, with those that follow.
+
+        Raises SiteError if it is expired, and for what Certificates.parse refuses.
+        """
+        from cryptography import x509
+
+        found = Certificates.parse(data, name, now)
+        first = x509.load_pem_x509_certificate(found.pems[0].encode())
+        if first.not_valid_after_utc < now:
+            raise SiteError(f"{name}: expired on {first.not_valid_after_utc:%Y-%m-%d}", hint="have it renewed.")
+        try:
+            extension = first.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            names = tuple(str(item).lower() for item in extension.value.get_values_for_type(x509.DNSName))
+        except (x509.ExtensionNotFound, ValueError):
+            names = ()
+        return cls("".join(found.pems), names)
+
+    def covers(self, host: str) -> bool:
+        """Whether a browser takes the certificate for one of `host`."""
+        return host in self.names or f"*.{host.partition('.')[2]}" in self.names
+
+    def check_key(self, key: Secret, path: str) -> None:
+        """Raises SiteError naming the site's key `path` if `key` is not the certificate's, or not usable as it is."""
+        from cryptography import x509
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        try:
+            own = load_pem_private_key(key.reveal().encode(), None).public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            hint = "give it as it is: unencrypted, -----BEGIN PRIVATE KEY----- and so on."
+            raise SiteError(f"{path}: not a private key in PEM, or an encrypted one", hint=hint) from None
+        if own != x509.load_pem_x509_certificate(self.chain.encode()).public_key():
+            raise SiteError(f"{path}: not the key of the certificate", hint="give both of the same order.")
+
+
+def _one(block: bytes, name: str, now: dt.datetime) -> tuple[str, str]:
+    """The certificate in `block`, written anew, and a remark or an empty text."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        certificate = x509.load_pem_x509_certificate(block)
+        subject = certificate.subject.rfc4514_string()
+        expires = certificate.not_valid_after_utc
+    except ValueError as exc:
+        raise SiteError(f"{name}: a certificate is malformed: {exc}", hint="export it again.") from exc
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    return pem, f"{name}: the certificate of {subject} expired on {expires:%Y-%m-%d}" if expires < now else ""
