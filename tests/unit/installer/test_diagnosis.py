@@ -12,7 +12,7 @@ from installer.cluster.workload import ReleaseName, Workload
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.diagnosis import problems
 from installer.diagnosis.outlook import Outlook
-from installer.diagnosis.wait import STEADY_SECONDS, Patience, until_rolled_out
+from installer.diagnosis.wait import POLL_SECONDS, STEADY_SECONDS, Patience, until_rolled_out
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError
 from installer.report import Silent
 
@@ -380,7 +380,7 @@ def answers(*steps: AirferryError | str, seconds: float = 100.0) -> tuple[str, f
 
 def test_a_restarted_api_server_is_waited_for_but_not_a_missing_permission() -> None:
     silent, forbidden = ClusterUnreachableError("no answer"), ClusterForbiddenError("not yet known")
-    assert answers(silent, silent, "yes") == ("yes", 4.0)
+    assert answers(silent, silent, "yes") == ("yes", 2 * POLL_SECONDS)
     # One that has just come back knows nobody yet.
     assert answers(silent, forbidden, "yes")[0] == "yes"
     for steps in ([forbidden, "yes"], [silent, forbidden]):

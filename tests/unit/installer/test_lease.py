@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from installer.cluster.kube import Cluster, ConflictError, Kind
-from installer.diagnosis.wait import Patience
+from installer.diagnosis.wait import POLL_SECONDS, Patience
 from installer.errors import ClusterError
 from installer.lifecycle.holder import Holder, has_ended
 from installer.lifecycle.lease import DURATION_SECONDS, Means, held
@@ -82,7 +82,7 @@ def test_it_is_held_renewed_and_given_up() -> None:
     with held(world.means(), "app", "home") as means:
         assert world.lease
         assert world.lease["spec"]["holderIdentity"] == "bob@here"
-        for _ in range(20):
+        for _ in range(int(40 / POLL_SECONDS)):
             means.patience.rest()
         assert world.lease["spec"]["renewTime"] > "2026-01-01T08:00:25"
     assert world.lease is None
@@ -115,7 +115,7 @@ def test_who_lost_it_stops() -> None:
     def work() -> None:
         with held(world.means(), "app", "home") as means:
             world.renewed_by_another()
-            for _ in range(20):
+            for _ in range(int(40 / POLL_SECONDS)):
                 means.patience.rest()
 
     with pytest.raises(ClusterError, match="anna@far has been changing"):
