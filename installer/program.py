@@ -249,15 +249,26 @@ def remove_stale(parent: Path, now: float) -> list[Path]:
     a file of ours or nothing. What cannot be looked at or removed stays: a start must not fail because of another's
     remains.
     """
-    import shutil
-
     removed = []
     with contextlib.suppress(OSError):
         for entry in os.scandir(parent):
             if entry.name.startswith("staticx-") and _is_stale(Path(entry.path), now):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _remove(Path(entry.path))
                 removed.append(Path(entry.path))
     return removed
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its mark last: what this leaves when it is killed is still known as ours."""
+    import shutil
+
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != RUN_MARK:
+                path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_stale(folder: Path, now: float) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from installer.bundle import canonical
 from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, UNSIGNED
-from installer.errors import AirferryError, BundleError, UntrustedError, UsageError
+from installer.errors import BundleError, UntrustedError, UsageError
 from installer.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -320,5 +320,5 @@ def keys_of(texts: Iterable[str]) -> tuple[PublicKey, ...]:
     """The keys pinned in a frozen program, as their PEM or minisign texts. Raises BundleError."""
     try:
         return tuple(key for text in texts for key in parse_keys(text.encode("ascii"), "pinned key"))
-    except AirferryError as exc:
+    except UsageError as exc:
         raise BundleError(exc.message) from exc

@@ -86,7 +86,7 @@ def steps(page: str) -> list[tuple[str, list[str]]]:
     for line in section.splitlines():
         if line.startswith("     $ "):
             found.append((line[7:], []))
-        elif line.startswith("     "):
+        elif found and line.startswith("     "):
             found[-1][1].append(line[5:])
     return found
 

@@ -341,7 +341,8 @@ def test_every_command_shows_an_example(program: Program) -> None:
     out, _ = program.run("--help")
     commands = [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()]
     assert sorted(commands) == [
-        "build", "freeze", "init", "inspect", "keygen", "list", "lock", "media", "patch", "plan", "sign", "verify",
+        "build", "explain", "freeze", "init", "inspect", "keygen", "list", "lock", "media", "parity", "patch",
+        "plan", "sheet", "sign", "verify",
     ]  # fmt: skip
     for command in commands:
         out, _ = program.run(command, "--help")
