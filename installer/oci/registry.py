@@ -97,7 +97,8 @@ class Registry:
         def request(position: int) -> Response:
             asked = self._request(repository, "GET", path, frozenset({200, 206}) if position else _OK, accept=accept)
             if position:
-                asked = asked.with_header("Range", f"bytes={position}-")
+                # crane's registry understands no range without an end.
+                asked = asked.with_header("Range", f"bytes={position}-{descriptor.size - 1}")
             return self._transport.exchange(asked)
 
         return RemoteBlob(self._transport, request, descriptor, offset)

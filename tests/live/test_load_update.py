@@ -20,6 +20,7 @@ from installer.preflight import preflight
 from installer.report import Silent
 from installer.transfer.load import load
 from installer.transfer.presence import request_for
+from tests.live.test_registry_faults import REGISTRIES, running
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.registry import Registry
@@ -54,18 +55,19 @@ class Setting:
     cargo: Cargo
     shared: Descriptor
     registry: Registry
+    address: str
 
     def load(self, project: str, *paths: Path, client: type[Client] = Client, whole_only: bool = False) -> LoadResult:
         """Load a bundle into a project of its own."""
         registry = self.client(client)
         with open_bundle(paths) as bundle:
             images = frozenset(image.reference for image in bundle.manifest.images)
-            relocation = Relocation(self.registry.address, project, images)
+            relocation = Relocation(self.address, project, images)
             return load(bundle, registry, relocation, Silent(), whole_only=whole_only)
 
     def client(self, kind: type[Client] = Client) -> Client:
         """A client for the registry."""
-        hosts = {self.registry.address: HostSettings(plain_http=True)}
+        hosts = {self.address: HostSettings(plain_http=True)}
         return kind(Transport(hosts=hosts, sleep=lambda _: None))
 
     def writes(self) -> int:
@@ -100,19 +102,27 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     (old_path,) = old.write(folder / "old", key=signing_key())
     (path,) = replace(update_of(new, kept), bases=(base,)).write(folder, key=signing_key())
     with Registry(folder / "registry") as registry:
-        yield Setting(folder, old_path, path, new, shared, registry)
+        yield Setting(folder, old_path, path, new, shared, registry, registry.address)
 
 
-@pytest.mark.parametrize("client", [Client, WithoutMounts])
-def test_an_update_finds_what_it_builds_on(setting: Setting, client: type[Client]) -> None:
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_an_update_finds_what_it_builds_on(setting: Setting, kind: str, tmp_path: Path) -> None:
     """In a repository that is not its own, since the image has another name now."""
-    project = client.__name__.lower()
-    setting.load(project, setting.old)
-    loaded = setting.load(project, setting.update, client=client)
-    assert not any(image.present for image in loaded.images)
-    assert loaded.mounted >= LARGE if client is Client else loaded.mounted == 0
-    again = setting.load(project, setting.update)
-    assert (all(image.present for image in again.images), again.sent) == (True, 0)
+    with running(kind, tmp_path) as address:
+        other = replace(setting, address=address)
+        other.load("x", setting.old)
+        loaded = other.load("x", setting.update)
+        assert (len(loaded.images), any(image.present for image in loaded.images)) == (2, False)
+        assert loaded.sent < LARGE
+        again = other.load("x", setting.update)
+        assert (all(image.present for image in again.images), again.sent) == (True, 0)
+
+
+def test_a_registry_that_mounts_nothing(setting: Setting) -> None:
+    """What it holds elsewhere goes through our hands, once for each repository."""
+    setting.load("plain", setting.old)
+    loaded = setting.load("plain", setting.update, client=WithoutMounts)
+    assert (loaded.mounted, loaded.sent > 2 * LARGE, len(loaded.images)) == (0, True, 2)
 
 
 def test_nothing_is_sent_where_something_is_lacking(setting: Setting, tmp_path: Path) -> None:
@@ -155,7 +165,7 @@ def test_a_registry_that_remembers_what_it_has_lost(setting: Setting, tmp_path: 
     """Debian's keeps what it knows of blobs in memory, also after somebody has cleared them away."""
     cached = {"filesystem": {"rootdirectory": str(tmp_path / "storage")}, "cache": {"blobdescriptor": "inmemory"}}
     with Registry(tmp_path, settings={"storage": cached}) as registry:
-        other = replace(setting, registry=registry)
+        other = replace(setting, address=registry.address)
         other.load("x", setting.old)
         (lost,) = registry.storage.rglob(f"{setting.shared.digest.hex}/data")
         lost.unlink()

@@ -238,12 +238,12 @@ class Handler(BaseHTTPRequestHandler):
         data = self.registry.blobs.get(name)
         if data is None:
             return Answer(404, {}, b'{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}')
-        asked = re.fullmatch(r"bytes=(\d+)-", seen.headers.get("range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", seen.headers.get("range", ""))
         if asked is None:
             return Answer(200, {"Content-Type": OCTETS}, data)
-        first = int(asked[1])
-        span = f"bytes {first}-{len(data) - 1}/{len(data)}"
-        return Answer(206, {"Content-Type": OCTETS, "Content-Range": span}, data[first:])
+        first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+        span = f"bytes {first}-{last}/{len(data)}"
+        return Answer(206, {"Content-Type": OCTETS, "Content-Range": span}, data[first : last + 1])
 
 
 def truncate(count: int) -> Fault:

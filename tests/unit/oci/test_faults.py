@@ -86,7 +86,7 @@ class TestDownload:
         assert download(client, server, blob()) == DATA
         assert [seen.headers.get("range") for seen in server.seen] == [
             None,
-            *(f"bytes={65_536 * count}-" for count in range(1, 5)),
+            *(f"bytes={65_536 * count}-{len(DATA) - 1}" for count in range(1, 5)),
         ]
 
     def test_continues_after_resets(self, server: FaultyRegistry, client: Client) -> None:
