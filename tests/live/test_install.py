@@ -57,7 +57,7 @@ def test_a_chart_is_installed_found_again_changed_and_removed(
     first = program.result(program.install(bundle))
     assert f"release {namespace}/{name}" in first["changed"]
     assert all(item["ready"] for item in first["workloads"])
-    prefix = "/v2/airferry/docker.io/demo/httpd/blobs/"
+    prefix = "/v2/airferry/docker.io/demo/httpd/"
     pulled = [each for each in read_accesses(enclave.registry_log) if each.agent.startswith("containerd/")]
     assert any(each.path.startswith(prefix) for each in pulled)
 
