@@ -7,6 +7,7 @@ import click
 
 from builder import sign as signing
 from builder.checksum import sha256_of
+from builder.cli_trust import bundle_argument, key_option, open_trusted, sums_option
 from builder.freeze import freeze as freeze_bundle
 from builder.program import build_program
 from installer.bundle.damage import verify_by_turns
@@ -30,14 +31,6 @@ MAX_KEY_FILE = 64 * 1024
 MAX_SIGNATURE = 16 * 1024
 
 _file = click.Path(path_type=Path, dir_okay=False)
-_bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
-"""Files of a bundle, or folders that hold them."""
-_key_option = click.option(
-    "-k", "--key", "keys", type=_file, multiple=True, help="Public key (.pub) to trust; may be repeated."
-)
-_sums_option = click.option(
-    "--sums", default="", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS, as its sender told it."
-)
 _passphrase_option = click.option(
     "--passphrase-file", type=_file, help="File with the key's passphrase; else it is asked for, on the terminal."
 )
@@ -64,7 +57,7 @@ def keygen(session: Session, *, name: Path, passphrase_file: Path | None, no_pas
 
 
 @click.command()
-@_bundle_argument
+@bundle_argument
 @click.option("-k", "--key", type=_file, help="The secret key that `airferry keygen` wrote.")
 @_passphrase_option
 @click.option("--export", type=_file, help="Write SHA256SUMS to this file, to be signed elsewhere.")
@@ -117,9 +110,9 @@ def sign(
 
 
 @click.command()
-@_bundle_argument
-@_key_option
-@_sums_option
+@bundle_argument
+@key_option
+@sums_option
 @click.option("--sha256", is_flag=True, help="Compare every blob with its SHA-256 as well; takes longer.")
 @click.option("--partial", is_flag=True, help="Some of the volumes are enough: each can be verified alone.")
 @click.option("--proof", type=_file, help=PROOF_HELP)
@@ -146,11 +139,9 @@ def verify(
 
     with (
         kept(proof, bundle, session.now, session.reporter, language) if proof else nullcontext() as witness,
-        open_current([VolumeFile(path) for path in expand(bundle)], trust_in(keys, sums), session.now()) as opened,
+        open_trusted(bundle, keys, sums, session.now()) as opened,
     ):
-        found = verify_by_turns(opened, session.reporter, sha256=sha256, attend=witness.attend if witness else None)
-        if witness:
-            witness.conclude(opened, found, sha256=sha256)
+        found = verify_by_turns(opened, session.reporter, sha256=sha256, witness=witness)
         document = {**description(opened), **found.document()}
         if session.output == "json":
             session.emit(document, "")
@@ -160,9 +151,9 @@ def verify(
 
 
 @click.command()
-@_bundle_argument
-@_key_option
-@_sums_option
+@bundle_argument
+@key_option
+@sums_option
 @common
 def inspect(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str) -> None:
     """Show what BUNDLE holds. Without a key the answer is marked as unverified.
@@ -180,7 +171,7 @@ def inspect(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...
 
 
 @click.command()
-@_bundle_argument
+@bundle_argument
 @click.option(
     "-k", "--key", "keys", type=_file, multiple=True, required=True, help="Public key to pin; may be repeated."
 )

@@ -7,11 +7,11 @@ import click
 
 from builder.checksum import sha256_of, size_of
 from builder.cli_places import FILE
+from builder.cli_trust import bundle_argument, key_option, open_trusted, sums_option
 from builder.html_page import html
 from builder.sheet import Program, RunSheet
 from installer.bundle.envelope import read_envelope
-from installer.bundle.finding import expand
-from installer.bundle.opening import open_current, read_keys, trust_in
+from installer.bundle.opening import read_keys
 from installer.bundle.reader import Bundle
 from installer.bundle.stock import explanation
 from installer.bundle.volume import VolumeFile
@@ -22,14 +22,6 @@ from installer.page import Language, plain, text
 from installer.report import Reporter
 from installer.shell import Session, common, language_option
 
-_bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
-_key_option = click.option("-k", "--key", "keys", type=FILE, multiple=True, help="Public key (.pub); may be repeated.")
-_sums_option = click.option("--sums", default="", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS.")
-
-
-def _open(session: Session, places: Sequence[Path], keys: Sequence[Path], sums: str) -> Bundle:
-    return open_current([VolumeFile(path) for path in expand(places)], trust_in(keys, sums), session.now())
-
 
 def _names(keys: Sequence[Path]) -> Mapping[str, str]:
     """The names of the key files, by fingerprint; of a key in several files the first."""
@@ -37,9 +29,9 @@ def _names(keys: Sequence[Path]) -> Mapping[str, str]:
 
 
 @click.command()
-@_bundle_argument
-@_key_option
-@_sums_option
+@bundle_argument
+@key_option
+@sums_option
 @language_option
 @common
 def explain(
@@ -51,15 +43,15 @@ def explain(
       airferry explain platform-1.0.tar --key release.pub
       airferry explain volumes/ --key release.pub --key release.minisign.pub --language ko
     """
-    with _open(session, bundle, keys, sums) as opened:
+    with open_trusted(bundle, keys, sums, session.now()) as opened:
         page = explanation(opened, _names(keys))
     session.emit(plain(page, language), text(page, language))
 
 
 @click.command()
-@_bundle_argument
-@_key_option
-@_sums_option
+@bundle_argument
+@key_option
+@sums_option
 @click.option("--installer", type=FILE, help="The frozen file, or the program without a bundle, that goes along.")
 @click.option(
     "--rate", default=20, show_default=True, type=click.IntRange(1, 10_000), help="MB/s of media and network."
@@ -92,7 +84,7 @@ def sheet(
       airferry sheet volumes/ --key release.pub --also parity.par2 --language ko --html -o sheet.html
     """
     others = tuple((path.name, size_of(path)) for path in also)
-    with _open(session, bundle, keys, sums) as opened:
+    with open_trusted(bundle, keys, sums, session.now()) as opened:
         program = _program(installer, opened, session.reporter) if installer else None
         page = RunSheet(opened, program, others, rate * 1_000_000, _names(keys)).page
     content = html(page, language) if as_html else text(page, language)

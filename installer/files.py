@@ -46,15 +46,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temp.replace(path)
-        except BaseException:
-            temp.unlink(missing_ok=True)
-            raise
+        with os.fdopen(fd, "wb") as file, _becoming(path, temp, file):
+            file.write(data)
         sync_folder(path.parent)
     except OSError as exc:
         raise storage_error(exc, path, "write") from exc
@@ -72,17 +65,24 @@ def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         with os.fdopen(fd, "r+b") as file:
             _claim(file.fileno(), temp)
             file.truncate(0)
-            try:
+            with _becoming(path, temp, file):
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-                temp.replace(path)
-            except BaseException:
-                temp.unlink(missing_ok=True)
-                raise
         sync_folder(path.parent)
     except OSError as exc:
         raise storage_error(exc, path, "write") from exc
+
+
+@contextlib.contextmanager
+def _becoming(path: Path, temp: Path, file: BinaryIO) -> Iterator[None]:
+    """The open file `temp` becomes `path`, its content on the disk, if the block ends well; else it is removed."""
+    try:
+        yield
+        file.flush()
+        os.fsync(file.fileno())
+        temp.replace(path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -77,7 +77,7 @@ LIBRARIES: dict[str, str] = {
     "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
     "click": (
         "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_parity builder.cli_places "
-        "builder.cli_recipe builder.cli_sheet installer.commands.changing installer.commands.cli "
+        "builder.cli_recipe builder.cli_sheet builder.cli_trust installer.commands.changing installer.commands.cli "
         "installer.commands.cli_cluster installer.commands.cli_installed installer.commands.cli_node "
         "installer.commands.cli_options installer.commands.loading installer.shell"
     ),

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from installer.report import Reporter
 
 if TYPE_CHECKING:
     from installer.bundle.reader import Bundle
+    from installer.bundle.verification import Witness
 
 _STRIPE = 4
 _MAX_LINES = 20
@@ -132,23 +133,27 @@ def verify_by_turns(
     reporter: Reporter,
     *,
     sha256: bool = False,
-    attend: Callable[["Bundle"], None] | None = None,
+    witness: "Witness | None" = None,
 ) -> Findings:
-    """Verify the volumes at hand, then others as far as somebody brings them; `attend` is called at each turn."""
+    """Verify the volumes at hand, then others as far as somebody brings them; `witness` sees each turn and the end."""
     found: list[Damage] = []
     unseen = frozenset(range(len(bundle.manifest.volumes)))
     while True:
         now = bundle.at_hand & unseen
-        if attend:
-            attend(bundle)
+        if witness:
+            witness.attend(bundle)
         found += damages(bundle, reporter, now, sha256=sha256)
         unseen -= now
         if not unseen or bundle.changer is None:
-            return Findings(tuple(found), unseen)
+            break
         try:
             bundle.require(unseen, "not verified yet")
         except IncompleteError:
-            return Findings(tuple(found), unseen)
+            break
+    findings = Findings(tuple(found), unseen)
+    if witness:
+        witness.conclude(bundle, findings, sha256=sha256)
+    return findings
 
 
 def _examine(

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -63,6 +63,27 @@ def member(name: str, content: bytes) -> bytes:
     if padded(len(content)) != SLOTS.get(name, padded(len(content))):
         raise ValueError(f"{name}: {len(content)} bytes do not fit the slot")
     return header(name, len(content)) + content.ljust(padded(len(content)), b"\0")
+
+
+def unsigned_front(
+    manifest: BundleManifest, manifest_json: bytes, slices: Mapping[Digest, Sequence[Digest]]
+) -> tuple[bytes, bytes]:
+    """SHA256SUMS, and the members that stand between it and the payload, with empty slots.
+
+    `slices` are the digests of the pieces of each blob that is cut.
+    """
+    contents = {
+        BUNDLE_JSON: manifest.encode(),
+        OCI_LAYOUT: OCI_LAYOUT_TEXT,
+        INDEX_JSON: index_json(manifest),
+        MANIFEST_JSON: manifest_json,
+    }
+    digests = {name: Digest.of(content) for name, content in contents.items()}
+    for blob in (blob for blob in manifest.blobs if blob.carried):
+        names = slices.get(blob.digest, [blob.digest])
+        digests |= {blob.member(number): digest for number, digest in enumerate(names)}
+    members = dict.fromkeys(SLOTS, UNSIGNED) | contents
+    return sums.encode(digests), b"".join(member(name, content) for name, content in members.items())
 
 
 def write(
@@ -269,18 +290,7 @@ class _Parts:
         """Write the metadata, make everything durable, give the volumes their names."""
         blobs = tuple(replace(blob, chunks=self._hashes(blob)) for blob in self.skeleton.blobs)
         manifest = replace(self.skeleton, blobs=blobs)
-        contents = {
-            BUNDLE_JSON: manifest.encode(),
-            OCI_LAYOUT: OCI_LAYOUT_TEXT,
-            INDEX_JSON: index_json(manifest),
-            MANIFEST_JSON: self._manifest_json,
-        }
-        digests = {name: Digest.of(content) for name, content in contents.items()}
-        for blob in (blob for blob in blobs if blob.carried):
-            names = self.slices.get(blob.digest, [blob.digest])
-            digests |= {blob.member(number): digest for number, digest in enumerate(names)}
-        signed = sums.encode(digests)
-        front = b"".join(member(name, content) for name, content in (dict.fromkeys(SLOTS, UNSIGNED) | contents).items())
+        signed, front = unsigned_front(manifest, self._manifest_json, self.slices)
         for volume in range(len(self._fds)):
             self._write(volume, self._places[SIGNATURE] - BLOCK, front)
             self._sync(volume)

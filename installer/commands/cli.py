@@ -94,9 +94,7 @@ def verify(
     from installer.commands.requesting import hand_over
 
     facts, text = description(bundle), summary(bundle)
-    found = verify_by_turns(bundle, session.reporter, sha256=sha256, attend=witness.attend if witness else None)
-    if witness:
-        witness.conclude(bundle, found, sha256=sha256)
+    found = verify_by_turns(bundle, session.reporter, sha256=sha256, witness=witness)
     wanted = found.request(bundle, partial=partial)
     if wanted and (request or qr):
         hand_over(session, wanted, request, qr=qr)

@@ -15,12 +15,11 @@ from builder import lock as locked
 from builder.contents import Contents, contents
 from builder.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin, Reason
 from builder.volume_size import VolumeSize
-from installer.bundle import sums
-from installer.bundle.limits import BUNDLE_JSON, CHUNK, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, SLOTS, SUMS, UNSIGNED
+from installer.bundle.limits import CHUNK, SUMS
 from installer.bundle.manifest import NEVER, BundleBlob
 from installer.bundle.tar import BLOCK, header
-from installer.bundle.volume import OCI_LAYOUT_TEXT, index_json, metadata_of
-from installer.bundle.writer import member
+from installer.bundle.volume import metadata_of
+from installer.bundle.writer import member, unsigned_front
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
@@ -92,19 +91,9 @@ def lock(images: int, size: int) -> Lock:
 def write(planned: Contents, folder: Path) -> Digest:
     """Write the volumes of `planned` into `folder`, holes for payload; the digest of their SHA256SUMS."""
     manifest = replace(planned.skeleton, blobs=tuple(map(_of_zeros, planned.skeleton.blobs)))
-    texts = {
-        BUNDLE_JSON: manifest.encode(),
-        OCI_LAYOUT: OCI_LAYOUT_TEXT,
-        INDEX_JSON: index_json(manifest),
-        MANIFEST_JSON: planned.manifest_json,
-    }
-    names = {name: Digest.of(text) for name, text in texts.items()}
-    for blob in manifest.blobs:
-        names |= {blob.member(number): blob.digest for number in range(len(blob.pieces))}
-    signed = sums.encode(names)
-    front = b"".join(
-        member(name, text) for name, text in ({SUMS: signed} | dict.fromkeys(SLOTS, UNSIGNED) | texts).items()
-    )
+    slices = {blob.digest: [blob.digest] * len(blob.pieces) for blob in manifest.blobs}
+    signed, rest = unsigned_front(manifest, planned.manifest_json, slices)
+    front = member(SUMS, signed) + rest
     assert len(front) == metadata_of(planned.skeleton, planned.manifest_json).length
     firsts = {
         volume: header(blob.member(piece), length)

@@ -1,0 +1,30 @@
+"""What commands share that open a bundle: its argument, whom to trust, and the opening."""
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from installer.bundle.finding import expand
+from installer.bundle.opening import open_current, trust_in
+from installer.bundle.reader import Bundle
+from installer.bundle.volume import VolumeFile
+
+_file = click.Path(path_type=Path, dir_okay=False)
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
+"""Files of a bundle, or folders that hold them."""
+key_option = click.option(
+    "-k", "--key", "keys", type=_file, multiple=True, help="Public key (.pub) to trust; may be repeated."
+)
+sums_option = click.option(
+    "--sums", default="", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS, as its sender told it."
+)
+
+
+def open_trusted(places: Sequence[Path], keys: Sequence[Path], sums: str, now: dt.datetime) -> Bundle:
+    """The bundle in `places`, authenticated by key files or by the typed SHA-256 of SHA256SUMS, and current.
+
+    Raises UsageError, NotFoundError, UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
+    """
+    return open_current([VolumeFile(path) for path in expand(places)], trust_in(keys, sums), now)
