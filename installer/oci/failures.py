@@ -27,6 +27,8 @@ from installer.oci.endpoint import place
 from installer.report import printable
 
 MAX_REASON = 600
+_TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_BLOB_UNKNOWN = b"MANIFEST_BLOB_UNKNOWN"
 _NETWORK = "check the network, the name and the port; a proxy is taken from HTTPS_PROXY and NO_PROXY."
 
 
@@ -118,6 +120,16 @@ def _reason(exc: BaseException) -> str:
     return f"the connection broke ({type(exc).__name__})"
 
 
+def may_pass(status: int, body: bytes) -> bool:
+    """Whether the same request may be answered otherwise in a moment.
+
+    A manifest is pushed after all that it names. A registry that does not know a part of it then
+    (distribution-spec, error code-5) stores that part anew for another client, for which distribution 2 empties the
+    link to it first, or has replicas that have not all heard of it.
+    """
+    return status in _TRANSIENT_STATUSES or _BLOB_UNKNOWN in body
+
+
 def refusal(method: str, url: str, status: int, body: bytes) -> AirferryError:
     """The error for an answer with `status` that was not hoped for; `body` is the start of its body."""
     host = urlsplit(url).netloc
@@ -128,6 +140,9 @@ def refusal(method: str, url: str, status: int, body: bytes) -> AirferryError:
         return RegistryAccessError(message, hint=f"{what}: docker login {host}, or credentials in the settings.")
     if status == 407:
         return RegistryAccessError(message, hint="the proxy wants credentials: http://user:password@proxy:port.")
+    if _BLOB_UNKNOWN in body:
+        hint = "it had all of that a moment ago: is it clearing up? Then run the same command again."
+        return ContentError(message, hint=hint)
     if status in (404, 410):
         return NotFoundError(message, hint="check the name and the tag, and that it is not private.")
     if status == 400 and b"https" in body.lower() and b"http request" in body.lower():

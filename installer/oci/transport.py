@@ -48,7 +48,6 @@ LONGEST_RETRY_AFTER = 120.0
 MAX_REDIRECTS = 5
 MAX_ERROR_BODY = 64 << 10
 READ_SLICE = 64 << 10
-TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 POOLED_CONNECTIONS = 128
 POOLED_HOSTS = 64
@@ -275,7 +274,7 @@ class Transport:
     def _refusal(self, response: Response) -> Exception:
         body = response.start(MAX_ERROR_BODY)
         error = failures.refusal(response.method, response.url, response.status, body)
-        if response.status in TRANSIENT_STATUSES:
+        if failures.may_pass(response.status, body):
             return TransientError(error, retry_after(response))
         return error
 

@@ -28,7 +28,7 @@ def namespace(enclave: Enclave) -> Iterator[str]:
     enclave.kubectl("create", "namespace", name)
     enclave.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
     yield name
-    enclave.kubectl("delete", "namespace", name, "--wait=false")
+    enclave.abandon(name)
 
 
 @pytest.fixture(scope="module")

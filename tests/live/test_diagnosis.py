@@ -346,8 +346,7 @@ def attempts(
         watch.stop.set()
         watching.result()
     yield found
-    names = [attempt.namespace for attempt in found.values()]
-    enclave.kubectl("delete", "namespace", *names, "--wait=false")
+    enclave.abandon(*(attempt.namespace for attempt in found.values()))
 
 
 def _with_password(enclave: Enclave, registry: Registry, folder: Path, namespace: str) -> dict[str, Any]:
@@ -458,7 +457,7 @@ def test_an_api_server_that_is_restarted_or_gone_for_good(enclave: Enclave, tmp_
         with without(enclave, "kube-apiserver"):
             ended = ending.result()
         done = waiting.result()
-    enclave.kubectl("delete", "namespace", patient, hasty, "--wait=false")
+    enclave.abandon(patient, hasty)
     assert done.returncode == 0, done.stderr
     assert "the API server does not answer; waiting for it" in done.stderr
     assert ended.returncode == 30, ended.stderr

@@ -184,7 +184,7 @@ def test_a_namespace_is_made_where_there_is_none(enclave: Enclave, program: Encl
     try:
         assert f"Namespace {name}" in program.result(program.install(bundle))["changed"]
     finally:
-        enclave.kubectl("delete", "namespace", name, "--wait=false")
+        enclave.abandon(name)
 
 
 def test_an_image_from_outside_is_refused_before_anything_is_written(

@@ -90,12 +90,14 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultyProx
         yield passing
 
 
-def bring(shipment: Shipment, address: str) -> LoadResult:
-    """Load the bundle; pauses take no time."""
-    client = Client(Transport(sleep=lambda _: None))
+def bring(
+    shipment: Shipment, address: str, project: str = "site", sleep: Callable[[float], None] = lambda _: None
+) -> LoadResult:
+    """Load the bundle; unless `sleep` says otherwise, pauses take no time."""
+    client = Client(Transport(sleep=sleep))
     with open_bundle([shipment.path]) as bundle:
         images = frozenset(image.reference for image in bundle.manifest.images)
-        return load(bundle, client, Relocation(address, "site", images), Silent())
+        return load(bundle, client, Relocation(address, project, images), Silent())
 
 
 def get(address: str, path: str) -> bytes:

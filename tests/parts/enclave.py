@@ -163,6 +163,13 @@ class Enclave:
         program = kubernetes.programs_folder() / "kubectl"
         return self.run([program, f"--kubeconfig={self.kubeconfig}", *arguments], **options).stdout
 
+    def abandon(self, *namespaces: str) -> None:
+        """Have namespaces deleted without waiting for it; installations in them are not found from now on."""
+        for namespace in namespaces:
+            record = ("configmaps", "--selector=app.kubernetes.io/component=installation")
+            self.kubectl("delete", *record, f"--namespace={namespace}")
+        self.kubectl("delete", "namespace", *namespaces, "--wait=false")
+
     def stop(self, part: str) -> list[str]:
         """Kill one of the parts as a crash would; its command line, for `start_again`."""
         server = self.confinement.parts()[part]

@@ -240,6 +240,20 @@ class TestRetries:
         assert server.blobs[blob().digest.text] == DATA
         assert server.manifests["1"] == (media.OCI_MANIFEST, MANIFEST)
 
+    @pytest.mark.parametrize("code", [400, 404])
+    def test_a_part_of_a_manifest_may_be_unknown_for_a_moment(
+        self, server: FaultyRegistry, client: Client, code: int
+    ) -> None:
+        unknown = b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}'
+        server.on("PUT", "/manifests/", status(code, body=unknown), times=2)
+        client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
+        assert server.manifests["1"] == (media.OCI_MANIFEST, MANIFEST)
+        assert len(client.pauses) == 2
+        server.on("PUT", "/manifests/", status(code, body=unknown))
+        with pytest.raises(ContentError, match="MANIFEST_BLOB_UNKNOWN") as caught:
+            client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
+        assert "is it clearing up" in caught.value.hint
+
     def test_does_not_send_again_what_arrived_although_the_answer_was_lost(
         self, server: FaultyRegistry, client: Client
     ) -> None:
