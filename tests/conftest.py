@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 ASSETS = "AIRFERRY_TEST_ASSETS"
+
+
+def pytest_configure() -> None:
+    """Ctrl-C has its usual meaning for programs under test, also where a script runs all of this in its background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:
