@@ -5,6 +5,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from installer.bundle.limits import CHUNK
@@ -52,7 +53,7 @@ def damages(
     sha256: bool = False,
     threads: int = 2,
 ) -> list[Damage]:
-    """Read every byte of `volumes` (numbers from 0, at hand) and compare it; with `sha256`, also blobs and their names.
+    """Read every byte of `volumes` (numbers from 0, at hand) and compare it; with `sha256`, also with SHA256SUMS.
 
     Goes on to the end, whatever it meets.
     """
@@ -73,8 +74,6 @@ def damages(
         found = pool.map(examine, _stripes(blobs, volumes, whole=sha256))
         findings = _metadata(bundle, volumes) + [damage for each in found for damage in each]
     reporter.end()
-    if not findings and len(volumes) == len(manifest.volumes):
-        findings = _open_images(bundle)
     return findings
 
 
@@ -144,12 +143,16 @@ def verify_by_turns(
             witness.attend(bundle)
         found += damages(bundle, reporter, now, sha256=sha256)
         unseen -= now
+        if not found:
+            bundle.keep_manifests()
         if not unseen or bundle.changer is None:
             break
         try:
             bundle.require(unseen, "not verified yet")
         except IncompleteError:
             break
+    if not found and not unseen:
+        found = open_images(bundle)
     findings = Findings(tuple(found), unseen)
     if witness:
         witness.conclude(bundle, findings, sha256=sha256)
@@ -159,11 +162,11 @@ def verify_by_turns(
 def _examine(
     bundle: "Bundle", blob: BundleBlob, numbers: range, buffer: bytearray, reporter: Reporter, *, sha256: bool
 ) -> list[Damage]:
-    """What is wrong with the given chunks of a blob; with `sha256`, and if they are all, with its digest."""
+    """What is wrong with the given chunks of a blob; with `sha256` they are whole pieces, compared with SHA256SUMS."""
     findings = []
     if not blob.carried:
         return _examine_patched(bundle, blob, buffer, reporter)
-    whole = hashlib.sha256() if sha256 and len(numbers) == chunk_count(blob.size) else None
+    sums = _Sums(bundle, blob, numbers) if sha256 else None
     try:
         if not blob.size:
             bundle.check_frame(blob, 0)
@@ -175,13 +178,38 @@ def _examine(
         except (BundleError, StorageError) as exc:
             findings.append(_damage(bundle, blob, number, exc))
         else:
-            if whole is not None:
-                whole.update(view)
+            if sums is not None:
+                sums.update(number, view)
         reporter.advance(min(CHUNK, blob.size - number * CHUNK))
-    if whole is not None and not findings and whole.hexdigest() != blob.digest.hex:
+    if sums is not None and not findings and not sums.right():
         text = f"blob {blob.digest}: its content has another SHA-256"
         findings.append(Damage("wrong", text, blob=blob.digest.text, images=tuple(bundle.owners(blob.digest))))
     return findings
+
+
+class _Sums:
+    """The SHA-256 of pieces of a blob, and that of the blob where all of it is read; chunks come in order."""
+
+    def __init__(self, bundle: "Bundle", blob: BundleBlob, numbers: range) -> None:
+        self._signed = partial(bundle.signed, blob)
+        self._ends = {run.stop - 1: piece for piece, (_, run) in enumerate(blob.runs())} if len(blob.pieces) > 1 else {}
+        self._piece, self._right = hashlib.sha256(), True
+        self._whole = hashlib.sha256() if len(numbers) == chunk_count(blob.size) else None
+        self._digest = blob.digest
+
+    def update(self, number: int, view: memoryview) -> None:
+        """Take chunk `number`."""
+        if self._whole is not None:
+            self._whole.update(view)
+        if self._ends:
+            self._piece.update(view)
+        if number in self._ends:
+            self._right &= self._piece.hexdigest() == self._signed(self._ends[number]).hex
+            self._piece = hashlib.sha256()
+
+    def right(self) -> bool:
+        """Whether all of it was as it was signed."""
+        return self._right and (self._whole is None or self._whole.hexdigest() == self._digest.hex)
 
 
 def _examine_patched(bundle: "Bundle", blob: BundleBlob, buffer: bytearray, reporter: Reporter) -> list[Damage]:
@@ -213,24 +241,26 @@ def _damage(bundle: "Bundle", blob: BundleBlob, number: int, exc: AirferryError)
 def _stripes(
     blobs: Sequence[BundleBlob], volumes: Collection[int], *, whole: bool
 ) -> Iterator[tuple[BundleBlob, range]]:
-    """Work in payload order: runs of chunks in `volumes`, or `whole` blobs where possible."""
+    """Work in payload order: runs of chunks in `volumes`, or `whole` pieces, and blobs where all of their pieces are.
+
+    A blob is in one piece unless it is cut.
+    """
     for blob in blobs:
-        if not blob.carried:
-            yield blob, range(chunk_count(blob.size))
-            continue
         runs = [run for volume, run in blob.runs() if volume in volumes]
-        if whole and len(runs) == len(blob.pieces):
-            yield blob, range(chunk_count(blob.size))
-            continue
+        if not blob.carried or (whole and len(runs) == len(blob.pieces)):
+            runs = [range(chunk_count(blob.size))]
         for run in runs:
-            for first in range(run.start, max(run.stop, run.start + 1), _STRIPE):
-                yield blob, range(first, min(first + _STRIPE, run.stop))
+            step = max(len(run), 1) if whole or not blob.carried else _STRIPE
+            for first in range(run.start, max(run.stop, run.start + 1), step):
+                yield blob, range(first, min(first + step, run.stop))
 
 
-def _open_images(bundle: "Bundle") -> list[Damage]:
-    """Images with parts that the bundle does not hold."""
+def open_images(bundle: "Bundle") -> list[Damage]:
+    """Images with parts that the bundle does not hold, as far as their manifests can be read without changing media."""
     findings = []
     for image in bundle.manifest.images:
+        if any(bundle.absent(blob.digest) for blob in bundle.manifest.parts(image) if blob.is_manifest):
+            continue
         try:
             bundle.closure(image)
         except AirferryError as exc:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from installer.bundle.manifest import BundleImage
+from installer.bundle.manifest import BundleImage, BundleManifest
 from installer.bundle.reader import Bundle
 from installer.errors import BundleError
 from installer.oci import strict_json
@@ -34,7 +34,7 @@ def description(bundle: Bundle) -> dict[str, Any]:
                 "digest": image.digest.text,
                 "upstream": image.upstream.text,
                 "platforms": [str(platform) for platform in image.platforms],
-                "not_carried": _rest(bundle, image),
+                "not_carried": _rest(manifest, image),
             }
             for image in manifest.images
         ],
@@ -107,17 +107,17 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
             f"{counts['failures']} templates or subcharts not looked into"
         )
     if images:
-        lines += [f"image {image.source}{_in_part(bundle, image)}\n    {image.digest}" for image in manifest.images]
+        lines += [f"image {image.source}{_in_part(manifest, image)}\n    {image.digest}" for image in manifest.images]
         lines += [f"document {document.name} ({document.kind})" for document in manifest.documents]
     return "\n".join(lines)
 
 
-def _in_part(bundle: Bundle, image: BundleImage) -> str:
+def _in_part(manifest: BundleManifest, image: BundleImage) -> str:
     """How much of an image an update does not carry; empty for nothing."""
-    rest = _rest(bundle, image)
+    rest = _rest(manifest, image)
     return f" (without {size(rest)} that the registry holds)" if rest else ""
 
 
-def _rest(bundle: Bundle, image: BundleImage) -> int:
+def _rest(manifest: BundleManifest, image: BundleImage) -> int:
     """Bytes of an image that an update does not carry."""
-    return sum(blob.size for blob in bundle.parts(image).values() if not blob.carried)
+    return sum(blob.size for blob in manifest.parts(image) if not blob.pieces)

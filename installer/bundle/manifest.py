@@ -334,6 +334,10 @@ class BundleManifest:
             if not parts >= {numbers[digest] for digest in (image.digest, *image.referrers)}:
                 raise BundleError(f"{image.source}: is not among its parts")
 
+    def parts(self, image: BundleImage) -> list[BundleBlob]:
+        """The blobs that an image consists of, manifests too."""
+        return [self.blobs[number] for number in image.parts]
+
     @property
     def left_out(self) -> list[BundleBlob]:
         """The blobs that are not carried."""

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from blake3 import blake3
 
-from installer.bundle import signature
-from installer.bundle.damage import damage_error, damages
+from installer.bundle import signature, sums
+from installer.bundle.damage import damage_error, damages, open_images
 from installer.bundle.envelope import Envelope, check_metadata, match_volume, read_envelope, read_metadata, starts
 from installer.bundle.limits import CHUNK, MAX_SMALL_BLOB
 from installer.bundle.manifest import (
@@ -243,6 +243,10 @@ class Bundle:
         if signature.verify(envelope.sums, envelope.slots, self.trust).sums != self.verdict.sums:
             raise BundleError(f"{file.path}: a volume of another bundle", hint="give the volumes of one bundle.")
 
+    def signed(self, blob: BundleBlob, piece: int) -> Digest:
+        """The digest that SHA256SUMS states of piece number `piece` of a blob."""
+        return sums.digest_of(self._envelope.sums, blob.member(piece))
+
     def check_metadata(self, volume: int) -> None:
         """Step 3 for what a volume repeats: nobody but stock tools ever reads it. Raises BundleError, StorageError."""
         if volume in self._volumes:
@@ -440,6 +444,15 @@ class Bundle:
             self._kept[digest] = data
         return data
 
+    def keep_manifests(self) -> None:
+        """While volumes are missing: have the manifests at hand in memory, for their medium may go.
+
+        Raises BundleError, IncompleteError, StorageError.
+        """
+        for blob in self.manifest.blobs if self.missing else ():
+            if blob.is_manifest and not self.absent(blob.digest):
+                self.read(blob.digest)
+
     def manifests(self, image: BundleImage) -> list[Manifest | Index]:
         """The manifests of an image, children before their index, each once. Raises BundleError."""
         found: dict[Digest, Manifest | Index] = {}
@@ -477,14 +490,15 @@ class Bundle:
 
     def parts(self, image: BundleImage) -> dict[Digest, BundleBlob]:
         """The blobs that an image consists of, as bundle.json says: known without its manifests."""
-        return {blob.digest: blob for blob in (self.manifest.blobs[number] for number in image.parts)}
+        return {blob.digest: blob for blob in self.manifest.parts(image)}
 
     def verify(self, reporter: Reporter, *, sha256: bool = False, threads: int = 2) -> None:
         """Read every byte of the volumes at hand and compare it; with `sha256`, also every blob with its digest.
 
         Goes on to the end of the volumes and raises BundleError with all that is wrong.
         """
-        if found := damages(self, reporter, self.at_hand, sha256=sha256, threads=threads):
+        found = damages(self, reporter, self.at_hand, sha256=sha256, threads=threads)
+        if found := found or (open_images(self) if not self.missing else []):
             raise damage_error(self, found)
 
 
