@@ -10,7 +10,7 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.bundle.writer import finish_interrupted, write
-from installer.errors import AirferryError
+from installer.errors import AirferryError, BundleError, StorageError
 from installer.oci.digest import Digest
 from installer.oci.source import BlobSource, BlobStream
 from installer.report import Reporter
@@ -41,13 +41,27 @@ def build(
     def open_blob(blob: BundleBlob, offset: int) -> BlobStream:
         return source.open(blob.descriptor, offset)
 
-    digest = write(outputs, planned.skeleton, planned.manifest_json, open_blob, reporter, threads=threads, sync=sync)
-    if not sync:
-        # What could be read now are the same pages of memory.
-        return digest
-    with Bundle.open([VolumeFile(path) for path in outputs], Trust(sums=digest)) as bundle:
-        bundle.verify(reporter)
-    return digest
+    def read_back(parts: Sequence[Path], sums: Digest) -> None:
+        try:
+            with Bundle.open([VolumeFile(path) for path in parts], Trust(sums=sums)) as bundle:
+                bundle.verify(reporter)
+        except BundleError as exc:
+            raise StorageError(
+                f"the disk returns something else than was written: {exc.message}",
+                hint="run the same command again: it writes what is wrong anew; or choose another disk.",
+            ) from exc
+
+    return write(
+        outputs,
+        planned.skeleton,
+        planned.manifest_json,
+        open_blob,
+        reporter,
+        threads=threads,
+        sync=sync,
+        # Without waiting for the disk, what could be read are the same pages of memory.
+        check=read_back if sync else lambda _parts, _sums: None,
+    )
 
 
 def _finished(outputs: Sequence[Path], planned: Contents, reporter: Reporter) -> Digest | None:

@@ -29,7 +29,7 @@ from installer.shell import Session, common
     "outs",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="The bundle to write, NAME-VERSION.tar by default; with --volume-size a folder, may be repeated.",
+    help="The bundle to write, or the folder for NAME-VERSION.tar; with --volume-size a folder, may be repeated.",
 )
 @volume_size_option
 @base_options
@@ -94,11 +94,15 @@ def build(
 
 
 def output_paths(planned: Contents, outs: Sequence[Path], *, several: bool) -> list[Path]:
-    """The files to write: `outs` names one file, or with `several` the folders for all. Raises UsageError."""
+    """The files to write: `outs` names one file or its folder, or with `several` the folders for all.
+
+    Raises UsageError.
+    """
     if not several:
         if len(outs) > 1:
             raise UsageError("-o is given twice, and there is one file", hint="for several files: --volume-size.")
-        return [outs[0] if outs else Path(planned.file_names[0])]
+        (out,) = outs or (Path(),)
+        return [out / planned.file_names[0] if out.is_dir() else out]
     for folder in outs:
         if not folder.is_dir():
             raise UsageError(f"{folder}: not a folder", hint="with --volume-size, -o names folders that exist.")

@@ -17,17 +17,16 @@ from installer.bundle.front import PinnedKey
 from installer.bundle.opening import open_current, read_keys, trust_in
 from installer.bundle.par2 import SUFFIX
 from installer.bundle.reader import Bundle
-from installer.bundle.signature import PublicKey, Trust
+from installer.bundle.signature import MAX_KEY_FILE, PublicKey, Trust
 from installer.bundle.volume import VolumeFile
 from installer.errors import UsageError
-from installer.files import read_bounded, write_atomic
+from installer.files import check_output, read_bounded, write_atomic
 from installer.oci.digest import Digest
 from installer.page import Language
 from installer.report import Reporter
 from installer.report import size as human
 from installer.shell import PROOF_HELP, Session, common, language_option
 
-MAX_KEY_FILE = 64 * 1024
 MAX_SIGNATURE = 16 * 1024
 
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -89,6 +88,8 @@ def sign(
             "sign needs one of --key, --export, --attach (with --public-key)", hint="see `airferry sign --help`."
         )
     files = expand(bundle)
+    if export is not None:
+        check_output(export, files)
     raw = signing.sums_of(files[0])
     with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(raw))) as opened:
         opened.require_all()
@@ -187,7 +188,9 @@ def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...]
       airferry freeze platform-1.0.tar --key release.pub -o platform-1.0.run
       airferry freeze volumes/ --key release.pub -o platform.run --beside
     """
-    files = [VolumeFile(path) for path in expand(bundle)]
+    paths = expand(bundle)
+    check_output(out, paths)
+    files = [VolumeFile(path) for path in paths]
     with open_current(files, trust_in(keys, ""), session.now()) as opened:
         opened.require_all()
         name = f"{opened.manifest.name}-{opened.manifest.version}"
@@ -197,7 +200,7 @@ def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...]
     freeze_bundle(program, None if beside else first, out, name=name, keys=pinned, reporter=session.reporter)
     total = out.stat().st_size
     session.emit({"file": str(out), "bytes": total}, f"{out}: {total} bytes ({human(total)})")
-    others = [str(file.path) for file in files if beside or file.path != first]
+    others = [str(path) for path in paths if beside or path != first]
     carry = f"carry it over with {', '.join(others)}" if others else "carry it over"
     session.reporter.note(f"next: {carry}, then `./{out.name} verify` and `./{out.name} --help`.")
 

@@ -17,14 +17,14 @@ from builder.patch import write_patch
 from builder.sign import sums_of
 from builder.source import LockSource
 from builder.targets import distribute
-from installer.bundle.finding import volumes_in
+from installer.bundle.finding import expand, volumes_in
 from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.device import Device, device_of
 from installer.errors import UsageError
-from installer.files import read_bounded, storage_error
+from installer.files import check_output, read_bounded, storage_error
 from installer.oci.digest import Digest
 from installer.oci.source import BlobSource
 from installer.parallel import each
@@ -75,7 +75,7 @@ def write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, .
     """Copy volumes and installer onto mounted media, wait for them, and read everything back from the device.
 
     Each file goes to the first DIR that has room for it. Beside each lies NAME.sha256, for `sha256sum -c`. What is
-    there already is compared and left alone; an interrupted run continues, inside a file too.
+    there already, and the same, is left alone; an interrupted run continues, inside a file too.
 
     \b
       airferry media write /media/stick --from platform-1.0.tar --from platform-installer
@@ -134,6 +134,7 @@ def patch(
     """
     typed = request.lower().lstrip().startswith(REQUEST)
     wanted = Request.decode(request.encode() if typed else read_bounded(Path(request), MAX_PATCH_JSON))
+    check_output(out, [*expand(bundle), *expand(earlier), *([] if typed else [Path(request)])])
     with open_own(bundle) as opened, _left_out(session, earlier, lock, out.parent) as source:
         size, chunks = write_patch(opened, wanted, out, source)
         for item in opened.files():

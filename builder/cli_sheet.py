@@ -11,12 +11,13 @@ from builder.cli_trust import bundle_argument, key_option, open_trusted, sums_op
 from builder.html_page import html
 from builder.sheet import Program, RunSheet
 from installer.bundle.envelope import read_envelope
+from installer.bundle.finding import expand
 from installer.bundle.opening import read_keys
 from installer.bundle.reader import Bundle
 from installer.bundle.stock import explanation
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, IncompleteError
-from installer.files import write_atomic
+from installer.files import check_output, write_atomic
 from installer.oci.digest import Digest
 from installer.page import Language, plain, text
 from installer.report import Reporter
@@ -83,6 +84,8 @@ def sheet(
       airferry sheet platform-1.0.tar --key release.pub --installer platform-installer
       airferry sheet volumes/ --key release.pub --also parity.par2 --language ko --html -o sheet.html
     """
+    if out is not None:
+        check_output(out, [*expand(bundle), *also, *keys, *([installer] if installer else [])])
     others = tuple((path.name, size_of(path)) for path in also)
     with open_trusted(bundle, keys, sums, session.now()) as opened:
         program = _program(installer, opened, session.reporter) if installer else None

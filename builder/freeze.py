@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from installer.bundle.front import ALIGNMENT, Front, PinnedKey
-from installer.errors import StorageError, UsageError
-from installer.files import new_file, storage_error
+from installer.errors import StorageError
+from installer.files import check_output, new_file, storage_error
 from installer.report import Reporter, size
 
 STEP = 64 * 1024 * 1024
@@ -34,13 +34,13 @@ def freeze(
 ) -> None:
     """Write the executable file `out`: `program`, then name and keys, then `volume` (None: volumes lie beside it).
 
-    `out` appears complete or not at all, and its bytes depend on nothing but the arguments. The caller has verified
-    the volume. Raises BundleError for a name or key that no front can hold, UsageError if `out` is one of the inputs,
-    StorageError, NotFoundError.
+    `out` appears complete or not at all, and its bytes depend on nothing but the arguments. Raises BundleError for a
+    name or key that no front can hold, UsageError if `out` is one of the inputs, StorageError, NotFoundError.
     """
+    check_output(out, [program, *([volume] if volume else [])])
     with contextlib.ExitStack() as files:
-        source = files.enter_context(_input(program, out))
-        payload = files.enter_context(_input(volume, out)) if volume else None
+        source = files.enter_context(_input(program))
+        payload = files.enter_context(_input(volume)) if volume else None
         length = _length(payload) if payload else 0
         front = Front(name, tuple(keys), length).encode()
         with new_file(out, 0o600) as target:
@@ -57,11 +57,9 @@ def freeze(
 
 
 @contextlib.contextmanager
-def _input(path: Path, out: Path) -> Iterator[BinaryIO]:
+def _input(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
-            if out.exists() and out.samefile(path):
-                raise UsageError(f"{out}: is both an input and the output", hint="give another output file.")
             yield file
     except OSError as exc:
         raise storage_error(exc, path, "read") from exc

@@ -33,7 +33,7 @@ class Copy:
 def put(source: Path, target: Path, reporter: Reporter, stop: Callable[[], bool] = lambda: False) -> Copy:
     """Copy `source` to `target`, make it durable, read it back from the medium, and write `target.sha256` beside it.
 
-    A `target` of the same size is only compared. It has its name when it is complete; until then it is called
+    A `target` with the same bytes stays. Another one has its name when it is complete; until then it is called
     `NAME.part`, and an interrupted run is continued there: what it wrote is not written again, unless the medium
     returns something else.
 
@@ -47,22 +47,25 @@ def put(source: Path, target: Path, reporter: Reporter, stop: Callable[[], bool]
         mode = 0o755 if os.access(source, os.X_OK) else 0o644
     except OSError as exc:
         raise storage_error(exc, source, "read") from exc
-    part = part_of(target) if fresh else None
-    start = _begun(source, part, size) if part else 0
-    whole, chunks = _copy(source, part, start, mode, reporter, stop)
-    if part:
-        try:
-            _compare(part, chunks, reporter, stop)
-        except ContentError:
-            if not start:
-                raise
+    part = part_of(target)
+    start = _begun(source, part, size) if fresh else size
+    whole, chunks = _copy(source, part, start, mode, reporter, stop) if fresh else _hashes(source, reporter, stop)
+    try:
+        _compare(part if fresh else target, chunks, reporter, stop)
+    except ContentError:
+        if not start:
+            raise
+        if fresh:
             reporter.note(f"{part}: the medium has lost what an interrupted run wrote; it is written again")
-            reporter.advance(-2 * size)
-            whole, chunks = _copy(source, part, 0, mode, reporter, stop)
-            _compare(part, chunks, reporter, stop)
+        else:
+            reporter.note(f"{target}: is not this file (signed again since?), and is replaced")
+            _rename(target, part)
+            fresh = True
+        reporter.advance(-2 * size)
+        whole, chunks = _copy(source, part, 0, mode, reporter, stop)
+        _compare(part, chunks, reporter, stop)
+    if fresh:
         _rename(part, target)
-    else:
-        _compare(target, chunks, reporter, stop)
     write_atomic(target.with_name(f"{target.name}.sha256"), f"{whole}  {target.name}\n".encode())
     return Copy(target, size, whole, fresh)
 
@@ -78,30 +81,41 @@ def _begun(source: Path, part: Path, size: int) -> int:
 
 
 def _copy(
-    source: Path, part: Path | None, start: int, mode: int, reporter: Reporter, stop: Callable[[], bool]
+    source: Path, part: Path, start: int, mode: int, reporter: Reporter, stop: Callable[[], bool]
 ) -> tuple[str, list[bytes]]:
-    """Read `source`, and write it to `part`, if there is one, from byte `start` on.
+    """Write `source` to `part`, from byte `start` on. What `_hashes` gives."""
+    out, position, synced = _Output(part, start, mode), 0, start
 
-    Its SHA-256 and the hash of each chunk.
-    """
-    whole, chunks, since = hashlib.sha256(), [], 0
-    out = _Output(part, start, mode) if part else None
-    try:
-        for view in _read(source, stop):
-            whole.update(view)
-            chunks.append(blake3(view).digest())
-            if out and len(chunks) * CHUNK > start:
-                out.write(view)
-                since += len(view)
-                if since >= _SYNC:
-                    out.sync()
-                    since = 0
-            reporter.advance(len(view))
-        if out:
+    def write(view: memoryview) -> None:
+        nonlocal position, synced
+        position += len(view)
+        if position > start:
+            out.write(view)
+        if position - synced >= _SYNC:
             out.sync()
+            synced = position
+
+    try:
+        found = _hashes(source, reporter, stop, write)
+        out.sync()
     finally:
-        if out:
-            out.close()
+        out.close()
+    return found
+
+
+def _hashes(
+    source: Path,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+    see: Callable[[memoryview], object] = lambda _view: None,
+) -> tuple[str, list[bytes]]:
+    """Read `source`, showing `see` each chunk: its SHA-256 and the hash of each chunk."""
+    whole, chunks = hashlib.sha256(), []
+    for view in _read(source, stop):
+        whole.update(view)
+        chunks.append(blake3(view).digest())
+        see(view)
+        reporter.advance(len(view))
     return whole.hexdigest(), chunks
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -17,6 +18,7 @@ from installer.bundle import canonical
 from installer.bundle.envelope import envelope_of
 from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, SLOTS, UNSIGNED
 from installer.bundle.signature import (
+    MAX_KEY_FILE,
     Ed25519Key,
     FurtherSignatures,
     Minisig,
@@ -31,7 +33,10 @@ from installer.bundle.writer import member
 from installer.errors import BundleError, UntrustedError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 
-_MAX_KEY = 64 * 1024
+_MAX_PASSPHRASE = 1023
+"""What OpenSSL takes (`PEM_BUFSIZE`)."""
+_Slot = tuple[str, bytes]
+"""The name of a signature member, and what it is to hold."""
 _END = b"-----END ENCRYPTED PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n"
 
 
@@ -78,7 +83,7 @@ class SigningKey:
         try:
             blocks = _blocks(data)
             keys = [serialization.load_pem_private_key(block, passphrase or None) for block in blocks]
-        except (ValueError, TypeError) as exc:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
             raise UsageError(f"{name}: cannot be read with this passphrase", hint="give the right passphrase.") from exc
         p256 = next((key for key in keys if isinstance(key, ec.EllipticCurvePrivateKey)), None)
         ed = next((key for key in keys if isinstance(key, ed25519.Ed25519PrivateKey)), None)
@@ -100,8 +105,12 @@ def _blocks(data: bytes) -> list[bytes]:
 def keygen(prefix: Path, passphrase: bytes) -> tuple[PublicKey, ...]:
     """Write `PREFIX.key` (private, mode 0600), `PREFIX.pub` and `PREFIX.minisign.pub`; return the public keys.
 
-    Raises UsageError if one of them exists: a key is never overwritten.
+    Raises UsageError if one of them exists: a key is never overwritten; and for what is no name or passphrase.
     """
+    if prefix.name in ("", ".."):
+        raise UsageError(f"{prefix}: not a name for a key", hint="like `airferry keygen release`.")
+    if len(passphrase) > _MAX_PASSPHRASE:
+        raise UsageError(f"a passphrase has at most {_MAX_PASSPHRASE} bytes", hint="choose a shorter one.")
     paths = [prefix.with_name(prefix.name + end) for end in (".key", ".pub", ".minisign.pub")]
     for path in paths:
         if path.exists():
@@ -114,7 +123,7 @@ def keygen(prefix: Path, passphrase: bytes) -> tuple[PublicKey, ...]:
 
 def load_key(path: Path, passphrase: bytes) -> SigningKey:
     """The private key in `path`. Raises UsageError, NotFoundError, StorageError."""
-    return SigningKey.load(read_bounded(path, _MAX_KEY), passphrase, str(path))
+    return SigningKey.load(read_bounded(path, MAX_KEY_FILE), passphrase, str(path))
 
 
 def sign(volumes: Sequence[Path], key: SigningKey) -> Verdict:
@@ -125,11 +134,12 @@ def sign(volumes: Sequence[Path], key: SigningKey) -> Verdict:
     p256, ed = key.public
     signed = _sums(volumes)
     der = key.p256.sign(signed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-    for path in volumes:
-        slots = envelope_of(path).slots
-        _put_minisig(path, slots, _minisig(key, ed, signed), ed, signed)
-        _put_der(path, slots, p256, der)
-    return _check(volumes, Trust((p256, ed)))
+    minisig = _minisig(key, ed, signed)
+    found = {path: envelope_of(path).slots for path in volumes}
+    both = [
+        (path, (_of_minisign(path, slots, minisig), _of_der(path, slots, p256, der))) for path, slots in found.items()
+    ]
+    return _filled(both, Trust((p256, ed)))
 
 
 def attach(volumes: Sequence[Path], signature: bytes, key: PublicKey) -> Verdict:
@@ -139,15 +149,19 @@ def attach(volumes: Sequence[Path], signature: bytes, key: PublicKey) -> Verdict
     key's, BundleError, StorageError.
     """
     signed = _sums(volumes)
-    for path in volumes:
-        slots = envelope_of(path).slots
-        if isinstance(key, P256Key):
-            if not key.verifies(signature, signed):
-                raise UntrustedError("the signature is not this key's over SHA256SUMS", hint="sign SHA256SUMS itself.")
-            _put_der(path, slots, key, signature)
-        else:
-            _put_minisig(path, slots, Minisig.decode(signature, any_comment=True), key, signed)
-    return _check(volumes, Trust((key,)))
+    found = {path: envelope_of(path).slots for path in volumes}
+    if isinstance(key, P256Key):
+        if not key.verifies(signature, signed):
+            raise UntrustedError("the signature is not this key's over SHA256SUMS", hint="sign SHA256SUMS itself.")
+        one = [(path, (_of_der(path, slots, key, signature),)) for path, slots in found.items()]
+    else:
+        minisig = Minisig.decode(signature, any_comment=True)
+        if not minisig.verifies(key, signed):
+            raise UntrustedError(
+                "the minisign signature is not this key's over SHA256SUMS", hint="sign SHA256SUMS itself."
+            )
+        one = [(path, (_of_minisign(path, slots, minisig),)) for path, slots in found.items()]
+    return _filled(one, Trust((key,)))
 
 
 def sums_of(volume: Path) -> bytes:
@@ -173,28 +187,34 @@ def _sums(volumes: Sequence[Path]) -> bytes:
     return found.pop()
 
 
-def _put_der(path: Path, slots: dict[str, bytes], key: P256Key, der: bytes) -> None:
-    """Into the first slot when it is free, else among the further signatures."""
+def _of_der(path: Path, slots: dict[str, bytes], key: P256Key, der: bytes) -> _Slot:
+    """The first slot when it is free, else that of further signatures, with what it is to hold."""
     if slots[SIGNATURE] in (UNSIGNED, der):
-        _fill(path, SIGNATURE, der)
-        return
+        return SIGNATURE, der
     further = FurtherSignatures.decode(slots[SIGNATURES]).p256
     kept = tuple(sorted({*further, (key.fingerprint, der)}))
     text = canonical.encode(FurtherSignatures(kept)) + b"\n"
     if len(text) > SLOTS[SIGNATURES]:
         raise UsageError(f"{path}: no room for another signature", hint=f"it carries {len(further) + 1} already.")
-    _fill(path, SIGNATURES, text)
+    return SIGNATURES, text
 
 
-def _put_minisig(path: Path, slots: dict[str, bytes], minisig: Minisig, key: Ed25519Key, signed: bytes) -> None:
-    if not minisig.verifies(key, signed):
-        raise UntrustedError("the minisign signature is not this key's over SHA256SUMS", hint="sign SHA256SUMS itself.")
+def _of_minisign(path: Path, slots: dict[str, bytes], minisig: Minisig) -> _Slot:
     if slots[MINISIG] not in (UNSIGNED, minisig.encode()):
         raise UntrustedError(
             f"{path}: carries a minisign signature of another key, and there is room for one",
             hint="further people sign with P-256: `airferry sign --attach`.",
         )
-    _fill(path, MINISIG, minisig.encode())
+    return MINISIG, minisig.encode()
+
+
+def _filled(changes: Sequence[tuple[Path, Sequence[_Slot]]], trust: Trust) -> Verdict:
+    """Fill slots of all volumes, each of which has room; what a reader makes of the result."""
+    for path, slots in changes:
+        for slot, content in slots:
+            _fill(path, slot, content)
+    verdicts = [verify(envelope.sums, envelope.slots, trust) for envelope in (envelope_of(path) for path, _ in changes)]
+    return verdicts[0]
 
 
 def _fill(path: Path, slot: str, content: bytes) -> None:
@@ -214,9 +234,3 @@ def _fill(path: Path, slot: str, content: bytes) -> None:
             os.close(fd)
     except OSError as exc:
         raise storage_error(exc, path, "sign") from exc
-
-
-def _check(volumes: Sequence[Path], trust: Trust) -> Verdict:
-    """What a reader makes of the result."""
-    verdicts = [verify(envelope.sums, envelope.slots, trust) for envelope in map(envelope_of, volumes)]
-    return verdicts[0]

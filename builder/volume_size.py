@@ -63,8 +63,3 @@ class VolumeSize:
             f"not a size of volumes: {text[:40]!r}",
             hint=f"write {', '.join(PRESETS)}, a size such as 4GiB or 700MB, or a count of equal parts such as 5.",
         )
-
-
-def preset_table() -> str:
-    """The presets, for people."""
-    return "\n".join(f"{name:<6} {medium.bytes:>14,} bytes: {medium.why}" for name, medium in PRESETS.items())

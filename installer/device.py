@@ -1,5 +1,6 @@
 """What is known about the medium that a folder lies on: file system, label, serial number."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +37,14 @@ def device_of(folder: Path) -> Device:
     """The medium that `folder` lies on. Raises StorageError, NotFoundError."""
     try:
         path = folder.resolve(strict=True)
-        lines = _MOUNTS.read_text().splitlines()
+        # Mount points are bytes in any encoding, like all paths.
+        lines = os.fsdecode(_MOUNTS.read_bytes()).rstrip("\n").split("\n")
     except OSError as exc:
         raise storage_error(exc, folder, "look at the medium") from exc
     mounts = [_fields(line) for line in lines]
     inside = [found for found in mounts if path.is_relative_to(found[1])]
+    if not inside:  # below a changed root, whose own mount has no line
+        return UNKNOWN
     # The last one of the longest path hides those below it.
     number, mount, kind, source = max(enumerate(inside), key=lambda item: (len(item[1][1]), item[0]))[1]
     facts = _udev(number)

@@ -6,11 +6,11 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from installer.errors import AirferryError, NotFoundError, StorageError
+from installer.errors import AirferryError, NotFoundError, StorageError, UsageError
 
 
 def storage_error(exc: OSError, path: Path, doing: str) -> AirferryError:
@@ -27,6 +27,16 @@ def storage_error(exc: OSError, path: Path, doing: str) -> AirferryError:
     if exc.errno == errno.ENOENT:
         return NotFoundError(message, hint="check the path.")
     return StorageError(message, hint=hints.get(exc.errno or 0, "check the path and the file system."))
+
+
+def check_output(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises UsageError if `out` is one of `inputs`, which it would replace; StorageError."""
+    try:
+        same = out.exists() and any(path.exists() and out.samefile(path) for path in inputs)
+    except OSError as exc:
+        raise storage_error(exc, out, "write") from exc
+    if same:
+        raise UsageError(f"{out}: is both an input and the output", hint="give another output file.")
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from installer.bundle.limits import CHUNK
@@ -78,14 +77,14 @@ def damages(
 
 
 def _metadata(bundle: "Bundle", volumes: Collection[int]) -> list[Damage]:
-    """What is wrong with the metadata in front of each volume."""
+    """What is wrong with the metadata in front of each volume and patch."""
     findings = []
-    for volume in sorted(volumes):
+    for number, file in bundle.fronts(volumes):
         try:
-            bundle.check_metadata(volume)
+            bundle.check_metadata(file)
         except (BundleError, StorageError) as exc:
             kind = "unreadable" if isinstance(exc, StorageError) else "wrong"
-            findings.append(Damage(kind, exc.message, volume + 1, str(bundle.path(volume))))
+            findings.append(Damage(kind, exc.message, number, str(file.path)))
     return findings
 
 
@@ -181,9 +180,10 @@ def _examine(
             if sums is not None:
                 sums.update(number, view)
         reporter.advance(min(CHUNK, blob.size - number * CHUNK))
-    if sums is not None and not findings and not sums.right():
-        text = f"blob {blob.digest}: its content has another SHA-256"
-        findings.append(Damage("wrong", text, blob=blob.digest.text, images=tuple(bundle.owners(blob.digest))))
+    if sums is not None and not findings and sums.wrong:
+        volume, file, *_ = bundle.where(blob, sums.wrong[0])
+        text, owners = f"blob {blob.digest}: its content has another SHA-256", tuple(bundle.owners(blob.digest))
+        findings.append(Damage("wrong", text, volume + 1, str(file), blob=blob.digest.text, images=owners))
     return findings
 
 
@@ -191,11 +191,11 @@ class _Sums:
     """The SHA-256 of pieces of a blob, and that of the blob where all of it is read; chunks come in order."""
 
     def __init__(self, bundle: "Bundle", blob: BundleBlob, numbers: range) -> None:
-        self._signed = partial(bundle.signed, blob)
-        self._ends = {run.stop - 1: piece for piece, (_, run) in enumerate(blob.runs())} if len(blob.pieces) > 1 else {}
-        self._piece, self._right = hashlib.sha256(), True
+        pieces = enumerate(blob.runs()) if len(blob.pieces) > 1 else ()
+        self._ends = {run.stop - 1: (run.start, bundle.signed(blob, piece)) for piece, (_, run) in pieces}
+        self._piece = hashlib.sha256()
         self._whole = hashlib.sha256() if len(numbers) == chunk_count(blob.size) else None
-        self._digest = blob.digest
+        self._digest, self._wrong = blob.digest, list[int]()
 
     def update(self, number: int, view: memoryview) -> None:
         """Take chunk `number`."""
@@ -204,12 +204,16 @@ class _Sums:
         if self._ends:
             self._piece.update(view)
         if number in self._ends:
-            self._right &= self._piece.hexdigest() == self._signed(self._ends[number]).hex
+            start, signed = self._ends[number]
+            self._wrong += [start] if self._piece.hexdigest() != signed.hex else []
             self._piece = hashlib.sha256()
 
-    def right(self) -> bool:
-        """Whether all of it was as it was signed."""
-        return self._right and (self._whole is None or self._whole.hexdigest() == self._digest.hex)
+    @property
+    def wrong(self) -> list[int]:
+        """The first chunk of each piece, or of the blob, that is not as it was signed."""
+        if not self._wrong and self._whole is not None and self._whole.hexdigest() != self._digest.hex:
+            return [0]
+        return self._wrong
 
 
 def _examine_patched(bundle: "Bundle", blob: BundleBlob, buffer: bytearray, reporter: Reporter) -> list[Damage]:

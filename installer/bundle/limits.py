@@ -25,4 +25,3 @@ MAX_INDEX_JSON = 64 * 1024 * 1024
 MAX_SMALL_BLOB = 64 * 1024 * 1024
 """The largest blob that is ever held in memory as a whole: manifests, charts, documents."""
 MAX_VOLUMES = 999
-MAX_PAYLOAD = 2**53 - 1

@@ -20,6 +20,8 @@ from installer.oci.digest import Digest
 
 PATCH_JSON = "patch.json"
 MAX_PATCH_JSON = 16 * 1024 * 1024
+_OVERHEAD, _EXTENT = 64, 32
+"""Bytes of a list without extents, and the most that one of them takes: three numbers of at most nine digits."""
 REQUEST = "airferry-request/1"
 PATCH = "airferry-patch/1"
 _TEXT = re.compile(r"airferry-request/1 ([0-9a-f]{16}) ([0-9a-z:+ ]+) ([0-9a-f]{8})", re.ASCII)
@@ -163,16 +165,22 @@ def begins_as_patch(file: VolumeFile, metadata: int) -> bool:
 
 def read_patch(file: VolumeFile, manifest: BundleManifest, metadata: int) -> dict[tuple[Digest, int], int]:
     """Where each chunk of a patch lies in `file`; nothing is known about its content. Raises BundleError."""
-    size = member_size(file.read(metadata, BLOCK), PATCH_JSON, MAX_PATCH_JSON)
-    found = canonical.decode(file.read(metadata + BLOCK, size), PatchList, PATCH_JSON)
+    # It is not signed: its own length says nothing, but no chunk of the bundle stands in it twice.
+    most = _OVERHEAD + _EXTENT * sum(chunk_count(blob.size) for blob in manifest.blobs)
+    size = member_size(file.read(metadata, BLOCK), PATCH_JSON, min(most, MAX_PATCH_JSON))
+    content = file.read(metadata + BLOCK, padded(size))
+    found = canonical.decode(content[:size], PatchList, PATCH_JSON)
     offset = metadata + BLOCK + padded(size)
-    places = {}
+    places, spare = {}, content[size:]
     for name, length, (blob, first, count) in members_of(manifest, found.extents):
         if file.read(offset, BLOCK) != header(name, length):
             raise BundleError(f"{file.path}: {name} expected here, found something else", hint="copy it again.")
         for number in range(count):
             places[manifest.blobs[blob].digest, first + number] = offset + BLOCK + number * CHUNK
+        spare += file.read(offset + BLOCK + length, padded(length) - length)
         offset += BLOCK + padded(length)
     if file.size != offset + len(TRAILER):
         raise BundleError(f"{file.path}: was cut short or extended", hint="copy it again.")
+    if any(spare) or file.read(offset, len(TRAILER)) != TRAILER:
+        raise BundleError(f"{file.path}: padding or end is not zero", hint="copy it again.")
     return places

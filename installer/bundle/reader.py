@@ -36,6 +36,7 @@ from installer.errors import (
     IncompleteError,
     NotFoundError,
     PolicyError,
+    StorageError,
 )
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
@@ -81,7 +82,7 @@ class Bundle:
         try:
             envelope = read_envelope(files[0])
             verdict = signature.verify(envelope.sums, envelope.slots, trust)  # step 2
-            bundle = cls(*read_metadata(files[0], envelope.sums), envelope, verdict, trust)
+            bundle = cls(*_first_metadata(files, envelope.sums), envelope, verdict, trust)
             for file in files[1:]:
                 bundle._authenticate(file)
             patches = [file for file in files if begins_as_patch(file, bundle._metadata.length)]
@@ -247,10 +248,17 @@ class Bundle:
         """The digest that SHA256SUMS states of piece number `piece` of a blob."""
         return sums.digest_of(self._envelope.sums, blob.member(piece))
 
-    def check_metadata(self, volume: int) -> None:
-        """Step 3 for what a volume repeats: nobody but stock tools ever reads it. Raises BundleError, StorageError."""
-        if volume in self._volumes:
-            check_metadata(self._volumes[volume], self._envelope.sums)
+    def fronts(self, volumes: Collection[int]) -> list[tuple[int, VolumeFile]]:
+        """The files that begin with the metadata: those of `volumes` (from 0) and all patches, with numbers from 1.
+
+        A patch has the number 0.
+        """
+        files = [(number + 1, file) for number, file in sorted(self._volumes.items()) if number in volumes]
+        return [*files, *((0, file) for file in self._patches)]
+
+    def check_metadata(self, file: VolumeFile) -> None:
+        """Step 3 for what a file repeats: nobody but stock tools ever reads it. Raises BundleError, StorageError."""
+        check_metadata(file, self._envelope.sums)
 
     def _add_volume(self, file: VolumeFile) -> None:
         number = match_volume(file, self._starts, self._metadata.length, self._sizes)
@@ -484,7 +492,9 @@ class Bundle:
                 if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
                     raise BundleError(f"{image.source}: its blob {blob.digest} is not held")
                 found[blob.digest] = blob
-        if not image.referrers and found.keys() != self.parts(image).keys():
+        parts = self.parts(image).keys()
+        # What referrers consist of is among the parts, too.
+        if not (found.keys() <= parts if image.referrers else found.keys() == parts):
             raise BundleError(f"{image.source}: its manifests and its parts in bundle.json differ")
         return found
 
@@ -500,6 +510,17 @@ class Bundle:
         found = damages(self, reporter, self.at_hand, sha256=sha256, threads=threads)
         if found := found or (open_images(self) if not self.missing else []):
             raise damage_error(self, found)
+
+
+def _first_metadata(files: Sequence[VolumeFile], signed: bytes) -> tuple[BundleManifest, Metadata]:
+    """The metadata of the first of `files` in which they are whole; all repeat the same. Raises what the first does."""
+    failure: BundleError | StorageError | None = None
+    for file in files:
+        try:
+            return read_metadata(file, signed)
+        except (BundleError, StorageError) as exc:
+            failure = failure or exc
+    raise failure or ValueError("no file at all")
 
 
 def sliced(data: bytes, start: int) -> Iterator[memoryview]:

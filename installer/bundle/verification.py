@@ -116,7 +116,8 @@ class Witness:
 
     def conclude(self, bundle: "Bundle", found: Findings, *, sha256: bool) -> None:
         """What came of it; `bundle` is still open."""
-        hurt = {item.volume for item in found.damages}
+        # What is wrong in a patch is no fault of the volume for which it stands.
+        hurt = {_ascii(item.file) for item in found.damages}
         unseen = ((number + 1, "") for number in sorted(found.unseen))
         self._seen = replace(
             self._seen,
@@ -126,7 +127,10 @@ class Witness:
             told=bundle.trust.sums.hex if bundle.trust.sums else "",
             hashes=("blake3", "sha256") if sha256 else ("blake3",),
             media=(
-                *(_medium(*key, DAMAGED if key[0] in hurt else WHOLE, self._media[key]) for key in sorted(self._media)),
+                *(
+                    _medium(*key, DAMAGED if _ascii(key[1]) in hurt else WHOLE, self._media[key])
+                    for key in sorted(self._media)
+                ),
                 *(_medium(*key, UNSEEN, UNKNOWN) for key in unseen),
             ),
             damages=tuple(_place(item) for item in found.damages),

@@ -17,6 +17,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 
+_STEM = 40
 OCI_LAYOUT_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -126,9 +127,18 @@ def volumes_of_images(manifest: BundleManifest) -> dict[BundleImage, set[int]]:
 def file_stem(manifest: BundleManifest) -> str:
     """What names of files begin with that belong to a bundle: `platform-1-0`.
 
-    At most 40 letters, digits and hyphens: whatever file system or guard is on the way takes it.
+    At most 40 letters, digits and hyphens: whatever file system or guard is on the way takes it. What is longer is
+    cut, and says what it stands for by the beginning of the manifest's `content`.
     """
-    return re.sub(r"[^A-Za-z0-9]+", "-", _title(manifest))[:40].strip("-")
+    stem = _plain(_title(manifest))
+    if len(stem) <= _STEM:
+        return stem
+    end = f"-{_plain(manifest.version)[:16].strip('-')}-{manifest.content[:8]}"
+    return _plain(manifest.name)[: _STEM - len(end)].strip("-") + end
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
 
 
 def file_names(manifest: BundleManifest) -> list[str]:

@@ -37,7 +37,7 @@ from installer.bundle.limits import (
 from installer.bundle.manifest import HASH, BundleBlob, BundleManifest, chunk_count
 from installer.bundle.tar import BLOCK, header, padded
 from installer.bundle.volume import OCI_LAYOUT_TEXT, VolumeFile, index_json, metadata_of, volume_sizes
-from installer.errors import BundleError, ContentError, IncompleteError, StorageError, UsageError
+from installer.errors import AirferryError, BundleError, ContentError, IncompleteError, StorageError, UsageError
 from installer.files import storage_error, sync_folder
 from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
@@ -45,6 +45,7 @@ from installer.parallel import INTERRUPTIONS, SMALL, each
 from installer.report import Reporter, size
 
 OpenBlob = Callable[[BundleBlob, int], BlobStream]
+Check = Callable[[Sequence[Path], Digest], object]
 _NO_HASH = bytes(HASH)
 _KEY = b'"chunks":"'
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -95,12 +96,14 @@ def write(
     *,
     threads: int = 4,
     sync: bool = True,
+    check: Check = lambda _parts, _sums: None,
 ) -> Digest:
     """Write the volumes of `skeleton` (its chunk hashes are ignored) to `paths`, and return the digest of SHA256SUMS.
 
     `open_blob(blob, offset)` gives a blob's bytes from an offset on. Continues what an interrupted run left beside
-    `paths`. With `sync` it returns only when the disk has everything. Raises StorageError, ContentError where bytes
-    differ from their digest, and what `open_blob` raises.
+    `paths`. With `sync` it returns only when the disk has everything. `check` sees the finished files before they get
+    their names; what it raises leaves them unfinished. Raises StorageError, ContentError where bytes differ from their
+    digest, and what `open_blob` raises.
     """
     with _Parts(paths, skeleton.without_chunks(), manifest_json, sync=sync) as parts:
         carried = [blob for blob in parts.skeleton.blobs if blob.carried]
@@ -114,7 +117,7 @@ def write(
             waits=lambda blob: blob.size <= SMALL,
         )
         reporter.end()
-        return parts.finish()
+        return parts.finish(check)
 
 
 def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Reporter) -> None:
@@ -122,12 +125,16 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
     count = chunk_count(blob.size)
     buffer = memoryview(bytearray(min(CHUNK, blob.size)))
     whole = hashlib.sha256()
-    start = parts.present(blob, buffer, None)
-    if start < count:
-        start = parts.present(blob, buffer, whole.update) if start else 0
+    start = parts.present(blob, buffer, whole.update)
+    if start == count and whole.hexdigest() != blob.digest.hex:
+        # Whoever may write beside the output can also write what the journal says.
+        parts.forget(blob)
+        start, whole = 0, hashlib.sha256()
     reporter.advance(min(start * CHUNK, blob.size))
-    if not blob.size:
-        parts.frame(blob)
+    if start or not blob.size:
+        # A header may be lost where the power failed after its chunk had reached the disk.
+        for piece in range(len(blob.pieces)):
+            parts.frame(blob, piece)
     if start < count:
         with open_blob(blob, start * CHUNK) as stream:
             for number in range(start, count):
@@ -243,7 +250,7 @@ class _Parts:
         place = self._places[BUNDLE_JSON] + self._journal[blob.digest] + 2 * HASH * number
         self._write(0, place, digest.hex().encode("ascii"))
 
-    def present(self, blob: BundleBlob, buffer: memoryview, feed: Callable[[memoryview], object] | None) -> int:
+    def present(self, blob: BundleBlob, buffer: memoryview, feed: Callable[[memoryview], object]) -> int:
         """How many chunks from the start of `blob` are in place and as recorded; each is passed to `feed`."""
         hashes = self._hashes(blob)
         for number in range(chunk_count(blob.size)):
@@ -254,8 +261,7 @@ class _Parts:
             self.get(blob, number, view)
             if blake3(view).digest() != expected:
                 return number
-            if feed is not None:
-                feed(view)
+            feed(view)
         return chunk_count(blob.size)
 
     def forget(self, blob: BundleBlob) -> None:
@@ -286,8 +292,8 @@ class _Parts:
         volume, offset, length = blob.pieces[piece]
         self._write(volume, self._metadata.length + offset - BLOCK, header(blob.member(piece), length))
 
-    def finish(self) -> Digest:
-        """Write the metadata, make everything durable, give the volumes their names."""
+    def finish(self, check: Check) -> Digest:
+        """Write the metadata, make everything durable, have it checked, give the volumes their names."""
         blobs = tuple(replace(blob, chunks=self._hashes(blob)) for blob in self.skeleton.blobs)
         manifest = replace(self.skeleton, blobs=blobs)
         signed, front = unsigned_front(manifest, self._manifest_json, self.slices)
@@ -296,8 +302,15 @@ class _Parts:
             self._sync(volume)
             self._write(volume, 0, member(SUMS, signed))
             self._sync(volume)
+        digest = Digest.of(signed)
+        try:
+            check(self._names, digest)
+        except AirferryError:
+            for volume in range(len(self._fds)):
+                self._write(volume, 0, bytes(BLOCK))
+            raise
         _rename(self._names, self._paths)
-        return Digest.of(signed)
+        return digest
 
     def _sync(self, volume: int) -> None:
         if not self._wait:
@@ -350,7 +363,9 @@ def finish_interrupted(paths: Sequence[Path]) -> None:
             for file in opened:
                 files.callback(file.close)
             try:
-                same = len({read_envelope(file).sums for file in opened}) == 1
+                found = {read_envelope(file).sums for file in opened}
+                # Of sums that were being written when the power failed, a part may be there.
+                same = len(found) == 1 and bool(sums.decode(found.pop()))
             except (BundleError, IncompleteError):
                 return
         if same:

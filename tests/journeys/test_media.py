@@ -73,21 +73,18 @@ def test_what_to_write_on_it(carried: Carried, volumes: Volumes, tmp_path: Path)
     assert f"sha256 {digest}" in done.stdout
 
 
-def test_a_copy_that_differs_is_replaced_or_refused(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+def test_a_copy_that_differs_is_replaced(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     stick.mkdir()
     copy = stick / volumes.files[0].name
-    shutil.copyfile(volumes.files[0], copy)
-    with copy.open("r+b") as file:
-        file.seek(1 << 20)
-        file.write(b"?")
-    done = carried.airferry.run("media", "write", stick, "--from", volumes.files[0])
-    assert (done.returncode, "from byte 0 on" in done.stderr) == (23, True), done.stderr
-    copy.write_bytes(b"the rest of something")
-    assert carried.airferry.result("media", "write", stick, "--from", volumes.files[0])["media"][0]["files"][0][
-        "written"
-    ]
-    assert copy.read_bytes() == volumes.files[0].read_bytes()
+    whole = volumes.files[0].read_bytes()
+    # As after another signature; at the end of it; and of another size.
+    for there, note in ((b"?" + whole[1:], True), (whole[:-1] + b"?", True), (b"the rest of something", False)):
+        copy.write_bytes(there)
+        done = carried.airferry.run("media", "write", stick, "--from", volumes.files[0])
+        assert (done.returncode, "is not this file" in done.stderr) == (0, note), done.stderr
+        assert copy.read_bytes() == whole
+        assert sorted(path.name for path in stick.iterdir()) == [copy.name, f"{copy.name}.sha256"]
 
 
 def test_before_anything_is_written(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def read_all_metadata(*files: Memory) -> Callable[[], None]:
 
     def attempt() -> None:
         with opened(*files) as bundle:
-            for number in bundle.at_hand:
-                bundle.check_metadata(number)
+            for _, file in bundle.fronts(bundle.at_hand):
+                bundle.check_metadata(file)
 
     return attempt
 

@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from builder.sign import sign, sums_of
 from installer.bundle import sums
+from installer.bundle.damage import verify_by_turns
 from installer.bundle.limits import (
     BUNDLE_JSON,
     CHUNK,
@@ -45,13 +46,13 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.report import Silent
-from tests.parts.bundles import Cargo, open_bundle, reference_cargo, signing_key, trust
+from tests.parts.bundles import Cargo, open_bundle, reference_cargo, several_volumes, signing_key, trust
 from tests.parts.images import compact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from installer.bundle.manifest import BundleManifest
+    from installer.bundle.manifest import BundleBlob, BundleManifest
 
 
 def content(bundle: Bundle, digest: Digest) -> bytes:
@@ -370,7 +371,8 @@ def resigned(
     """Give a volume other metadata of the same sizes, sign it, and so make it look genuine."""
     with Bundle.open([VolumeFile(path)], trust()) as bundle:
         places, changed = bundle._metadata.places(), manifest(bundle.manifest)
-        texts = {name: bundle._volumes[0].read(places[name], size) for name, size in sizes(bundle).items()}
+        (file,) = bundle.volumes.values()
+        texts = {name: file.read(places[name], size) for name, size in sizes(bundle).items()}
     texts |= {BUNDLE_JSON: changed.encode(), **(contents or {})}
     digests = sums.decode(texts[SUMS]) | {name: Digest.of(text) for name, text in texts.items() if name != SUMS}
     texts[SUMS] = sums.encode(named(digests))
@@ -409,6 +411,71 @@ def test_chunk_hashes_that_contradict_the_digest(copy: Path) -> None:
             bundle.read(blob.digest)
         with pytest.raises(BundleError, match="another SHA-256"):
             bundle.verify(Silent(), sha256=True)
+
+
+def test_a_piece_with_another_sha256(volumes: tuple[Path, ...], tmp_path: Path) -> None:
+    """Each volume by itself, all of them, and one after the other: as `sha256sum -c` says it of the same files."""
+    copies = [Path(shutil.copyfile(path, tmp_path / path.name)) for path in volumes]
+    with open_bundle(volumes) as bundle:
+        cut = next(blob for blob in bundle.manifest.blobs if len(blob.pieces) > 1)
+        volume, _, place, length = bundle.where(cut, 0)
+        number, files = bundle.manifest.blobs.index(cut), bundle.files()
+    spoilt = tmp_path / Path(files[volume]["path"]).name
+    flip(spoilt, place)
+    chunk = blake3(spoilt.read_bytes()[place : place + length]).digest()
+    wrong = replace(cut, chunks=chunk + cut.chunks[len(chunk) :])
+    for path in copies:
+        resigned(path, manifest=lambda found: exchange(found, number, wrong))
+    for present in ([spoilt], copies):
+        with open_bundle(present) as bundle:
+            bundle.verify(Silent())
+            (damage,) = verify_by_turns(bundle, Silent(), sha256=True).damages
+        assert (damage.volume, damage.file) == (volume + 1, str(spoilt))
+        assert "another SHA-256" in damage.message
+
+    waiting = list(copies)
+    with open_bundle([waiting.pop()]) as bundle:
+
+        def change(bundle: Bundle, _volumes: frozenset[int], _why: str) -> None:
+            bundle.release()
+            bundle.add(VolumeFile(waiting.pop()))
+
+        bundle.changer = change
+        found = verify_by_turns(bundle, Silent(), sha256=True)
+    assert [damage.volume for damage in found.damages] == [volume + 1]
+    assert not found.unseen
+
+
+def exchange(manifest: BundleManifest, number: int, blob: BundleBlob) -> BundleManifest:
+    return replace(manifest, blobs=(*manifest.blobs[:number], blob, *manifest.blobs[number + 1 :]))
+
+
+def test_what_one_volume_lacks_another_has(volumes: tuple[Path, ...], tmp_path: Path) -> None:
+    """Damaged metadata of one volume are reported, whichever is named first."""
+    copies = [Path(shutil.copyfile(path, tmp_path / path.name)) for path in volumes]
+    with open_bundle(volumes) as bundle:
+        flip(copies[0], bundle._metadata.places()[BUNDLE_JSON] + 100)
+    for paths in (copies, copies[::-1]):
+        with open_bundle(paths) as bundle:
+            (damage,) = verify_by_turns(bundle, Silent()).damages
+        assert (damage.volume, damage.file) == (1, str(copies[0]))
+    with pytest.raises(BundleError, match=r"bundle\.json is damaged"):
+        open_bundle(copies[:1])
+
+
+def test_images_that_lack_a_part_in_volumes_that_come_in_turns(cargo: Cargo, tmp_path: Path) -> None:
+    kept = {blob: data for blob, data in cargo.blobs.items() if blob.media_type != media.OCI_LAYER}
+    waiting = list(several_volumes(replace(cargo, blobs=kept), tmp_path))
+
+    def change(bundle: Bundle, _volumes: frozenset[int], _why: str) -> None:
+        bundle.release()
+        bundle.add(VolumeFile(waiting.pop()))
+
+    with open_bundle([waiting.pop(0)]) as bundle:
+        bundle.changer = change
+        found = verify_by_turns(bundle, Silent())
+    assert not found.unseen
+    assert ["is not held" in damage.message for damage in found.damages] == [True]
 
 
 def exchanged(found: dict[str, Digest]) -> dict[str, Digest]:

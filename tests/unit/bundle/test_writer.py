@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from blake3 import blake3
 
 from installer.bundle.limits import CHUNK
-from installer.bundle.writer import write
+from installer.bundle.tar import BLOCK
+from installer.bundle.volume import metadata_of
+from installer.bundle.writer import finish_interrupted, write
 from installer.errors import ContentError, IncompleteError, RegistryUnreachableError, StorageError, UsageError
 from installer.report import Silent
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from installer.bundle.manifest import BundleBlob
+    from installer.oci.digest import Digest
 
 PROJECT = Path(__file__).parents[3]
 LARGE = 3 * CHUNK + 1000
@@ -237,7 +241,10 @@ def test_a_part_of_another_plan_is_begun_anew(writer_cargo: Cargo, expected: byt
     assert sum(upstream.given.values()) == 20
 
 
-@pytest.mark.parametrize("spoil", ["damaged chunk", "nonsense in the journal", "cut short", "no part at all", "text"])
+SPOILS = ["damaged chunk", "forged blob", "lost header", "nonsense in the journal", "cut short", "no part", "text"]
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
 def test_what_a_part_says_is_checked(writer_cargo: Cargo, expected: bytes, tmp_path: Path, spoil: str) -> None:
     path, part = tmp_path / "bundle.tar", tmp_path / "bundle.tar.part"
     with pytest.raises(RegistryUnreachableError):
@@ -246,6 +253,14 @@ def test_what_a_part_says_is_checked(writer_cargo: Cargo, expected: bytes, tmp_p
     if spoil == "damaged chunk":
         for offset in range(100_000, len(data), 1_000_000):
             data[offset] ^= 1
+    elif spoil == "forged blob":
+        # Its journal says that it is whole, and it is not what its digest says.
+        blob, place, journal = found_in(writer_cargo, data, "small-1")
+        data[place : place + blob.size] = bytes(blob.size)
+        data[journal : journal + 64] = blake3(bytes(blob.size)).hexdigest().encode()
+    elif spoil == "lost header":
+        _, place, _ = found_in(writer_cargo, data, "small-1")
+        data[place - 512 : place] = bytes(512)
     elif spoil == "nonsense in the journal":
         place = data.index(b'"chunks":"')
         data[place + 10 : place + 20] = b"not hex at"
@@ -254,10 +269,57 @@ def test_what_a_part_says_is_checked(writer_cargo: Cargo, expected: bytes, tmp_p
     elif spoil == "text":
         data[:] = b"this is no part"
     part.write_bytes(data)
-    if spoil == "no part at all":
+    if spoil == "no part":
         part.unlink()
     build(writer_cargo, [path])
     assert path.read_bytes() == expected
+
+
+def found_in(cargo: Cargo, part: bytearray, name: str) -> tuple[BundleBlob, int, int]:
+    """A document of a bundle that is being written, the place of its content, and that of its hashes in the journal."""
+    skeleton = cargo.skeleton()
+    digest = next(document.digest for document in skeleton.documents if document.name == name)
+    blob = next(blob for blob in skeleton.blobs if blob.digest == digest)
+    metadata = metadata_of(skeleton, cargo.manifest_json())
+    start = metadata.places()["bundle.json"]
+    journal = part.rindex(b'"chunks":"', start, part.index(digest.text.encode(), start)) + len(b'"chunks":"')
+    return blob, metadata.length + blob.pieces[0][1], journal
+
+
+def test_sums_that_were_being_written(tmp_path: Path) -> None:
+    """The power failed in the middle of them: the part is none that only lacks its name."""
+    cargo, path, part = Cargo(), tmp_path / "bundle.tar", tmp_path / "bundle.tar.part"
+    for number in range(900):
+        cargo.document(f"{number:03}", str(number).encode())
+    build(cargo, [path])
+    whole = path.read_bytes()
+    end = BLOCK + metadata_of(cargo.skeleton(), cargo.manifest_json()).sums
+    assert end > 1 << 16
+    part.write_bytes(whole[: 1 << 16] + bytes(end - (1 << 16)) + whole[end:])
+    path.write_bytes(b"something older")
+    finish_interrupted([path])
+    assert path.read_bytes() == b"something older"
+    upstream = Upstream(cargo)
+    build(cargo, [path], upstream)
+    assert (path.read_bytes() == whole, sum(upstream.given.values())) == (True, 0)
+
+
+def test_what_is_not_right_gets_no_name(writer_cargo: Cargo, expected: bytes, tmp_path: Path) -> None:
+    """Who looks at the finished files refuses them: the next run goes on from what is right."""
+    path = tmp_path / "bundle.tar"
+    upstream, skeleton = Upstream(writer_cargo), writer_cargo.skeleton()
+
+    def refuse(parts: Sequence[Path], sums: Digest) -> None:
+        (part,) = parts
+        assert part.read_bytes() == expected
+        raise StorageError(f"not {sums}")
+
+    with pytest.raises(StorageError, match="not sha256:"):
+        write([path], skeleton, writer_cargo.manifest_json(), upstream.open_blob, Silent(), check=refuse)
+    finish_interrupted([path])
+    assert [found.name for found in tmp_path.iterdir()] == ["bundle.tar.part"]
+    build(writer_cargo, [path], upstream)
+    assert (path.read_bytes() == expected, sum(upstream.given.values())) == (True, 20)
 
 
 def test_a_finished_bundle_is_built_again(writer_cargo: Cargo, expected: bytes, tmp_path: Path) -> None:

@@ -64,3 +64,14 @@ def test_a_disk_without_udev(system: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(system: Path) -> None:
     with pytest.raises(NotFoundError):
         device.device_of(system / "none")
+
+
+def test_a_mount_point_in_another_encoding(system: Path, tmp_path: Path) -> None:
+    with (tmp_path / "mountinfo").open("ab") as file:
+        file.write("46 21 8:49 / /media/백업 rw - vfat /dev/sdd1 rw\n".encode("cp949"))
+    assert device.device_of(system).label == "DISC_2"
+
+
+def test_a_root_that_is_no_mount(system: Path, tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text("22 21 0:5 / /proc rw - proc proc rw\n")
+    assert device.device_of(system) == device.UNKNOWN
