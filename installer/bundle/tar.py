@@ -11,6 +11,8 @@ TRAILER = bytes(2 * BLOCK)
 # 1980-01-01 00:00 UTC, the earliest time that FAT can hold: extracted files carry the same time everywhere.
 _MTIME = 315532800
 _OCTAL_LIMIT = 8**11
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7-Zip"}
+"""What guards and mail servers make of files."""
 
 
 def padded(size: int) -> int:
@@ -50,7 +52,9 @@ def member_size(block: bytes, name: str, limit: int) -> int:
     except ValueError:
         size = -1
     if len(block) != BLOCK or size < 0 or block != header(name, size):
-        raise BundleError(f"{name}: expected here, found something else", hint="this is no finished airferry bundle.")
+        packer = next((what for start, what in _PACKED.items() if block.startswith(start)), "")
+        hint = f"it was packed by {packer} on its way: unpack it." if packer else "this is no finished airferry bundle."
+        raise BundleError(f"{name}: expected here, found something else", hint=hint)
     if size > limit:
         raise BundleError(f"{name}: {size} bytes; at most {limit} are allowed")
     return size

@@ -252,6 +252,8 @@ def test_a_key_is_encrypted_and_never_overwritten(program: Program, bundle: Path
     assert "ENCRYPTED" in (program.folder / "safe.key").read_text()
     assert (program.folder / "safe.key").stat().st_mode & 0o777 == 0o600
     program.run("keygen", "safe", "--passphrase-file", "word", code=2)
+    (program.folder / "long").write_text("x" * 2000)
+    program.run("keygen", "other-safe", "--passphrase-file", "long", code=2)
     program.run("sign", bundle.name, "--key", "safe.key", "--passphrase-file", "wrong", code=2)
     program.run("sign", bundle.name, "--key", "safe.key", "--passphrase-file", "word")
     program.run("verify", bundle.name, "--key", "safe.pub")
@@ -295,10 +297,39 @@ def test_damaged_and_cut(program: Program, bundle: Path) -> None:
         ["sign", "x", "--key", "a", "--export", "b"],
         ["lock", "--update", "--update-image", "x"],
         ["freeze", "x"],
+        ["keygen", ".", "--no-passphrase"],
     ],
 )
 def test_wrong_calls(program: Program, arguments: list[str]) -> None:
     program.run(*arguments, code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sign", "bundle.tar", "--export", "bundle.tar"],
+        ["patch", "bundle.tar", "--request", "request.json", "--file", "bundle.tar"],
+        ["freeze", "bundle.tar", "--key", "mine.pub", "--file", "bundle.tar"],
+        ["freeze", "bundle.tar", "--key", "mine.pub", "--beside", "--file", "bundle.tar"],
+        ["sheet", "bundle.tar", "--key", "mine.pub", "--file", "bundle.tar"],
+    ],
+)
+def test_no_input_is_replaced(program: Program, bundle: Path, arguments: list[str]) -> None:
+    before = bundle.read_bytes()
+    request = {"extents": [[0, 0, 1]], "format": "airferry-request/1", "sums": "0" * 16, "volumes": []}
+    (program.folder / "request.json").write_text(json.dumps(request, separators=(",", ":")) + "\n")
+    _, err = program.run(*arguments, code=2)
+    assert "is both an input and the output" in err
+    assert bundle.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["stick", ".", ".."])
+def test_a_bundle_into_a_folder(program: Program, opened: Registry, place: str) -> None:
+    (program.folder / "stick").mkdir()
+    program.recipe(f"{opened.address}/team/job:1.0")
+    program.run("lock")
+    program.run("build", "-o", place)
+    assert [path.name for path in (program.folder / place).glob("*.tar*")] == ["demo-1.0.tar"]
 
 
 @pytest.mark.parametrize("command", ["lock", "list", "plan", "build"])

@@ -18,7 +18,7 @@ from installer.bundle.manifest import (
     parse_time,
 )
 from installer.bundle.tar import BLOCK
-from installer.bundle.volume import index_json, metadata_of, sums_size, volume_sizes
+from installer.bundle.volume import file_stem, index_json, metadata_of, sums_size, volume_sizes
 from installer.errors import AirferryError, BundleError
 from installer.oci.digest import Digest
 
@@ -193,3 +193,20 @@ def test_decode_checks_types(manifest: BundleManifest, change: tuple[str, Any]) 
     document[change[0]] = change[1]
     with pytest.raises(AirferryError):
         BundleManifest.decode(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+
+def test_names_of_files_tell_versions_apart(cargo: Cargo) -> None:
+    """However long the name of the bundle is."""
+
+    def stem(name: str, version: str) -> str:
+        return file_stem(replace(cargo, name=name, version=version).skeleton())
+
+    assert stem("demo", "1.0") == "demo-1-0"
+    long = "wandb-platform-production-europe-frankfurt"
+    stems = [stem(long, version) for version in ("1.0", "2.0", "2.0-" + "0" * 40)]
+    assert [len(each) for each in stems] == [40, 40, 40]
+    assert [each.rpartition("-")[0] for each in stems] == [
+        "wandb-platform-production-e-1-0",
+        "wandb-platform-production-e-2-0",
+        "wandb-platform-2-0-000000000000",
+    ]

@@ -371,8 +371,8 @@ def resigned(
     """Give a volume other metadata of the same sizes, sign it, and so make it look genuine."""
     with Bundle.open([VolumeFile(path)], trust()) as bundle:
         places, changed = bundle._metadata.places(), manifest(bundle.manifest)
-        (file,) = bundle.volumes.values()
-        texts = {name: file.read(places[name], size) for name, size in sizes(bundle).items()}
+        (there,) = bundle.volumes.values()
+        texts = {name: there.read(places[name], size) for name, size in sizes(bundle).items()}
     texts |= {BUNDLE_JSON: changed.encode(), **(contents or {})}
     digests = sums.decode(texts[SUMS]) | {name: Digest.of(text) for name, text in texts.items() if name != SUMS}
     texts[SUMS] = sums.encode(named(digests))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -368,6 +369,18 @@ def test_signing_all_volumes(cargo: Cargo, tmp_path: Path, volumes: tuple[Path, 
     for path in volumes:
         with open_bundle([path]) as bundle:
             assert len(bundle.missing) == 2
+
+
+def test_all_volumes_or_none_are_signed(cargo: Cargo, tmp_path: Path) -> None:
+    """One of them has no room for this signature."""
+    larger = replace(cargo, blobs=dict(cargo.blobs), documents=list(cargo.documents))
+    larger.document("large", bytes(10_000_000))
+    paths = larger.write(tmp_path, volume_size=4_300_000)
+    sign(paths[1:2], OTHER)
+    before = [path.read_bytes() for path in paths]
+    with pytest.raises(UntrustedError, match="room for one"):
+        sign(paths, KEY)
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_a_second_signer(unsigned: Path) -> None:

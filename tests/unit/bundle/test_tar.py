@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import random
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -134,3 +136,9 @@ def test_an_archive_as_a_whole(tmp_path: Path) -> None:
         assert content is not None
         assert content.read() == b"abc"
         assert found.getnames() == ["a/b", "empty"]
+
+
+def test_what_a_guard_has_packed_is_told() -> None:
+    with pytest.raises(BundleError) as caught:
+        member_size(gzip.compress(random.Random(1).randbytes(2 * BLOCK))[:BLOCK], "SHA256SUMS", 1000)
+    assert "packed by gzip" in caught.value.hint
