@@ -203,10 +203,12 @@ class BundleBlob:
             return "a manifest that is not carried" if self.is_manifest else ""
         if len(self.chunks) != HASH * chunk_count(self.size):
             return "wrong count of chunk hashes"
+        if len(self.pieces) == 1:
+            return "" if self.pieces[0][2] == self.size else "pieces and size differ"
         lengths = [length for _, _, length in self.pieces]
         if sum(lengths) != self.size:
             return "pieces and size differ"
-        if len(lengths) > 1 and not all(lengths):
+        if not all(lengths):
             return "cut into an empty piece"
         return "cut inside a chunk" if any(cut % CHUNK for cut in lengths[:-1]) else ""
 
