@@ -36,4 +36,4 @@ class Target:
 
     def releases(self, namespace: str) -> Releases:
         """Helm's releases in `namespace`."""
-        return Releases(self._file, context=self._context, namespace=namespace)
+        return Releases(self._file, context=self._context, namespace=namespace, server=self.cluster.endpoint.server)
