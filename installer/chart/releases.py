@@ -2,7 +2,8 @@
 
 Helm runs in this process (see `installer.chart.helm`). A call into it holds no Python lock but blocks its thread, and
 with it the handling of signals; so each runs in a thread of its own, while the caller waits in a way that Ctrl-C ends.
-Helm's own configuration, its environment and `KUBECONFIG` are not consulted: every setting is given.
+Helm's own configuration, its environment and `KUBECONFIG` are not consulted: every setting is given. Only proxy
+variables count, as the process has them when the library is loaded: whoever wants none must take them away before.
 """
 
 import json

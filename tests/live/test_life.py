@@ -238,7 +238,11 @@ def test_data_outlives_the_claims_that_the_chart_deletes(
 
     def answers(*, database: bool) -> None:
         places = {"namespace": NAMESPACE, "operator_namespace": OPERATOR_NAMESPACE}
-        program.site(**places, host="http://life.enclave", values={"database": database})
+        program.site(**places, host="http://life.enclave", values={"database": True} if database else {})
+
+    def revisions() -> int:
+        query = ("get", "secrets", "--selector=owner=helm,name=life", "--output=name", f"--namespace={NAMESPACE}")
+        return len(enclave.kubectl(*query).split())
 
     changes = {"templates/database.yaml": DATABASE}
     bundle = demo_platform(program.folder / "bundle", "life", assets, changes=changes).write()
@@ -252,6 +256,7 @@ def test_data_outlives_the_claims_that_the_chart_deletes(
     assert phase() == "Bound Delete"
     done = program.install(bundle)
     program.result(done)
+    assert revisions() == 2, "a change that only takes something away is done when the controller has acted"
     assert f"its claim will be deleted, the volume is kept: PersistentVolume {volume} (" in done.stderr
     assert wait_until(lambda: phase() == "Released Retain", 60), phase()
 
