@@ -5,6 +5,7 @@ clock and the arguments, and they do so through this one.
 """
 
 import contextlib
+import ctypes
 import datetime as dt
 import functools
 import gc
@@ -85,6 +86,19 @@ class Session:
         names = ("http_proxy", "https_proxy", "no_proxy")
         return {name: value for name, value in self.environment.items() if name.lower() in names}
 
+    def leave_no_proxies(self) -> None:
+        """Take the proxy variables out of the environment that libraries read by themselves; the session keeps them.
+
+        A library in Go, when it is loaded, reads what the kernel has put beside the arguments (Go's package runtime,
+        `goenvs_unix`), and that `unsetenv` may leave as it is: so the value itself is made empty in its place.
+        """
+        getenv = ctypes.CDLL(None).getenv
+        getenv.restype = ctypes.c_void_p
+        for name in self.proxies():
+            if value := getenv(name.encode()):
+                ctypes.memset(value, 0, 1)
+            os.environ.pop(name, None)
+
     def state(self) -> Path | None:
         """The folder for what one run leaves for the next: in `XDG_STATE_HOME` or `~/.local/state`, if there is any."""
         home = self.environment.get("HOME")
@@ -130,7 +144,7 @@ def common(command: _F) -> _F:
     @click.option("-q", "--quiet", is_flag=True, help="No progress and remarks on stderr; errors are printed.")
     @functools.wraps(command)
     def wrapped(*args: Any, form: Literal["text", "json"], quiet: bool, **kwargs: Any) -> Any:
-        session = Session(form, reporter(quiet=quiet), os.environ)
+        session = Session(form, reporter(quiet=quiet), dict(os.environ))
         try:
             return command(session, *args, **kwargs)
         finally:

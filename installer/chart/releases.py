@@ -2,7 +2,8 @@
 
 Helm runs in this process (see `installer.chart.helm`). A call into it holds no Python lock but blocks its thread, and
 with it the handling of signals; so each runs in a thread of its own, while the caller waits in a way that Ctrl-C ends.
-Helm's own configuration, its environment and `KUBECONFIG` are not consulted: every setting is given.
+Helm's own configuration, its environment and `KUBECONFIG` are not consulted: every setting is given. Only proxy
+variables count, as the process has them when the library is loaded: whoever wants none must take them away before.
 """
 
 import json
@@ -22,6 +23,7 @@ _POLL_SECONDS = 0.2
 _CANCEL_SECONDS = 15.0
 # Helm's own words (pkg/action/rollback.go).
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]+)")
+_QUOTA = ("exceeded quota", "failed quota")
 _Result = TypeVar("_Result")
 
 
@@ -50,7 +52,7 @@ class Release:
 
 class Releases:
     """The releases in one namespace of the cluster that `context` of the file `kubeconfig` names; without a file, of
-    the cluster whose pod this is.
+    the cluster whose pod this is. `server` is the URL of its API server: what is refused there was no answer of it.
 
     Methods raise ClusterUnreachableError, ClusterForbiddenError, ClusterError. Safe for threads that work on different
     releases. `while_waiting` is called now and then as long as Helm is at work; its errors end that.
@@ -58,8 +60,9 @@ class Releases:
 
     while_waiting: Callable[[], None] | None = None
 
-    def __init__(self, kubeconfig: Path | None, *, context: str = "", namespace: str) -> None:
+    def __init__(self, kubeconfig: Path | None, *, context: str = "", namespace: str, server: str = "") -> None:
         self._kubeconfig, self._context, self.namespace = kubeconfig, context, namespace
+        self._server = server
 
     def ensure(
         self,
@@ -222,7 +225,7 @@ class Releases:
         except HelmNotFoundError:
             raise
         except HelmError as exc:
-            raise _converted(exc, doing) from exc
+            raise _converted(exc, doing, self._server) from exc
 
 
 @dataclass(frozen=True)
@@ -269,16 +272,25 @@ def _in_thread(
     return results[0]
 
 
-def _converted(exc: Exception, doing: str) -> AirferryError:
+def _converted(exc: Exception, doing: str, server: str) -> AirferryError:
+    """Ours for an error of Helm's. What the API server at `server` tells of others, such as webhooks that refuse
+    connections, is its answer."""
     from helm_python import HelmKubeError
 
     text = brief(exc)
     lower = text.lower()
+    if any(sign in lower for sign in _QUOTA):
+        return ClusterError(
+            f"cannot {doing}: {text}",
+            hint="have the quota raised, or ask for less in the values of site.yaml; then run the same command again.",
+        )
     if "forbidden" in lower or "unauthorized" in lower or "provide credentials" in lower:
         return ClusterForbiddenError(
             f"cannot {doing}: {text}", hint="check the kubeconfig's user and what it is allowed to do."
         )
-    if isinstance(exc, HelmKubeError) or "cluster unreachable" in lower or "connection refused" in lower:
+    # As Go words it: the request with its URL, and what became of it.
+    refused = server and re.search(rf'"{re.escape(server.rstrip("/"))}[/?][^"]*": dial [^"]*connection refused', text)
+    if isinstance(exc, HelmKubeError) or "kubernetes cluster unreachable" in lower or refused:
         return ClusterUnreachableError(
             f"cannot {doing}: {text}", hint="check the kubeconfig, its context and the network."
         )

@@ -22,6 +22,7 @@ INVALID = "Invalid Config"
 LOADING = "Loading"
 LOG_LINES = 200
 _APPLIED = "-spec-active"
+_CONSOLE = "-spec-user"
 MAX_TEXT = 1200
 
 
@@ -55,7 +56,7 @@ def verdict(cluster: Cluster, resource: Mapping[str, Any], since: str) -> Verdic
             installed=False, refused=False, state=f"{phase}, before this change; the controller is to look again"
         )
     # While it is at work, note and release are still those of the change before.
-    if phase != LOADING and _active(cluster, resource) and status == "deployed":
+    if phase != LOADING and status == "deployed" and _applied(cluster, resource, current, since):
         return Verdict(installed=True, refused=False, state="its release is deployed")
     return Verdict(installed=False, refused=False, state=f"{phase}; Helm release: {status or 'none yet'}")
 
@@ -141,18 +142,68 @@ def _last(obj: Mapping[str, Any], wanted: Callable[[Mapping[str, Any]], bool]) -
 def _active(cluster: Cluster, resource: Mapping[str, Any]) -> bool:
     """Whether the specification that the controller last applied contains all of ours."""
     name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
-    secret = cluster.get(SECRET, f"{name}{_APPLIED}", namespace)
-    data = (secret or {}).get("data") or {}
-    for part in ("chart", "values"):
-        try:
-            raw = base64.b64decode(data.get(part, ""), validate=True)
-            # Not the strict reader: proxies are named twice, in capitals and in small letters.
-            held = json.loads(raw)
-        except (ValueError, RecursionError):
-            return False
-        if not _contains(held, resource["spec"].get(part) or {}):
-            return False
-    return True
+    return _holds(cluster.get(SECRET, f"{name}{_APPLIED}", namespace), resource)
+
+
+def _applied(cluster: Cluster, resource: Mapping[str, Any], current: Mapping[str, Any], since: str) -> bool:
+    """Whether the controller has applied `resource` as it was changed at `since`; `current` is what is stored of it.
+
+    A note that contains all of ours can be that of a former, larger specification. So it must be younger than the
+    change, or else hold nothing but what the controller makes of the present one: where that is what it has applied
+    before, it writes no new note.
+    """
+    name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
+    note = cluster.get(SECRET, f"{name}{_APPLIED}", namespace)
+    if note is None or not _holds(note, resource):
+        return False
+    return change_time(note) > since or _made_of(note, current, cluster.get(SECRET, f"{name}{_CONSOLE}", namespace))
+
+
+def _holds(note: Object | None, resource: Mapping[str, Any]) -> bool:
+    """Whether `note` contains the specification of `resource`."""
+    held = {part: _noted(note, part) for part in ("chart", "values")}
+    return all(_contains(held[part], resource["spec"].get(part) or {}) for part in held)
+
+
+def _made_of(note: Object, current: Mapping[str, Any], console: Object | None) -> bool:
+    """Whether `note` holds the specification of the custom resource `current`, and nothing else than the controller
+    adds to it: the settings of its console, its own name, and of the chart the keys that are not used."""
+    spec = current.get("spec") or {}
+    chart, values = _noted(note, "chart"), _noted(note, "values")
+    if not isinstance(chart, dict) or not isinstance(values, dict):
+        return False
+    own = {"global": {"operator": (values.get("global") or {}).get("operator") or {}}}
+    expected = _merged(_merged(spec.get("values") or {}, _noted(console, "values") or {}), own)
+    return bool(_used(chart) == _used(spec.get("chart") or {}) and values == expected)
+
+
+def _noted(note: Object | None, part: str) -> Any:
+    """The `chart` or `values` in a note of the controller; None if that cannot be read."""
+    try:
+        raw = base64.b64decode(((note or {}).get("data") or {}).get(part, ""), validate=True)
+        # Not the strict reader: proxies are named twice, in capitals and in small letters.
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _used(value: Any) -> Any:
+    """A map without its empty parts; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {key: used for key, item in value.items() if (used := _used(item))}
+    return value
+
+
+def _merged(first: Any, second: Any) -> Any:
+    """As the controller merges: of two values the first, of two maps all keys, of two lists all elements."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return {
+            **second,
+            **{key: _merged(value, second[key]) if key in second else value for key, value in first.items()},
+        }
+    if isinstance(first, list) and isinstance(second, list):
+        return [*first, *second]
+    return first
 
 
 def _contains(held: Any, wanted: Any) -> bool:

@@ -149,6 +149,8 @@ def install(
     bundle.verify(session.reporter)
     for line in prepared.changes.overwritten:
         session.reporter.note(f"overwriting what others have set: {line}")
+    for line in prepared.changes.volumes:
+        session.reporter.note(f"its claim will be deleted, the volume is kept: {line}")
     _carry_out(session, bundle, target, site, prepared, attempt, wish, timeout)
 
 

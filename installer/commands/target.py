@@ -18,6 +18,8 @@ class Target:
     """
 
     def __init__(self, session: Session, kubeconfig: Path | None, context: str, *, plugin: bool) -> None:
+        # Helm's library would take them for the way to the API server as well, if they are there when it is loaded.
+        session.leave_no_proxies()
         named = [Path(text) for text in session.environment.get("KUBECONFIG", "").split(os.pathsep) if text]
         home = Path(session.environment.get("HOME") or "/", ".kube", "config")
         files = [kubeconfig] if kubeconfig else named or [home]
@@ -36,4 +38,4 @@ class Target:
 
     def releases(self, namespace: str) -> Releases:
         """Helm's releases in `namespace`."""
-        return Releases(self._file, context=self._context, namespace=namespace)
+        return Releases(self._file, context=self._context, namespace=namespace, server=self.cluster.endpoint.server)

@@ -43,6 +43,17 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
             f"{_INSTALL} it wakes the controller."
         ),
     ),
+    # The API server calls these forbidden, too.
+    (
+        "exceeded quota",
+        "quota",
+        f"have the quota raised, or ask for less in the values of site.yaml, then {_INSTALL} it wakes the controller.",
+    ),
+    (
+        "failed quota",
+        "quota",
+        f"set what the quota asks for in the values of site.yaml, then {_INSTALL} it wakes the controller.",
+    ),
     (
         "forbidden",
         "controller-forbidden",

@@ -39,18 +39,22 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Everything that an upgrade changes. `overwritten` names fields that somebody else has set meanwhile."""
+    """Everything that an upgrade changes. `overwritten` names fields that somebody else has set meanwhile.
+
+    `volumes` are those whose claims Helm deletes, each with its name and how it is used again; they are kept.
+    """
 
     bundle: tuple[Change, ...]
     charts: tuple[Change, ...]
     images: tuple[Change, ...]
     values: tuple[Change, ...]
     overwritten: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether nothing changes."""
-        return not (self.bundle or self.charts or self.images or self.values or self.overwritten)
+        return not (self.bundle or self.charts or self.images or self.values or self.overwritten or self.volumes)
 
     def document(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -59,7 +63,7 @@ class Changes:
             name: [{"what": item.what, "old": item.old, "new": item.new} for item in group]
             for name, group in groups.items()
         }
-        return {**listed, "overwritten": list(self.overwritten)}
+        return {**listed, "overwritten": list(self.overwritten), "volumes": list(self.volumes)}
 
     def text(self) -> str:
         """The same for people."""
@@ -69,6 +73,8 @@ class Changes:
             if group:
                 more = [f"  and {len(group) - MAX_LINES} more"] if len(group) > MAX_LINES else []
                 lines += [f"{name}:", *(f"  {item}" for item in group[:MAX_LINES]), *more]
+        if self.volumes:
+            lines += ["volumes that are kept, whose claims will be deleted:", *(f"  {item}" for item in self.volumes)]
         if self.overwritten:
             lines += ["set by others, will be overwritten:", *(f"  {item}" for item in self.overwritten)]
         return "\n".join(lines) or "nothing changes"

@@ -56,7 +56,7 @@ class Revision:
     `origin` is the number of the revision that a rollback went back to; 0 for an installation or an upgrade.
     `resource` is the custom resource as it was applied. `images` are the references that the cluster asks for, each
     with its digest; the chart is among them if it is in the registry. `hook_pods` are what runs as hooks of the
-    platform, see `hook_images.pod_of`.
+    platform, see `hook_images.pod_of`. `claims` are the volume claims that the charts make as objects of their own.
     """
 
     number: int
@@ -68,6 +68,7 @@ class Revision:
     resource: Object | None = field(repr=False)
     images: Mapping[str, str] = field(repr=False)
     hook_pods: tuple[Object, ...] = field(repr=False)
+    claims: tuple[str, ...] = ()
 
     def same(self, other: "Revision") -> bool:
         """Whether both describe one state, however and whenever it came about."""
@@ -156,6 +157,7 @@ def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revi
         resource=wanted.resource,
         images=images,
         hook_pods=pods,
+        claims=tuple(sorted(wanted.claims)),
     )
 
 
@@ -230,7 +232,8 @@ def _parsed(raw: bytes, what: str) -> Revision:
         note = record.parsed(doc.pop("record"), what)
         releases = tuple(ReleaseState(**item) for item in doc.pop("releases"))
         access, pods = Access(**doc.pop("access")), tuple(doc.pop("hook_pods"))
-        return Revision(**doc, record=note, releases=releases, access=access, hook_pods=pods)
+        claims = tuple(doc.pop("claims", ()))
+        return Revision(**doc, record=note, releases=releases, access=access, hook_pods=pods, claims=claims)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ClusterError(
             f"{what}: damaged ({type(exc).__name__})", hint="delete this Secret: only `rollback` needs it."

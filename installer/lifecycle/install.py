@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
+from installer.cluster import volumes
 from installer.cluster.kube import Cluster
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
@@ -87,10 +88,12 @@ def prepare(
         )
     overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over)
     if policy is None:
-        changes = Changes((), (), (), (), overwritten)
+        changes = Changes((), (), (), ())
     else:
         changes = upgrade.changes(releases, policy, wanted, note, before, past)
-        changes = replace(changes, overwritten=overwritten)
+    names = [chart.name for chart in (*note.all_charts, *upgrade.dropped(past, note))]
+    kept = tuple(map(str, volumes.at_stake(cluster, releases, names, wanted.claims)))
+    changes = replace(changes, overwritten=overwritten, volumes=kept)
     ca = (site.registry_ca or b"").decode()
     access = Access(site.registry, plain_http=site.answers.registry.plain_http, ca=ca, on_nodes=site.on_nodes)
     return Prepared(wanted, note, past, changes, access, take_over, wish.repository)
@@ -115,13 +118,15 @@ def carry_out(prepared: Prepared, means: Means, registry: Registry | None) -> In
 def _brought_about(prepared: Prepared, means: Means, steps: Steps) -> list[Workload]:
     wanted, note = prepared.wanted, prepared.note
     past, revision = begin(means.cluster, steps, prepared.history, note, _revision(prepared))
+    dropped = upgrade.dropped(past, note)
+    steps.keep_volumes((*note.all_charts, *dropped), wanted.claims)
     for secret in wanted.secrets:
         steps.apply(secret)
     found = [item for release in wanted.releases for item in steps.release(release)]
     if wanted.operator and wanted.platform and wanted.source and wanted.resource:
         platform = Platform(wanted.operator, wanted.platform, wanted.source, wanted.resource)
         found += platform.bring_about(steps, means.cluster, means.patience, prepared.repository)
-    for chart in upgrade.dropped(past, note):
+    for chart in dropped:
         steps.removed(chart)
     finish(means, past, revision)
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from installer.chart.releases import Releases
+from installer.cluster import volumes
 from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, NotFoundError, UsageError
@@ -63,7 +64,9 @@ def prepare(
             "\n  ".join([f"revision {goal.number} cannot be had again; the cluster no longer holds:", *missing]),
             hint="run `upgrade --allow-downgrade` with the bundle of that version instead.",
         )
-    return Return(past, goal, replace(goal.record, time=time), _changes(past, goal))
+    names = [chart.name for chart in (*goal.record.all_charts, *_added(past, goal.record))]
+    kept = tuple(map(str, volumes.at_stake(cluster, releases, names, goal.claims)))
+    return Return(past, goal, replace(goal.record, time=time), replace(_changes(past, goal), volumes=kept))
 
 
 def carry_out(back: Return, means: Means, registry: Registry | None, *, take_over: bool = False) -> Installation:
@@ -87,12 +90,14 @@ def _gone_back(back: Return, means: Means, steps: Steps) -> list[Workload]:
     attempt = replace(goal, number=number, record=note, finished=False, origin=goal.number)
     past, attempt = begin(means.cluster, steps, back.past, note, attempt)
     states = {(item.release, item.namespace): item for item in goal.releases}
+    added = _added(back.past, note)
+    steps.keep_volumes((*note.all_charts, *added), goal.claims)
     found = []
     for chart in note.charts:
         found += steps.back_to(chart, states[chart.release, chart.namespace].revision)
     if note.operator and note.platform and goal.resource:
         found += steps.resource(goal.resource, note.operator.name, note.platform.hooks, goal.hook_pods)
-    for chart in _added(back.past, note):
+    for chart in added:
         steps.removed(chart)
     finish(means, past, attempt)
     return found

@@ -1,9 +1,9 @@
 """What an installation, an upgrade and a rollback do to a cluster, step by step; each step converges."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from installer.chart.releases import Releases
-from installer.cluster import controller
+from installer.cluster import controller, volumes
 from installer.cluster.controller import CUSTOM_RESOURCE
 from installer.cluster.kube import (
     CUSTOM_RESOURCE_DEFINITION,
@@ -72,6 +72,16 @@ class Steps:
                 self._cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
                 self.note(f"Namespace {name}")
         return self.changed
+
+    def keep_volumes(self, charts: Iterable[InstalledChart], staying: Collection[str]) -> None:
+        """Keep the volumes whose claims Helm will delete when `charts` change or go and only the claims `staying` stay.
+
+        Raises ClusterForbiddenError if that is not allowed.
+        """
+        found = volumes.at_stake(self._cluster, self._releases, [chart.name for chart in charts], staying)
+        volumes.retain(self._cluster, found)
+        for item in found:
+            self._patience.reporter.note(f"kept {item}")
 
     def release(self, release: ChartRelease) -> list[Workload]:
         """A chart that Helm installs from here, until its workloads are rolled out."""

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from installer.chart.releases import Releases
-from installer.cluster import controller
+from installer.cluster import controller, volumes
 from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.cluster.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
     JOB,
     SECRET,
+    VOLUME,
     VOLUME_CLAIM,
     Cluster,
     Kind,
@@ -52,7 +53,7 @@ class Leftover:
     @property
     def label(self) -> str:
         """`Kind namespace/name`."""
-        return f"{self.kind.name} {self.namespace}/{self.name}"
+        return f"{self.kind.name} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
 
     def __str__(self) -> str:
         return f"{self.label} ({self.reason})"
@@ -70,7 +71,8 @@ def uninstall(means: Means, record: Record, *, data: bool = False, crds: bool = 
     """Remove what `record` describes, with `data` also what `data_of` tells, with `crds` the kinds that it brought.
 
     Run again after an interruption, it goes on. Raises ClusterError if an object cannot be removed or somebody else is
-    at work, NotReadyError if the time does not suffice.
+    at work, ClusterForbiddenError before anything is removed if data cannot be kept from being deleted by a chart,
+    NotReadyError if the time does not suffice.
     """
     with lease.held(means, record.bundle, record.namespace) as held:
         return _Uninstallation(held, record).run(data=data, crds=crds)
@@ -83,13 +85,14 @@ class _Uninstallation:
 
     def run(self, *, data: bool, crds: bool) -> Removal:
         cluster, record = self._cluster, self._record
+        saved = [] if data else self._saved()
         if record.platform and record.operator:
             hook_images.clear(cluster, record.platform.name)
             remove = _remove_resource(cluster, self._releases, record.platform.name, record.operator, self._patience)
             if remove:
                 self._note(f"{CUSTOM_RESOURCE.name} {record.platform.name}")
         _remove_releases(cluster, self._releases, record, self._patience, self._note)
-        left = data_of(cluster, record)
+        left = list({item.label: item for item in (*saved, *data_of(cluster, record))}.values())
         if data:
             self._remove_data([item for item in left if item.ours])
             left = [item for item in left if not item.ours]
@@ -104,16 +107,30 @@ class _Uninstallation:
                 self._note(f"{kind.name} {record.namespace}/{name}")
         return Removal(tuple(self._removed), tuple(kept))
 
+    def _saved(self) -> list[Leftover]:
+        """The volumes of claims that go with their releases, made to stay."""
+        names = [chart.name for chart in self._record.all_charts]
+        found = volumes.at_stake(self._cluster, self._releases, names)
+        volumes.retain(self._cluster, found)
+        return [_volume(item) for item in found]
+
     def _remove_data(self, items: list[Leftover]) -> None:
-        """Delete `items` and see them gone: a volume claim waits for the last pod that uses it."""
-        gone = [item for item in items if self._cluster.delete(item.kind, item.name, item.namespace)]
-        for item in gone:
+        """Delete `items` and see them gone: a volume claim waits for the last pod that uses it.
+
+        Volumes that were kept from going with their claims are left to Kubernetes again.
+        """
+        kept = [item for item in items if item.kind == VOLUME]
+        gone = [item for item in items if item.kind != VOLUME]
+        for item in [each for each in gone if self._cluster.delete(each.kind, each.name, each.namespace)]:
             while self._cluster.get(item.kind, item.name, item.namespace):
                 self._patience.state(f"{item.label}: being deleted")
                 if self._patience.over():
                     raise NotReadyError(f"{item.label} is not deleted in time", hint=AGAIN)
                 self._patience.rest()
             self._note(item.label)
+        for item in kept:
+            if volumes.let_go(self._cluster, item.name):
+                self._note(item.label)
 
     def _kinds(self, *, delete: bool) -> list[str]:
         """What is said of the CRDs that stay; with `delete` those go of which no object exists any more."""
@@ -223,6 +240,8 @@ def data_of(cluster: Cluster, record: Record) -> list[Leftover]:
     for chart in record.all_charts:
         for item in _left(cluster, chart.name):
             found.setdefault((item.kind, item.namespace, item.name), item)
+        for volume in volumes.retained(cluster, chart.name):
+            found[VOLUME, "", volume.name] = _volume(volume)
     return list(found.values())
 
 
@@ -249,6 +268,10 @@ def _left(cluster: Cluster, release: ReleaseName) -> list[Leftover]:
         if made or _labelled(item, release):
             found.append(_leftover(SECRET, item, "holds keys that a new installation needs", ours=made))
     return found
+
+
+def _volume(item: volumes.Volume) -> Leftover:
+    return Leftover(VOLUME, "", item.name, item.content, ours=True)
 
 
 def _leftover(kind: Kind, item: Object, reason: str, *, ours: bool) -> Leftover:

@@ -16,6 +16,7 @@ from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, hook_events, parse_values
 from installer.chart.images import references
 from installer.chart.relocation import Relocation
+from installer.cluster import volumes
 from installer.cluster.kube import FIELD_MANAGER, JOB, Object
 from installer.cluster.workload import ReleaseName
 from installer.errors import BundleError, SiteError
@@ -95,6 +96,12 @@ class Desired:
     def installed(self) -> tuple[ChartRelease, ...]:
         """The charts that Helm installs from here, in order."""
         return (*self.releases, *((self.operator,) if self.operator else ()))
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The volume claims that are objects of the charts, as `namespace/name`; those of StatefulSets are not."""
+        made = (*self.installed, *((self.platform,) if self.platform else ()))
+        return frozenset().union(*(volumes.claims(item.objects, item.name.namespace) for item in made))
 
     @property
     def home(self) -> str:

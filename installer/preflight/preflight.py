@@ -12,7 +12,8 @@ from typing import Any
 from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.cluster.kube import Cluster, Kind, known
+from installer.cluster import volumes
+from installer.cluster.kube import VOLUME, Cluster, Kind, known
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
 from installer.objects import chart_oci
 from installer.objects.chart_source import Wish
@@ -161,6 +162,15 @@ def _permissions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             "\n    ".join([f"context {cluster.endpoint.context!r} may not", *lines]),
             "ask for these permissions, or use a context that has them.",
             ClusterForbiddenError,
+        )
+    made = prerequisites.all_releases(wanted)
+    going = sorted(frozenset[str]().union(*(volumes.deletable(item.objects, item.name.namespace) for item in made)))
+    lacking = [verb for verb in ("get", "patch") if going and not cluster.can_i(verb, VOLUME)]
+    if lacking:
+        yield prerequisites.warning(
+            f"context {cluster.endpoint.context!r} may not {', '.join(lacking)} {VOLUME}; Helm deletes the volume "
+            f"claim {', '.join(going)} with its release, and its data could not be kept",
+            "ask for these permissions: without them, `uninstall` refuses unless the data may go (--delete-data).",
         )
 
 

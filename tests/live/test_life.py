@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 from typing import IO, TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 from tests.parts.application import KEY, demo_platform
 from tests.parts.enclave_program import ROOT, EnclaveProgram
+from tests.parts.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,15 @@ apiVersion: v1
 kind: Secret
 metadata: {name: life-key, annotations: {helm.sh/resource-policy: keep}}
 stringData: {key: "0123456789"}
+"""
+# Data that the chart would take with it: unlike the claim above, this one is an object of the release and no more.
+DATABASE = """
+{{- if .Values.database }}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: life-database}
+spec: {accessModes: [ReadWriteOnce], storageClassName: "", resources: {requests: {storage: 1Mi}}}
+{{- end }}
 """
 # The second version brings an object along, and a hook that gives us the time to break it off.
 ADDED = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: life-added}\n"
@@ -197,3 +208,66 @@ def removed_with_all_data(enclave: Enclave, program: EnclaveProgram) -> None:
     left = enclave.kubectl("get", kinds, f"--namespace={OPERATOR_NAMESPACE}", "--output=name")
     assert left.split() == ["configmap/kube-root-ca.crt"]
     assert not exists(enclave, "lease", "airferry-life", OPERATOR_NAMESPACE)
+
+
+@pytest.fixture
+def volume(enclave: Enclave, program: EnclaveProgram) -> Iterator[str]:
+    """A volume for the claim of DATABASE that goes with it, unless somebody sees to it."""
+    name = f"{program.folder.name}-database".replace("_", "-")
+    spec = {
+        "capacity": {"storage": "1Mi"},
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": "Delete",
+        "storageClassName": "",
+        "claimRef": {"namespace": NAMESPACE, "name": "life-database"},
+        # What Kubernetes itself deletes must be in there.
+        "hostPath": {"path": f"/tmp/{name}", "type": "DirectoryOrCreate"},
+    }
+    obj = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    enclave.kubectl("apply", "--filename=-", input=json.dumps(obj))
+    yield name
+    enclave.kubectl("delete", "persistentvolume", name, "--ignore-not-found", "--wait=false")
+
+
+def test_data_outlives_the_claims_that_the_chart_deletes(
+    enclave: Enclave, program: EnclaveProgram, volume: str, assets: Path
+) -> None:
+    def phase() -> str:
+        what = "--output=jsonpath={.status.phase} {.spec.persistentVolumeReclaimPolicy}"
+        return enclave.kubectl("get", "persistentvolume", volume, "--ignore-not-found", what).strip()
+
+    def answers(*, database: bool) -> None:
+        places = {"namespace": NAMESPACE, "operator_namespace": OPERATOR_NAMESPACE}
+        program.site(**places, host="http://life.enclave", values={"database": True} if database else {})
+
+    def revisions() -> int:
+        query = ("get", "secrets", "--selector=owner=helm,name=life", "--output=name", f"--namespace={NAMESPACE}")
+        return len(enclave.kubectl(*query).split())
+
+    changes = {"templates/database.yaml": DATABASE}
+    bundle = demo_platform(program.folder / "bundle", "life", assets, changes=changes).write()
+    answers(database=True)
+    program.result(program.install(bundle))
+    assert wait_until(lambda: phase() == "Bound Delete", 60), phase()
+
+    answers(database=False)
+    shown = program.result(upgrade(program, bundle, "--dry-run"))["changes"]["volumes"]
+    assert [item.partition(" (")[0] for item in shown] == [f"PersistentVolume {volume}"]
+    assert phase() == "Bound Delete"
+    done = program.install(bundle)
+    program.result(done)
+    assert revisions() == 2, "a change that only takes something away is done when the controller has acted"
+    assert f"its claim will be deleted, the volume is kept: PersistentVolume {volume} (" in done.stderr
+    assert wait_until(lambda: phase() == "Released Retain", 60), phase()
+
+    # What the message says: the next claim of that name takes the volume.
+    patch = json.dumps({"spec": {"claimRef": {"uid": None, "resourceVersion": None}}})
+    enclave.kubectl("patch", "persistentvolume", volume, "--type=merge", f"--patch={patch}")
+    answers(database=True)
+    program.result(program.install(bundle))
+    assert wait_until(lambda: phase() == "Bound Retain", 60), phase()
+
+    kept = program.result(program.run("uninstall", *NAME, "--yes", "--output", "json"))["kept"]
+    assert [item for item in kept if item.startswith(f"PersistentVolume {volume} (")], kept
+    assert not exists(enclave, "persistentvolumeclaim", "life-database")
+    assert wait_until(lambda: phase() == "Released Retain", 60), phase()

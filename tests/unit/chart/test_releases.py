@@ -13,9 +13,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from helm_python import HelmError
 
-from installer.chart.releases import Releases
-from installer.errors import AirferryError, ClusterUnreachableError
+from installer.chart.releases import Releases, _converted
+from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError
 from tests.parts.charts import package
 
 if TYPE_CHECKING:
@@ -77,6 +78,58 @@ def test_a_cluster_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
     with pytest.raises(ClusterUnreachableError, match=r"cannot read release r: .*refused") as caught:
         releases.history("r")
     assert "canary-token" not in str(caught.value)
+
+
+def test_a_cluster_that_goes_away_between_two_requests_is_unreachable(tmp_path: Path) -> None:
+    body = b'{"gitVersion": "v1.35.4"}'
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                server.close()
+                connection.sendall(head.encode() + body)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        releases = Releases(kubeconfig(tmp_path, port), namespace="n", server=f"http://127.0.0.1:{port}")
+        with pytest.raises(ClusterUnreachableError, match=r"secrets.*connection refused"):
+            releases.history("r")
+        thread.join(10)
+
+
+SERVER = "https://k.enclave:6443"
+WEBHOOK = (
+    'failed to create resource: Internal error occurred: failed calling webhook "m.svc": failed to call webhook: '
+    'Post "https://kyverno.kyverno.svc:443/mutate?timeout=10s": dial tcp 10.96.3.4:443: connect: connection refused'
+)
+QUOTA = 'failed to create resource: configmaps "a" is forbidden: exceeded quota: q, requested: count/configmaps=1'
+DENIED = 'configmaps is forbidden: User "u" cannot list resource "configmaps" in API group "" in the namespace "n"'
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (WEBHOOK, ClusterError),
+        ("error trying to reach service: dial tcp 10.1.1.1:443: connect: connection refused", ClusterError),
+        (f'Get "{SERVER}/api/v1/x?y=z": dial tcp 10.0.0.1:6443: connect: connection refused', ClusterUnreachableError),
+        (f'{WEBHOOK}; Get "{SERVER}/x": dial tcp [::1]:6443: connect: connection refused', ClusterUnreachableError),
+        ("kubernetes cluster unreachable: i/o timeout", ClusterUnreachableError),
+        (QUOTA, ClusterError),
+        (
+            QUOTA.replace("exceeded quota: q, requested: count/configmaps=1", "failed quota: q: must specify x"),
+            ClusterError,
+        ),
+        (DENIED, ClusterForbiddenError),
+    ],
+)
+def test_only_what_is_the_api_server_itself_is_waited_for(said: str, expected: type[AirferryError]) -> None:
+    assert type(_converted(HelmError(said), "install chart a", f"{SERVER}/")) is expected
 
 
 @pytest.mark.parametrize("context", ["", "nowhere"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from installer.lifecycle.changes import HIDDEN, compared_images, compared_values
+from installer.lifecycle.changes import HIDDEN, Changes, compared_images, compared_values
 
 OLD: dict[str, Any] = {
     "global": {"host": "http://a", "licence": "LIC-old", "env": [{"name": "DB_PASSWORD", "value": "pw-old"}]},
@@ -56,4 +56,14 @@ def test_images_are_compared_by_repository_and_content() -> None:
         "+ r:5000/new: 1 sha256:222222222222",
         "- r:5000/old: 1 sha256:111111111111",
         "~ r:5000/pin: sha256:111111111111 -> sha256:222222222222",
+    ]
+
+
+def test_volumes_whose_claims_go_are_a_change_of_their_own() -> None:
+    found = Changes((), (), (), (), volumes=("PersistentVolume a (data of claim b/c)",))
+    assert not found.empty
+    assert found.document()["volumes"] == ["PersistentVolume a (data of claim b/c)"]
+    assert found.text().splitlines() == [
+        "volumes that are kept, whose claims will be deleted:",
+        "  PersistentVolume a (data of claim b/c)",
     ]

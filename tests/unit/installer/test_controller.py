@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 
 from installer.cluster.controller import verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from installer.cluster.kube import Cluster, Kind
+from installer.cluster.kube import SECRET, Cluster, Kind
 
 PROXIES = {"global": {"extraEnv": {"HTTP_PROXY": "http://p:3128", "http_proxy": "http://p:3128"}}}
+OWN = {"apiVersion": "apps.wandb.com/v1", "namespace": "o"}
+CHART = {"path": "/charts/a"}
+CHANGED, LATER = "2026-01-31T00:00:01Z", "2026-01-31T00:00:02Z"
 
 
+def noted(values: Any, chart: Any = None) -> dict[str, str]:
+    """A specification as the controller keeps it."""
+    parts = {"chart": chart or CHART, "values": values, "metadata": None}
+    return {key: base64.b64encode(json.dumps(part).encode()).decode() for key, part in parts.items()}
+
+
+@dataclass
 class Notes:
-    """A cluster with a custom resource, its deployed release, and `values` as the controller last applied them."""
+    """A cluster with the custom resource `spec`, its deployed release, and what the controller has noted, and when."""
 
-    def __init__(self, values: bytes) -> None:
-        self._values = base64.b64encode(values).decode()
+    spec: dict[str, Any]
+    applied: dict[str, str]
+    time: str = CHANGED
+    console: dict[str, str] = field(default_factory=dict)
 
-    def get(self, _kind: Kind, name: str, _namespace: str) -> dict[str, Any]:
-        chart = base64.b64encode(b'{"path": "/charts/a"}').decode()
-        data = {"chart": chart, "values": self._values}
-        return {"metadata": {"name": name}, "status": {"phase": "Completed"}, "data": data}
+    def get(self, kind: Kind, name: str, _namespace: str) -> dict[str, Any] | None:
+        if kind != SECRET:
+            return {"metadata": {"name": name}, "spec": self.spec, "status": {"phase": "Completed"}}
+        if name == "a-spec-user":
+            return {"metadata": {"name": name}, "data": self.console} if self.console else None
+        assert name == "a-spec-active"
+        times = [{"manager": "manager", "operation": "Update", "time": self.time}]
+        return {"metadata": {"name": name, "managedFields": times}, "data": self.applied}
 
     def find(self, *_args: Any, **_selection: Any) -> list[dict[str, Any]]:
         return [{"metadata": {"name": "r", "labels": {"version": "1", "status": "deployed"}}}]
 
 
+def installed(notes: Notes, values: Any) -> bool:
+    """Whether the change to `values` at CHANGED is done."""
+    resource = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"chart": CHART, "values": values}}
+    return verdict(cast("Cluster", notes), resource, CHANGED).installed
+
+
 @pytest.mark.parametrize(
-    ("noted", "installed"),
+    ("applied", "done"),
     [
         (PROXIES, True),
         ({**PROXIES, "console": {"added": True}}, True),
@@ -42,13 +61,53 @@ class Notes:
         ([], False),
     ],
 )
-def test_a_specification_is_active_if_all_of_it_was_applied(noted: Any, installed: bool) -> None:
-    spec: Mapping[str, Any] = {"chart": {"path": "/charts/a"}, "values": PROXIES}
-    resource = {"metadata": {"name": "a", "namespace": "n"}, "spec": spec}
-    notes = cast("Cluster", Notes(json.dumps(noted).encode()))
-    assert verdict(notes, resource, "").installed is installed
+def test_a_specification_is_active_if_all_of_it_was_applied_afterwards(applied: Any, done: bool) -> None:
+    assert installed(Notes({"chart": CHART, "values": PROXIES}, noted(applied), LATER), PROXIES) is done
+
+
+ENV = {"global": {"env": {"A": "1"}, "operator": OWN}, "hosts": ["a", "b"], "debug": {"on": True}}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"global": {"env": {}}, "hosts": ["a", "b"], "debug": {"on": True}},
+        {"global": {}, "hosts": ["a", "b"], "debug": {"on": True}},
+        {"global": {"env": {"A": "1"}}, "hosts": ["a"], "debug": {"on": True}},
+        {"global": {"env": {"A": "1"}}, "hosts": ["a", "b"]},
+    ],
+    ids=("an entry", "a map", "the last element", "a value that was added and is taken back"),
+)
+def test_what_was_only_removed_is_not_done_before_the_controller_has_acted(values: dict[str, Any]) -> None:
+    spec = {"chart": CHART, "values": {**values, "global": {**values["global"], "operator": OWN}}}
+    assert not installed(Notes(spec, noted(ENV)), values)
+    assert installed(Notes(spec, noted(spec["values"]), LATER), values)
+    # In the very second of the change: only what the note says counts.
+    assert installed(Notes(spec, noted(spec["values"]), CHANGED), values)
+
+
+def test_a_change_back_to_what_was_applied_before_leaves_the_note_as_it_is() -> None:
+    values = {"global": {"env": {"A": "1"}}, "hosts": ["a"]}
+    applied = {"global": {"env": {"A": "1"}, "operator": OWN, "banner": "x"}, "hosts": ["a", "c"]}
+    console = noted({"global": {"banner": "x", "env": {"A": "2"}}, "hosts": ["c"]})
+    # The controller spells out the keys of a chart that are not used.
+    notes = Notes(
+        {"chart": CHART, "values": values},
+        noted(applied, {**CHART, "url": "", "credentialSecret": {"name": ""}}),
+        "",
+        console,
+    )
+    assert installed(notes, values)
+    notes.console = {}
+    assert not installed(notes, values)
+    # Former versions of the controller write their settings into the resource itself.
+    notes.spec = {"chart": CHART, "values": applied}
+    assert installed(notes, values)
+    notes.applied = noted(applied, {**CHART, "plainHTTP": True})
+    assert not installed(notes, values)
 
 
 def test_a_note_that_cannot_be_read_proves_nothing() -> None:
     resource = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"chart": {}, "values": {}}}
-    assert not verdict(cast("Cluster", Notes(b"{")), resource, "9999").installed
+    notes = Notes({"chart": {}, "values": {}}, {"chart": "e30=", "values": base64.b64encode(b"{").decode()}, LATER)
+    assert not verdict(cast("Cluster", notes), resource, CHANGED).installed

@@ -86,6 +86,18 @@ def test_the_resource_names_the_chart_by_path_and_images_in_the_enclave(tmp_path
     assert re.fullmatch(r"/charts/demo-platform-1\.0\.0-[0-9a-f]{12}\.tgz", found.source.spec["path"])
 
 
+def test_the_claims_that_a_chart_makes_itself_are_known(tmp_path: Path) -> None:
+    claim = (
+        "kind: PersistentVolumeClaim\napiVersion: v1\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce]}\n"
+    )
+    application = platform(tmp_path)
+    _, role, release, values = application.charts.pop()
+    application.chart(
+        packed(CHARTS / "demo-platform", {"templates/data.yaml": claim}), role=role, release=release, values=values
+    )
+    assert wanted(application, tmp_path, namespace="there").claims == {"there/data"}
+
+
 def test_the_same_input_gives_the_same_objects(tmp_path: Path) -> None:
     application = platform(tmp_path / "b")
     assert wanted(application, tmp_path) == wanted(application, tmp_path)

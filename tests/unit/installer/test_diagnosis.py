@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from installer.cluster import controller
 from installer.cluster.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind, Object
 from installer.cluster.workload import ReleaseName, Workload
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.diagnosis import problems
 from installer.diagnosis.outlook import Outlook
+from installer.diagnosis.release_state import refusal
 from installer.diagnosis.wait import POLL_SECONDS, STEADY_SECONDS, Patience, until_rolled_out
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError
 from installer.report import Silent
@@ -305,6 +307,19 @@ def test_pods_that_are_refused(message: str) -> None:
     assert (only.cause, only.object) == (REFUSED[message], "Deployment n/w")
     (only,) = found(Seen(said=[("FailedCreate", message)]), workload(STATEFUL_SET))
     assert only.cause == REFUSED[message]
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ('pods "w" is forbidden: exceeded quota: none, requested: pods=1', "quota"),
+        ('pods "w" is forbidden: failed quota: none: must specify limits.cpu', "quota"),
+        ('roles "r" is forbidden: User "system:serviceaccount:o:c" cannot create resource', "controller-forbidden"),
+    ],
+)
+def test_a_quota_is_no_missing_permission(said: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "complaint", lambda *_: said)
+    assert refusal(cast("Cluster", Seen()), ReleaseName("o", "o"), ReleaseName("p", "n")).cause == cause
 
 
 def test_pods_of_an_earlier_generation_are_not_blamed_but_may_block() -> None:

@@ -7,12 +7,14 @@ from unittest.mock import create_autospec
 import pytest
 
 from installer.chart.helm import Chart
-from installer.cluster.kube import Cluster
+from installer.cluster.kube import VOLUME, Cluster
+from installer.cluster.kubeconfig import Endpoint
+from installer.cluster.workload import ReleaseName
 from installer.diagnosis.scheduling import quantity
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
-from installer.objects.desired import Desired
+from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
-from installer.preflight.preflight import Preflight
+from installer.preflight.preflight import Preflight, _permissions
 from installer.preflight.prerequisites import Finding
 from installer.preflight.room import images_on_nodes
 from installer.report import Silent
@@ -63,6 +65,20 @@ def test_nodes_that_do_not_report_images(images: list[list[str]], told: str) -> 
     cluster.find.return_value = [node]
     wanted = create_autospec(Desired, images=dict.fromkeys(NAMES, Digest.of(b"")))
     assert [item.what for item in images_on_nodes(cluster, wanted)] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(("policy", "told"), [({}, 1), ({"helm.sh/resource-policy": "keep"}, 0)])
+def test_who_could_not_keep_data_from_being_deleted_is_told(policy: dict[str, str], told: int) -> None:
+    cluster = create_autospec(Cluster, endpoint=Endpoint("https://k:6443", "ours"))
+    cluster.can_i.side_effect = lambda verb, kind, *_: (verb, kind) != ("patch", VOLUME)
+    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "annotations": policy}}
+    release = ChartRelease(create_autospec(Chart), ReleaseName("app", "here"), {}, (claim,), (), frozenset())
+    wanted = create_autospec(Desired, installed=(), platform=release)
+    found = list(_permissions(cluster, wanted))
+    assert [item.error for item in found] == [None] * told
+    assert all(
+        "may not patch persistentvolumes; Helm deletes the volume claim here/data" in str(item) for item in found
+    )
 
 
 def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> None:
