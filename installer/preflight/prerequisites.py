@@ -66,6 +66,16 @@ def versions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             )
 
 
+def silent_groups(cluster: Cluster) -> Iterator[Finding]:
+    """API groups whose own server is down; only what needs one of them is hindered by that."""
+    for api_version in cluster.silent_groups:
+        group, _, version = api_version.partition("/")
+        yield warning(
+            f"the API group {api_version} of this cluster does not answer: the server behind it is down",
+            f"look at `kubectl get apiservices {version}.{group}`; until it is up, charts see none of its kinds.",
+        )
+
+
 def kinds(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Kinds that neither the cluster nor the bundle has."""
     brought = custom_kinds(item for release in all_releases(wanted) for item in (*release.crds, *release.objects))

@@ -13,6 +13,7 @@ from installer.cluster import kube_channel
 from installer.cluster.kube import CONFIG_MAP, SECRET, AbsentError, Cluster, ConflictError, NoDryRunError
 from installer.cluster.kubeconfig import Endpoint, Plugin
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
+from installer.preflight.prerequisites import silent_groups
 from tests.parts.authority import Authority
 from tests.parts.faulty_api import FaultyApi, Reply, refusal
 
@@ -124,6 +125,29 @@ def test_a_server_that_stays_busy_is_given_up(client: Clients, api: FaultyApi) -
     with pytest.raises(ClusterUnreachableError, match="overloaded"):
         client(api).version()
     assert len(api.asked) == kube_channel.ATTEMPTS
+
+
+def test_a_group_whose_own_server_is_down_is_passed_over(client: Clients, api: FaultyApi) -> None:
+    groups = [{"versions": [{"groupVersion": name}]} for name in ("metrics.k8s.io/v1beta1", "apps/v1")]
+    kinds = {"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]}
+    down = Reply(503, {"message": "service unavailable"})
+    down_for_good = [down] * kube_channel.ATTEMPTS
+    api.answers = [Reply(200, {"groups": groups}), Reply(200, KINDS), *down_for_good, Reply(200, kinds)]
+    cluster = client(api)
+    assert cluster.api_versions() == (
+        "apps/v1",
+        "apps/v1/Deployment",
+        "metrics.k8s.io/v1beta1",
+        "v1",
+        "v1/ConfigMap",
+    )
+    assert cluster.silent_groups == ("metrics.k8s.io/v1beta1",)
+    (told,) = silent_groups(cluster)
+    assert (told.error, "kubectl get apiservices v1beta1.metrics.k8s.io" in told.step) == (None, True)
+    # The core of the API is no such group.
+    api.answers = [Reply(200, {"groups": groups}), down]
+    with pytest.raises(ClusterUnreachableError):
+        client(api).api_versions()
 
 
 def test_reading_is_repeated_after_a_broken_connection_and_writing_is_not(client: Clients, api: FaultyApi) -> None:
