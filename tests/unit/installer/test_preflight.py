@@ -8,10 +8,12 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.cluster.kube import Cluster
+from installer.cluster.workload import ReleaseName
 from installer.diagnosis.scheduling import quantity
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
-from installer.objects.desired import Desired
+from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
+from installer.preflight.permissions import missing_permissions
 from installer.preflight.preflight import Preflight
 from installer.preflight.prerequisites import Finding
 from installer.preflight.room import images_on_nodes
@@ -80,3 +82,28 @@ def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> N
     assert caught.value.message.splitlines()[1:] == ["  c; next: do c.", "  d; next: do d.", "  a; next: do a."]
     assert [item["what"] for item in found.document()["warnings"]] == ["b"]
     assert found.text().splitlines()[-1] == "not possible yet"
+
+
+def test_all_that_a_platform_takes_is_asked_for() -> None:
+    """Beyond what is needed for charts: `steps.resource` calls these in the platform's namespace."""
+    cluster = create_autospec(Cluster)
+    cluster.can_i.return_value = False
+    cluster.get.return_value = None
+    chart = Chart.load(packed_chart("platform", "1.0.0"))
+    operator, platform = (
+        ChartRelease(chart, ReleaseName(name, f"{name}-space"), {}, (), (), frozenset())
+        for name in ("operator", "wandb")
+    )
+    resource = {"metadata": {"name": "wandb", "namespace": "wandb-space"}}
+    wanted = Desired((), (), (), operator, platform, source=None, resource=resource, images={})
+    found = missing_permissions(cluster, wanted)
+    for text in (
+        "get, list, delete daemonsets.apps in namespace wandb-space",
+        "list horizontalpodautoscalers.autoscaling in namespace wandb-space",
+        "get, create, patch, delete weightsandbiases.apps.wandb.com in namespace wandb-space",
+        "get, list, delete secrets in namespace wandb-space",
+        "get, list, delete pods in namespace operator-space",
+        "get, list, watch, create, patch, delete configmaps in namespace operator-space",
+    ):
+        assert text in found
+    assert "get, list daemonsets.apps in namespace operator-space" in found
