@@ -134,7 +134,7 @@ class Cluster:
         self.endpoint = endpoint
         self._hidden: set[str] = set()
         self.hide([*endpoint.secrets, *secrets])
-        channel = Channel(endpoint, sleep)
+        channel = Channel(endpoint, sleep, lambda renewed: self.hide(renewed.secrets))
         timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         self._http = httpx2.Client(base_url=endpoint.server, transport=channel, timeout=timeout, trust_env=False)
         # Credentials and certificates are the channel's; lightkube gets an address and an identity without either.
