@@ -129,6 +129,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: prerequisites.definitions(cluster, wanted)
     yield lambda: prerequisites.operators(cluster, wanted)
     yield lambda: prerequisites.ingress_classes(cluster, wanted)
+    yield lambda: prerequisites.ingress_hosts(wanted)
     yield lambda: prerequisites.storage_classes(cluster, wanted)
     yield lambda: referenced(cluster, wanted, named, own)
     yield lambda: prerequisites.licence(wanted)

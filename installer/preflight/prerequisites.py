@@ -27,6 +27,7 @@ from installer.diagnosis.release_state import require_own_kinds
 from installer.errors import AirferryError, ClusterError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.preflight.permissions import custom_kinds
+from installer.site.answers import is_dns_name
 from installer.site.service_values import LICENSE, LICENSE_KEY
 
 _DEFAULT_STORAGE = "storageclass.kubernetes.io/is-default-class"
@@ -118,6 +119,25 @@ def ingress_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
                 f"{named(item, release)} names no ingress class, and none is this cluster's default",
                 "name one in site.yaml (ingress.class) unless your ingress controller takes such Ingresses.",
             )
+
+
+def ingress_hosts(wanted: Desired) -> Iterator[Finding]:
+    """Hosts for which the API server refuses an Ingress; W&B's chart makes them of the address that users type.
+
+    Source of the rules: Kubernetes, pkg/apis/networking/validation, `ValidateIngressRules`.
+    """
+    for release in all_releases(wanted):
+        for item in release.objects:
+            rules = ((item.get("spec") or {}).get("rules") or []) if item["kind"] == "Ingress" else []
+            hosts = dict.fromkeys(str(rule.get("host") or "") for rule in rules)
+            for host in (host for host in hosts if host and not is_dns_name(host.removeprefix("*."))):
+                yield Finding(
+                    f"{named(item, release)} is for the host {host!r}, which is no DNS name without a port",
+                    "set `host` in site.yaml, or `expose` to something else than ingress."
+                    if release is wanted.platform
+                    else "correct the values of this chart in site.yaml.",
+                    SiteError,
+                )
 
 
 def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.preflight import Preflight
-from installer.preflight.prerequisites import Finding
+from installer.preflight.prerequisites import Finding, ingress_hosts
 from installer.preflight.room import images_on_nodes
 from installer.report import Silent
 from tests.parts.bundles import packed_chart
@@ -107,3 +107,27 @@ def test_all_that_a_platform_takes_is_asked_for() -> None:
     ):
         assert text in found
     assert "get, list daemonsets.apps in namespace operator-space" in found
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("wandb.enclave.example", False),
+        ("*.enclave.example", False),
+        ("", False),
+        ("localhost:8080", True),
+        ("10.0.0.1", True),
+        ("WandB.example", True),
+        ("a..b", True),
+    ],
+)
+def test_an_ingress_for_a_host_that_the_api_server_refuses(host: str, *, refused: bool) -> None:
+    chart = Chart.load(packed_chart("platform", "1.0.0"))
+    ingress = {"kind": "Ingress", "metadata": {"name": "web"}, "spec": {"rules": [{"host": host}]}}
+    release = ChartRelease(chart, ReleaseName("wandb", "space"), {}, (ingress,), (), frozenset())
+    for parts, step in (((release, None), "set `host` in site.yaml"), ((None, (release,)), "correct the values")):
+        wanted = Desired((), (), parts[1] or (), None, parts[0], source=None, resource=None, images={})
+        found = list(ingress_hosts(wanted))
+        assert [item.error for item in found] == ([SiteError] if refused else [])
+        assert all(f"Ingress space/web is for the host {host!r}" in item.what for item in found)
+        assert all(item.step.startswith(step) for item in found)
