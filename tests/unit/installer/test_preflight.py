@@ -34,6 +34,9 @@ def test_quantities(text: object, number: float) -> None:
     [
         ("", "v1.35.4", True),
         (">=1.28.0-0", "v1.35.4-eks-1", True),
+        (">=1.28.0", "v1.35.4-eks-1", True),
+        (">=1.28.0", "v1.35.4+k3s1", True),
+        (">=1.36.0", "v1.35.4-gke.100", False),
         (">=1.28.0-0 <1.33.0-0", "v1.35.4", False),
         ("^1.36", "v1.35.4", False),
         ("no constraint", "v1.35.4", True),
