@@ -29,6 +29,8 @@ _MAX_MESSAGE = 2000
 # Where Helm cuts a stream of documents (helm.sh/helm/v4, pkg/release/v1/util/manifest.go, SplitManifests).
 _DOCUMENT = re.compile(r"(?:^|\s*\n)---\s*")
 
+_PLAIN_VERSION = re.compile(r"v?\d+\.\d+\.\d+", re.ASCII)
+
 Values = Mapping[str, Any]
 Object = dict[str, Any]
 
@@ -121,14 +123,17 @@ class Chart:
     def accepts(self, kube_version: str) -> bool:
         """Whether Helm would install the chart on that version of Kubernetes; the chart may say `kubeVersion`.
 
-        A constraint that cannot be read accepts everything: that is told when the chart is installed.
+        Like Helm (pkg/chart/common, `KubeVersion`), it looks at major, minor and patch alone: what vendors append would
+        make a prerelease of the version. A constraint that cannot be read accepts everything: that is told when the
+        chart is installed.
         """
         from helm_python import HelmError
 
         wanted = self.metadata.get("kubeVersion")
         if not isinstance(wanted, str) or not wanted:
             return True
-        values = {"wanted": wanted, "version": kube_version}
+        plain = _PLAIN_VERSION.match(kube_version)
+        values = {"wanted": wanted, "version": plain[0] if plain else kube_version}
         with _open(_comparison(), "comparison", ContentError) as handle:
             try:
                 files = _render(handle, values, {})

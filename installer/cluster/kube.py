@@ -81,6 +81,7 @@ DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
 STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets")
 DAEMON_SET = Kind("apps", "v1", "DaemonSet", "daemonsets")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 JOB = Kind("batch", "v1", "Job", "jobs")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 CUSTOM_RESOURCE_DEFINITION = Kind(
@@ -106,6 +107,10 @@ class ConflictError(ClusterError):
     """Others own these fields, the object exists already, or it is no longer the one that was looked at."""
 
 
+class UnavailableError(ClusterUnreachableError):
+    """Something answers, but not the server that is meant."""
+
+
 class NoDryRunError(ClusterError):
     """An admission webhook of the cluster does not support dry runs."""
 
@@ -129,7 +134,7 @@ class Cluster:
         self.endpoint = endpoint
         self._hidden: set[str] = set()
         self.hide([*endpoint.secrets, *secrets])
-        channel = Channel(endpoint, sleep)
+        channel = Channel(endpoint, sleep, lambda renewed: self.hide(renewed.secrets))
         timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         self._http = httpx2.Client(base_url=endpoint.server, transport=channel, timeout=timeout, trust_env=False)
         # Credentials and certificates are the channel's; lightkube gets an address and an identity without either.
@@ -141,6 +146,7 @@ class Cluster:
         )
         self._resources: dict[Kind, Any] = {}
         self._discovered: dict[str, tuple[Kind, ...]] = {}
+        self.silent_groups: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -166,12 +172,23 @@ class Cluster:
         return printable(version)
 
     def api_versions(self) -> tuple[str, ...]:
-        """What charts see as `.Capabilities.APIVersions`: group versions, and `group/version/Kind` of each kind."""
+        """What charts see as `.Capabilities.APIVersions`: group versions, and `group/version/Kind` of each kind.
+
+        Of a group that another server provides (Kubernetes documentation, "Aggregation Layer") there are no kinds
+        while that one is down, as for Helm; `silent_groups` names it then.
+        """
         with self._refusals("list", "API groups"):
             groups = self._raw("/apis").get("groups") or []
-        versions = ["v1", *(entry["groupVersion"] for group in groups for entry in group["versions"])]
-        kinds = [f"{version}/{kind.name}" for version in versions for kind in self._kinds(version)]
-        return tuple(sorted({*versions, *kinds}))
+        versions = [entry["groupVersion"] for group in groups for entry in group["versions"]]
+        kinds = [f"v1/{kind.name}" for kind in self._kinds("v1")]
+        silent = []
+        for version in versions:
+            try:
+                kinds += [f"{version}/{kind.name}" for kind in self._kinds(version)]
+            except UnavailableError:
+                silent.append(version)
+        self.silent_groups = tuple(silent)
+        return tuple(sorted({"v1", *versions, *kinds}))
 
     def kind(self, api_version: str, name: str) -> Kind:
         """The kind as the server knows it. Raises AbsentError if it does not."""
@@ -383,7 +400,7 @@ class Cluster:
                 hint="another tool manages these fields: --take-over overwrites them; or change them with that tool.",
             )
         if exc.code in (502, 503, 504):
-            return ClusterUnreachableError(message, hint="the API server, or what stands before it, is not ready.")
+            return UnavailableError(message, hint="the API server, or what stands before it, is not ready.")
         hints = {
             422: "correct the answers in site.yaml that lead to this value.",
             413: "the object is too large for this API server.",

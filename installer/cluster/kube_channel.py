@@ -10,7 +10,7 @@ from typing import cast
 
 import httpx2
 
-from installer.cluster.kubeconfig import MAX_FILE, Endpoint
+from installer.cluster.kubeconfig import MAX_FILE, Endpoint, renewed
 from installer.errors import ClusterError, SiteError
 from installer.files import read_bounded
 from installer.oci import strict_json
@@ -37,29 +37,42 @@ class TooLargeError(Exception):
 
 
 class Channel(httpx2.BaseTransport):
-    """One connection pool with credentials, bounded answers and the retries of this client."""
+    """One connection pool with credentials, bounded answers and the retries of this client.
 
-    def __init__(self, endpoint: Endpoint, sleep: Callable[[float], None]) -> None:
-        self._endpoint, self._sleep = endpoint, sleep
+    Credentials that a plugin gave are renewed before they expire, and when the server does not accept them any more;
+    `tell` is called with the new ones.
+    """
+
+    def __init__(self, endpoint: Endpoint, sleep: Callable[[float], None], tell: Callable[[Endpoint], None]) -> None:
+        self._endpoint, self._sleep, self._tell = endpoint, sleep, tell
         self._answered = False
-        self._inner = httpx2.HTTPTransport(
-            verify=_tls(endpoint),
-            trust_env=False,
-            proxy=endpoint.proxy or None,
-            limits=httpx2.Limits(max_connections=8),
-        )
+        self._inner = _connections(endpoint)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         request.headers["Accept-Encoding"] = "identity"
-        authorization = self._authorization()
-        if authorization:
-            request.headers["Authorization"] = authorization
         if self._endpoint.server_name:
             request.extensions = {**request.extensions, "sni_hostname": self._endpoint.server_name}
-        response, body = self._exchange(request)
+        if fresh := self._endpoint.expired:
+            self._renew()
+        response, body = self._exchange(self._authorized(request))
+        if response.status_code == 401 and self._endpoint.login and not fresh:
+            self._renew()
+            response, body = self._exchange(self._authorized(request))
         if response.status_code >= 400:
             raise _refused(response.status_code, body)
         return httpx2.Response(response.status_code, headers=response.headers, content=body, request=request)
+
+    def _renew(self) -> None:
+        former, self._endpoint = self._endpoint, renewed(self._endpoint)
+        self._tell(self._endpoint)
+        if (former.certificate, former.key) != (self._endpoint.certificate, self._endpoint.key):
+            self._inner.close()
+            self._inner = _connections(self._endpoint)
+
+    def _authorized(self, request: httpx2.Request) -> httpx2.Request:
+        if authorization := self._authorization():
+            request.headers["Authorization"] = authorization
+        return request
 
     def _exchange(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         """The answer and its body; asked again where that can do no harm."""
@@ -96,6 +109,15 @@ class Channel(httpx2.BaseTransport):
             pair = f"{endpoint.username}:{endpoint.password}".encode()
             return f"Basic {base64.b64encode(pair).decode()}"
         return ""
+
+
+def _connections(endpoint: Endpoint) -> httpx2.HTTPTransport:
+    return httpx2.HTTPTransport(
+        verify=_tls(endpoint),
+        trust_env=False,
+        proxy=endpoint.proxy or None,
+        limits=httpx2.Limits(max_connections=8),
+    )
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:

@@ -6,8 +6,10 @@ in the file itself stays in memory; nothing of it is written anywhere.
 
 import base64
 import binascii
+import datetime as dt
+import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +22,45 @@ from installer.strict_yaml import load_yaml
 MAX_KUBECONFIG = 1024 * 1024
 MAX_FILE = 256 * 1024
 PLUGIN_SECONDS = 60
+# Credentials are renewed so long before they expire.
+EXPIRY_MARGIN = dt.timedelta(seconds=10)
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A program named by a kubeconfig that prints credentials (client-go credential plugin)."""
+    """A program named by a kubeconfig that prints credentials (client-go credential plugin).
+
+    With `told` it is told of the cluster, and of `config`, what the kubeconfig has for it there.
+    """
 
     api_version: str
     command: str
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    told: bool = False
+    config: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How credentials came about: by running `plugin` with `environment`.
+
+    `expires` is None if it did not say when they do; `now` is the clock (UTC).
+    """
+
+    plugin: Plugin
+    environment: Mapping[str, str] = field(repr=False)
+    now: Callable[[], dt.datetime] = field(repr=False)
+    expires: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An API server and an identity. PEM texts are bytes; an empty value means: not given.
 
-    `ca` empty and `verify` true: the host's own certificate store decides.
+    `ca` empty and `verify` true: the host's own certificate store decides. `plugin` has not been run yet, `login` has.
     """
 
     server: str
@@ -54,6 +77,7 @@ class Endpoint:
     username: str = ""
     password: str = field(default="", repr=False)
     plugin: Plugin | None = None
+    login: Login | None = None
 
     def __post_init__(self) -> None:
         if not self.server.startswith(("https://", "http://")):
@@ -65,6 +89,12 @@ class Endpoint:
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
         return tuple(text for text in (self.token, self.password, self.key.decode("ascii", "replace")) if text)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the credentials that a plugin gave are not worth sending any more."""
+        login = self.login
+        return bool(login and login.expires and login.expires - EXPIRY_MARGIN <= login.now())
 
 
 def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
@@ -103,7 +133,7 @@ def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
         token_file=path.parent / token_file if token_file else None,
         username=_text(user, "username", path),
         password=_text(user, "password", path),
-        plugin=_plugin(user.get("exec"), path),
+        plugin=_plugin(user.get("exec"), cluster.get("extensions"), path),
     )
 
 
@@ -155,8 +185,8 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     )
 
 
-def with_plugin(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
-    """`endpoint` with the credentials that its plugin prints when run with `environment`.
+def with_plugin(endpoint: Endpoint, environment: Mapping[str, str], now: Callable[[], dt.datetime]) -> Endpoint:
+    """`endpoint` with the credentials that its plugin prints when run with `environment`; `now` is the clock (UTC).
 
     Source: Kubernetes API reference, ExecCredential (client.authentication.k8s.io v1, v1beta1). Raises
     ClusterForbiddenError if the plugin fails or prints none.
@@ -164,11 +194,53 @@ def with_plugin(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
     plugin = endpoint.plugin
     if plugin is None:
         return endpoint
-    status = _run(plugin, environment)
+    status = _run(
+        plugin, {**environment, **dict(plugin.environment), "KUBERNETES_EXEC_INFO": _exec_info(endpoint, plugin)}
+    )
     token, certificate, key = (status.get(name, "") for name in ("token", "clientCertificateData", "clientKeyData"))
     if not all(isinstance(text, str) for text in (token, certificate, key)) or not (token or certificate):
         raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed neither token nor certificate")
-    return replace(endpoint, token=token, certificate=certificate.encode(), key=key.encode(), plugin=None)
+    login = Login(plugin, environment, now, _expiry(status.get("expirationTimestamp"), plugin))
+    return replace(endpoint, token=token, certificate=certificate.encode(), key=key.encode(), plugin=None, login=login)
+
+
+def renewed(endpoint: Endpoint) -> Endpoint:
+    """`endpoint` with new credentials from the plugin that gave those it has; as it is if none did.
+
+    Raises as `with_plugin`.
+    """
+    login = endpoint.login
+    return with_plugin(replace(endpoint, plugin=login.plugin), login.environment, login.now) if login else endpoint
+
+
+def _exec_info(endpoint: Endpoint, plugin: Plugin) -> str:
+    """What a plugin finds in its environment: ExecCredential, with `spec.cluster` where the kubeconfig wants that."""
+    cluster: dict[str, Any] = {"server": endpoint.server}
+    if endpoint.server_name:
+        cluster["tls-server-name"] = endpoint.server_name
+    if not endpoint.verify:
+        cluster["insecure-skip-tls-verify"] = True
+    if endpoint.ca:
+        cluster["certificate-authority-data"] = base64.b64encode(endpoint.ca).decode()
+    if endpoint.proxy:
+        cluster["proxy-url"] = endpoint.proxy
+    if plugin.config is not None:
+        cluster["config"] = plugin.config
+    spec = {"interactive": False, **({"cluster": cluster} if plugin.told else {})}
+    return json.dumps({"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec})
+
+
+def _expiry(text: Any, plugin: Plugin) -> dt.datetime | None:
+    """RFC 3339, as Kubernetes writes times. Raises ClusterForbiddenError."""
+    if text is None:
+        return None
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ClusterForbiddenError(f"credential plugin {plugin.command}: expirationTimestamp is no time")
+    return time
 
 
 def _run(plugin: Plugin, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -177,7 +249,7 @@ def _run(plugin: Plugin, environment: Mapping[str, str]) -> dict[str, Any]:
     try:
         done = subprocess.run(
             command,
-            env={**environment, **dict(plugin.environment)},
+            env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -235,7 +307,7 @@ def _material(doc: Mapping[str, Any], key: str, path: Path) -> bytes:
     return read_bounded(path.parent / name, MAX_FILE) if name else b""
 
 
-def _plugin(doc: Any, path: Path) -> Plugin | None:
+def _plugin(doc: Any, extensions: Any, path: Path) -> Plugin | None:
     if doc is None:
         return None
     if not isinstance(doc, dict) or not isinstance(doc.get("command"), str):
@@ -248,4 +320,22 @@ def _plugin(doc: Any, path: Path) -> Plugin | None:
         environment = tuple((str(pair["name"]), str(pair["value"])) for pair in pairs)
     except (KeyError, TypeError):
         raise SiteError(f"{path}: exec: env is not a list of name and value") from None
-    return Plugin(_text(doc, "apiVersion", path), doc["command"], tuple(map(str, arguments)), environment)
+    command = doc["command"]
+    if "/" in command:
+        # A name alone is looked for in PATH.
+        command = str((path.parent / command).absolute())
+    return Plugin(
+        api_version=_text(doc, "apiVersion", path),
+        command=command,
+        arguments=tuple(map(str, arguments)),
+        environment=environment,
+        told=doc.get("provideClusterInfo") is True,
+        config=next(
+            (
+                each.get("extension")
+                for each in (extensions if isinstance(extensions, list) else [])
+                if isinstance(each, dict) and each.get("name") == _EXEC_EXTENSION
+            ),
+            None,
+        ),
+    )

@@ -33,7 +33,7 @@ class Target:
             self._file, self._context = choose(files, context)
             endpoint = read_kubeconfig(self._file, self._context)
         if plugin:
-            endpoint = with_plugin(endpoint, program.child_environment(session.environment))
+            endpoint = with_plugin(endpoint, program.child_environment(session.environment), session.now)
         self.cluster = Cluster(endpoint)
 
     def releases(self, namespace: str) -> Releases:

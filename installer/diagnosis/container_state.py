@@ -7,7 +7,7 @@ from typing import Any
 
 from installer.cluster.kube import CONFIG_MAP, POD, SECRET, Cluster, Kind, Object
 from installer.diagnosis.cause import MAX_TEXT, Cause, brief
-from installer.diagnosis.image_pull import REASONS, Holds, pull_cause
+from installer.diagnosis.image_pull import REASONS, Holds, failed_pull, is_silent, pull_cause
 from installer.errors import ClusterForbiddenError
 
 LOG_LINES = 5
@@ -41,8 +41,10 @@ class ContainerState:
         last = (self.status.get("lastState") or {}).get("terminated") or {}
         reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
         if reason in REASONS:
-            lost = self._event("FailedToRetrieveImagePullSecret")
-            yield pull_cause(self.place, self.status["image"], reason, message, lost, self.holds)
+            image, lost = self.status["image"], self._event("FailedToRetrieveImagePullSecret")
+            if is_silent(message):
+                message = self._event("Failed", failed_pull(image)) or message
+            yield pull_cause(self.place, image, reason, message, lost, self.holds)
         elif reason in _CREATION and not last:
             yield configuration_cause(self.cluster, self.pod, self.place, message)
         elif ended.get("exitCode") or (waiting and last.get("exitCode")):
@@ -98,11 +100,12 @@ class ContainerState:
         words = f"kubectl logs -n {metadata['namespace']} {metadata['name']} -c {self.status['name']}"
         return f"`{words} --previous`" if previous else f"`{words}`"
 
-    def _event(self, reason: str) -> str:
-        """The newest message of events of this kind about the pod; empty if there is none."""
+    def _event(self, reason: str, start: str = "") -> str:
+        """The newest message of events of this kind about the pod that begins with `start`; empty if there is none."""
         metadata = self.pod["metadata"]
         found = self.cluster.events(metadata["namespace"], POD.name, metadata["name"])
-        return str(next((item.get("message") for item in reversed(found) if item.get("reason") == reason), "") or "")
+        said = (str(item.get("message") or "") for item in reversed(found) if item.get("reason") == reason)
+        return next((text for text in said if text.startswith(start)), "")
 
 
 def configuration_cause(cluster: Cluster, pod: Object, where: str, message: str) -> Cause:

@@ -4,6 +4,7 @@ The words are those of containerd (1.6 and later) and CRI-O; the file that mends
 registry is containerd's `hosts.toml` (containerd, docs/hosts.md).
 """
 
+import re
 from collections.abc import Callable
 
 from installer.diagnosis.cause import Cause, brief
@@ -40,6 +41,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     ("unreachable", "registry-unreachable"),
     ("no space left", "node-disk-full"),
 )
+_NO_REASON = re.compile(r'Back-off pulling image "[^"]*"')
 _HOSTS = "/etc/containerd/certs.d/{host}/hosts.toml"
 _STEPS: dict[str, str] = {
     "registry-plain-http": (
@@ -75,24 +77,43 @@ def pull_cause(where: str, image: str, reason: str, message: str, lost_secrets: 
     """The cause behind a failed pull of `image`; `lost_secrets` is what the kubelet says of absent pull secrets."""
     said = essence(message, image) or reason
     cause = _kind(reason, said)
-    host = image.partition("/")[0]
-    step = _STEPS[cause].format(host=host)
     if cause == "pull-refused" and lost_secrets:
-        cause, said = "pull-secret-missing", f"{brief(lost_secrets)} ({said})"
-    if cause == "image-missing":
-        held = holds(image)
-        if held:
-            said, step = f"{said}, though the registry has it by now", "wait: the node tries again within minutes."
-        elif held is False:
-            said = f"{said}; the registry says the same"
-        return Cause(cause, where, f"image {image} cannot be pulled: {said}", step, mending=bool(held), image=image)
-    return Cause(cause, where, f"image {image} cannot be pulled: {said}", step, image=image)
+        said = f"{brief(lost_secrets)} ({said})"
+        return _cause("pull-secret-missing", where, image, said, _STEPS["pull-refused"])
+    held = holds(image) if cause in ("image-missing", "image-pull") else None
+    if held is False:
+        said = f"{said}; the registry {'says the same' if cause == 'image-missing' else 'does not have it'}"
+        return _cause("image-missing", where, image, said, _STEPS["image-missing"])
+    if held:
+        said = f"{said}, though the registry has it by now"
+    if held and cause == "image-missing":
+        return _cause(cause, where, image, said, "wait: the node tries again within minutes.", mending=True)
+    return _cause(cause, where, image, said, _STEPS[cause])
+
+
+def _cause(cause: str, where: str, image: str, said: str, step: str, *, mending: bool = False) -> Cause:
+    step = step.format(host=image.partition("/")[0])
+    return Cause(cause, where, f"image {image} cannot be pulled: {said}", step, mending=mending, image=image)
+
+
+def is_silent(message: str) -> bool:
+    """Whether `message` does not say why: before Kubernetes 1.32 the kubelet, once it has tried, tells the name alone.
+
+    Then an event says it, see `failed_pull`.
+    """
+    return _NO_REASON.fullmatch(message) is not None
+
+
+def failed_pull(image: str) -> str:
+    """How the kubelet's message about a failed pull of `image` begins (Kubernetes, pkg/kubelet/images)."""
+    return f'Failed to pull image "{image}": '
 
 
 def essence(message: str, image: str) -> str:
     """What remains of a runtime's message without the chain of who passed it on."""
     text = brief(message, 2000)
-    for lead in (f'failed to resolve reference "{image}": ', f'failed to pull and unpack image "{image}": '):
+    leads = (f'failed to resolve reference "{image}": ', f'failed to pull and unpack image "{image}": ')
+    for lead in (failed_pull(image), *leads):
         text = text.rpartition(lead)[2]
     return brief(text.removeprefix(f"{image}: "))
 

@@ -6,14 +6,13 @@ and what it has refused it does not try again.
 """
 
 from installer.cluster.controller import apply_time, verdict
-from installer.cluster.kube import FIELD_MANAGER, Cluster, Kind, Object, describe
+from installer.cluster.kube import AUTOSCALER, FIELD_MANAGER, Cluster, Object, describe
 from installer.cluster.workload import ReleaseName, of_release
 from installer.diagnosis.wait import Patience, until_installed
 from installer.errors import NotReadyError
 from installer.lifecycle import operator
 from installer.objects.chart_source import describe as describe_source
 
-AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 # The autoscaling controller looks every 15 s; where there is none, that must not hold us up.
 AUTOSCALER_SECONDS = 60.0
 ATTEMPTS = 3

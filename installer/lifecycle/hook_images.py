@@ -7,27 +7,30 @@ and a container whose program cannot be started has its image.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from installer.cluster.kube import DAEMON_SET, POD, Cluster, Object
 from installer.cluster.workload import ReleaseName
+from installer.diagnosis.cause import MAX_TEXT
 from installer.diagnosis.wait import AGAIN, Patience
-from installer.errors import ClusterForbiddenError, NotReadyError
+from installer.errors import ClusterError, ClusterForbiddenError, NotReadyError
 from installer.objects.desired import MANAGED_BY
 from installer.report import printable
 
 MAX_SECONDS = 600.0
-# A registry that starts or is busy may refuse once or twice.
-FAILED_SECONDS = 30.0
+# A registry that starts or is busy may refuse once or twice; a node that has not even taken its pod up by then does not
+# answer.
+SETTLED_SECONDS = 30.0
 _NAME = "airferry-images"
 _UNPULLED = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _STARTING = ("", "ContainerCreating", "PodInitializing")
-# What the strictest Pod Security Standard asks for.
+# What the strictest Pod Security Standard asks for. No user is named, since the container never runs: OpenShift admits
+# only users of a range that it has for the namespace.
 _HARMLESS = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
-    "runAsUser": 65534,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 
@@ -47,14 +50,16 @@ def pod_of(item: Object) -> Object | None:
 def pull(cluster: Cluster, release: ReleaseName, pods: Iterable[Object], patience: Patience) -> None:
     """Have the images of `pods`, made by `pod_of`, on all nodes where they may run.
 
-    Where no DaemonSet may be made, nothing happens. Raises NotReadyError if an image cannot be pulled anywhere.
+    This is help, and no condition: where no DaemonSet may be made, its pods are refused, or nodes do not answer, that
+    is noted, and the hooks go without. Raises NotReadyError if an image cannot be pulled anywhere: the hooks could not
+    either, and would leave the release broken.
     """
     wanted = _daemon_set(release, list(pods))
     if wanted is None:
         return
     try:
         cluster.apply(wanted, force=True)
-    except ClusterForbiddenError as exc:
+    except (ClusterForbiddenError, ClusterError) as exc:
         patience.reporter.note(f"images of hooks are not pulled beforehand: {exc.message}")
         return
     try:
@@ -71,24 +76,65 @@ def clear(cluster: Cluster, release: ReleaseName) -> None:
 def _until_pulled(cluster: Cluster, release: ReleaseName, patience: Patience) -> None:
     start = patience.clock()
     while True:
-        held = cluster.get(DAEMON_SET, f"{_NAME}-{release.name}", release.namespace) or {}
-        status = held.get("status") or {}
-        known = status.get("observedGeneration") == (held.get("metadata") or {}).get("generation")
-        pods = cluster.find(POD, release.namespace, labels=_labels(release))
-        done = [pod for pod in pods if _pulled(pod)]
-        if known and len(done) >= int(status.get("desiredNumberScheduled") or 0):
+        seen = patience.asked(lambda: _look(cluster, release))
+        if seen.complete:
             return
         waited = patience.clock() - start
-        failures = list(_failures(pods))
-        if failures and not done and waited >= FAILED_SECONDS:
-            raise NotReadyError("\n  ".join(["images of hooks cannot be pulled:", *failures[:20]]), hint=AGAIN)
-        if patience.over() or waited >= MAX_SECONDS:
-            if not done:
+        if patience.over() or waited >= MAX_SECONDS or (waited >= SETTLED_SECONDS and not seen.pulling):
+            if seen.failures and not seen.done:
+                raise NotReadyError("\n  ".join(["images of hooks cannot be pulled:", *seen.failures[:20]]), hint=AGAIN)
+            if seen.pulling and not seen.done:
                 raise NotReadyError(f"release {release}: no node has the images of its hooks in time", hint=AGAIN)
-            patience.reporter.note(f"release {release}: {len(pods) - len(done)} nodes lack images of hooks; going on")
+            why = seen.failures[0] if seen.failures else _refusal(cluster, release)
+            patience.reporter.note(
+                f"{release}: images of hooks are on {seen.done} of {seen.wanted} nodes; going on{why and f': {why}'}"
+            )
             return
-        patience.state(f"{release}: images of hooks are on {len(done)} of {len(pods)} nodes")
+        patience.state(f"{release}: images of hooks are on {seen.done} of {seen.wanted} nodes")
         patience.rest()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """How far the nodes are: how many shall have the images, have them, and are about to have them.
+
+    The others refuse the pod, do not answer, or cannot pull: `failures` says which image, and why.
+    """
+
+    known: bool
+    wanted: int
+    done: int
+    pulling: int
+    failures: list[str]
+
+    @property
+    def complete(self) -> bool:
+        return self.known and self.done >= self.wanted
+
+
+def _look(cluster: Cluster, release: ReleaseName) -> _Seen:
+    held = cluster.get(DAEMON_SET, f"{_NAME}-{release.name}", release.namespace) or {}
+    status = held.get("status") or {}
+    pods = [
+        pod
+        for pod in cluster.find(POD, release.namespace, labels=_labels(release))
+        if not pod["metadata"].get("deletionTimestamp")
+    ]
+    failed = {pod["metadata"]["name"]: list(_failures(pod)) for pod in pods}
+    return _Seen(
+        known=status.get("observedGeneration") == (held.get("metadata") or {}).get("generation"),
+        wanted=int(status.get("desiredNumberScheduled") or 0),
+        done=len([pod for pod in pods if _pulled(pod)]),
+        pulling=len([pod for pod in pods if _pulling(pod) and not failed[pod["metadata"]["name"]]]),
+        failures=[line for lines in failed.values() for line in lines],
+    )
+
+
+def _refusal(cluster: Cluster, release: ReleaseName) -> str:
+    """What the API server says of pods that it refuses; empty if it has refused none."""
+    events = cluster.events(release.namespace, DAEMON_SET.name, f"{_NAME}-{release.name}")
+    said = (str(item.get("message") or "") for item in reversed(events) if item.get("reason") == "FailedCreate")
+    return printable(next(said, ""))[:MAX_TEXT]
 
 
 def _daemon_set(release: ReleaseName, pods: list[Object]) -> Object | None:
@@ -143,18 +189,26 @@ def _labels(release: ReleaseName) -> dict[str, str]:
 
 def _pulled(pod: Object) -> bool:
     """Whether the node has all images of `pod`: those of containers that could not be started as well."""
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    statuses = _statuses(pod)
     return bool(statuses) and all(
         item.get("imageID") or _reason(item) not in (*_UNPULLED, *_STARTING) for item in statuses
     )
 
 
-def _failures(pods: Iterable[Object]) -> Iterator[str]:
-    for pod in pods:
-        for item in (pod.get("status") or {}).get("containerStatuses") or []:
-            if _reason(item) in _UNPULLED:
-                said = printable(str(item["state"]["waiting"].get("message") or _reason(item)))[:400]
-                yield f"{item['image']} on node {pod['spec'].get('nodeName', '?')}: {said}"
+def _pulling(pod: Object) -> bool:
+    """Whether the node has taken `pod` up, and not all of its images are there yet."""
+    return bool(_statuses(pod)) and not _pulled(pod)
+
+
+def _failures(pod: Object) -> Iterator[str]:
+    for item in _statuses(pod):
+        if _reason(item) in _UNPULLED:
+            said = printable(str(item["state"]["waiting"].get("message") or _reason(item)))[:MAX_TEXT]
+            yield f"{item['image']} on node {pod['spec'].get('nodeName', '?')}: {said}"
+
+
+def _statuses(pod: Object) -> list[Object]:
+    return list((pod.get("status") or {}).get("containerStatuses") or [])
 
 
 def _reason(status: Object) -> str:

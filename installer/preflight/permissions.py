@@ -11,9 +11,11 @@ from typing import Any
 
 from installer.cluster.controller import CUSTOM_RESOURCE
 from installer.cluster.kube import (
+    AUTOSCALER,
     CLUSTER_ROLE,
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
+    DAEMON_SET,
     EVENT,
     JOB,
     LEASE,
@@ -83,6 +85,10 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
         yield SECRET, place, ("get", "list", "delete")
         for kind in (EVENT, REPLICA_SET):
             yield kind, place, ("list",)
+    if wanted.platform:
+        # Before it is changed, what an interrupted pull of hook images left is removed, and autoscalers are waited for.
+        yield DAEMON_SET, wanted.platform.name.namespace, ("delete",)
+        yield AUTOSCALER, wanted.platform.name.namespace, ("list",)
     yield CONFIG_MAP, wanted.home, _MANAGE
     yield SECRET, wanted.home, _MANAGE
     yield LEASE, wanted.home, ("get", "create", "patch", "delete")

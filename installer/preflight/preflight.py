@@ -124,11 +124,13 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     ]
     yield lambda: _permissions(cluster, wanted)
     yield lambda: prerequisites.versions(cluster, wanted)
+    yield lambda: prerequisites.silent_groups(cluster)
     yield lambda: prerequisites.kinds(cluster, wanted)
     yield lambda: operator_rights(wanted, _platform_kinds(cluster, wanted))
     yield lambda: prerequisites.definitions(cluster, wanted)
     yield lambda: prerequisites.operators(cluster, wanted)
     yield lambda: prerequisites.ingress_classes(cluster, wanted)
+    yield lambda: prerequisites.ingress_hosts(wanted)
     yield lambda: prerequisites.storage_classes(cluster, wanted)
     yield lambda: referenced(cluster, wanted, named, own)
     yield lambda: prerequisites.licence(wanted)

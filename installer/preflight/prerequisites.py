@@ -27,6 +27,7 @@ from installer.diagnosis.release_state import require_own_kinds
 from installer.errors import AirferryError, ClusterError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.preflight.permissions import custom_kinds
+from installer.site.answers import is_dns_name
 from installer.site.service_values import LICENSE, LICENSE_KEY
 
 _DEFAULT_STORAGE = "storageclass.kubernetes.io/is-default-class"
@@ -64,6 +65,16 @@ def versions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
                 "use a cluster of such a version, or a bundle with another version of the chart.",
                 ClusterError,
             )
+
+
+def silent_groups(cluster: Cluster) -> Iterator[Finding]:
+    """API groups whose own server is down; only what needs one of them is hindered by that."""
+    for api_version in cluster.silent_groups:
+        group, _, version = api_version.partition("/")
+        yield warning(
+            f"the API group {api_version} of this cluster does not answer: the server behind it is down",
+            f"look at `kubectl get apiservices {version}.{group}`; until it is up, charts see none of its kinds.",
+        )
 
 
 def kinds(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
@@ -108,6 +119,25 @@ def ingress_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
                 f"{named(item, release)} names no ingress class, and none is this cluster's default",
                 "name one in site.yaml (ingress.class) unless your ingress controller takes such Ingresses.",
             )
+
+
+def ingress_hosts(wanted: Desired) -> Iterator[Finding]:
+    """Hosts for which the API server refuses an Ingress; W&B's chart makes them of the address that users type.
+
+    Source of the rules: Kubernetes, pkg/apis/networking/validation, `ValidateIngressRules`.
+    """
+    for release in all_releases(wanted):
+        for item in release.objects:
+            rules = ((item.get("spec") or {}).get("rules") or []) if item["kind"] == "Ingress" else []
+            hosts = dict.fromkeys(str(rule.get("host") or "") for rule in rules)
+            for host in (host for host in hosts if host and not is_dns_name(host.removeprefix("*."))):
+                yield Finding(
+                    f"{named(item, release)} is for the host {host!r}, which is no DNS name without a port",
+                    "set `host` in site.yaml, or `expose` to something else than ingress."
+                    if release is wanted.platform
+                    else "correct the values of this chart in site.yaml.",
+                    SiteError,
+                )
 
 
 def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:

@@ -66,6 +66,9 @@ Component = Literal[
 """What of the platform can be given resources of its own."""
 
 
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
+
+
 def _known_components(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
         if name not in (known := get_args(Component)):
@@ -242,8 +245,8 @@ class Answers(Strict):
 
 
 def is_dns_name(text: str) -> bool:
-    """Whether `text` is a name that an Ingress rule may hold: lower case, no port, no IP address."""
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", text):
+    """Whether `text` is a name that an Ingress rule may hold: lower case, no port, no IP address (RFC 1123)."""
+    if len(text) > 253 or not _DNS_NAME.fullmatch(text):
         return False
     try:
         ipaddress.ip_address(text)

@@ -25,6 +25,7 @@ _SERVICES = (
     "console",
     "frontend",
     "kafka",
+    "kafka-broker-headless",
     "kafka-controller-headless",
     "kafka-jmx-metrics",
     "mcp-server",
@@ -50,6 +51,15 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "prometheus": ("prometheus", "instance", "server"),
     "reloader": ("reloader", "reloader", "deployment"),
 }
+# Where else nodes are chosen. The charts of the exporters for two clouds, `yace` and `stackdriver`, have no such value.
+_PLACED = (
+    *_PARTS.values(),
+    ("clickhouse",),
+    ("clickhouse", "keeper"),
+    ("etcd",),
+    ("kafka", "controller"),
+    ("kafka", "broker"),
+)
 # Components whose resources stand with their container, and win over what stands with the component.
 _RESOURCES: dict[str, tuple[str, ...]] = {
     **_PARTS,
@@ -92,7 +102,7 @@ def platform(answers: Answers, certificates: Sequence[str], authorities: Authori
         _exposure(answers),
         _storage(answers),
         _pull_secret() if answers.registry.pull_secret else {},
-        *(_at(path, _placement(answers)) for path in _PARTS.values()),
+        *(_at(path, _placement(answers)) for path in _PLACED),
         *(
             _at(_RESOURCES.get(name, (name,)), _resources(answers, name))
             for name in answers.resources

@@ -22,6 +22,7 @@ from installer.schema import json_schema, report, validate
 from installer.site import platform_values
 from installer.site.answers import Answers, ChartAnswers
 from installer.site.certificates import Certificates, ServerCertificate
+from installer.site.free_values import misplaced, suspicious
 from installer.site.secret import Environment, Prompt, Secret, SecretReader, SecretSource
 from installer.site.service_values import TLS_SECRET, Authorities, needed
 
@@ -100,6 +101,7 @@ class Site:
                 *(note for part in (trusted, registry, mysql, redis) for note in part.notes),
                 *_uncovered(answers, server),
                 *filter(None, remarks),
+                *_secret_values(answers),
             ),
             reader=reader,
         )
@@ -138,13 +140,22 @@ class Site:
         return Credentials(login.username, self._secret(login.password, "registry.credentials.password").reveal())
 
     def check(self, charts: Iterable[BundleChart]) -> None:
-        """Raises SiteError if an answer is about a chart that is not among `charts`."""
+        """Raises SiteError if an answer is about a chart that is not among `charts`, or a secret is among values."""
         known = sorted({name for chart in charts for name in (chart.name, chart.release)})
         for name in self.answers.charts:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 also = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
                 raise SiteError(f"site.yaml: charts.{name}: the bundle has no such chart; {also}", hint=_HINT)
+        own = {name for chart in charts if chart.role == "platform" for name in (chart.name, chart.release)}
+        defects = [
+            f"{above}.{path}: a secret must not stand here, for many may read what is made of it; use {answer}"
+            for above, values in _free(self.answers)
+            if above == "values" or above.removeprefix("charts.").removesuffix(".values") in own
+            for path, answer in misplaced(values)
+        ]
+        if defects:
+            raise report("site.yaml", defects, SiteError, hint=_HINT)
 
     def release(self, chart: BundleChart) -> str:
         """The release name of `chart`; for the platform also the name of its custom resource."""
@@ -229,6 +240,22 @@ def _uncovered(answers: Answers, server: ServerCertificate | None) -> list[str]:
         return []
     hosts = [*([answers.host_name] if answers.host else []), *answers.ingress.additional_hosts]
     return [f"ingress.certificate: is not for {host}" for host in hosts if not server.covers(host)]
+
+
+def _free(answers: Answers) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What the answers say in the words of charts, each with its key."""
+    yield "values", answers.values
+    yield "operator_values", answers.operator_values
+    for name, chart in answers.charts.items():
+        yield f"charts.{name}.values", chart.values
+
+
+def _secret_values(answers: Answers) -> Iterator[str]:
+    """A remark for each value that looks like a secret."""
+    for above, values in (("env", answers.env), *_free(answers)):
+        for path in suspicious(values):
+            way = "secret_env" if above == "env" else "a value that names a Secret"
+            yield f"{above}.{path}: looks like a secret, and many may read what is made of it; use {way} instead"
 
 
 class _Files:

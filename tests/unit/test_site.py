@@ -481,6 +481,48 @@ def test_answers_about_a_chart_that_the_bundle_lacks_are_refused(load: Load) -> 
         load(REGISTRY + "charts: {demp: {}}\n").check(CHARTS)
 
 
+def test_secrets_in_values_of_the_platform_are_refused_with_the_answer_to_use(load: Load) -> None:
+    text = f"""
+values: {{global: {{license: {CANARY}, mysql: {{password: {CANARY}}}, redis: {{password: ""}},
+  email: {{smtp: {{password: {{valueFrom: {{secretKeyRef: {{name: a, key: b}}}}}}}}}}}}}}
+charts:
+  wandb: {{values: {{global: {{bucket: {{accessKey: {CANARY}, secretKey: {CANARY}}}}}}}}}
+  demo: {{values: {{global: {{license: free}}}}}}
+"""
+    with pytest.raises(SiteError) as caught:
+        load(REGISTRY + text).check(CHARTS)
+    assert CANARY not in str(caught.value)
+    assert [line.partition(": ")[0] for line in str(caught.value).split("\n  ")[1:]] == [
+        "values.global.license",
+        "values.global.mysql.password",
+        "charts.wandb.values.global.bucket.accessKey",
+        "charts.wandb.values.global.bucket.secretKey",
+    ]
+    for answer in ("use license", "use mysql.password", "use bucket.access_key", "use bucket.secret_key"):
+        assert answer in str(caught.value)
+
+
+def test_values_that_look_like_secrets_are_remarked(load: Load) -> None:
+    text = f"""
+env: {{SLACK_TOKEN: {CANARY}, TOKEN_FILE: /a, LOG_LEVEL: info}}
+values:
+  api: {{env: [{{name: DB_PASSWORD, value: {CANARY}}}], apiKey: {CANARY}}}
+  global: {{redis: {{secret: {{secretName: mine, secretKey: REDIS_PASSWORD}}}}, mysql: {{passwordSecret: {{name: x}}}}}}
+  ingress: {{annotations: {{nginx.ingress.kubernetes.io/auth-secret: login, a/ssl-passthrough: "true"}}}}
+  other: {{existingSecret: mine, passwordKey: key, licensePath: /a, password: "{{{{ .Values.x }}}}"}}
+charts: {{demo: {{values: {{clientSecret: "", client: {{secret: {CANARY}}}}}}}}}
+"""
+    site = load(REGISTRY + text)
+    assert CANARY not in str(site.notes)
+    assert [note.partition(": ")[0] for note in site.notes] == [
+        "env.SLACK_TOKEN",
+        "values.api.apiKey",
+        "values.api.env[0].DB_PASSWORD",
+        "charts.demo.values.client.secret",
+    ]
+    site.check(CHARTS)
+
+
 def test_yaml_is_read_as_helm_reads_it(load: Load) -> None:
     site = load(REGISTRY + "charts: {demo: {values: {day: 2026-01-02, truth: on}}}\n")
     assert site.values(RELEASE) == {"day": "2026-01-02", "truth": True}

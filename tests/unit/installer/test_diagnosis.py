@@ -116,6 +116,20 @@ RUNNING = container({"running": {"startedAt": "2026-01-01T00:00:00Z"}})
 # What the pod says, and events → the cause, words of its detail, words of the next step.
 CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str, str, str]] = {
     "missing": (waiting("ImagePullBackOff", BACK_OFF + NOT_FOUND), [], "image-missing", "not found", "run `load`"),
+    "missing, Kubernetes 1.31": (
+        waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"'),
+        [("Failed", f'Failed to pull image "{IMAGE}": {NOT_FOUND}'), ("Failed", "Error: ImagePullBackOff")],
+        "image-missing",
+        "cannot be pulled: not found",
+        "run `load`",
+    ),
+    "CRI-O": (
+        waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"'),
+        [("Failed", f'Failed to pull image "{IMAGE}": reading manifest 1 in reg.example:5000/a/t: manifest unknown')],
+        "image-missing",
+        "cannot be pulled: reading manifest 1",
+        "run `load`",
+    ),
     "differs": (waiting("ErrImagePull", BAD_CONFIG), [], "image-differs", "unexpected commit digest", "run `load`"),
     "plain": (
         waiting("ErrImagePull", f"{PULL}{HEAD}http: server gave HTTP response to HTTPS client"),
@@ -238,6 +252,24 @@ def test_what_ails_a_pod(case: str) -> None:
     assert step in only.next
     assert only.object.startswith("pod n/w-1")
     assert "\n" not in str(only)
+
+
+@pytest.mark.parametrize(
+    ("held", "cause", "words", "step"),
+    [
+        (None, "image-pull", f'Back-off pulling image "{IMAGE}"', "check that `load` has put it there"),
+        (True, "image-pull", "though the registry has it by now", "check that `load` has put it there"),
+        (False, "image-missing", "the registry does not have it", "run `load`"),
+    ],
+)
+def test_the_registry_is_asked_where_a_node_does_not_say_why(
+    held: bool | None, cause: str, words: str, step: str
+) -> None:
+    seen = Seen({POD: [pod(waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"'))]})
+    (only,) = problems(cast("Cluster", seen), workload(), lambda image: held if image == IMAGE else None)
+    assert (only.cause, only.mending) == (cause, False)
+    assert words in only.detail
+    assert step in only.next
 
 
 def test_a_pod_that_no_node_could_ever_take() -> None:

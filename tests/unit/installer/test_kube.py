@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import os
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.cluster import kube_channel
 from installer.cluster.kube import CONFIG_MAP, SECRET, AbsentError, Cluster, ConflictError, NoDryRunError
-from installer.cluster.kubeconfig import Endpoint, Plugin
+from installer.cluster.kubeconfig import Endpoint, Plugin, with_plugin
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
+from installer.preflight.prerequisites import silent_groups
 from tests.parts.authority import Authority
 from tests.parts.faulty_api import FaultyApi, Reply, refusal
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PASSWORD = "correct horse battery"
 KINDS = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
 OBJECT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {}}
@@ -124,6 +127,29 @@ def test_a_server_that_stays_busy_is_given_up(client: Clients, api: FaultyApi) -
     with pytest.raises(ClusterUnreachableError, match="overloaded"):
         client(api).version()
     assert len(api.asked) == kube_channel.ATTEMPTS
+
+
+def test_a_group_whose_own_server_is_down_is_passed_over(client: Clients, api: FaultyApi) -> None:
+    groups = [{"versions": [{"groupVersion": name}]} for name in ("metrics.k8s.io/v1beta1", "apps/v1")]
+    kinds = {"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]}
+    down = Reply(503, {"message": "service unavailable"})
+    down_for_good = [down] * kube_channel.ATTEMPTS
+    api.answers = [Reply(200, {"groups": groups}), Reply(200, KINDS), *down_for_good, Reply(200, kinds)]
+    cluster = client(api)
+    assert cluster.api_versions() == (
+        "apps/v1",
+        "apps/v1/Deployment",
+        "metrics.k8s.io/v1beta1",
+        "v1",
+        "v1/ConfigMap",
+    )
+    assert cluster.silent_groups == ("metrics.k8s.io/v1beta1",)
+    (told,) = silent_groups(cluster)
+    assert (told.error, "kubectl get apiservices v1beta1.metrics.k8s.io" in told.step) == (None, True)
+    # The core of the API is no such group.
+    api.answers = [Reply(200, {"groups": groups}), down]
+    with pytest.raises(ClusterUnreachableError):
+        client(api).api_versions()
 
 
 def test_reading_is_repeated_after_a_broken_connection_and_writing_is_not(client: Clients, api: FaultyApi) -> None:
@@ -244,6 +270,53 @@ def test_a_program_that_gives_credentials_runs_only_if_allowed(client: Clients) 
     with pytest.raises(SiteError, match="aws-iam-authenticator") as caught:
         client("https://127.0.0.1:1", plugin=Plugin("client.authentication.k8s.io/v1", "aws-iam-authenticator"))
     assert "--allow-exec-plugin" in caught.value.hint
+
+
+def plugin_tokens(folder: Path, expiry: str) -> Endpoint:
+    """An endpoint whose plugin has run; it gives the tokens token-1, token-2 and so on, the first with `expiry`."""
+    program = folder / "plugin"
+    program.write_text(
+        f"""#!/bin/sh
+cd {folder}
+echo >> runs
+n=$(wc -l < runs)
+expiry={expiry}
+[ $n = 1 ] || expiry=2999-01-01T00:00:00Z
+echo '{{"status": {{"token": "token-'$n'", "expirationTimestamp": "'$expiry'"}}}}'
+"""
+    )
+    program.chmod(0o755)
+    plugin = Plugin("client.authentication.k8s.io/v1", str(program))
+    return with_plugin(Endpoint("http://127.0.0.1:1", plugin=plugin), dict(os.environ), lambda: NOW)
+
+
+def test_credentials_of_a_plugin_are_renewed_before_they_expire(
+    client: Clients, api: FaultyApi, tmp_path: Path
+) -> None:
+    api.answers = [Reply(200, {"gitVersion": "v1.35.4"})]
+    cluster = client(
+        api, login=plugin_tokens(tmp_path, (NOW + timedelta(seconds=5)).isoformat()).login, token="token-1"
+    )
+    for _ in range(2):
+        cluster.version()
+    assert [each.authorization for each in api.asked] == ["Bearer token-2"] * 2
+
+
+def test_credentials_of_a_plugin_are_renewed_once_if_they_are_refused(
+    client: Clients, api: FaultyApi, tmp_path: Path
+) -> None:
+    refused = refusal(401, "Unauthorized", "Unauthorized")
+    cluster = client(api, login=plugin_tokens(tmp_path, "2999-01-01T00:00:00Z").login, token="token-1")
+    api.answers = [refused, refusal(422, "Invalid", "token-2 is no name")]
+    with pytest.raises(ClusterError) as caught:
+        cluster.merge(CONFIG_MAP, "a", "b", {"data": {}})
+    assert [each.authorization for each in api.asked] == ["Bearer token-1", "Bearer token-2"]
+    assert api.asked[0].body == api.asked[1].body != b""
+    assert "*** is no name" in caught.value.message, "new credentials are secrets as well"
+    api.answers = [refused]
+    with pytest.raises(ClusterForbiddenError, match="does not accept the credentials"):
+        cluster.find(CONFIG_MAP)
+    assert [each.authorization for each in api.asked[2:]] == ["Bearer token-2", "Bearer token-3"]
 
 
 def test_lists_are_read_in_parts_and_say_what_they_hold(client: Clients, api: FaultyApi) -> None:

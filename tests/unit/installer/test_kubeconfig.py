@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from installer.errors import ClusterForbiddenError, NotFoundError, SiteError
 if TYPE_CHECKING:
     from pathlib import Path
 
+NOW = dt.datetime(2025, 12, 31, 23, 59, tzinfo=dt.UTC)
 V1 = "client.authentication.k8s.io/v1"
 
 
@@ -98,18 +100,45 @@ def plugin(folder: Path, script: str, **environment: str) -> Endpoint:
 
 def test_a_plugin_gives_a_token_and_sees_what_it_is_given(tmp_path: Path) -> None:
     script = 'printf \'{"kind": "ExecCredential", "status": {"token": "%s-%s-%s"}}\' "$1" "$OURS" "$THEIRS"'
-    found = with_plugin(plugin(tmp_path, script, THEIRS="b"), {"OURS": "a"})
+    found = with_plugin(plugin(tmp_path, script, THEIRS="b"), {"OURS": "a"}, lambda: NOW)
     assert (found.token, found.plugin) == ("token-a-b", None)
-    assert with_plugin(found, {}) is found
+    assert with_plugin(found, {}, lambda: NOW) is found
 
 
 @pytest.mark.parametrize(
     "script",
-    ["exit 3", "echo", "echo '{}'", "echo '{\"status\": {}}'", 'echo \'{"status": {"token": 7}}\'', "kill -9 $$"],
+    ["exit 3", "echo", "echo '{}'", "echo '{\"status\": {}}'", 'echo \'{"status": {"token": 7}}\'', "kill -9 $$"]
+    + [f'echo \'{{"status": {{"token": "t", "expirationTimestamp": {text}}}}}\'' for text in ("7", '"soon"')],
 )
 def test_a_plugin_that_gives_nothing_is_named(tmp_path: Path, script: str) -> None:
     with pytest.raises(ClusterForbiddenError, match="plugin"):
-        with_plugin(plugin(tmp_path, script), {})
+        with_plugin(plugin(tmp_path, script), {}, lambda: NOW)
+
+
+def test_a_plugin_is_told_of_the_cluster_if_the_kubeconfig_wants_that(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    program = folder / "plugin"
+    program.write_text(
+        '#!/bin/sh\nprintf %s "$KUBERNETES_EXEC_INFO" > "$(dirname "$0")/info"\n'
+        'echo \'{"status": {"token": "t", "expirationTimestamp": "2026-01-01T00:00:00Z"}}\'\n'
+    )
+    program.chmod(0o755)
+    extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "a"}}
+    cluster = {"extensions": [extension], "certificate-authority-data": base64.b64encode(b"CA").decode()}
+    clock = [NOW]
+    for told in (True, False):
+        clock[0] = NOW
+        user = {"exec": {"apiVersion": V1, "command": "./plugin", "provideClusterInfo": told}}
+        # A command with a slash is relative to the file.
+        found = with_plugin(read_kubeconfig(kubeconfig(folder, cluster=cluster, user=user)), {}, lambda: clock[0])
+        info = json.loads((folder / "info").read_text())
+        assert (info["kind"], info["apiVersion"], info["spec"]["interactive"]) == ("ExecCredential", V1, False)
+        seen = {"server": "https://api:6443", "certificate-authority-data": "Q0E=", "config": {"audience": "a"}}
+        assert info["spec"].get("cluster") == (seen if told else None)
+        assert not found.expired
+        clock[0] = dt.datetime(2025, 12, 31, 23, 59, 55, tzinfo=dt.UTC)
+        assert found.expired
 
 
 def written(path: Path, **parts: Any) -> Path:

@@ -14,8 +14,9 @@ from installer.diagnosis.scheduling import quantity
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
+from installer.preflight.permissions import missing_permissions
 from installer.preflight.preflight import Preflight, _permissions
-from installer.preflight.prerequisites import Finding
+from installer.preflight.prerequisites import Finding, ingress_hosts
 from installer.preflight.room import images_on_nodes
 from installer.report import Silent
 from tests.parts.bundles import packed_chart
@@ -34,6 +35,9 @@ def test_quantities(text: object, number: float) -> None:
     [
         ("", "v1.35.4", True),
         (">=1.28.0-0", "v1.35.4-eks-1", True),
+        (">=1.28.0", "v1.35.4-eks-1", True),
+        (">=1.28.0", "v1.35.4+k3s1", True),
+        (">=1.36.0", "v1.35.4-gke.100", False),
         (">=1.28.0-0 <1.33.0-0", "v1.35.4", False),
         ("^1.36", "v1.35.4", False),
         ("no constraint", "v1.35.4", True),
@@ -96,3 +100,52 @@ def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> N
     assert caught.value.message.splitlines()[1:] == ["  c; next: do c.", "  d; next: do d.", "  a; next: do a."]
     assert [item["what"] for item in found.document()["warnings"]] == ["b"]
     assert found.text().splitlines()[-1] == "not possible yet"
+
+
+def test_all_that_a_platform_takes_is_asked_for() -> None:
+    """Beyond what is needed for charts: `steps.resource` calls these in the platform's namespace."""
+    cluster = create_autospec(Cluster)
+    cluster.can_i.return_value = False
+    cluster.get.return_value = None
+    chart = Chart.load(packed_chart("platform", "1.0.0"))
+    operator, platform = (
+        ChartRelease(chart, ReleaseName(name, f"{name}-space"), {}, (), (), frozenset())
+        for name in ("operator", "wandb")
+    )
+    resource = {"metadata": {"name": "wandb", "namespace": "wandb-space"}}
+    wanted = Desired((), (), (), operator, platform, source=None, resource=resource, images={})
+    found = missing_permissions(cluster, wanted)
+    for text in (
+        "get, list, delete daemonsets.apps in namespace wandb-space",
+        "list horizontalpodautoscalers.autoscaling in namespace wandb-space",
+        "get, create, patch, delete weightsandbiases.apps.wandb.com in namespace wandb-space",
+        "get, list, delete secrets in namespace wandb-space",
+        "get, list, delete pods in namespace operator-space",
+        "get, list, watch, create, patch, delete configmaps in namespace operator-space",
+    ):
+        assert text in found
+    assert "get, list daemonsets.apps in namespace operator-space" in found
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("wandb.enclave.example", False),
+        ("*.enclave.example", False),
+        ("", False),
+        ("localhost:8080", True),
+        ("10.0.0.1", True),
+        ("WandB.example", True),
+        ("a..b", True),
+    ],
+)
+def test_an_ingress_for_a_host_that_the_api_server_refuses(host: str, *, refused: bool) -> None:
+    chart = Chart.load(packed_chart("platform", "1.0.0"))
+    ingress = {"kind": "Ingress", "metadata": {"name": "web"}, "spec": {"rules": [{"host": host}]}}
+    release = ChartRelease(chart, ReleaseName("wandb", "space"), {}, (ingress,), (), frozenset())
+    for parts, step in (((release, None), "set `host` in site.yaml"), ((None, (release,)), "correct the values")):
+        wanted = Desired((), (), parts[1] or (), None, parts[0], source=None, resource=None, images={})
+        found = list(ingress_hosts(wanted))
+        assert [item.error for item in found] == ([SiteError] if refused else [])
+        assert all(f"Ingress space/web is for the host {host!r}" in item.what for item in found)
+        assert all(item.step.startswith(step) for item in found)
