@@ -11,7 +11,6 @@ from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, RegistryUnreachableError, UsageError
 from installer.files import read_bounded
-from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
 from installer.oci.harbor import create_project
 from installer.oci.reference import parse_reference
@@ -38,10 +37,10 @@ class Place:
     settings: HostSettings
 
 
-def host_settings(*, plain_http: bool, ca: Path | None, credentials: Credentials | None = None) -> HostSettings:
+def host_settings(*, plain_http: bool, ca: Path | None, token_hosts: tuple[str, ...] = ()) -> HostSettings:
     """Settings from arguments; without `plain_http` the host decides, see HostSettings. Raises UsageError."""
     authority = read_bounded(ca, _MAX_CA) if ca else None
-    return HostSettings(plain_http=plain_http or None, ca=authority, credentials=credentials)
+    return HostSettings(plain_http=plain_http or None, ca=authority, token_hosts=token_hosts)
 
 
 def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site":
@@ -73,7 +72,12 @@ def of_site(site: "Site") -> Place:
     if site.on_nodes:
         raise UsageError("site.yaml says that there is no registry", hint="run `import --site` on each node instead.")
     answers = site.answers.registry
-    settings = HostSettings(plain_http=answers.plain_http or None, ca=site.registry_ca, credentials=site.credentials())
+    settings = HostSettings(
+        plain_http=answers.plain_http or None,
+        ca=site.registry_ca,
+        credentials=site.credentials(),
+        token_hosts=tuple(answers.token_hosts),
+    )
     return Place(site.registry, site.project, settings)
 
 

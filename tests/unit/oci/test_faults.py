@@ -620,6 +620,27 @@ class TestAuthorization:
             with pytest.raises(RegistryAccessError, match="not trusted"):
                 strict.registry.manifest(TagRef(repository(server), "1"))
 
+    def test_the_registrys_own_authority_counts_for_its_token_server_and_its_store(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path)
+        certificate = authority.issue("site", ["127.0.0.1", "127.0.0.2"])
+        with (
+            FaultyRegistry(tls=certificate) as registry,
+            FaultyRegistry(tls=certificate) as tokens,
+            FaultyRegistry("127.0.0.2", tls=certificate) as store,
+        ):
+            registry.on("GET", "/blobs/", challenge(f'Bearer realm="{tokens.url}/jwt/auth"'), times=1)
+            registry.on("GET", "/blobs/", status(307, {"Location": f"{store.url}/v2/a/blobs/{blob().digest}"}))
+            tokens.on("GET", "/jwt/auth", status(200, body=b'{"token":"one"}'))
+            store.put_blob(DATA)
+            ca = authority.certificate.read_bytes()
+            client = Client({registry.address: HostSettings(ca=ca, credentials=Credentials("user", SECRET))})
+            assert download(client, registry, blob()) == DATA
+            assert "authorization" not in store.seen[-1].headers
+            # Settings of its own come first.
+            other = Client({registry.address: HostSettings(ca=ca), store.address: HostSettings()})
+            with pytest.raises(RegistryAccessError, match=rf"{store.address}: the certificate is not trusted"):
+                download(other, registry, blob())
+
     @pytest.mark.parametrize("realm", ["", "token", "/token", "ftp://x/", "http://a:b@127.0.0.1/token"])
     def test_a_realm_that_is_no_web_address(self, server: FaultyRegistry, realm: str) -> None:
         server.on("GET", "/manifests/", challenge(f'Bearer realm="{realm}"'))
