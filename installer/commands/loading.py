@@ -85,7 +85,7 @@ def load_into(
     session: Session, bundle: Bundle, place: Place, *, sha256: bool = False, whole_only: bool = False
 ) -> LoadResult:
     """Load all images of `bundle`. Raises the errors of `installer.transfer.load.load`."""
-    registry, relocation = registry_at(session, place), relocation_to(place, bundle)
+    registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
     result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
     if told := str(result.learnt):
         session.reporter.note(f"{place.registry}: {told}")
@@ -105,10 +105,10 @@ def create_projects(session: Session, bundle: Bundle, place: Place) -> None:
         session.reporter.note(f"project {project}: {'made' if made else 'was there'}")
 
 
-def registry_at(session: Session, place: Place) -> Registry:
+def registry_at(session: Session, place: Place, *, pushes: bool = False) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
     state = session.state()
-    return Registry(_transport(session, place), Unfinished(state / "uploads" if state else None))
+    return Registry(_transport(session, place), Unfinished(state / "uploads" if state else None), pushes=pushes)
 
 
 def _transport(session: Session, place: Place) -> Transport:
@@ -117,8 +117,8 @@ def _transport(session: Session, place: Place) -> Transport:
 
 
 def registry_of(session: Session, site: "Site") -> Registry | None:
-    """The client for the registry of `site`; None if it has none."""
-    return None if site.on_nodes else registry_at(session, of_site(site))
+    """The client for the registry of `site`, that looks with the rights of a load; None if it has none."""
+    return None if site.on_nodes else registry_at(session, of_site(site), pushes=True)
 
 
 def held_in(session: Session, place: Place) -> Callable[[str], bool | None]:

@@ -30,12 +30,14 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", re.ASCI
 class Registry:
     """Pulls from and pushes to registries. Safe to use from several threads.
 
-    `unfinished` keeps addresses of uploads for later processes.
+    `unfinished` keeps addresses of uploads for later processes. Who `pushes` asks for the right to it from the first
+    request on: one token does for a repository then, and Quay, which makes a repository when a token to push into it
+    is asked for, would grant nothing on one that does not exist (quay/quay, endpoints/v2/v2auth.py).
     Every method raises AirferryError: RegistryUnreachableError, RegistryAccessError, NotFoundError, ContentError.
     """
 
-    def __init__(self, transport: Transport, unfinished: Unfinished | None = None) -> None:
-        self._transport = transport
+    def __init__(self, transport: Transport, unfinished: Unfinished | None = None, *, pushes: bool = False) -> None:
+        self._transport, self._pushes = transport, pushes
         self._unfinished = unfinished or Unfinished(None)
         # The largest request that something before an endpoint has not refused for its size, where one was.
         self._limits: dict[Endpoint, int] = {}
@@ -189,7 +191,7 @@ class Registry:
     ) -> Request:
         endpoint = self._transport.endpoint(repository.host)
         name = f"{endpoint.prefix}{repository.path}"
-        actions = "pull" if method in ("GET", "HEAD") else "pull,push"
+        actions = "pull" if method in ("GET", "HEAD") and not self._pushes else "pull,push"
         headers = {"Accept": accept} if accept else {}
         url = f"{endpoint.origin}/v2/{quote(name)}/{path}"
         return Request(endpoint, method, url, expect, headers, (f"repository:{name}:{actions}",))
