@@ -314,10 +314,11 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
       images: 10.0.0.5:5000/docker.io/library/redis:7
       charts: http://10.0.0.5:5000/charts
     Whoever reaches the address can read the bundle: there is no login and no TLS, only digests that nodes check. It
-    takes nothing in. While it does not run, nodes keep what they have and get nothing new: so let a supervisor run it,
-    one for each bundle, and leave the volumes where they are. For `install` from it, site.yaml says
-    `registry: {host: "10.0.0.5:5000", project: "", plain_http: true}`, and nodes need the files in `nodes/containerd`
-    that `render` writes, for they expect TLS otherwise. Ctrl-C ends it.
+    takes nothing in. Of 512 connections 32 are sent something at a time, in chunks of 4 MiB; others wait for their
+    turn, and who takes nothing for a minute is cut off. While it does not run, nodes keep what they have and get
+    nothing new: so let a supervisor run it, one for each bundle, and leave the volumes where they are. For `install`
+    from it, site.yaml says `registry: {host: "10.0.0.5:5000", project: "", plain_http: true}`, and nodes need the files
+    in `nodes/containerd` that `render` writes, for they expect TLS otherwise. Ctrl-C ends it.
     """
     import threading
 
