@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from installer.errors import AirferryError, ContentError, NotFoundError
+from installer.errors import AirferryError, ContentError, NotFoundError, RegistryUnreachableError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.learnt import Learnt
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
-from installer.oci.transport import Endpoint, Request, Response, Transport
+from installer.oci.transport import Endpoint, Request, Response, TransientError, Transport
 from installer.oci.unfinished import Unfinished
 from installer.oci.upload import SMALLEST, WORTH_ASKING, Content, Upload, check_stated, upload_url
 
@@ -89,6 +89,23 @@ class Registry:
         if isinstance(ref, DigestRef) and found != ref.digest:
             raise ContentError(f"{ref}: the registry says that its digest is {found}")
         return Descriptor(media_type.partition(";")[0].strip(), found, size)
+
+    def confirm(self, ref: Reference, digest: Digest) -> None:
+        """Have the registry say that `ref` names `digest`, to which it was just set.
+
+        It is asked again for a while: its replicas, and caches before it, learn of a push a moment later.
+        """
+
+        def once() -> None:
+            found = self.head_manifest(ref)
+            if found is None or found.digest != digest:
+                error = RegistryUnreachableError(
+                    f"{ref}: the registry answers {found.digest if found else 'not found'} right after the push",
+                    hint="a proxy or another client may be in between; run the same command again.",
+                )
+                raise TransientError(error)
+
+        self._transport.retrying(once)
 
     def open(self, repository: Repository, descriptor: Descriptor, offset: int = 0) -> RemoteBlob:
         """The content of `descriptor` from byte `offset` on (end-2; manifests end-3). Not verified here."""

@@ -32,6 +32,7 @@ from installer.oci.failures import TransientError
 from installer.oci.proxies import Proxies, Proxy
 from installer.oci.throttle import Throttle
 from installer.oci.trust import TrustStore
+from installer.parallel import pause
 
 __all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport", "sliced"]
 
@@ -176,7 +177,8 @@ class Transport:
     """HTTP to any number of hosts. Safe to use from several threads.
 
     `hosts` are settings by host as in image references; `proxies` the proxy variables of the environment (give none
-    to go directly); `sleep` waits between tries, `clock` counts seconds for the life of tokens.
+    to go directly); `sleep` waits between tries, or ends them by an error; `clock` counts seconds for the life of
+    tokens.
     """
 
     def __init__(
@@ -185,7 +187,7 @@ class Transport:
         hosts: Mapping[str, HostSettings] | None = None,
         credentials: CredentialStore | None = None,
         proxies: Mapping[str, str] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = pause,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hosts = dict(hosts or {})

@@ -6,6 +6,8 @@ Names in parentheses are rows of the fault lists that this program is held to.
 from __future__ import annotations
 
 import random
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from installer.errors import (
     NotFoundError,
     RegistryAccessError,
     RegistryUnreachableError,
+    StorageError,
     UsageError,
 )
 from installer.oci import media
@@ -26,6 +29,7 @@ from installer.oci.model import Descriptor
 from installer.oci.reference import DigestRef, Repository, TagRef
 from installer.oci.registry import Registry
 from installer.oci.transport import HostSettings, Transport
+from installer.parallel import each
 from tests.parts.authority import Authority
 from tests.parts.faulty_registry import (
     FaultyRegistry,
@@ -38,6 +42,7 @@ from tests.parts.faulty_registry import (
     status,
     truncate,
 )
+from tests.parts.process import wait_until
 from tests.unit.oci.conftest import Client
 
 if TYPE_CHECKING:
@@ -229,6 +234,23 @@ class TestRetries:
         server.on("GET", "/manifests/", status(429, headers), times=1)
         client.registry.manifest(TagRef(repository(server), "1"))
         assert least <= client.pauses[0] <= most
+
+    def test_nobody_waits_for_a_registry_when_the_work_has_failed_elsewhere(self, server: FaultyRegistry) -> None:
+        """The first error is told at once, not when all who were told to wait have waited."""
+        server.on("GET", "/manifests/", status(503, {"Retry-After": "100"}))
+        client, stop = Registry(Transport()), threading.Event()
+
+        def step(name: str) -> None:
+            if name:
+                client.manifest(TagRef(repository(server), name))
+            assert wait_until(lambda: server.count("GET") > 0, 20)
+            time.sleep(0.5)
+            raise StorageError("the disk is broken")
+
+        start = time.monotonic()
+        with pytest.raises(StorageError, match="broken"):
+            each(step, ["1", "2", "3", "4", "5", ""], threads=2, stop=stop, waits=lambda _: True)
+        assert time.monotonic() - start < 30
 
     def test_every_request_of_a_push_may_fail_once(self, server: FaultyRegistry, client: Client) -> None:
         for method, pattern in (("POST", "/uploads/$"), ("PUT", "/uploads/1"), ("PUT", "/manifests/"), ("HEAD", "/")):
