@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +38,25 @@ def check_output(out: Path, inputs: Iterable[Path]) -> None:
         raise storage_error(exc, out, "write") from exc
     if same:
         raise UsageError(f"{out}: is both an input and the output", hint="give another output file.")
+
+
+def look_at(path: Path) -> os.stat_result | None:
+    """What is at `path`; None if nothing is. Raises StorageError where that cannot be told.
+
+    `Path.exists` and its like raise OSError there: PermissionError, for one, below a folder of somebody else.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise storage_error(exc, path, "look at it") from exc
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is at `path`. Raises StorageError where that cannot be told."""
+    found = look_at(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -5,13 +5,26 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from installer.errors import InterruptedByUserError
+from installer.errors import AirferryError, InterruptedByUserError
 
 _T = TypeVar("_T")
 INTERRUPTIONS = (InterruptedByUserError, KeyboardInterrupt)
 SMALL = 1 << 20
 """Up to so many bytes, sending or fetching is mostly waiting for answers."""
 _WAITING = 6
+_work = threading.local()
+
+
+def take_part(stop: threading.Event) -> None:
+    """Whatever this thread does from now on is of no use once `stop` is set."""
+    _work.stop = stop
+
+
+def pause(seconds: float) -> None:
+    """Sleep. Raises AirferryError as soon as the work that this thread takes part in has failed elsewhere."""
+    stop: threading.Event = getattr(_work, "stop", None) or threading.Event()
+    if stop.wait(seconds):
+        raise AirferryError("given up, since another part of the same work failed")
 
 
 def each(
@@ -28,9 +41,12 @@ def each(
     need little memory and processor, and a distant registry answers many questions in the time of one.
 
     The first error is raised, with `stop` set, after the running steps have ended; they should look at `stop` now and
-    then. An interruption is raised without waiting for them: one may hang on a silent host, and the process ends.
+    then, and wait by `pause`. An interruption is raised without waiting for them: one may hang on a silent host, and
+    the process ends.
     """
-    pools = ThreadPoolExecutor(threads), ThreadPoolExecutor(_WAITING * threads)
+    pools = [
+        ThreadPoolExecutor(count, initializer=take_part, initargs=(stop,)) for count in (threads, _WAITING * threads)
+    ]
     jobs = [pools[waits(item)].submit(step, item) for item in work]
     try:
         for job in wait(jobs, return_when=FIRST_EXCEPTION).done:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
-from installer.errors import AirferryError, InterruptedByUserError
-from installer.files import storage_error
+from installer.errors import AirferryError, InterruptedByUserError, StorageError
+from installer.files import look_at, storage_error
 from installer.report import Reporter, printable, reporter
 
 if TYPE_CHECKING:
@@ -109,17 +109,25 @@ class Session:
         """Registry credentials, from the file that the user's other tools use too.
 
         `REGISTRY_AUTH_FILE` (skopeo, podman), else `config.json` in `DOCKER_CONFIG` or `~/.docker`. A file named by
-        the environment must exist. Raises NotFoundError, UsageError, StorageError.
+        the environment must exist; one in `~/.docker` that may not be read counts as none.
+        Raises NotFoundError, UsageError, StorageError.
         """
         from installer.oci.credentials import CredentialStore
 
         named = self.environment.get("REGISTRY_AUTH_FILE")
         if named:
-            if not Path(named).exists():
+            if look_at(Path(named)) is None:
                 raise storage_error(FileNotFoundError(2, "no such file"), Path(named), "read (REGISTRY_AUTH_FILE)")
             return CredentialStore.from_docker_config(Path(named), self.environment)
         folder = self.environment.get("DOCKER_CONFIG") or Path(self.environment.get("HOME") or "/", ".docker")
-        return CredentialStore.from_docker_config(Path(folder, "config.json"), self.environment)
+        try:
+            return CredentialStore.from_docker_config(Path(folder, "config.json"), self.environment)
+        except StorageError as exc:
+            # Nobody named the file, and the folder may be another user's: that of a pod's HOME often is.
+            if self.environment.get("DOCKER_CONFIG") or not isinstance(exc.__cause__, PermissionError):
+                raise
+            self.reporter.note(f"note: {exc.message}; going on without the credentials of `docker login`")
+            return CredentialStore()
 
 
 def show(text: str) -> None:

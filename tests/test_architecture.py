@@ -50,7 +50,7 @@ MATRIX: dict[str, str] = {
     "parallel": "errors",
     "yaml": "errors",
     "schema": "errors",
-    "oci": "errors files report",
+    "oci": "errors files parallel report",
     "bundle": "errors files parallel report oci",
     "chart": "errors files yaml oci",
     "program": "errors files bundle",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from installer.errors import ClusterForbiddenError, SiteError
-from installer.files import read_bounded
+from installer.files import look_at, read_bounded
 from installer.oci import strict_json
 from installer.strict_yaml import load_yaml
 
@@ -144,7 +144,7 @@ def choose(files: Sequence[Path], context: str = "") -> tuple[Path, str]:
     Raises SiteError if context, cluster and user would have to come from different files, NotFoundError if no file
     exists.
     """
-    present = [file for file in files if file.exists()] or [files[0]]
+    present = [file for file in files if look_at(file)] or [files[0]]
     if len(present) == 1:
         return present[0], context
     docs = {file: load_yaml(read_bounded(file, MAX_KUBECONFIG), str(file), SiteError) or {} for file in present}
@@ -174,7 +174,7 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     """
     host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
     token = folder / "token"
-    if not (host and port and token.exists()):
+    if not (host and port and look_at(token)):
         return None
     return Endpoint(
         server=f"https://{f'[{host}]' if ':' in host else host}:{port}",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from installer import __version__, shell
 from installer.commands import cli_cluster, cli_installed, cli_node
@@ -172,6 +173,13 @@ def template(session: Session, bundle: Any) -> None:
 @click.option("--project", default="airferry", show_default=True, help="Path before all images there; may be empty.")
 @click.option("--ca", type=FILE, help="PEM file of the authority that the registry's certificate comes from.")
 @click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS.")
+@click.option(
+    "--token-host",
+    "token_hosts",
+    metavar="HOST[:PORT]",
+    multiple=True,
+    help="May get the credentials too, as the registry's token server; only needed in another domain.",
+)
 @click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
 @click.option("--whole-images", is_flag=True, help="Leave out images that need something damaged or missing.")
 @click.option("--create-projects", is_flag=True, help="Have a Harbor make the projects first that are not there.")
@@ -185,6 +193,7 @@ def load(
     registry: str,
     project: str,
     ca: Path | None,
+    token_hosts: tuple[str, ...],
     *,
     plain_http: bool,
     sha256: bool,
@@ -212,9 +221,11 @@ def load(
     if bool(site_file) == bool(registry):
         raise click.UsageError("say where to: --site FILE, or --registry HOST")
     if site_file:
+        _refuse_beside_site("project", "ca", "plain_http", "token_hosts")
         place = loading.of_site(loading.read_site(session, site_file, for_charts=False))
     else:
-        place = loading.Place(registry, project, loading.host_settings(plain_http=plain_http, ca=ca))
+        settings = loading.host_settings(plain_http=plain_http, ca=ca, token_hosts=token_hosts)
+        place = loading.Place(registry, project, settings)
     if list_repositories:
         from installer.transfer.destinations import listed, projects, repositories
 
@@ -256,6 +267,15 @@ def load(
         )
 
 
+def _refuse_beside_site(*names: str) -> None:
+    """Raise click.UsageError if one of the parameters `names` was given, which site.yaml answers."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise click.UsageError(f"{parameter.opts[0]} has no meaning with --site: its `registry` part says that")
+
+
 def _acknowledge(session: Session, bundle: Any, place: Any, result: Any, file: Path | None) -> str:
     """Write a receipt if a file is named; the line of text that says that all is there, empty if it is not."""
     written = result.receipt(bundle.manifest, f"{place.registry}/{place.project}".rstrip("/"))
@@ -294,10 +314,11 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
       images: 10.0.0.5:5000/docker.io/library/redis:7
       charts: http://10.0.0.5:5000/charts
     Whoever reaches the address can read the bundle: there is no login and no TLS, only digests that nodes check. It
-    takes nothing in. While it does not run, nodes keep what they have and get nothing new: so let a supervisor run it,
-    one for each bundle, and leave the volumes where they are. For `install` from it, site.yaml says
-    `registry: {host: "10.0.0.5:5000", project: "", plain_http: true}`, and nodes need the files in `nodes/containerd`
-    that `render` writes, for they expect TLS otherwise. Ctrl-C ends it.
+    takes nothing in. Of 512 connections 32 are sent something at a time, in chunks of 4 MiB; others wait for their
+    turn, and who takes nothing for a minute is cut off. While it does not run, nodes keep what they have and get
+    nothing new: so let a supervisor run it, one for each bundle, and leave the volumes where they are. For `install`
+    from it, site.yaml says `registry: {host: "10.0.0.5:5000", project: "", plain_http: true}`, and nodes need the files
+    in `nodes/containerd` that `render` writes, for they expect TLS otherwise. Ctrl-C ends it.
     """
     import threading
 

@@ -25,7 +25,7 @@ from installer.shell import Session, common
     help="Folder that k3s or RKE2 imports from, such as /var/lib/rancher/k3s/agent/images.",
 )
 @click.option("--site", "site_file", type=FILE, help="Name images as pods of this site will ask for them.")
-@click.option("--request", type=FILE, help="If the node lacks what an update builds on: ask for it in this file.")
+@click.option("--request", type=FILE, help="If what an update builds on is not there: ask for it in this file.")
 def import_(
     session: Session,
     bundle: Any,
@@ -54,9 +54,10 @@ def import_(
     from installer.chart.relocation import Relocation
     from installer.commands import loading
     from installer.commands.requesting import hand_over
+    from installer.errors import LackingError
     from installer.transfer.containerd import ImageStore, import_images
     from installer.transfer.image_archive import ImageArchive, names_on_node, put_into_folder
-    from installer.transfer.presence import request_for
+    from installer.transfer.presence import lacking_document, request_for
 
     site = loading.read_site(session, site_file, for_charts=False) if site_file else None
     registry, project = (site.registry, site.project) if site else ("", "")
@@ -64,7 +65,17 @@ def import_(
     known = frozenset(image.reference for image in images)
     names = names_on_node(images, Relocation(registry, project, known, names_stay=not registry))
     if image_folder and not socket:
-        path, written = put_into_folder(ImageArchive(bundle, names), image_folder, session.reporter)
+        archive = ImageArchive(bundle, names)
+        try:
+            path, written = put_into_folder(archive, image_folder, session.reporter)
+        except LackingError:
+            wanted = request_for(bundle, list(archive.lacking.values()))
+            if wanted and request:
+                hand_over(session, wanted, request, qr=None)
+            if session.output == "json":
+                lacking = lacking_document(bundle, list(archive.lacking.values()))
+                session.emit({"lacking": lacking, "request": wanted.text if wanted else ""}, "")
+            raise
         document = {"file": str(path), "written": written, "images": _described(names, present=not written)}
         session.emit(document, f"{path}  {'written' if written else 'was there'}: {len(names)} images")
         return

@@ -11,7 +11,6 @@ from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, RegistryUnreachableError, UsageError
 from installer.files import read_bounded
-from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
 from installer.oci.harbor import create_project
 from installer.oci.reference import parse_reference
@@ -38,10 +37,10 @@ class Place:
     settings: HostSettings
 
 
-def host_settings(*, plain_http: bool, ca: Path | None, credentials: Credentials | None = None) -> HostSettings:
+def host_settings(*, plain_http: bool, ca: Path | None, token_hosts: tuple[str, ...] = ()) -> HostSettings:
     """Settings from arguments; without `plain_http` the host decides, see HostSettings. Raises UsageError."""
     authority = read_bounded(ca, _MAX_CA) if ca else None
-    return HostSettings(plain_http=plain_http or None, ca=authority, credentials=credentials)
+    return HostSettings(plain_http=plain_http or None, ca=authority, token_hosts=token_hosts)
 
 
 def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site":
@@ -73,7 +72,12 @@ def of_site(site: "Site") -> Place:
     if site.on_nodes:
         raise UsageError("site.yaml says that there is no registry", hint="run `import --site` on each node instead.")
     answers = site.answers.registry
-    settings = HostSettings(plain_http=answers.plain_http or None, ca=site.registry_ca, credentials=site.credentials())
+    settings = HostSettings(
+        plain_http=answers.plain_http or None,
+        ca=site.registry_ca,
+        credentials=site.credentials(),
+        token_hosts=tuple(answers.token_hosts),
+    )
     return Place(site.registry, site.project, settings)
 
 
@@ -81,7 +85,7 @@ def load_into(
     session: Session, bundle: Bundle, place: Place, *, sha256: bool = False, whole_only: bool = False
 ) -> LoadResult:
     """Load all images of `bundle`. Raises the errors of `installer.transfer.load.load`."""
-    registry, relocation = registry_at(session, place), relocation_to(place, bundle)
+    registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
     result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
     if told := str(result.learnt):
         session.reporter.note(f"{place.registry}: {told}")
@@ -101,10 +105,10 @@ def create_projects(session: Session, bundle: Bundle, place: Place) -> None:
         session.reporter.note(f"project {project}: {'made' if made else 'was there'}")
 
 
-def registry_at(session: Session, place: Place) -> Registry:
+def registry_at(session: Session, place: Place, *, pushes: bool = False) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
     state = session.state()
-    return Registry(_transport(session, place), Unfinished(state / "uploads" if state else None))
+    return Registry(_transport(session, place), Unfinished(state / "uploads" if state else None), pushes=pushes)
 
 
 def _transport(session: Session, place: Place) -> Transport:
@@ -113,8 +117,8 @@ def _transport(session: Session, place: Place) -> Transport:
 
 
 def registry_of(session: Session, site: "Site") -> Registry | None:
-    """The client for the registry of `site`; None if it has none."""
-    return None if site.on_nodes else registry_at(session, of_site(site))
+    """The client for the registry of `site`, that looks with the rights of a load; None if it has none."""
+    return None if site.on_nodes else registry_at(session, of_site(site), pushes=True)
 
 
 def held_in(session: Session, place: Place) -> Callable[[str], bool | None]:

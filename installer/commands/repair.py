@@ -14,7 +14,7 @@ from installer.bundle.limits import CHUNK
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, NotFoundError, StorageError, UsageError
-from installer.files import new_file, scratch_folder, storage_error, sync_folder
+from installer.files import is_folder, look_at, new_file, scratch_folder, storage_error, sync_folder
 from installer.report import Reporter, size
 
 
@@ -48,8 +48,8 @@ def repair(bundle: Bundle, parity: Path, out: Path, reporter: Reporter) -> list[
 
 def _index(parity: Path, bundle: Bundle) -> Path:
     """One of the PAR2 files of the bundle, from which PAR2 finds the others."""
-    if not parity.is_dir():
-        if not parity.exists():
+    if not is_folder(parity):
+        if look_at(parity) is None:
             raise NotFoundError(f"{parity}: no such file", hint="name the .par2 file, or its folder.")
         return parity.absolute()
     try:

@@ -9,6 +9,7 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.errors import AirferryError, UntrustedError, UsageError
+from installer.files import is_folder
 from installer.program import Embedded
 
 
@@ -28,9 +29,12 @@ class Shelf:
 
     @classmethod
     def of(cls, places: Sequence[Path], program: Path | None, embedded: Embedded | None) -> "Shelf":
-        """The shelf of `places`; with none, the volumes that the frozen file carries, and those beside it."""
-        files = tuple(place for place in places if not place.is_dir())
-        return cls(files, tuple(place for place in places if place.is_dir()), program, embedded)
+        """The shelf of `places`; with none, the volumes that the frozen file carries, and those beside it.
+
+        Raises StorageError for a place that may not be looked at.
+        """
+        folders = tuple(filter(is_folder, places))
+        return cls(tuple(place for place in places if place not in folders), folders, program, embedded)
 
     def open(self, trust: Trust) -> Bundle:
         """The bundle on the shelf. Raises the errors of `Bundle.open`, and UsageError if there is none or two."""
@@ -64,7 +68,9 @@ class Shelf:
         return VolumeFile(self.program, self.embedded.volume_offset, self.embedded.volume_size)
 
     def _found(self) -> Iterator[VolumeFile]:
-        paths = [path for folder in self.folders if folder.is_dir() for path in volumes_in(folder, remark=self.remark)]
+        paths = [
+            path for folder in self.folders if is_folder(folder) for path in volumes_in(folder, remark=self.remark)
+        ]
         if not self.files and not self.folders and self.program is not None:
             paths = volumes_in(self.program.parent, 0, self.remark)
         for path in dict.fromkeys(paths):

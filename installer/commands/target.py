@@ -7,6 +7,8 @@ from installer import program
 from installer.chart.releases import Releases
 from installer.cluster.kube import Cluster
 from installer.cluster.kubeconfig import choose, in_cluster, read_kubeconfig, with_plugin
+from installer.errors import StorageError
+from installer.files import look_at
 from installer.shell import Session
 
 
@@ -25,7 +27,7 @@ class Target:
         files = [kubeconfig] if kubeconfig else named or [home]
         self._file: Path | None = None
         self._context = ""
-        inside = None if kubeconfig or named or home.exists() else in_cluster(session.environment)
+        inside = None if kubeconfig or named or _is_ours(home) else in_cluster(session.environment)
         if inside:
             # Helm finds its way by itself then.
             endpoint = inside
@@ -39,3 +41,11 @@ class Target:
     def releases(self, namespace: str) -> Releases:
         """Helm's releases in `namespace`."""
         return Releases(self._file, context=self._context, namespace=namespace, server=self.cluster.endpoint.server)
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether `file` is there; where we may not look, it is another user's, as HOME often is in a pod."""
+    try:
+        return look_at(file) is not None
+    except StorageError:
+        return False

@@ -59,9 +59,11 @@ def parse_challenges(header: str) -> list[Challenge]:
 
 
 class AskTokenServer(Protocol):
-    """One request for a token: GET, or POST of `form`; the body of a 200 answer of at most `limit` bytes."""
+    """A request for a token for `registry`: GET, or POST of `form`; a 200 answer's body of at most `limit` bytes."""
 
-    def __call__(self, url: str, headers: Mapping[str, str], form: bytes | None, limit: int) -> bytes: ...
+    def __call__(
+        self, registry: Endpoint, url: str, headers: Mapping[str, str], form: bytes | None, limit: int
+    ) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +144,13 @@ class Authorizer:
             form = {"grant_type": "refresh_token", "service": service, "client_id": "airferry"}
             form |= {"scope": " ".join(scopes), "refresh_token": credentials.identity_token}
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            raw = self._ask(realm, headers, urlencode(form).encode(), MAX_TOKEN_ANSWER)
+            raw = self._ask(endpoint, realm, headers, urlencode(form).encode(), MAX_TOKEN_ANSWER)
         else:
             pairs = ([("service", service)] if service else []) + [("scope", scope) for scope in scopes]
             query = urlencode(pairs)
             headers = {"Authorization": credentials.basic()} if credentials is not None else {}
             url = f"{realm}{'&' if urlsplit(realm).query else '?'}{query}" if query else realm
-            raw = self._ask(url, headers, None, MAX_TOKEN_ANSWER)
+            raw = self._ask(endpoint, url, headers, None, MAX_TOKEN_ANSWER)
         return _parse_token(raw, urlsplit(realm).netloc, start)
 
     def _check_realm(self, realm: str, endpoint: Endpoint, *, secret: bool) -> None:
@@ -165,7 +167,7 @@ class Authorizer:
         if secret and not named and not is_related(own, host):
             raise RegistryAccessError(
                 f"{endpoint.host}: wants its credentials sent to {host}, which is refused",
-                hint=f"if {host} is its token server, list it in the settings of {endpoint.host} (`token_hosts`).",
+                hint=f"if {host} is its token server, name it in `token_hosts` of the registry (`load --token-host`).",
             )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from installer.errors import RegistryAccessError, UsageError
-from installer.files import read_bounded
+from installer.files import look_at, read_bounded
 from installer.oci import strict_json
 from installer.oci.reference import DOCKER_HUB
 
@@ -74,7 +74,7 @@ class CredentialStore:
     @classmethod
     def from_docker_config(cls, path: Path, environment: Mapping[str, str]) -> "CredentialStore":
         """The store over the file at `path`, empty if there is none. Raises UsageError, StorageError."""
-        if not path.exists():
+        if look_at(path) is None:
             return cls()
         config = strict_json.parse(read_bounded(path, MAX_CONFIG), str(path), UsageError)
         if not isinstance(config, dict):

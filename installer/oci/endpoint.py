@@ -22,7 +22,8 @@ class HostSettings:
 
     plain_http: HTTP without TLS. None decides by the host: only loopback (`localhost`, 127.0.0.0/8, `[::1]`) without
     a `ca` is plain, as it never leaves the machine. There is no fallback from one to the other.
-    ca: PEM certificates that are trusted for this host besides the system's.
+    ca: PEM certificates that are trusted for this host besides the system's, and for a host without settings that it
+    sends to: its token server, the store of its blobs.
     mirror: base URL (`http://host:port[/prefix]`) of the registry that is asked in this one's place, with the
     settings and credentials of the mirror's host; `prefix` is put before each repository.
     credentials: used instead of what the credential store knows.

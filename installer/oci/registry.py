@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from installer.errors import AirferryError, ContentError, NotFoundError
+from installer.errors import AirferryError, ContentError, NotFoundError, RegistryUnreachableError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.learnt import Learnt
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
-from installer.oci.transport import Endpoint, Request, Response, Transport
+from installer.oci.transport import Endpoint, Request, Response, TransientError, Transport
 from installer.oci.unfinished import Unfinished
 from installer.oci.upload import SMALLEST, WORTH_ASKING, Content, Upload, check_stated, upload_url
 
@@ -30,12 +30,14 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", re.ASCI
 class Registry:
     """Pulls from and pushes to registries. Safe to use from several threads.
 
-    `unfinished` keeps addresses of uploads for later processes.
+    `unfinished` keeps addresses of uploads for later processes. Who `pushes` asks for the right to it from the first
+    request on: one token does for a repository then, and Quay, which makes a repository when a token to push into it
+    is asked for, would grant nothing on one that does not exist (quay/quay, endpoints/v2/v2auth.py).
     Every method raises AirferryError: RegistryUnreachableError, RegistryAccessError, NotFoundError, ContentError.
     """
 
-    def __init__(self, transport: Transport, unfinished: Unfinished | None = None) -> None:
-        self._transport = transport
+    def __init__(self, transport: Transport, unfinished: Unfinished | None = None, *, pushes: bool = False) -> None:
+        self._transport, self._pushes = transport, pushes
         self._unfinished = unfinished or Unfinished(None)
         # The largest request that something before an endpoint has not refused for its size, where one was.
         self._limits: dict[Endpoint, int] = {}
@@ -87,6 +89,23 @@ class Registry:
         if isinstance(ref, DigestRef) and found != ref.digest:
             raise ContentError(f"{ref}: the registry says that its digest is {found}")
         return Descriptor(media_type.partition(";")[0].strip(), found, size)
+
+    def confirm(self, ref: Reference, digest: Digest) -> None:
+        """Have the registry say that `ref` names `digest`, to which it was just set.
+
+        It is asked again for a while: its replicas, and caches before it, learn of a push a moment later.
+        """
+
+        def once() -> None:
+            found = self.head_manifest(ref)
+            if found is None or found.digest != digest:
+                error = RegistryUnreachableError(
+                    f"{ref}: the registry answers {found.digest if found else 'not found'} right after the push",
+                    hint="a proxy or another client may be in between; run the same command again.",
+                )
+                raise TransientError(error)
+
+        self._transport.retrying(once)
 
     def open(self, repository: Repository, descriptor: Descriptor, offset: int = 0) -> RemoteBlob:
         """The content of `descriptor` from byte `offset` on (end-2; manifests end-3). Not verified here."""
@@ -189,7 +208,7 @@ class Registry:
     ) -> Request:
         endpoint = self._transport.endpoint(repository.host)
         name = f"{endpoint.prefix}{repository.path}"
-        actions = "pull" if method in ("GET", "HEAD") else "pull,push"
+        actions = "pull" if method in ("GET", "HEAD") and not self._pushes else "pull,push"
         headers = {"Accept": accept} if accept else {}
         url = f"{endpoint.origin}/v2/{quote(name)}/{path}"
         return Request(endpoint, method, url, expect, headers, (f"repository:{name}:{actions}",))

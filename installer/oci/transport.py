@@ -32,6 +32,7 @@ from installer.oci.failures import TransientError
 from installer.oci.proxies import Proxies, Proxy
 from installer.oci.throttle import Throttle
 from installer.oci.trust import TrustStore
+from installer.parallel import pause
 
 __all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport", "sliced"]
 
@@ -61,9 +62,10 @@ Body = Callable[[], Iterable[memoryview | bytes]]
 class Request:
     """A request to an endpoint.
 
-    url: absolute, on the endpoint's origin. scopes: what a token must allow (`repository:NAME:pull`).
-    body: called for each try, gives the parts of the body, `length` bytes in all. expect: statuses to return; any
-    other is raised. handled: how many bytes the server may have to go through before it answers, `length` at least.
+    url: absolute, on the endpoint's origin or its token server's. scopes: what a token must allow, like
+    `repository:NAME:pull`. body: called for each try, gives the parts of the body, `length` bytes in all. expect:
+    statuses to return; any other is raised. handled: how many bytes the server may have to go through before it
+    answers, `length` at least.
     """
 
     endpoint: Endpoint
@@ -175,7 +177,8 @@ class Transport:
     """HTTP to any number of hosts. Safe to use from several threads.
 
     `hosts` are settings by host as in image references; `proxies` the proxy variables of the environment (give none
-    to go directly); `sleep` waits between tries, `clock` counts seconds for the life of tokens.
+    to go directly); `sleep` waits between tries, or ends them by an error; `clock` counts seconds for the life of
+    tokens.
     """
 
     def __init__(
@@ -184,7 +187,7 @@ class Transport:
         hosts: Mapping[str, HostSettings] | None = None,
         credentials: CredentialStore | None = None,
         proxies: Mapping[str, str] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = pause,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hosts = dict(hosts or {})
@@ -313,7 +316,7 @@ class Transport:
             body, wait = sliced(request.body()), READ_SECONDS + max(request.length, request.handled) / SLOWEST_COMMIT
         # urllib3 sends a body under the timeout for connecting, counted for each part of the body.
         connect = CONNECT_SECONDS if body is None else READ_SECONDS
-        manager, direct = self._manager(url)
+        manager, direct = self._manager(url, request.endpoint.host)
         try:
             inner = manager.urlopen(
                 request.method,
@@ -330,12 +333,14 @@ class Transport:
             raise failures.network_failure(exc, url, direct=direct) from exc
         return Response(inner, request.method, url)
 
-    def _manager(self, url: str) -> tuple[urllib3.PoolManager, bool]:
-        """The connection pools for `url`, and whether they connect directly."""
+    def _manager(self, url: str, registry: str) -> tuple[urllib3.PoolManager, bool]:
+        """The connection pools for `url`, asked on behalf of the host `registry`; whether they connect directly."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         # Reading the system's authorities takes longer than a small exchange.
-        context = self._trust.context(self._authority(parts.netloc, host)) if parts.scheme == "https" else None
+        context = (
+            self._trust.context(self._authority(parts.netloc, host, registry)) if parts.scheme == "https" else None
+        )
         proxy = self._proxies.select(parts.scheme, host, port)
         key = (id(context), proxy)
         with self._lock:
@@ -343,9 +348,13 @@ class Transport:
                 self._managers[key] = _new_manager(context, proxy, self._trust)
             return self._managers[key], proxy is None
 
-    def _authority(self, netloc: str, host: str) -> bytes | None:
-        """The private authority for a URL's host: the one given for its name and port, else for its name."""
-        for key in (netloc, host):
+    def _authority(self, *names: str) -> bytes | None:
+        """The private authority for a URL's host: the one given for the first of `names` that has settings.
+
+        Its name and port, its name, and the registry that sends there: token servers and the stores that blobs are
+        redirected to mostly have their certificates from where the registry has its own.
+        """
+        for key in names:
             settings = self._hosts.get(key)
             if settings is not None:
                 return settings.ca
@@ -355,10 +364,11 @@ class Transport:
         settings = self._hosts.get(host)
         return settings.token_hosts if settings is not None else ()
 
-    def _ask_token_server(self, url: str, headers: Mapping[str, str], form: bytes | None, limit: int) -> bytes:
+    def _ask_token_server(
+        self, registry: Endpoint, url: str, headers: Mapping[str, str], form: bytes | None, limit: int
+    ) -> bytes:
         """One try of a request for a token. Redirects are not followed: they would carry the credentials away."""
-        endpoint = Endpoint(urlsplit(url).netloc, origin(url))
-        request = Request(endpoint, "GET", url, frozenset({200}), headers)
+        request = Request(registry, "GET", url, frozenset({200}), headers)
         if form is not None:
             request = replace(request, method="POST", body=lambda: [form], length=len(form))
         with self._send(request, url, "") as response:

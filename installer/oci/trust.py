@@ -69,7 +69,10 @@ def untrusted(exc: ssl.SSLCertVerificationError, host: str, port: int, *, direct
     elif "mismatch" in reason or "not valid for" in reason:
         hint = "use the name that the certificate was issued for, or have one issued for this name."
     else:
-        hint = f"if this is your own authority, give its certificate (PEM) as `ca:` of host {host}:{port}."
+        hint = (
+            f"if this is your own authority, give its certificate (PEM) as `ca:` of {host}:{port}, or of the registry "
+            "that sends there; one file may hold several."
+        )
     return RegistryAccessError(message, hint=hint)
 
 

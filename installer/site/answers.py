@@ -102,6 +102,7 @@ class RegistryAnswers(Strict):
     ca: File | None = None
     plain_http: bool = False
     credentials: Login | None = None
+    token_hosts: list[RegistryHost] = Field(default_factory=list)
     pull_secret: bool = False
     on_nodes: bool = False
 
@@ -111,8 +112,10 @@ class RegistryAnswers(Strict):
             raise ValueError("`ca` has no meaning with `plain_http`")
         if self.pull_secret and not self.credentials:
             raise ValueError("`pull_secret` needs `credentials`")
-        if self.on_nodes and (self.ca or self.plain_http or self.credentials):
-            raise ValueError("with `on_nodes` there is no registry: `ca`, `plain_http`, `credentials` have no meaning")
+        if self.on_nodes and (self.ca or self.plain_http or self.credentials or self.token_hosts):
+            raise ValueError(
+                "with `on_nodes` there is no registry: `ca`, `plain_http`, `credentials`, `token_hosts` have no meaning"
+            )
         return self
 
 

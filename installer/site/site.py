@@ -16,7 +16,7 @@ from installer.bundle.manifest import BundleChart
 from installer.chart.helm import parse_values
 from installer.chart.retarget import merged
 from installer.errors import AirferryError, SiteError
-from installer.files import read_bounded
+from installer.files import look_at, read_bounded
 from installer.oci.credentials import Credentials
 from installer.schema import json_schema, report, validate
 from installer.site import platform_values
@@ -293,5 +293,8 @@ class _Files:
             return None
 
     def exists(self, file: str | None, key: str) -> None:
-        if file is not None and not self.elsewhere and not (self.folder / file).exists():
-            self.defects.append(f"{key}: no such file: {file}")
+        try:
+            if file is not None and not self.elsewhere and look_at(self.folder / file) is None:
+                self.defects.append(f"{key}: no such file: {file}")
+        except AirferryError as exc:
+            self.defects.append(f"{key}: {exc.message}")

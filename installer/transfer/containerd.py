@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from installer.bundle.manifest import BundleBlob, BundleImage
 from installer.bundle.reader import Bundle
@@ -89,12 +90,14 @@ class ImageStore:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # Nothing is held back here that would have to be sent when all is over, to a client that is gone.
+            bufsize=0,
         ) as process:
             try:
                 # A client that refuses says why when it has ended.
                 with contextlib.suppress(BrokenPipeError):
                     for part in archive.parts():
-                        process.stdin.write(part)  # type: ignore[union-attr] # it is a pipe
+                        _write(process.stdin, part)  # type: ignore[arg-type] # it is a pipe
                         reporter.advance(len(part))
                 _, said = process.communicate()
             except BaseException:
@@ -171,7 +174,7 @@ def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Rep
     reporter.begin("import", ImageArchive(bundle, {image: names[image] for image in missing}, held).size)
     for image in missing:
         archive = ImageArchive(bundle, {image: names[image]}, held)
-        if needed := {blob.digest: blob for blob in bundle.lacking(image) if blob.digest not in held}:
+        if needed := archive.lacking:
             lacking |= needed
             left_out[image] = _lacking(bundle, needed.values())
             continue
@@ -213,6 +216,13 @@ def _lacking(bundle: Bundle, blobs: Collection[BundleBlob]) -> LackingError:
 def _volumes(bundle: Bundle, image: BundleImage) -> list[int]:
     """Those that hold a part of `image`, last first: in this order volumes are changed seldom."""
     return sorted({volume for blob in bundle.parts(image).values() for volume, _, _ in blob.pieces}, reverse=True)
+
+
+def _write(pipe: IO[bytes], part: bytes | memoryview) -> None:
+    """All of `part` into a pipe without a buffer, which may take less at a time."""
+    view = memoryview(part)
+    while view:
+        view = view[pipe.write(view) :]
 
 
 def _said(text: bytes) -> str:

@@ -18,12 +18,12 @@ from installer.bundle.reader import Bundle
 from installer.bundle.tar import BLOCK, TRAILER, header, padded
 from installer.bundle.volume import OCI_LAYOUT_TEXT
 from installer.chart.relocation import Relocation
-from installer.errors import BundleError
+from installer.errors import BundleError, LackingError
 from installer.files import new_file, storage_error
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, TagRef
-from installer.report import Reporter
+from installer.report import Reporter, size
 
 Names = Mapping[BundleImage, tuple[str, ...]]
 """For each image all names that pods may ask for it by."""
@@ -54,7 +54,13 @@ class ImageArchive:
     def size(self) -> int:
         """Bytes of the whole."""
         sizes = [len(OCI_LAYOUT_TEXT), *(blob.size for blob in self._blobs()), len(self.index())]
-        return sum(BLOCK + padded(size) for size in sizes) + len(TRAILER)
+        return sum(BLOCK + padded(count) for count in sizes) + len(TRAILER)
+
+    @property
+    def lacking(self) -> dict[Digest, BundleBlob]:
+        """What cannot be in it, since an update leaves it out and no patch brings it; by digest."""
+        blobs = {blob.digest: blob for image in self.names for blob in self.bundle.lacking(image)}
+        return {digest: blob for digest, blob in blobs.items() if digest not in self.without}
 
     def parts(self) -> Iterator[bytes | memoryview]:
         """The bytes of the archive in order, blobs verified; a view is valid until the next is asked for.
@@ -109,8 +115,11 @@ def put_into_folder(archive: ImageArchive, folder: Path, reporter: Reporter) -> 
 
     They pass over the name that it has while it grows, and do not always notice that a file they know has changed (k3s,
     `pkg/agent/containerd/watcher.go`): so its name says what it holds. A file that is the same already is left alone.
-    Raises BundleError, IncompleteError, StorageError.
+    Raises BundleError, IncompleteError, StorageError, and LackingError, before anything is written, for an update that
+    does not carry everything.
     """
+    if archive.lacking:
+        raise _lacking(archive)
     manifest, mark = archive.bundle.manifest, Digest.of(archive.index()).hex[:8]
     path = folder / f"{manifest.name}-{manifest.version}-{mark}.tar"
     if _holds(path, archive, reporter):
@@ -125,6 +134,16 @@ def put_into_folder(archive: ImageArchive, folder: Path, reporter: Reporter) -> 
             raise BundleError(f"{path}: {file.tell()} bytes instead of {archive.size}")
     reporter.end()
     return path, True
+
+
+def _lacking(archive: ImageArchive) -> LackingError:
+    blobs, bases = archive.lacking.values(), ", ".join(map(str, archive.bundle.manifest.bases))
+    total = size(sum(blob.size for blob in blobs))
+    return LackingError(
+        f"this update of {bases} leaves out {len(blobs)} blobs ({total}); an image folder needs everything in one file",
+        hint="bring a whole bundle; or ask for just these: `import --request FILE`; or import with --containerd.",
+        digests=tuple(blob.digest.text for blob in blobs),
+    )
 
 
 def _holds(path: Path, archive: ImageArchive, reporter: Reporter) -> bool:

@@ -20,6 +20,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.oci.reference import Reference, Repository, TagRef
 from installer.oci.registry import Registry
+from installer.parallel import take_part
 from installer.report import Reporter
 from installer.transfer.outgoing import Outgoing
 
@@ -83,7 +84,7 @@ class Sender:
         False if something remains and a volume for it is not at hand; `across` has it brought in the middle.
         """
         blob, known = job.descriptor, self._known.get(job.descriptor.digest)
-        held = _together(lambda place: place == known or self._registry.has_blob(place, blob), job.repositories)
+        held = self._together(lambda place: place == known or self._registry.has_blob(place, blob), job.repositories)
         holders = [place for place, has in zip(job.repositories, held, strict=True) if has]
         lacking = [place for place in job.repositories if place not in holders]
         present = blob.size * len(holders)
@@ -96,7 +97,7 @@ class Sender:
         source, rest = (holders[0], lacking) if holders else (lacking[0], lacking[1:])
         supply = partial(self._supply, blob=blob, holder=source, across=across)
         # Whoever is asked for other media reads alone.
-        if not all([supply(place) for place in rest] if across else _together(supply, rest)):
+        if not all([supply(place) for place in rest] if across else self._together(supply, rest)):
             if holders:
                 self._reporter.advance(-blob.size)
             return False
@@ -134,13 +135,7 @@ class Sender:
                 if selector == target.tag:
                     self._explain_fixed_tag(TagRef(target.repository, target.tag), image.digest, exc)
                 raise
-        reference = _by_tag(target) or target
-        found = self._registry.head_manifest(reference)
-        if found is None or found.digest != image.digest:
-            raise ContentError(
-                f"{reference}: the registry answers {found.digest if found else 'not found'} right after the push",
-                hint="a proxy or another client may be in between; run the same command again.",
-            )
+        self._registry.confirm(_by_tag(target) or target, image.digest)
 
     def _explain_fixed_tag(self, tag: TagRef, digest: Digest, exc: AirferryError) -> None:
         """Raise what says more than `exc` if the registry keeps a tag at what it names."""
@@ -150,6 +145,13 @@ class Sender:
                 f"{tag}: names {found.digest} there, and the registry refuses to have it name {digest}\n{exc.message}",
                 hint="its tags are immutable: have this tag deleted or the rule lifted, or load into another project.",
             ) from exc
+
+    def _together(self, step: Callable[[Repository], bool], places: Sequence[Repository]) -> list[bool]:
+        """`step` for each of the repositories that need a blob, a few at a time: each is a round trip or two."""
+        if len(places) < 2:
+            return [step(place) for place in places]
+        with ThreadPoolExecutor(_ASIDE, initializer=take_part, initargs=(self.stop,)) as pool:
+            return list(pool.map(step, places))
 
     def _taken_from(self, blob: Descriptor, repository: Repository, position: int) -> Iterator[memoryview]:
         """A blob from `position` on out of the registry itself, where that does not mount it.
@@ -178,14 +180,6 @@ class Sender:
         earlier = self._registry.upload(repository, blob, content, slowly=across)
         self._tally.add("resumed", earlier)
         self._tally.add("sent", blob.size - earlier)
-
-
-def _together(step: Callable[[Repository], bool], places: Sequence[Repository]) -> list[bool]:
-    """`step` for each of the repositories that need a blob, a few at a time: each is a round trip or two."""
-    if len(places) < 2:
-        return [step(place) for place in places]
-    with ThreadPoolExecutor(_ASIDE) as pool:
-        return list(pool.map(step, places))
 
 
 def _by_tag(target: Reference) -> TagRef | None:

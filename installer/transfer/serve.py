@@ -6,14 +6,19 @@
 - `/charts/index.yaml` and `/charts/NAME-VERSION.tgz` are a Helm repository with relative URLs.
 
 Only known names are answered, there are no listings of folders and no redirects, and every chunk is verified before
-it leaves.
+it leaves. Whoever asks while as many chunks are on their way, or connections are open, as memory is meant for, waits
+for a turn: clients that are slow, or many, cost no more.
 """
 
+import contextlib
 import json
+import queue
 import re
 import socket
+import socketserver
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -29,11 +34,18 @@ from installer.errors import AirferryError, StorageError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
+from installer.oci.transport import sliced
 from installer.report import Reporter, printable
 
 _PATH = re.compile(r"/v2/(?P<name>[a-z0-9._/:-]+)/(?P<kind>manifests|blobs|tags)/(?P<ref>[A-Za-z0-9._:+-]+)", re.ASCII)
 _RANGE = re.compile(r"bytes=([0-9]{1,16})-([0-9]{0,16})", re.ASCII)
+SENDING = 32
+"""Chunks that are on their way at a time: 128 MiB of memory."""
+CONNECTIONS = 512
+"""Connections that are open at a time; further ones stay in the kernel's queue until one ends."""
 _IDLE_SECONDS = 60
+"""How long a client may take for its next request, and for each slice of what it gets."""
+_POLL_SECONDS = 0.2
 _JSON = "application/json"
 
 
@@ -174,7 +186,9 @@ class Server:
                 f"{host}:{port}: cannot listen: {exc.strerror or exc}", hint="choose another address or port."
             ) from exc
         self._http.content, self._http.bundle, self._http.reporter = content or Catalogue(bundle), bundle, reporter
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": _POLL_SECONDS}, daemon=True
+        )
         bound = self._http.server_address[1]
         self.address = f"[{host}]:{bound}" if family == socket.AF_INET6 else f"{host}:{bound}"
 
@@ -198,10 +212,65 @@ class _Http(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
         self.address_family = family
+        self.buffers = _Buffers(SENDING)
+        self._places = threading.Semaphore(CONNECTIONS)
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """As any TCP server: that of the library asks the DNS for this host's name, which takes its time."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment] # host and port
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection. While there is no place for one, OSError tells the base class that nobody came."""
+        if not self._places.acquire(timeout=_POLL_SECONDS):
+            raise BlockingIOError
+        try:
+            return super().get_request()
+        except BaseException:
+            self._places.release()
+            raise
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of a connection, whatever came of it."""
+        try:
+            super().shutdown_request(request)
+        finally:
+            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no event; the handler reports what is."""
+
+
+class _Buffers:
+    """`count` buffers of a chunk each, made when they are needed. Safe to use from several threads."""
+
+    def __init__(self, count: int) -> None:
+        self._unmade, self._free = count, list[bytearray]()
+        self._waiting: deque[queue.SimpleQueue[bytearray]] = deque()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[bytearray]:
+        """A buffer while the block runs; those who wait for one get it in the order in which they came."""
+        turn: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        with self._lock:
+            if self._free:
+                turn.put(self._free.pop())
+            elif self._unmade:
+                self._unmade -= 1
+                turn.put(bytearray(CHUNK))
+            else:
+                self._waiting.append(turn)
+        buffer = turn.get()
+        try:
+            yield buffer
+        finally:
+            with self._lock:
+                if self._waiting:
+                    self._waiting.popleft().put(buffer)
+                else:
+                    self._free.append(buffer)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -262,8 +331,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, server: _Http, answer: Answer, start: int, end: int) -> None:
         try:
-            for view in _views(server.bundle, answer, start, end):
-                self.wfile.write(view)
+            with contextlib.closing(_views(server, answer, start, end)) as views:
+                # A timeout counts for each write: who reads slowly, but steadily, is not cut off.
+                for part in sliced(views):
+                    self.wfile.write(part)
         except AirferryError as exc:
             # The length is promised already: a cut connection is the one way left to say that this is not it.
             server.reporter.note(exc.message)
@@ -272,16 +343,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def _views(bundle: Bundle, answer: Answer, start: int, end: int) -> Iterator[memoryview | bytes]:
+def _views(server: _Http, answer: Answer, start: int, end: int) -> Generator[memoryview | bytes]:
+    """The content from byte `start` to `end`; after each chunk others have their turn."""
     if answer.digest is None:
         yield answer.text[start:end]
         return
+    # What only a patch holds is read as a whole.
+    by_chunk = server.bundle.blob(answer.digest).carried
     position = start // CHUNK * CHUNK
-    for view in bundle.chunks(answer.digest, start // CHUNK):
-        yield view[max(start - position, 0) : end - position]
-        position += len(view)
-        if position >= end:
-            return
+    while position < end:
+        with server.buffers.one() as buffer:
+            for view in server.bundle.chunks(answer.digest, position // CHUNK, buffer):
+                yield view[max(start - position, 0) : end - position]
+                position += len(view)
+                if by_chunk or position >= end:
+                    break
 
 
 def _span(header: str | None, size: int) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ import pytest
 from installer.oci.digest import Digest
 from tests.parts.authority import Authority
 from tests.parts.bundles import KEYS, reference_cargo, signing_key
+from tests.parts.faulty_registry import FaultyRegistry, challenge
 from tests.parts.programs import Program, from_source
 from tests.parts.registry import Registry
 from tests.parts.slow_link import SlowLink
@@ -349,6 +350,34 @@ def test_a_registry_with_another_password(installer: Program, guarded: tuple[Reg
     assert stored(registry) == []
     right = with_environment(installer, {"REGISTRY_PASSWORD": "right horse"})
     assert right.result(*load)["sent"] > 0
+
+
+def test_a_token_server_of_another_domain(installer: Program, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    certificate = authority.issue("site", ["127.0.0.1", "127.0.0.2"])
+    with FaultyRegistry(tls=certificate) as registry, FaultyRegistry("127.0.0.2", tls=certificate) as tokens:
+        registry.on("HEAD", "/v2/", challenge(f'Bearer realm="{tokens.url}/token",service="s"'))
+        login = b64encode(b"ferry:right horse").decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"auth": login}}}))
+        program = with_environment(installer, {"DOCKER_CONFIG": str(tmp_path)})
+        answers = {"host": registry.address, "ca": str(authority.certificate)}
+        load = ("load", "--registry", registry.address, "--ca", authority.certificate)
+        assert_refused(program.run(*load), 21, "wants its credentials sent to 127.0.0.2", "--token-host")
+        assert tokens.seen == []
+        (tmp_path / "site.yaml").write_text(json.dumps({"registry": {**answers, "token_hosts": ["127.0.0.2"]}}))
+        for known in ((*load, "--token-host", "127.0.0.2"), ("load", "--site", "site.yaml")):
+            assert_refused(program.run(*known), 22, tokens.address)
+            assert tokens.seen.pop().headers["authorization"] == f"Basic {login}"
+            tokens.seen.clear()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--project", "x"), ("--ca", "x.pem"), ("--plain-http", ""), ("--token-host", "x")]
+)
+def test_a_registry_that_is_told_twice(installer: Program, tmp_path: Path, option: str, value: str) -> None:
+    (tmp_path / "site.yaml").write_text("registry: {host: '127.0.0.1:1'}\n")
+    done = installer.run("load", "--site", "site.yaml", option, *filter(None, [value]))
+    assert_refused(done, 2, f"{option} has no meaning with --site")
 
 
 def test_a_registry_that_is_read_only(installer: Program, tmp_path: Path) -> None:

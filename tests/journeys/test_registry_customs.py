@@ -13,6 +13,8 @@ from tests.parts.faulty_proxy import FaultyProxy
 from tests.parts.faulty_registry import Answer, limited, status
 from tests.parts.images import File, Image, Layer, push, write_layout
 from tests.parts.programs import Program, from_source
+from tests.parts.registry import Registry
+from tests.parts.token_server import TokenServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
     from tests.journeys.conftest import Carried
     from tests.parts.faulty_registry import Handler
-    from tests.parts.registry import Registry
 
 WORD = "right horse"
 
@@ -88,6 +89,15 @@ def test_projects_that_do_not_exist_yet(loader: Program, enclave: Registry, tmp_
     other = with_environment(loader, docker_config(tmp_path / "wrong" / "docker", enclave.address, WORD))
     done = other.run("load", "--registry", enclave.address, "--create-projects")
     assert_refused(done, 22, "no API of Harbor", "--list-repositories")
+
+
+def test_repositories_that_come_into_being_when_a_token_is_asked_for(loader: Program, tmp_path: Path) -> None:
+    with (
+        TokenServer(tmp_path, {"ferry": WORD}, creates=True) as tokens,
+        Registry(tmp_path / "quay", settings=tokens.settings) as registry,
+    ):
+        program = with_environment(loader, docker_config(tmp_path, registry.address, WORD))
+        assert program.result("load", "--registry", registry.address)["sent"] > 0
 
 
 def test_a_tag_that_stays(loader: Program, carried: Carried, passing: FaultyProxy, tmp_path: Path) -> None:

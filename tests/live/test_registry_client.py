@@ -212,6 +212,14 @@ class TestTokens:
             ["repository:two/b:pull"],
         ]
 
+    def test_who_pushes_needs_one_token_for_a_repository(self, registry: real.Registry, tokens: TokenServer) -> None:
+        client = Registry(Transport(hosts={registry.address: HostSettings(credentials=ALICE)}), pushes=True)
+        one, blob = Repository(registry.address, "one/a"), Descriptor(media.OCTETS, Digest.of(NOISE), len(NOISE))
+        assert not client.has_blob(one, blob)
+        client.upload(one, blob, slices(memoryview(NOISE)))
+        fetch(client, one, blob)
+        assert tokens.scopes == [["repository:one/a:pull,push"]]
+
     def test_nobody_may_pull_but_not_push(self, registry: real.Registry) -> None:
         client = Registry(Transport())
         repository = Repository(registry.address, "a")

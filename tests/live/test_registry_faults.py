@@ -174,6 +174,11 @@ def reset_in_a_body(proxy: FaultyProxy) -> None:
     proxy.on("PATCH", UPLOADS, broken(1000), times=2)
 
 
+def hears_late(proxy: FaultyProxy) -> None:
+    """After the push of a tag its replicas do not know it yet; before it nobody does."""
+    proxy.on("HEAD", "/manifests/1$", status(404), times=4, after=3)
+
+
 PASSING: dict[str, Callable[[FaultyProxy], None]] = {
     "401 in the middle": token_expires,
     "413 above a limit": limit,
@@ -181,11 +186,16 @@ PASSING: dict[str, Callable[[FaultyProxy], None]] = {
     "a burst of 500": burst,
     "an upload session lost": lose_session,
     "a reset in a body": reset_in_a_body,
+    "a tag known a moment later": hears_late,
 }
 LASTING: dict[str, tuple[Callable[[FaultyProxy], None], type[AirferryError]]] = {
     "401 for good": (
         lambda proxy: proxy.on("PUT", UPLOADS, challenge(token_server(proxy)), after=2),
         RegistryAccessError,
+    ),
+    "a tag that stays unknown": (
+        lambda proxy: proxy.on("HEAD", "/manifests/1$", status(404)),
+        RegistryUnreachableError,
     ),
     "500 for good": (lambda proxy: proxy.on("PUT", UPLOADS, status(500), after=2), RegistryUnreachableError),
     "a blob's digest is wrong": (

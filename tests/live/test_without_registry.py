@@ -292,6 +292,21 @@ def test_a_damaged_bundle_leaves_an_image_folder_alone(setting: Setting, tmp_pat
     assert (done.returncode, list(folder.iterdir())) == (10, [])
 
 
+def test_an_update_does_not_do_for_an_image_folder(setting: Setting, tmp_path: Path) -> None:
+    """Its file holds everything; what is missing is asked for before anything is written."""
+    folder, update = tmp_path / "images", Cargo(sequence=2)
+    folder.mkdir()
+    update.image(DATA, write_layout(tmp_path / "data", Image((BASE, LARGE))))
+    large = [blob for blob, data in update.blobs.items() if len(data) > 250_000]
+    (path,) = update_of(update, large).write(tmp_path, key=signing_key())
+    installer = setting.installer(tmp_path, path)
+    done = installer.run("import", "--image-folder", folder, "--request", "request.json", "--output", "json")
+    assert (done.returncode, list(folder.iterdir())) == (LackingError.exit_code, []), done.stderr
+    assert "`import --request FILE`" in done.stderr
+    assert len(json.loads((tmp_path / "request.json").read_bytes())["extents"]) == len(large)
+    assert {item["digest"] for item in json.loads(done.stdout)["lacking"]} == {blob.digest.text for blob in large}
+
+
 @pytest.fixture
 def served(setting: Setting, tmp_path: Path) -> Iterator[str]:
     """The address of `serve`."""

@@ -31,10 +31,15 @@ SERVICE = "airferry test registry"
 
 
 class TokenServer(Served):
-    """A token server at a free port of 127.0.0.1; `users` (name → password), tokens live `life` seconds."""
+    """A token server at a free port of 127.0.0.1; `users` (name → password), tokens live `life` seconds.
 
-    def __init__(self, folder: Path, users: Mapping[str, str], *, life: int = 300) -> None:
+    One that `creates` is like that of Quay: a repository comes into being when a token to push into it is asked for,
+    and before that nothing is granted on it.
+    """
+
+    def __init__(self, folder: Path, users: Mapping[str, str], *, life: int = 300, creates: bool = False) -> None:
         self.users, self.life = dict(users), life
+        self._made: set[str] | None = set() if creates else None
         self.refresh_tokens: dict[str, str] = {}
         self.scopes: list[list[str]] = []
         self._key = rsa.generate_private_key(65537, 2048)
@@ -57,6 +62,10 @@ class TokenServer(Served):
         for scope in scopes:
             kind, name, actions = scope.split(":")
             granted = [action for action in actions.split(",") if user or action == "pull"]
+            if self._made is not None:
+                if "push" in granted:
+                    self._made.add(name)
+                granted = granted if name in self._made else []
             access.append({"type": kind, "name": name, "actions": granted})
         now = int(time.time())
         claims = {"iss": ISSUER, "sub": user, "aud": SERVICE, "exp": now + self.life, "nbf": now - 10, "iat": now}

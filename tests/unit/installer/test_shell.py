@@ -1,11 +1,13 @@
 """What a user sees of any command: results on stdout, talk on stderr, exit codes, signals."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -212,6 +214,50 @@ def test_where_credentials_come_from(tmp_path: Path) -> None:
     assert session({}).credentials().find("home.example") is None
     with pytest.raises(errors.NotFoundError, match="REGISTRY_AUTH_FILE"):
         session({"REGISTRY_AUTH_FILE": os.fspath(tmp_path / "gone")}).credentials()
+
+
+@contextlib.contextmanager
+def locked_out(folder: Path) -> Iterator[None]:
+    """Nobody may look into `folder` meanwhile; root, who always may, is somebody else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+def test_a_home_of_somebody_else(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod often runs as a user of its own with root's HOME."""
+    from installer.cluster.kubeconfig import Endpoint
+    from installer.commands.target import Target
+    from installer.report import Lines
+
+    write_auth(tmp_path / "home" / ".docker" / "config.json", "home.example")
+    home = {"HOME": str(tmp_path / "home")}
+    with locked_out(tmp_path / "home"):
+        assert Session("text", Lines(sys.stderr), home).credentials().find("home.example") is None
+        assert "config.json: cannot look at it: Permission denied; going on" in capsys.readouterr().err
+        for named in ({"DOCKER_CONFIG": home["HOME"]}, {"REGISTRY_AUTH_FILE": f"{home['HOME']}/auth.json"}):
+            with pytest.raises(errors.StorageError, match="Permission denied"):
+                session(named).credentials()
+        with pytest.raises(errors.StorageError, match=r"\.kube/config: cannot look at it"):
+            Target(session(home), None, "", plugin=False)
+        pod = Endpoint("https://10.0.0.1:443", token="t")
+        monkeypatch.setattr("installer.commands.target.in_cluster", lambda _: pod)
+        assert Target(session(home), None, "", plugin=False).cluster.endpoint == pod
+
+
+def test_a_bundle_in_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    from installer.commands.shelf import Shelf
+
+    with locked_out(tmp_path / "there"), pytest.raises(errors.StorageError, match="Permission denied"):
+        Shelf.of([tmp_path / "there" / "demo.tar"], None, None)
 
 
 def test_proxies_are_taken_in_either_case() -> None:

@@ -299,7 +299,7 @@ class TestTokens:
         """A registry far away with many repositories: each token is a round trip."""
         both, asked = threading.Barrier(2, timeout=30), []
 
-        def ask(url: str, headers: Mapping[str, str], form: bytes | None, limit: int) -> bytes:
+        def ask(registry: Endpoint, url: str, headers: Mapping[str, str], form: bytes | None, limit: int) -> bytes:
             asked.append(url)
             both.wait()
             return b'{"token":"t"}'

@@ -6,6 +6,8 @@ Names in parentheses are rows of the fault lists that this program is held to.
 from __future__ import annotations
 
 import random
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from installer.errors import (
     NotFoundError,
     RegistryAccessError,
     RegistryUnreachableError,
+    StorageError,
     UsageError,
 )
 from installer.oci import media
@@ -26,6 +29,7 @@ from installer.oci.model import Descriptor
 from installer.oci.reference import DigestRef, Repository, TagRef
 from installer.oci.registry import Registry
 from installer.oci.transport import HostSettings, Transport
+from installer.parallel import each
 from tests.parts.authority import Authority
 from tests.parts.faulty_registry import (
     FaultyRegistry,
@@ -38,6 +42,7 @@ from tests.parts.faulty_registry import (
     status,
     truncate,
 )
+from tests.parts.process import wait_until
 from tests.unit.oci.conftest import Client
 
 if TYPE_CHECKING:
@@ -229,6 +234,23 @@ class TestRetries:
         server.on("GET", "/manifests/", status(429, headers), times=1)
         client.registry.manifest(TagRef(repository(server), "1"))
         assert least <= client.pauses[0] <= most
+
+    def test_nobody_waits_for_a_registry_when_the_work_has_failed_elsewhere(self, server: FaultyRegistry) -> None:
+        """The first error is told at once, not when all who were told to wait have waited."""
+        server.on("GET", "/manifests/", status(503, {"Retry-After": "100"}))
+        client, stop = Registry(Transport()), threading.Event()
+
+        def step(name: str) -> None:
+            if name:
+                client.manifest(TagRef(repository(server), name))
+            assert wait_until(lambda: server.count("GET") > 0, 20)
+            time.sleep(0.5)
+            raise StorageError("the disk is broken")
+
+        start = time.monotonic()
+        with pytest.raises(StorageError, match="broken"):
+            each(step, ["1", "2", "3", "4", "5", ""], threads=2, stop=stop, waits=lambda _: True)
+        assert time.monotonic() - start < 30
 
     def test_every_request_of_a_push_may_fail_once(self, server: FaultyRegistry, client: Client) -> None:
         for method, pattern in (("POST", "/uploads/$"), ("PUT", "/uploads/1"), ("PUT", "/manifests/"), ("HEAD", "/")):
@@ -619,6 +641,27 @@ class TestAuthorization:
             strict = Client({server.address: mine})
             with pytest.raises(RegistryAccessError, match="not trusted"):
                 strict.registry.manifest(TagRef(repository(server), "1"))
+
+    def test_the_registrys_own_authority_counts_for_its_token_server_and_its_store(self, tmp_path: Path) -> None:
+        authority = Authority(tmp_path)
+        certificate = authority.issue("site", ["127.0.0.1", "127.0.0.2"])
+        with (
+            FaultyRegistry(tls=certificate) as registry,
+            FaultyRegistry(tls=certificate) as tokens,
+            FaultyRegistry("127.0.0.2", tls=certificate) as store,
+        ):
+            registry.on("GET", "/blobs/", challenge(f'Bearer realm="{tokens.url}/jwt/auth"'), times=1)
+            registry.on("GET", "/blobs/", status(307, {"Location": f"{store.url}/v2/a/blobs/{blob().digest}"}))
+            tokens.on("GET", "/jwt/auth", status(200, body=b'{"token":"one"}'))
+            store.put_blob(DATA)
+            ca = authority.certificate.read_bytes()
+            client = Client({registry.address: HostSettings(ca=ca, credentials=Credentials("user", SECRET))})
+            assert download(client, registry, blob()) == DATA
+            assert "authorization" not in store.seen[-1].headers
+            # Settings of its own come first.
+            other = Client({registry.address: HostSettings(ca=ca), store.address: HostSettings()})
+            with pytest.raises(RegistryAccessError, match=rf"{store.address}: the certificate is not trusted"):
+                download(other, registry, blob())
 
     @pytest.mark.parametrize("realm", ["", "token", "/token", "ftp://x/", "http://a:b@127.0.0.1/token"])
     def test_a_realm_that_is_no_web_address(self, server: FaultyRegistry, realm: str) -> None:
