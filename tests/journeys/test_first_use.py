@@ -1,4 +1,4 @@
-"""What people type who use the command lines for the first time: nothing of theirs is lost, and they learn what to do."""
+"""What people type who use the command lines for the first time: they lose nothing, and learn what to do."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ def test_no_output_replaces_an_input_or_a_secret_key(own: Program, command: str)
     done = own.run(*command.split())
     assert_refused(done, 2, "give another output file")
     assert {path: path.read_bytes() for path in own.folder.iterdir() if path.is_file()} == before
+
+
+def test_a_folder_stands_for_the_recipe_and_the_lock_in_it(own: Program) -> None:
+    elsewhere = from_source("builder", own.folder.parent)
+    assert elsewhere.result("lock", "own")["state"] == "unchanged"
+    assert elsewhere.result("list", "own")["images"]
+    assert elsewhere.result("plan", own.folder)["images"]
+    assert elsewhere.result("build", own.folder, "-o", "copy.tar")["bytes"]
