@@ -10,13 +10,15 @@ from builder.build import build as build_bundle
 from builder.cli_places import base_options, lock_argument, places_of, volume_size_option
 from builder.contents import Contents, contents
 from builder.earlier import EarlierBundles, open_own
-from builder.holdings import omission_of
+from builder.holdings import named_files, omission_of
 from builder.lock import Lock
 from builder.plan import left_out, left_out_line
-from builder.source import LockSource, check_files
+from builder.source import LockSource, check_files, locked_files
 from builder.targets import distribute
 from builder.volume_size import VolumeSize
+from installer.bundle.finding import expand
 from installer.errors import UsageError
+from installer.files import check_output
 from installer.report import size as human
 from installer.shell import Session, common
 
@@ -77,6 +79,9 @@ def build(
     planned = contents(read, size, omission_of(read, have, bases))
     paths = output_paths(planned, outs, several=size is not None)
     check_files(read, lock.parent)
+    inputs = [lock, *locked_files(read, lock.parent), *named_files(have), *expand(bases), *expand(reuse)]
+    for path in paths:
+        check_output(path, inputs)
     with places_of(session, read.registries, lock.parent, lock.parent if size else paths[0].parent) as places:
         fetched = LockSource(read, places)
         with EarlierBundles([open_own([place]) for place in reuse], fetched, session.reporter) as source:

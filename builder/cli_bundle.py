@@ -89,7 +89,7 @@ def sign(
         )
     files = expand(bundle)
     if export is not None:
-        check_output(export, files)
+        check_output(export, [*files, *([passphrase_file] if passphrase_file else [])])
     raw = signing.sums_of(files[0])
     with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(raw))) as opened:
         opened.require_all()
@@ -189,7 +189,7 @@ def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...]
       airferry freeze volumes/ --key release.pub -o platform.run --beside
     """
     paths = expand(bundle)
-    check_output(out, paths)
+    check_output(out, [*paths, *keys])
     files = [VolumeFile(path) for path in paths]
     with open_current(files, trust_in(keys, ""), session.now()) as opened:
         opened.require_all()

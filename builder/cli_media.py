@@ -134,7 +134,9 @@ def patch(
     """
     typed = request.lower().lstrip().startswith(REQUEST)
     wanted = Request.decode(request.encode() if typed else read_bounded(Path(request), MAX_PATCH_JSON))
-    check_output(out, [*expand(bundle), *expand(earlier), *([] if typed else [Path(request)])])
+    check_output(
+        out, [*expand(bundle), *expand(earlier), *([] if typed else [Path(request)]), *([lock] if lock else [])]
+    )
     with open_own(bundle) as opened, _left_out(session, earlier, lock, out.parent) as source:
         size, chunks = write_patch(opened, wanted, out, source)
         for item in opened.files():

@@ -14,8 +14,20 @@ from builder.source import Places
 from builder.volume_size import PRESETS, VolumeSize
 from installer.shell import Session
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
-lock_argument = click.argument("lock", type=click.Path(path_type=Path), default=Path(LOCK_NAME))
+
+
+def file_argument(name: str, default: str) -> Callable[[_Command], _Command]:
+    """An argument that is a file, or the folder of the one that is called `default`."""
+
+    def inside(_ctx: click.Context, _param: click.Parameter, value: Path) -> Path:
+        return value / default if value.is_dir() else value
+
+    return click.argument(name, type=click.Path(path_type=Path), default=Path(default), callback=inside)
+
+
+lock_argument = file_argument("lock", LOCK_NAME)
 """The argument LOCK of commands that start from a lock."""
 
 
@@ -31,9 +43,6 @@ volume_size_option = click.option(
     help=f"Several files: {', '.join(PRESETS)}, a size such as 4GiB, or a count of equal parts such as 5.",
 )
 """The option of commands that lay a bundle out; they get it as `size`."""
-
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def base_options(command: _Command) -> _Command:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from builder.cli_places import FILE, base_options, lock_argument, places_of, volume_size_option
+from builder.cli_places import FILE, base_options, file_argument, lock_argument, places_of, volume_size_option
 from builder.contents import contents
 from builder.holdings import omission_of
 from builder.listing import changes, image_list, image_table, plan_document, plan_table
@@ -24,7 +24,7 @@ from installer.shell import Session, common
 from installer.site.site import MAX_SITE, Site
 
 RECIPE_NAME = "recipe.yaml"
-_recipe_argument = click.argument("recipe", type=click.Path(path_type=Path), default=Path(RECIPE_NAME))
+_recipe_argument = file_argument("recipe", RECIPE_NAME)
 _site_option = click.option(
     "--site", type=FILE, metavar="FILE", help="Only what the site with these answers (site.yaml) uses."
 )

@@ -173,5 +173,11 @@ def omission_of(lock: Lock, receipts: Sequence[str], earlier: Sequence[Path]) ->
     return omission(lock, [item for item in holdings if item.content not in explained], sites)
 
 
+def named_files(receipts: Iterable[str]) -> list[Path]:
+    """The files among `receipts`; the others are lines of text."""
+    return [Path(text) for text in receipts if not text.startswith(RECEIPT)]
+
+
 def _content(receipt: str) -> bytes:
-    return receipt.encode() if receipt.startswith(RECEIPT) else read_bounded(Path(receipt), MAX_RECEIPT)
+    files = named_files([receipt])
+    return read_bounded(files[0], MAX_RECEIPT) if files else receipt.encode()

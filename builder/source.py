@@ -201,6 +201,13 @@ def _origins(lock: Lock) -> dict[Digest, list[Origin]]:
     }
 
 
+def locked_files(lock: Lock, folder: Path) -> list[Path]:
+    """The local files that a lock in `folder` names: documents, charts, archives of images, authorities."""
+    origins = [item.origin for items in (lock.documents, lock.charts, lock.images) for item in items]
+    names = [origin.location for origin in origins if origin.kind in ("file", "archive")]
+    return [folder / name for name in (*names, *(registry.ca for registry in lock.registries if registry.ca))]
+
+
 def check_files(lock: Lock, folder: Path) -> None:
     """Raises RecipeError naming every document and chart of `folder` that is not what it was when it was locked."""
     sizes = {blob.digest: blob.size for blob in lock.blobs}

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from installer.errors import AirferryError, NotFoundError, StorageError, UsageError
+
+_SECRET_KEY = re.compile(rb"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----", re.MULTILINE)
+_HEAD = 1024
 
 
 def storage_error(exc: OSError, path: Path, doing: str) -> AirferryError:
@@ -30,14 +34,26 @@ def storage_error(exc: OSError, path: Path, doing: str) -> AirferryError:
     return StorageError(message, hint=hints.get(exc.errno or 0, "check the path and the file system."))
 
 
-def check_output(out: Path, inputs: Iterable[Path]) -> None:
-    """Raises UsageError if `out` is one of `inputs`, which it would replace; StorageError."""
+def check_output(out: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raises UsageError if `out` is one of `inputs`, or a secret key, which it would replace; StorageError."""
     try:
         same = out.exists() and any(path.exists() and out.samefile(path) for path in inputs)
+        secret = out.is_file() and _begins_as_secret_key(out)
     except OSError as exc:
         raise storage_error(exc, out, "write") from exc
     if same:
         raise UsageError(f"{out}: is both an input and the output", hint="give another output file.")
+    if secret:
+        raise UsageError(f"{out}: holds a secret key, and would be replaced", hint="give another output file.")
+
+
+def _begins_as_secret_key(path: Path) -> bool:
+    """Whether a file is a private key in PEM (RFC 7468), perhaps after a block of curve parameters."""
+    try:
+        with path.open("rb") as file:
+            return _SECRET_KEY.search(file.read(_HEAD)) is not None
+    except PermissionError:  # what cannot be read may still be replaced
+        return False
 
 
 def look_at(path: Path) -> os.stat_result | None:

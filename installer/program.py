@@ -171,7 +171,7 @@ def begin(environ: MutableMapping[str, str], now: float) -> Path | None:
 
     `now` is the time in seconds since 1970. Raises StorageError if the temporary folder is unfit.
     """
-    _open_closed_streams()
+    open_closed_streams()
     frozen = getattr(sys, "frozen", False)
     executable = Path(environ.get("STATICX_PROG_PATH", sys.executable))
     folder = environ.get("STATICX_BUNDLE_DIR", "")
@@ -188,7 +188,7 @@ def begin(environ: MutableMapping[str, str], now: float) -> Path | None:
     return executable if executable.is_absolute() and executable.is_file() else None
 
 
-def _open_closed_streams() -> None:
+def open_closed_streams() -> None:
     """Give standard streams that the caller has closed a place to go, else the next file opened would take it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

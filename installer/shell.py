@@ -7,6 +7,7 @@ clock and the arguments, and they do so through this one.
 import contextlib
 import ctypes
 import datetime as dt
+import errno
 import functools
 import gc
 import json
@@ -25,6 +26,7 @@ import click
 
 from installer.errors import AirferryError, InterruptedByUserError, StorageError
 from installer.files import look_at, storage_error
+from installer.program import open_closed_streams
 from installer.report import Reporter, printable, reporter
 
 if TYPE_CHECKING:
@@ -137,10 +139,15 @@ def show(text: str) -> None:
             print(printable(line))
         sys.stdout.flush()
     except OSError as exc:
-        # What Python still holds must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lost = _stdout_lost(exc)
         if not isinstance(exc, BrokenPipeError):  # the reader, such as `head`, has seen enough
-            raise storage_error(exc, Path("/dev/stdout"), "write the result") from exc
+            raise lost from exc
+
+
+def _stdout_lost(exc: OSError) -> AirferryError:
+    """The error for a result that cannot be written; what Python still holds of it must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return storage_error(exc, Path("/dev/stdout"), "write the result")
 
 
 def common(command: _F) -> _F:
@@ -170,6 +177,10 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         with _signals_raise():
             code = command.main(args=arguments, prog_name=program, standalone_mode=False, obj=obj)
             return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as exc:
+        for line in exc.format_message().splitlines():
+            _say(line)
+        return exc.exit_code
     except click.ClickException as exc:
         return _print_usage(exc, program)
     except (click.Abort, KeyboardInterrupt):
@@ -177,7 +188,11 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         return print_error(InterruptedByUserError("interrupted", hint="nothing was done."))
     except (AirferryError, InterruptedByUserError) as exc:
         return print_error(exc)
-    except Exception:  # noqa: BLE001 - the last resort of the program: what gets here is a bug
+    except Exception as exc:  # noqa: BLE001 - the last resort of the program: what gets here is a bug
+        if (
+            isinstance(exc, OSError) and exc.errno == errno.ENOSPC
+        ):  # help, which click prints, for all else is converted
+            return print_error(_stdout_lost(exc))
         traceback.print_exc()
         _say(f"error: this is a bug in {program}")
         _say("next: please report it with the lines above; they hold no secrets, but may hold names of your hosts.")
@@ -186,6 +201,7 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
 
 def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
     """Run `command` as the whole process."""
+    open_closed_streams()
     # The metadata of a large bundle are a million objects, none of them garbage: look for that less often.
     gc.set_threshold(50_000)
     code = run(command, program, obj=obj)

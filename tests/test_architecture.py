@@ -61,7 +61,7 @@ MATRIX: dict[str, str] = {
     "diagnosis": "errors report oci chart cluster",
     "preflight": "errors report oci bundle chart site transfer cluster objects diagnosis",
     "lifecycle": "errors files yaml report oci bundle chart site cluster objects diagnosis preflight",
-    "shell": "errors files report oci",
+    "shell": "errors files program report oci",
     "commands": "errors files yaml report oci bundle chart program site transfer cluster objects diagnosis preflight "
     "lifecycle shell",
     "templates": "",

@@ -16,7 +16,7 @@ from installer.bundle import canonical, stock
 from installer.bundle.damage import Damage, Findings
 from installer.device import UNKNOWN, Device, device_of
 from installer.errors import AirferryError, UsageError
-from installer.files import write_atomic
+from installer.files import check_output, write_atomic
 from installer.oci.digest import Digest
 from installer.page import Language, Page, Section, Table, Words, text
 from installer.report import Reporter
@@ -160,6 +160,7 @@ def kept(
     """
     if file.suffix != ".json" or not file.parent.is_dir():
         raise UsageError(f"{file}: not the name of a proof", hint="give NAME.json in a folder that exists.")
+    check_output(file)
     witness = Witness(now(), places)
     try:
         yield witness

@@ -281,8 +281,9 @@ def _acknowledge(session: Session, bundle: Any, place: Any, result: Any, file: P
     written = result.receipt(bundle.manifest, f"{place.registry}/{place.project}".rstrip("/"))
     line = "" if result.left_out else str(written.text)
     if file:
-        from installer.files import write_atomic
+        from installer.files import check_output, write_atomic
 
+        check_output(file)
         write_atomic(file, written.encode())
         session.reporter.note(f"written {file}; `airferry build --have {file.name}` leaves out what it names.")
         if line:

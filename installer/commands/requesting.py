@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 from installer.bundle.patch import Request
-from installer.files import write_atomic
+from installer.files import check_output, write_atomic
 from installer.shell import Session
 
 
@@ -12,9 +12,10 @@ def hand_over(session: Session, request: Request, file: Path | None, *, qr: bool
     """Write `request` to `file`, if one is given, and show its line of text.
 
     The QR code of the line follows where there is a terminal, and where `qr` is true; not where it is false.
-    Raises StorageError.
+    Raises UsageError for a file that must not be replaced, StorageError.
     """
     if file is not None:
+        check_output(file)
         write_atomic(file, request.encode())
         session.reporter.note(f"written {file}; `airferry patch` answers it. The same to be typed or photographed:")
     session.reporter.note(request.text)

@@ -88,6 +88,14 @@ def test_help_is_no_error(capsys: Capture) -> None:
     assert "A program." in capsys.readouterr().out
 
 
+def test_without_a_command_the_help_is_printed_as_it_is(capsys: Capture) -> None:
+    assert run() == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: program [OPTIONS] COMMAND [ARGS]...\n\n  A program.\n")
+    assert "\\x" not in err
+
+
 def test_handlers_are_given_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     run("--help")
@@ -177,16 +185,27 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         assert (process.wait(timeout=30), process.stderr.read()) == (0, b"")
 
 
-def test_a_full_disk_under_stdout_is_an_error() -> None:
+@pytest.mark.parametrize("arguments", [["act", "x"], ["--help"]])
+def test_a_full_disk_under_stdout_is_an_error(arguments: list[str]) -> None:
     script = (
         "from tests.unit.installer.test_shell import program; from installer import shell; shell.main(program, 'p')"
     )
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-c", script, "act", "x"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", script, *arguments], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == errors.StorageError.exit_code
     assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_streams_are_no_bug() -> None:
+    script = (
+        "from tests.unit.installer.test_shell import program; from installer import shell; shell.main(program, 'p')"
+    )
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script, "act"]
+    assert subprocess.run([*command, "x"]).returncode == 0
+    assert subprocess.run([*command, "full"]).returncode == errors.StorageError.exit_code
 
 
 def session(environment: dict[str, str]) -> Session:
