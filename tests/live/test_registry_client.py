@@ -255,6 +255,7 @@ class TestTokens:
         with pytest.raises(RegistryAccessError, match="token: GET answered with 401") as caught:
             client.manifest(TagRef(Repository(registry.address, "a"), "1"))
         assert "canary" not in f"{caught.value}{caught.value.hint}"
+        assert f"docker login {registry.address}," in caught.value.hint
 
 
 @pytest.mark.parametrize("given", ["auth", "helper", "store"])
@@ -373,9 +374,9 @@ class TestProxies:
         tls = authority.issue("registry", ["registry.test"]) if secure else None
         ca = authority.certificate.read_bytes() if secure else None
         with real.Registry(tmp_path / "registry", tls=tls) as registry:
-            login = "Basic " + base64.b64encode(b"me:p@ss").decode()
+            login = "Basic " + base64.b64encode("me:p@ß€".encode()).decode()
             with ForwardProxy(registry.address, login) as proxy:
-                proxies = {"HTTPS_PROXY" if secure else "HTTP_PROXY": f"http://me:p%40ss@{proxy.address}"}
+                proxies = {"HTTPS_PROXY" if secure else "HTTP_PROXY": f"http://me:p%40ß%E2%82%AC@{proxy.address}"}
                 settings = {"registry.test": HostSettings(ca=ca, plain_http=not secure)}
                 client = Registry(Transport(hosts=settings, proxies=proxies))
                 repository, blob = Repository("registry.test", "a"), Descriptor("a/b", Digest.of(NOISE), len(NOISE))

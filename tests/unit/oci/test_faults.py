@@ -490,6 +490,9 @@ class TestElsewhere:
             download(client, server, blob())
         assert SECRET not in str(caught.value)
         assert foreign.count("GET") == 1
+        # A login is not what is missing there.
+        assert caught.value.hint.startswith(f"{server.address} sends there")
+        assert "docker login" not in caught.value.hint
 
     @pytest.mark.parametrize(
         "target",
@@ -572,6 +575,14 @@ class TestAuthorization:
         with pytest.raises(RegistryAccessError, match="401: UNAUTHORIZED authentication required"):
             client.registry.manifest(TagRef(repository(server), "1"))
         assert server.count("GET") == 2
+
+    def test_the_registrys_own_words_are_told(self, server: FaultyRegistry, client: Client) -> None:
+        """Also where there is nothing to answer it with."""
+        server.on("GET", "/manifests/", challenge('Basic realm="x"'))
+        with pytest.raises(RegistryAccessError, match="401: UNAUTHORIZED authentication required") as caught:
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert f"docker login {server.address}," in caught.value.hint
+        assert server.count("GET") == 1
 
     def test_a_wrong_password_is_sent_once(self, server: FaultyRegistry) -> None:
         client = admitted(server)
