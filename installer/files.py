@@ -165,9 +165,13 @@ def _claim(fd: int, temp: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable. Raises OSError."""
+    """Make a rename in `folder` durable, where the file system can do that for folders. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as exc:
+        # As fsync(2) says of what cannot be synchronized; folders of some network and FUSE file systems cannot.
+        if exc.errno != errno.EINVAL:
+            raise
     finally:
         os.close(fd)

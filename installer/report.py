@@ -45,7 +45,8 @@ def printable(text: str) -> str:
 def size(count: float) -> str:
     """A byte count for people: decimal units, three figures."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
+        # From here on three figures would be rounded to four.
+        if abs(count) < 999.5:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"

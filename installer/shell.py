@@ -10,6 +10,7 @@ import datetime as dt
 import errno
 import functools
 import gc
+import io
 import json
 import os
 import signal
@@ -73,10 +74,14 @@ class Session:
         return None
 
     def ask(self, text: str) -> bool:
-        """Show `text` and wait until the person says that it is done; False if it cannot be."""
+        """Show `text` and wait until the person says that it is done; False if it cannot be, or nobody is there."""
         self.reporter.note(text)
         question = "press Enter when it is there, or type none"
-        answer = click.prompt(question, default="", show_default=False, prompt_suffix=": ", err=True)
+        try:
+            answer = click.prompt(question, default="", show_default=False, prompt_suffix=": ", err=True)
+        except click.Abort:
+            # The end of the input; Ctrl-C is another exception, that of a signal.
+            return False
         return str(answer).strip().lower() != "none"
 
     def now(self) -> dt.datetime:
@@ -202,6 +207,9 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
 def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
     """Run `command` as the whole process."""
     open_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As on stderr: a name that the terminal's encoding lacks is no reason to end.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # The metadata of a large bundle are a million objects, none of them garbage: look for that less often.
     gc.set_threshold(50_000)
     code = run(command, program, obj=obj)

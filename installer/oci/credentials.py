@@ -100,7 +100,10 @@ class CredentialStore:
             found = ask_helper(str(helper), key, self._environment)
             if found:
                 return found
-        for name, entry in _entry(self._config, "auths").items():
+        auths = _entry(self._config, "auths")
+        # What stands under the very name comes before its older forms.
+        for name in sorted(auths, key=lambda name: name != host):
+            entry = auths[name]
             if _same_host(name, host) and isinstance(entry, dict):
                 found = _from_entry(entry, host)
                 if found:
@@ -114,8 +117,11 @@ def _entry(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _same_host(name: str, host: str) -> bool:
-    """Whether an entry called `name` is for `host`: names may have a scheme and a path (`https://host/v1/`)."""
-    bare = re.sub(r"^https?://", "", name).partition("/")[0]
+    """Whether an entry called `name` is for `host`: names may have a scheme and a version (`https://host/v1/`).
+
+    One with another path is podman's for a part of the registry (containers-auth.json(5)), and not used.
+    """
+    bare = re.sub(r"^https?://|(/v[12])?/?$", "", name)
     return bare == host or {bare, host} <= _HUB_HOSTS
 
 

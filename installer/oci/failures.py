@@ -130,14 +130,19 @@ def may_pass(status: int, body: bytes) -> bool:
     return status in _TRANSIENT_STATUSES or _BLOB_UNKNOWN in body
 
 
-def refusal(method: str, url: str, status: int, body: bytes) -> AirferryError:
-    """The error for an answer with `status` that was not hoped for; `body` is the start of its body."""
-    host = urlsplit(url).netloc
+def refusal(method: str, url: str, status: int, body: bytes, registry: str, *, redirected: bool) -> AirferryError:
+    """The error for an answer with `status` that was not hoped for; `body` is the start of its body.
+
+    It was asked on behalf of the host `registry`, which `redirected` the request there, or whose credentials it had.
+    """
     said = registry_words(body)
     message = f"{place(url)}: {method} answered with {status}" + (f": {said}" if said else "")
+    if status in (401, 403) and redirected:
+        hint = f"{registry} sends there for its content: check the clocks, and how it is set up with that store."
+        return RegistryAccessError(message, hint=hint)
     if status in (401, 403):
         what = "check the credentials" if status == 401 else "check that this account may do this"
-        return RegistryAccessError(message, hint=f"{what}: docker login {host}, or credentials in the settings.")
+        return RegistryAccessError(message, hint=f"{what}: docker login {registry}, or credentials in the settings.")
     if status == 407:
         return RegistryAccessError(message, hint="the proxy wants credentials: http://user:password@proxy:port.")
     if _BLOB_UNKNOWN in body:

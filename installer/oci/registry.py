@@ -3,11 +3,11 @@
 Names in comments (`end-4a` and so on) are that specification's endpoints.
 """
 
-import re
+import contextlib
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from installer.errors import AirferryError, ContentError, NotFoundError, RegistryUnreachableError
+from installer.errors import ContentError, NotFoundError, RegistryAccessError, RegistryUnreachableError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.learnt import Learnt
@@ -16,15 +16,17 @@ from installer.oci.reference import DigestRef, Reference, Repository
 from installer.oci.remote_blob import RemoteBlob
 from installer.oci.transport import Endpoint, Request, Response, TransientError, Transport
 from installer.oci.unfinished import Unfinished
-from installer.oci.upload import SMALLEST, WORTH_ASKING, Content, Upload, check_stated, upload_url
+from installer.oci.upload import SMALLEST, WORTH_ASKING, Begun, Content, Upload, check_stated
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
 _INVALID = frozenset({400, 409, 412, 415, 422})
+# The specification has 201 only; registries that do their work later answer otherwise.
+_STORED = frozenset({200, 201, 202})
+_ENOUGH = 4
 _UNLIMITED = 1 << 62
 # After a request that was too large the next smaller of these is tried.
 _STEPS = (64 << 20, 16 << 20, 4 << 20, SMALLEST)
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", re.ASCII)
 
 
 class Registry:
@@ -42,6 +44,9 @@ class Registry:
         # The largest request that something before an endpoint has not refused for its size, where one was.
         self._limits: dict[Endpoint, int] = {}
         self._mounts: dict[Endpoint, bool] = {}
+        self._refused: dict[Endpoint, int] = {}
+        # Uploads that were begun in the place of a mount.
+        self._begun: dict[tuple[Repository, Digest], Begun] = {}
         self._resumes: dict[Endpoint, bool] = {}
 
     def learnt(self, host: str) -> Learnt:
@@ -141,18 +146,25 @@ class Registry:
     def mount(self, repository: Repository, digest: Digest, source: Repository) -> bool:
         """Have the registry take a blob over from `source`, a repository of the same registry (end-11).
 
-        False if it does not: then the blob must be uploaded.
+        False if it does not: then the blob must be uploaded, which goes on with what the registry has begun instead.
+        One that has refused `_ENOUGH` mounts and made none is not asked any more.
         """
         if source.host != repository.host:
             return False
         query = urlencode({"mount": digest.text, "from": self._path(source)})
         request = self._request(repository, "POST", f"blobs/uploads/?{query}", frozenset({201, 202, 404, 405, 501}))
+        mounts, refused = self._mounts.get(request.endpoint, False), self._refused.get(request.endpoint, 0)
+        if not mounts and refused >= _ENOUGH:
+            return False
         pull = f"repository:{self._path(source)}:pull"
         with self._transport.send(request.with_scope(pull)) as response:
-            if response.status == 202:
-                self._cancel(request, response)
             mounted = response.status == 201
-        self._mounts[request.endpoint] = mounted or self._mounts.get(request.endpoint, False)
+            self._begun.pop((repository, digest), None)
+            if response.status == 202:
+                with contextlib.suppress(RegistryAccessError):
+                    self._begun[repository, digest] = Begun.told(response, request)
+        self._mounts[request.endpoint] = mounted or mounts
+        self._refused[request.endpoint] = refused + (not mounted)
         return mounted
 
     def try_push(self, repository: Repository) -> None:
@@ -177,7 +189,8 @@ class Registry:
         start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
         kept = self._unfinished if descriptor.size > WORTH_ASKING else Unfinished(None)
         with kept.claim(start.url, descriptor.digest) as claim:
-            upload = Upload(self._transport, start, descriptor, content, claim)
+            begun = self._begun.pop((repository, descriptor.digest), None)
+            upload = Upload(self._transport, start, descriptor, content, claim, begun)
             tried = False
 
             def once() -> None:
@@ -197,8 +210,8 @@ class Registry:
         return upload.earlier
 
     def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> None:
-        """Store a manifest under a tag or its digest (end-7)."""
-        request = self._request(repository, "PUT", f"manifests/{selector}", frozenset({201}))
+        """Store a manifest under a tag or its digest (end-7). Whether it is there, `confirm` tells."""
+        request = self._request(repository, "PUT", f"manifests/{selector}", _STORED)
         request = request.with_header("Content-Type", media_type).with_body(lambda: [raw], len(raw))
         with self._transport.send(request) as response:
             check_stated(response, Digest.of(raw), f"{repository}:{selector}")
@@ -215,16 +228,6 @@ class Registry:
 
     def _path(self, repository: Repository) -> str:
         return f"{self._transport.endpoint(repository.host).prefix}{repository.path}"
-
-    def _cancel(self, request: Request, response: Response) -> None:
-        """End the upload that a registry began instead of a mount; what it says to that does not matter."""
-        try:
-            url = upload_url(request.endpoint, request.url, response.header("Location"))
-            cancel = Request(request.endpoint, "DELETE", url, frozenset({204, 202, 200}), scopes=request.scopes)
-            with self._transport.send(cancel):
-                pass
-        except AirferryError:
-            return
 
 
 @dataclass(frozen=True, slots=True)

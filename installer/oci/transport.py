@@ -8,6 +8,7 @@ redirects are followed for GET and HEAD only, never from https to http; cookies 
 taken as they are (`Accept-Encoding: identity`), never decompressed.
 """
 
+import base64
 import http.client
 import re
 import secrets
@@ -249,14 +250,16 @@ class Transport:
         response = self._admitted(request, authorization)
         if response.status == 401 and origin(response.url) == origin(request.endpoint.origin):
             with response:
-                challenges = parse_challenges(response.header("WWW-Authenticate"))
+                body = response.start(MAX_ERROR_BODY)
+            challenges = parse_challenges(response.header("WWW-Authenticate"))
             again = self._authorizer.answer(request.endpoint, request.scopes, challenges, authorization)
-            if again is not None:
-                response = self._admitted(request, again)
+            if again is None:
+                raise _refusal(request, response, body)
+            response = self._admitted(request, again)
         if response.status in request.expect:
             return response
         with response:
-            raise self._refusal(response)
+            raise _refusal(request, response, response.start(MAX_ERROR_BODY))
 
     def fetch(self, url: str, limit: int, *, accept: str = "*/*") -> bytes:
         """The document at `url` (not of a registry: a chart repository), of at most `limit` bytes.
@@ -273,13 +276,6 @@ class Transport:
                 return response.read(limit)
 
         return self.retrying(once)
-
-    def _refusal(self, response: Response) -> Exception:
-        body = response.start(MAX_ERROR_BODY)
-        error = failures.refusal(response.method, response.url, response.status, body)
-        if failures.may_pass(response.status, body):
-            return TransientError(error, retry_after(response))
-        return error
 
     def throttle(self, host: str) -> Throttle:
         """What is known of how many requests at a time `host` bears."""
@@ -373,7 +369,7 @@ class Transport:
             request = replace(request, method="POST", body=lambda: [form], length=len(form))
         with self._send(request, url, "") as response:
             if response.status != 200:
-                raise self._refusal(response)
+                raise _refusal(request, response, response.start(MAX_ERROR_BODY))
             return response.read(limit)
 
 
@@ -392,7 +388,9 @@ def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: Tru
         return urllib3.PoolManager(POOLED_HOSTS, maxsize=POOLED_CONNECTIONS, ssl_context=context)
     headers = None
     if proxy.username:
-        headers = urllib3.make_headers(proxy_basic_auth=f"{proxy.username}:{proxy.password}")
+        # urllib3's own way knows Latin-1 only.
+        login = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+        headers = {"Proxy-Authorization": f"Basic {login}"}
     return urllib3.ProxyManager(
         proxy.url,
         POOLED_HOSTS,
@@ -409,6 +407,16 @@ def sliced(parts: Iterable[memoryview | bytes]) -> Iterator[memoryview]:
         view = memoryview(part)
         for start in range(0, len(view), SEND_SLICE):
             yield view[start : start + SEND_SLICE]
+
+
+def _refusal(request: Request, response: Response, body: bytes) -> Exception:
+    """The error for an answer that was not hoped for, and the start of its body."""
+    redirected = origin(response.url) != origin(request.url)
+    host = request.endpoint.host
+    error = failures.refusal(response.method, response.url, response.status, body, host, redirected=redirected)
+    if failures.may_pass(response.status, body):
+        return TransientError(error, retry_after(response))
+    return error
 
 
 def _redirected(request: Request, url: str, location: str) -> str:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 from urllib.parse import urlencode, urlsplit
 
 from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
@@ -22,37 +23,61 @@ SMALLEST = 1 << 20
 """Requests of so many bytes are accepted even by an nginx that nobody told otherwise."""
 TOO_LARGE = 413
 _CREATED = frozenset({201})
-_ACCEPTED = frozenset({202})
+# Amazon's ECR answers 201 to each chunk.
+_ACCEPTED = frozenset({201, 202})
 _STATUS = frozenset({200, 202, 204})
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An upload that a registry has begun: its address, and how many bytes each chunk but the last must have."""
+
+    url: str
+    least: int
+
+    @classmethod
+    def told(cls, response: Response, request: Request) -> Self:
+        """By the 202 answer to the POST `request`. Raises RegistryAccessError for an address that is not used."""
+        least = response.header("OCI-Chunk-Min-Length").strip()
+        url = upload_url(request.endpoint, request.url, response.header("Location"))
+        return cls(url, int(least) if _LENGTH.fullmatch(least) else 0)
 
 
 class Upload:
     """The upload of the blob `descriptor`: each further try goes on where the registry says that the last one ended.
 
-    `start` is the POST that begins an upload (end-4a); `claim` may know one that another process has begun.
+    `start` is the POST that begins an upload (end-4a); `claim` may know one that another process has begun, `begun` is
+    one that began in the place of a mount.
     `position` counts the bytes of which the registry said that it has them, `earlier` those of another process;
     `resumable` tells whether this registry says so, None if it was not asked. For one thread at a time.
     """
 
     def __init__(
-        self, transport: Transport, start: Request, descriptor: Descriptor, content: Content, claim: Claim
+        self,
+        transport: Transport,
+        start: Request,
+        descriptor: Descriptor,
+        content: Content,
+        claim: Claim,
+        begun: Begun | None = None,
     ) -> None:
         self._transport, self._start, self._descriptor = transport, start, descriptor
-        self._content, self._claim = content, claim
-        self._url = ""
+        self._content, self._claim, self._begun = content, claim, begun
+        self._url, self._least = "", 0
         self._answered = self._continued = False
         self.position = self.earlier = 0
         self.resumable: bool | None = None
 
     def send(self, most: int) -> int:
-        """Send what is lacking, in requests of at most `most` bytes.
+        """Send what is lacking, in requests of at most `most` bytes, unless the registry wants them larger.
 
         0 when all has arrived; else the size of a request that something on the way refuses as too large.
         Raises TransientError, AirferryError.
         """
         self._locate()
-        size = self._descriptor.size
+        size, most = self._descriptor.size, max(most, self._least)
         if not self.position and size <= most:
             return self._close(size)
         while self.position < size:
@@ -86,9 +111,12 @@ class Upload:
         known = self._url or self._claim.address
         if known and self._descriptor.size > WORTH_ASKING and self._ask(known):
             return
-        with self._transport.exchange(self._start) as response:
-            self.position, self._continued = 0, False
-            self._move(response)
+        begun, self._begun = self._begun, None
+        if begun is None:
+            with self._transport.exchange(self._start) as response:
+                begun = Begun.told(response, self._start)
+        self._url, self._least = begun.url, begun.least
+        self.position, self._continued = 0, False
         self._answered = True
         self._claim.keep(self._url)
 
@@ -123,7 +151,7 @@ class Upload:
         self._claim.forget()
 
     def _request(self, method: str, url: str, expect: frozenset[int], length: int = 0) -> Request:
-        if length > SMALLEST:
+        if length > max(SMALLEST, self._least):
             expect |= {TOO_LARGE}
         request = Request(self._start.endpoint, method, url, expect, scopes=self._start.scopes)
         if method == "GET":

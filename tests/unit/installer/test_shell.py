@@ -1,6 +1,7 @@
 """What a user sees of any command: results on stdout, talk on stderr, exit codes, signals."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -233,6 +234,25 @@ def test_where_credentials_come_from(tmp_path: Path) -> None:
     assert session({}).credentials().find("home.example") is None
     with pytest.raises(errors.NotFoundError, match="REGISTRY_AUTH_FILE"):
         session({"REGISTRY_AUTH_FILE": os.fspath(tmp_path / "gone")}).credentials()
+
+
+def test_nobody_answers_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the input is no, wherever it comes: what was done stays."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert session({}).ask("volume 3 is needed next") is False
+
+
+def test_a_terminal_that_lacks_a_character() -> None:
+    script = (
+        "import click; from installer import shell\n"
+        "@click.command()\n@shell.common\n"
+        "def command(session): session.emit({}, 'größer als 나')\n"
+        "shell.main(command, 'program')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}
+    )
+    assert (done.returncode, done.stdout) == (0, "größer als \\ub098\n".encode("latin-1")), done.stderr
 
 
 @contextlib.contextmanager

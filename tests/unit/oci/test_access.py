@@ -60,6 +60,12 @@ class TestDockerConfiguration:
         for stranger in ("r.site", "r.site:5001", "site:5000", "x.r.site:5000", "r.site:5000.evil"):
             assert found.find(stranger) is None
 
+    def test_an_entry_for_a_part_of_a_registry_is_not_for_all_of_it(self, tmp_path: Path) -> None:
+        part = {"r.site/team-a": {"auth": encoded("a:p")}, "r.site/team-a/v2": {"auth": encoded("b:p")}}
+        assert store(tmp_path, {"auths": part}).find("r.site") is None
+        whole = {**part, "https://r.site/v1/": {"auth": encoded("old:p")}, "r.site": {"auth": encoded("new:p")}}
+        assert store(tmp_path, {"auths": whole}).find("r.site") == Credentials("new", "p")
+
     @pytest.mark.parametrize(
         "key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io"]
     )

@@ -395,13 +395,49 @@ class TestContent:
         assert client.registry.mount(here, blob().digest, there)
         assert server.seen[-1].query == f"mount=sha256%3A{blob().digest.hex}&from=a%2Fb"
         assert not client.registry.mount(here, blob().digest, there)
-        assert server.count("DELETE", "/uploads/1") == 1
+        # What the registry has begun instead is what goes on.
+        before = len(server.seen)
+        assert upload(client, server) == 1
+        assert [(seen.method, seen.path[-9:]) for seen in server.seen[before:]] == [("PUT", "uploads/1")]
         for code in (404, 405, 501):
             server.on("POST", "/uploads/", status(code), times=1)
             assert not client.registry.mount(here, blob().digest, there)
         before = len(server.seen)
         assert not client.registry.mount(here, blob().digest, Repository("registry.other", "a/b"))
         assert len(server.seen) == before
+
+    def test_a_registry_that_never_mounts_is_asked_a_few_times(self, server: FaultyRegistry, client: Client) -> None:
+        there = Repository(server.address, "a/b")
+        for number in range(20):
+            assert not client.registry.mount(repository(server), Digest.of(b"%d" % number), there)
+        assert server.count("POST") == 4
+
+    def test_an_upload_begun_instead_of_a_mount_may_be_gone(self, server: FaultyRegistry, client: Client) -> None:
+        assert not client.registry.mount(repository(server), blob().digest, Repository(server.address, "a/b"))
+        server.on("PUT", "/uploads/1", status(404), times=1)
+        assert upload(client, server) == 2
+        assert server.blobs[blob().digest.text] == DATA
+
+    def test_chunks_are_as_large_as_the_registry_wants_them(self, server: FaultyRegistry, client: Client) -> None:
+        data = DATA * 8
+        server.on("POST", "/uploads/", changed(headers={"OCI-Chunk-Min-Length": "1100000"}))
+        client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
+        sizes = [len(seen.body) for seen in server.seen if seen.method == "PATCH"]
+        assert sizes == [1_100_000, 1_100_000, 200_000]
+        # A minimum that something on the way does not let through is an end, not a loop.
+        server.on("PATCH", "/uploads/", limited(1 << 20))
+        with pytest.raises(ContentError, match="413"):
+            client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
+
+    def test_other_answers_that_mean_well(self, server: FaultyRegistry, client: Client) -> None:
+        server.on("PATCH", "/uploads/", changed(code=201))
+        client.registry.upload(
+            repository(server), blob(DATA * 8), lambda start: iter([(DATA * 8)[start:]]), slowly=True
+        )
+        for code in (200, 202):
+            server.on("PUT", "/manifests/", changed(code=code), times=1)
+            client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, str(code))
+            client.registry.confirm(TagRef(repository(server), str(code)), Digest.of(MANIFEST))
 
 
 def admitted(*servers: FaultyRegistry) -> Client:
@@ -454,6 +490,9 @@ class TestElsewhere:
             download(client, server, blob())
         assert SECRET not in str(caught.value)
         assert foreign.count("GET") == 1
+        # A login is not what is missing there.
+        assert caught.value.hint.startswith(f"{server.address} sends there")
+        assert "docker login" not in caught.value.hint
 
     @pytest.mark.parametrize(
         "target",
@@ -536,6 +575,14 @@ class TestAuthorization:
         with pytest.raises(RegistryAccessError, match="401: UNAUTHORIZED authentication required"):
             client.registry.manifest(TagRef(repository(server), "1"))
         assert server.count("GET") == 2
+
+    def test_the_registrys_own_words_are_told(self, server: FaultyRegistry, client: Client) -> None:
+        """Also where there is nothing to answer it with."""
+        server.on("GET", "/manifests/", challenge('Basic realm="x"'))
+        with pytest.raises(RegistryAccessError, match="401: UNAUTHORIZED authentication required") as caught:
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert f"docker login {server.address}," in caught.value.hint
+        assert server.count("GET") == 1
 
     def test_a_wrong_password_is_sent_once(self, server: FaultyRegistry) -> None:
         client = admitted(server)
