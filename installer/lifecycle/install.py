@@ -77,7 +77,7 @@ def prepare(
     to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there is
     nothing to upgrade, PolicyError for a downgrade that the policy does not allow, SiteError if a release would move.
     """
-    wanted = preflight.look(bundle, site, cluster, registry, wish).require(reporter)
+    wanted = preflight.look(bundle, site, cluster, registry, releases, wish, take_over=take_over).require(reporter)
     note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
     past = history.read(cluster, note)
