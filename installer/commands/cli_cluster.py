@@ -107,7 +107,7 @@ def preflight(
 
     site = read_site(session, site_file)
     wish = _wish(session, bundle, target, chart_source, serve_address)
-    found = look(bundle, site, target.cluster, registry_of(session, site), wish)
+    found = look(bundle, site, target.cluster, registry_of(session, site), target.releases, wish)
     session.emit(found.document(), found.text())
     found.verdict()
 

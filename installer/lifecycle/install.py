@@ -75,9 +75,9 @@ def prepare(
     now (UTC), and `wish` says where the operator shall read the platform chart. Changes nothing.
     Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
     to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there is
-    nothing to upgrade, PolicyError for a downgrade that the policy does not allow.
+    nothing to upgrade, PolicyError for a downgrade that the policy does not allow, SiteError if a release would move.
     """
-    wanted = preflight.look(bundle, site, cluster, registry, wish).require(reporter)
+    wanted = preflight.look(bundle, site, cluster, registry, releases, wish, take_over=take_over).require(reporter)
     note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
     past = history.read(cluster, note)
@@ -86,6 +86,8 @@ def prepare(
             f"{before.bundle} {before.version} is installed, and this bundle holds {note.version}",
             hint="run `upgrade` with the same arguments: it shows what changes, and asks.",
         )
+    if before:
+        upgrade.stays_in_place(before, note)
     overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over)
     if policy is None:
         changes = Changes((), (), (), ())

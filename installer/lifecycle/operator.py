@@ -27,21 +27,21 @@ def until_seen(cluster: Cluster, operator: ReleaseName, config_maps: Iterable[Ob
 def wake(cluster: Cluster, operator: ReleaseName, patience: Patience) -> str:
     """Make the controller look again at a custom resource that it has refused: it does so only when it starts.
 
-    Returns the time of the new start, by the clock of the cluster. Raises NotReadyError.
+    Returns the time of its new pod, by the clock of the API server. Raises NotReadyError.
     """
-    former = max((_started(pod) for pod in _pods(cluster, operator)), default="")
+    former = max((_created(pod) for pod in _pods(cluster, operator)), default="")
     for pod in _pods(cluster, operator):
         cluster.delete(POD, pod["metadata"]["name"], operator.namespace)
     renew(cluster, operator, former, patience)
-    return min((_started(pod) for pod in _pods(cluster, operator)), default=former)
+    return min((_created(pod) for pod in _pods(cluster, operator)), default=former)
 
 
 def renew(cluster: Cluster, operator: ReleaseName, since: str, patience: Patience) -> None:
-    """Replace the operator's pods that started before `since` and wait for the others. Raises NotReadyError."""
+    """Replace the operator's pods that were made before `since` and wait for the others. Raises NotReadyError."""
     while True:
         until_rolled_out(cluster, operator, patience)
         pods = _pods(cluster, operator)
-        outdated = [pod for pod in pods if _started(pod) < since]
+        outdated = [pod for pod in pods if _created(pod) < since]
         if pods and not outdated and all(condition(pod, "Ready").get("status") == "True" for pod in pods):
             return
         for pod in outdated:
@@ -58,9 +58,9 @@ def _pods(cluster: Cluster, operator: ReleaseName) -> list[Object]:
     return [pod for part in workloads(cluster, operator) for pod in pods_of(cluster, part)]
 
 
-def _started(pod: Object) -> str:
-    """When the kubelet took the pod up; before that, the far future, since it will start with what there is then."""
-    return str((pod.get("status") or {}).get("startTime") or "9999")
+def _created(pod: Object) -> str:
+    """When the pod was made, by the clock of the API server; when it started is known by the clock of its node only."""
+    return str(pod["metadata"]["creationTimestamp"])
 
 
 def settle(cluster: Cluster, operator: ReleaseName, release: ReleaseName, patience: Patience) -> bool:
@@ -97,4 +97,4 @@ def _at_work(cluster: Cluster, operator: ReleaseName, release: ReleaseName) -> b
         return False
     secrets = cluster.find(SECRET, release.namespace, labels={"owner": "helm", "name": release.name})
     begun = max((str(item["metadata"]["creationTimestamp"]) for item in secrets), default="")
-    return any(_started(pod) <= begun for pod in _pods(cluster, operator))
+    return any(_created(pod) <= begun for pod in _pods(cluster, operator))

@@ -205,12 +205,10 @@ class Steps:
 
     def _custom_kinds(self, release: ChartRelease) -> None:
         """The CRDs of a chart, which Helm would install once and never upgrade; until they are served."""
-        names = []
-        for crd in release.crds:
-            metadata = {key: value for key, value in crd["metadata"].items() if key != "creationTimestamp"}
-            self.apply({**{key: crd[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
-            names.append(metadata["name"])
-        for name in names:
+        definitions = release.definitions
+        for crd in definitions:
+            self.apply(crd)
+        for name in [crd["metadata"]["name"] for crd in definitions]:
             while not self._served(name):
                 if self._patience.over():
                     raise ClusterError(f"CustomResourceDefinition {name} is not served", hint=AGAIN)

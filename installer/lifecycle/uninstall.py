@@ -15,6 +15,7 @@ from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.cluster.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
+    FIELD_MANAGER,
     JOB,
     SECRET,
     VOLUME,
@@ -98,8 +99,7 @@ class _Uninstallation:
             left = [item for item in left if not item.ours]
         kept = [str(item) for item in left] + self._kinds(delete=crds)
         kept += [f"Namespace {name}" for name in sorted({chart.namespace for chart in record.all_charts})]
-        if record.operator and _remove_charts(cluster, record.operator.namespace):
-            self._note(f"ConfigMap {record.operator.namespace}/{chart_configmap.CONFIG_MAP_NAME}")
+        kept += self._charts(record.operator.namespace) if record.operator else []
         # The record goes last: until then a second run finds its way.
         own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
         for kind, name in own:
@@ -131,6 +131,21 @@ class _Uninstallation:
         for item in kept:
             if volumes.let_go(self._cluster, item.name):
                 self._note(item.label)
+
+    def _charts(self, namespace: str) -> list[str]:
+        """Remove the ConfigMap of charts; of one that others have a part in only ours, and it is said that it stays."""
+        name = chart_configmap.CONFIG_MAP_NAME
+        held = self._cluster.get(CONFIG_MAP, name, namespace)
+        if held is None or not controller.apply_time(held, FIELD_MANAGER):
+            return []
+        # What one has applied before and does not apply any more is removed, unless others own it, too.
+        left = self._cluster.apply(chart_configmap.without_charts(namespace))
+        if chart_configmap.is_ours(held) and not (left.get("data") or left.get("binaryData")):
+            self._cluster.delete(CONFIG_MAP, name, namespace)
+            self._note(f"ConfigMap {namespace}/{name}")
+            return []
+        self._note(f"our charts in ConfigMap {namespace}/{name}")
+        return [f"ConfigMap {namespace}/{name} (made or used by others)"]
 
     def _kinds(self, *, delete: bool) -> list[str]:
         """What is said of the CRDs that stay; with `delete` those go of which no object exists any more."""
@@ -219,13 +234,6 @@ def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> No
     rest = [item for item in finalizers if item != FINALIZER]
     change = {"metadata": {"finalizers": rest, "resourceVersion": metadata["resourceVersion"]}}
     cluster.merge(CUSTOM_RESOURCE, metadata["name"], metadata["namespace"], change)
-
-
-def _remove_charts(cluster: Cluster, namespace: str) -> bool:
-    held = cluster.get(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace)
-    if held is None or not chart_configmap.is_ours(held):
-        return False
-    return cluster.delete(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace)
 
 
 def data_of(cluster: Cluster, record: Record) -> list[Leftover]:

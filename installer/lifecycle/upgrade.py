@@ -33,7 +33,7 @@ def changes(
 ) -> Changes:
     """What an upgrade from `before` to `note` changes.
 
-    Raises NotFoundError if nothing is installed, PolicyError for a downgrade, SiteError if a release would move.
+    Raises NotFoundError if nothing is installed, PolicyError for a downgrade.
     """
     if before is None:
         raise NotFoundError(
@@ -46,7 +46,6 @@ def changes(
             f"({before.version}, number {before.sequence})",
             hint="`rollback` goes back to what ran before; --allow-downgrade installs the older bundle all the same.",
         )
-    _stays_in_place(before, note)
     # Compared with what was reached last: an interrupted upgrade is shown as a whole again.
     settled = past.settled
     old = settled.record if settled else before
@@ -70,7 +69,8 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
     Raises ConflictError unless `take_over`.
     """
     found = []
-    for item in (*wanted.secrets, *((wanted.resource,) if wanted.resource else ())):
+    definitions = [crd for release in wanted.installed for crd in release.definitions]
+    for item in (*wanted.secrets, *definitions, *((wanted.resource,) if wanted.resource else ())):
         try:
             cluster.apply(item, dry_run=True)
         except ConflictError as exc:
@@ -90,14 +90,14 @@ def dropped(past: History, note: Record) -> list[InstalledChart]:
     return [chart for chart in settled.record.charts if chart.name not in names] if settled else []
 
 
-def _stays_in_place(before: Record, note: Record) -> None:
+def stays_in_place(before: Record, note: Record) -> None:
     """Raises SiteError if the platform's release would be another one: its data belongs to its name and namespace."""
     for old, new in ((before.platform, note.platform), (before.operator, note.operator)):
         if old and (new is None or new.name != old.name):
             raise SiteError(
                 f"chart {old.chart} is installed as {old.name}; this would "
                 f"{f'make it {new.name}' if new else 'drop it'}",
-                hint="an upgrade cannot move a release: keep its namespace in site.yaml, or uninstall first.",
+                hint="a release cannot be moved: keep its namespace in site.yaml, or uninstall first.",
             )
 
 

@@ -74,8 +74,8 @@ def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | Non
     """The ConfigMap to apply in the operator's namespace.
 
     Charts of `current`, the ConfigMap there is, stay while there is room, first of all the one at the path `in_use`:
-    the custom resource names it until it is changed, and a rollback needs it again. Raises ClusterError if what others
-    keep there leaves no room.
+    the custom resource names it until it is changed, and a rollback needs it again. One that others have made stays
+    theirs. Raises ClusterError if what others keep there leaves no room.
     """
     data = dict((current or {}).get("binaryData") or {})
     data[file.key] = base64.b64encode(file.archive).decode()
@@ -99,7 +99,7 @@ def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | Non
         "metadata": {
             "name": CONFIG_MAP_NAME,
             "namespace": namespace,
-            "labels": dict(_LABELS),
+            "labels": dict(_LABELS) if current is None or is_ours(current) else {},
         },
         "binaryData": dict(sorted(kept.items())),
     }
@@ -108,6 +108,11 @@ def config_map(file: ChartFile, namespace: str, current: Mapping[str, Any] | Non
 def is_ours(config_map: Mapping[str, Any]) -> bool:
     """Whether `config_map` was made here."""
     return _LABELS.items() <= (config_map["metadata"].get("labels") or {}).items()
+
+
+def without_charts(namespace: str) -> dict[str, Any]:
+    """The ConfigMap to apply, in place of what `config_map` gave, so that it holds nothing of ours any more."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP_NAME, "namespace": namespace}}
 
 
 def _dispensable(name: str, data: bytes, roots: set[str], files: Mapping[str, bytes]) -> bool:

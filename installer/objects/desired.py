@@ -70,6 +70,15 @@ class ChartRelease:
         """Its CustomResourceDefinitions that Helm would never upgrade: those of the `crds/` folders."""
         return self.chart.crds(self.values)
 
+    @property
+    def definitions(self) -> list[Object]:
+        """The same as they are applied, without what the API server says of them."""
+        found = []
+        for crd in self.crds:
+            metadata = {key: value for key, value in crd["metadata"].items() if key != "creationTimestamp"}
+            found.append({**{key: crd[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
+        return found
+
 
 @dataclass(frozen=True)
 class Desired:

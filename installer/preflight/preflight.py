@@ -11,6 +11,7 @@ from typing import Any
 
 from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
+from installer.chart.releases import Releases
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
 from installer.cluster.kube import VOLUME, Cluster, Kind, known
@@ -20,6 +21,7 @@ from installer.objects.chart_source import Wish
 from installer.objects.desired import Desired, desired
 from installer.oci.registry import Registry
 from installer.preflight import prerequisites
+from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.operator_rights import operator_rights
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.prerequisites import Finding
@@ -90,10 +92,14 @@ def look(
     site: Site,
     cluster: Cluster,
     registry: Registry | None,
+    releases: Callable[[str], Releases],
     wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
+    *,
+    take_over: bool = False,
 ) -> Preflight:
     """What stands in the way of installing `bundle` at `site`, with its images in `registry`, or on the nodes.
 
+    `releases` gives the Helm releases of a namespace; with `take_over` those of others may be replaced.
     Changes nothing, in the registry neither. Raises BundleError for a bundle that does not
     hold together, ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
     """
@@ -111,6 +117,7 @@ def look(
     )
     for check in _checks(bundle, site, cluster, wanted):
         findings += _held_against(check)
+    findings += _held_against(lambda: foreign_releases(cluster, releases, wanted, take_over=take_over))
     return Preflight(wanted, tuple(dict.fromkeys(findings)))
 
 

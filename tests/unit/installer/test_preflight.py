@@ -7,6 +7,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from installer.chart.helm import Chart
+from installer.chart.releases import Release, Releases
 from installer.cluster.kube import VOLUME, Cluster
 from installer.cluster.kubeconfig import Endpoint
 from installer.cluster.workload import ReleaseName
@@ -14,6 +15,7 @@ from installer.diagnosis.scheduling import quantity
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
+from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.preflight import Preflight, _permissions
 from installer.preflight.prerequisites import Finding, ingress_hosts
@@ -83,6 +85,43 @@ def test_who_could_not_keep_data_from_being_deleted_is_told(policy: dict[str, st
     assert all(
         "may not patch persistentvolumes; Helm deletes the volume claim here/data" in str(item) for item in found
     )
+
+
+def history(chart: str, *labels: str) -> list[Release]:
+    numbered = enumerate(labels, 1)
+    return [Release("app", "here", number, "deployed", chart, "0.9.0", label) for number, label in numbered]
+
+
+@pytest.mark.parametrize(
+    ("held", "take_over", "error", "words"),
+    [
+        ([], False, None, ""),
+        (history("app", "", "ours"), False, None, ""),
+        (history("app", "ours", ""), False, None, "(chart app 0.9.0); it is taken over and becomes chart app 1.0.0"),
+        (history("other", ""), False, ClusterError, "(chart other 0.9.0), and would be replaced by chart app"),
+        (history("other", ""), True, None, "(chart other 0.9.0); it is taken over and becomes chart app 1.0.0"),
+    ],
+)
+def test_a_release_of_others_is_not_replaced_without_a_word(
+    held: list[Release], take_over: bool, error: type[ClusterError] | None, words: str
+) -> None:
+    chart = Chart.load(packed_chart("app", "1.0.0"))
+    release = ChartRelease(chart, ReleaseName("app", "here"), {}, (), (), frozenset())
+    helm = create_autospec(Releases, instance=True)
+    helm.history.return_value = held
+    cluster = create_autospec(Cluster, instance=True)
+    for platform in (False, True):
+        wanted = create_autospec(
+            Desired, installed=() if platform else (release,), platform=release if platform else None
+        )
+        cluster.get.return_value = None
+        found = list(foreign_releases(cluster, lambda _: helm, wanted, take_over=take_over))
+        assert [item.error for item in found] == ([error] if words else [])
+        assert all(words in item.what for item in found)
+        # What its operator has made of a custom resource bears no label of ours.
+        cluster.get.return_value = {}
+        found = list(foreign_releases(cluster, lambda _: helm, wanted, take_over=take_over))
+        assert len(found) == (0 if platform or not words else 1)
 
 
 def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ())
-RECORD = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), None, None, "", ())
+RECORD = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), CHART, None, "", ())
 
 
 def claim(name: str, *, keep: bool = False, hook: bool = False) -> dict[str, Any]:
