@@ -298,7 +298,8 @@ def test_a_flipped_bit_reaches_no_registry(carried: Carried, tmp_path: Path, enc
     assert installer.run("inspect").returncode == 0
     for command in (("verify",), ("verify", "--sha256"), ("load", "--registry", enclave.address)):
         assert_refused(installer.run(*command), 10, "damaged.tar", "damaged between byte", "docker.io/demo/data:1.0")
-    assert stored(enclave) == []
+    # Images that need nothing of it may have arrived whole before it was met.
+    assert not [path for path in stored(enclave) if "/demo/data/" in path]
     for blob in enclave.storage.rglob("blobs/sha256/*/*/data"):
         assert Digest.of(blob.read_bytes()).hex == blob.parent.name
 
