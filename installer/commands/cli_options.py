@@ -16,7 +16,9 @@ timeout_option = click.option(
     "--timeout", default=900, show_default=True, type=click.IntRange(1, 86400), help="Seconds to wait in all."
 )
 take_over_option = click.option(
-    "--take-over", is_flag=True, help="Overwrite fields that others have set otherwise; they are named."
+    "--take-over",
+    is_flag=True,
+    help="Overwrite what others have set, and replace Helm releases of others; all of it is named.",
 )
 
 

@@ -294,6 +294,32 @@ def test_who_holds_exactly_what_is_asked_for_can_install(
     assert "warning: not checked" in done.stderr  # nodes, for one
 
 
+def test_a_release_of_others_is_replaced_only_on_demand(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def as_if_by_others(revision: int) -> None:
+        place = (f"sh.helm.release.v1.{NAME}.v{revision}", f"--namespace={namespace}")
+        enclave.kubectl("label", "secret", *place, "airferry.chart-")
+
+    program.site(namespace=namespace)
+    program.result(program.install(bundle))
+    as_if_by_others(1)
+    done = program.install(bundle)
+    assert f"release {namespace}/{NAME}" in program.result(done)["changed"]
+    assert f"warning: Helm release {namespace}/{NAME} was made by others (chart needy 1.0.0)" in done.stderr
+
+    as_if_by_others(2)
+    application = Application(tmp_path_factory.mktemp("rival"), "rival", images={IMAGE: job()})
+    application.chart(packed_chart("greeter", "1.0.0"), release=NAME)
+    rival = application.write()
+    before = state(enclave, namespace)
+    done = program.install(rival)
+    assert done.returncode == 33, done.stderr
+    assert "would be replaced by chart greeter" in done.stderr
+    assert state(enclave, namespace) == before
+    program.result(program.install(rival, "--take-over"))
+
+
 def test_a_registry_that_will_not_take_the_images_is_told_before_they_are_read(
     enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

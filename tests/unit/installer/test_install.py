@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.cluster.kube import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, Cluster, ConflictError, Kind
+from installer.chart.releases import Release
+from installer.cluster.kube import (
+    CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
+    VOLUME,
+    VOLUME_CLAIM,
+    Cluster,
+    ConflictError,
+    Kind,
+)
 from installer.errors import SiteError
 from installer.lifecycle import install, record
 from installer.objects.desired import desired
@@ -45,8 +54,13 @@ class World:
             self.objects[obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"]] = obj
         return obj
 
-    def status(self, _release: str) -> None:
-        return None
+    def can_i(self, *_: str, **__: str) -> bool:
+        return True
+
+    def status(self, release: str) -> Release | None:
+        claim = {"kind": VOLUME_CLAIM.name, "metadata": {"name": "data"}}
+        held = Release(release, "one", 1, "deployed", "demo-platform", "1.0.0", "", objects=(claim,))
+        return held if release == "wandb" else None
 
     def history(self, _release: str) -> list[Any]:
         return []
@@ -91,3 +105,16 @@ def test_fields_of_kinds_that_others_have_set_are_asked_for_beforehand(
         prepared(world, tmp_path, monkeypatch)
     told = prepared(world, tmp_path, monkeypatch, take_over=True).changes.overwritten
     assert told == ('apply gadgets.example.com: conflict with "helm"',)
+
+
+def test_a_volume_whose_claim_goes_with_changed_answers_is_shown_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    assert prepared(world, tmp_path, monkeypatch).changes.volumes == ()
+    world.objects[VOLUME_CLAIM.name, "one", "data"] = {"spec": {"volumeName": "pv"}}
+    spec = {"persistentVolumeReclaimPolicy": "Delete", "claimRef": {"namespace": "one", "name": "data"}}
+    world.objects[VOLUME.name, "", "pv"] = {"metadata": {"name": "pv"}, "spec": spec}
+    (told,) = prepared(world, tmp_path, monkeypatch).changes.volumes
+    assert told.startswith("PersistentVolume pv (data of claim one/data; the chart deletes the claim; ")
+    assert world.objects[VOLUME.name, "", "pv"]["spec"] == spec, "nothing is changed yet"
