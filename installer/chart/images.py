@@ -157,11 +157,11 @@ class _Walk:
     def _custom(self, key: str, value: Any, path: str) -> Iterator[Found]:
         """Images of a custom resource: `image: text`, or a map of repository, tag, digest and perhaps registry."""
         if isinstance(value, str):
-            if _IMAGE_KEY.fullmatch(key) and _parsed(value) is not None:
+            if _IMAGE_KEY.fullmatch(key) and as_reference(value) is not None:
                 yield self._found(value, path)
         elif isinstance(value, dict):
             text = _joined(value)
-            if text and _parsed(text) is not None:
+            if text and as_reference(text) is not None:
                 versioned = isinstance(value.get("tag") or value.get("digest"), str | int | float)
                 yield self._found(text, path, certainty="found" if versioned else "suspected")
 
@@ -223,7 +223,8 @@ def _joined(value: Mapping[str, Any]) -> str:
     return f"{text}:{tag}" if isinstance(tag, str | int | float) and tag != "" else text
 
 
-def _parsed(text: str) -> Reference | None:
+def as_reference(text: str) -> Reference | None:
+    """The reference that `text` is; None if it is none."""
     if not text or len(text) > _MAX_REFERENCE:
         return None
     try:
@@ -238,11 +239,11 @@ def _versioned(text: str) -> bool:
 
 def _versioned_or_nested(text: str) -> bool:
     """A reference that is more than one bare word: `latest` and `85` are not meant."""
-    return ("/" in text or _versioned(text)) and _parsed(text) is not None
+    return ("/" in text or _versioned(text)) and as_reference(text) is not None
 
 
 def _explicit(text: str) -> bool:
     """A reference that names its registry's host and a tag or digest: little else looks like that."""
     host = text.partition("/")[0]
     written = "/" in text and ("." in host or ":" in host)
-    return written and _versioned(text) and _parsed(text) is not None
+    return written and _versioned(text) and as_reference(text) is not None

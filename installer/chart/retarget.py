@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from installer.chart.helm import Chart, Object
-from installer.chart.images import Found, references
+from installer.chart.images import Found, as_reference, references
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError
 from installer.oci.reference import Reference, Repository, parse_reference, parse_repository
@@ -94,7 +94,7 @@ def spelt(node: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def sources(coalesced: Mapping[str, Any], text: str) -> list[str]:
     """The dotted paths of the values from which the reference `text` may come; empty if a template has it fixed."""
-    return sorted(_sources(coalesced, text, _parsed(text), ()))
+    return sorted(_sources(coalesced, text, as_reference(text), ()))
 
 
 def _sources(node: Mapping[str, Any], text: str, wanted: Reference | None, path: "_Path") -> Iterator[str]:
@@ -110,17 +110,10 @@ def _sources(node: Mapping[str, Any], text: str, wanted: Reference | None, path:
 def _names(name: str, digest: str, tag: str, text: str, wanted: Reference | None) -> bool:
     """Whether an image spelt by these three may be rendered as `text`, which means `wanted`; a tag may be added."""
     written = f"{name}@{digest}" if digest else f"{name}:{tag}" if tag else name
-    found = _parsed(written)
+    found = as_reference(written)
     if found is None or wanted is None:
         return written == text
     return found == wanted or (written == name and found.repository == wanted.repository)
-
-
-def _parsed(text: str) -> Reference | None:
-    try:
-        return parse_reference(text)
-    except AirferryError:
-        return None
 
 
 def stray(objects: Iterable[Object], relocation: Relocation, *, tests: bool = False) -> list[Stray]:

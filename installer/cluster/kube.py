@@ -42,6 +42,10 @@ MAX_LOG = 2 * 1024 * 1024
 MAX_LOG_LINE = 32 * 1024
 MAX_MESSAGE = 800
 LIST_CHUNK = 250
+_DEFAULT_CLASS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "ingressclass.kubernetes.io/is-default-class",
+)
 _VERBS = ["delete", "get", "global_list", "list", "patch", "post", "put"]
 
 
@@ -97,6 +101,17 @@ def describe(obj: Mapping[str, Any]) -> str:
     metadata = obj.get("metadata") or {}
     namespace = metadata.get("namespace")
     return f"{obj.get('kind', 'object')} {namespace + '/' if namespace else ''}{metadata.get('name', '?')}"
+
+
+def namespace_of(obj: Mapping[str, Any], default: str) -> str:
+    """The namespace that a rendered object names, or `default`, that of its release."""
+    return str(obj["metadata"].get("namespace") or default)
+
+
+def is_default_class(obj: Mapping[str, Any]) -> bool:
+    """Whether a StorageClass or IngressClass is the one that counts where none is named."""
+    annotations = (obj.get("metadata") or {}).get("annotations") or {}
+    return any(annotations.get(name) == "true" for name in _DEFAULT_CLASS)
 
 
 class AbsentError(ClusterError):

@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.cluster.kube import NODE, POD, STORAGE_CLASS, VOLUME_CLAIM, Cluster, Object
+from installer.cluster.kube import NODE, POD, STORAGE_CLASS, VOLUME_CLAIM, Cluster, Object, is_default_class
 from installer.diagnosis.cause import Cause, brief
 from installer.errors import ClusterForbiddenError
 
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 # What an autoscaler says of a pod for which it makes a node (cluster-autoscaler, Karpenter).
 _NEW_NODE = frozenset({"TriggeredScaleUp", "Nominated"})
 _FIT = re.compile(r"node affinity|node selector|untolerated taint|had taint", re.IGNORECASE)
@@ -59,6 +58,20 @@ def quantity(text: Any) -> float:
         return 0.0
 
 
+def requested(spec: Mapping[str, Any], resource: str) -> float:
+    """What a pod asks for: all its containers together, or its largest init container. A limit counts as a request
+    where there is none, as it does for the API server.
+    """
+
+    def each(containers: Iterable[Mapping[str, Any]]) -> Iterator[float]:
+        for item in containers:
+            resources = item.get("resources") or {}
+            requests = resources.get("requests") or {}
+            yield quantity(requests.get(resource, (resources.get("limits") or {}).get(resource)))
+
+    return max(sum(each(spec.get("containers") or [])), *each(spec.get("initContainers") or []), 0.0)
+
+
 def _no_node(cluster: Cluster, pod: Object, where: str, message: str) -> Cause:
     if too_large := _too_large(cluster, pod):
         step = "lower its requests in the values of site.yaml, or add a larger node."
@@ -89,21 +102,12 @@ def _too_large(cluster: Cluster, pod: Object) -> str:
         # Who may only work inside a namespace sees no nodes.
         return ""
     for resource in ("cpu", "memory"):
-        asked = _requested(pod["spec"], resource)
+        asked = requested(pod["spec"], resource)
         largest = max((item.get(resource, "0") for item in nodes), key=quantity, default="")
         if largest and asked > quantity(largest):
             unit = "CPUs" if resource == "cpu" else "bytes of memory"
             return f"it asks for {asked:.12g} {unit}, and the largest node has {largest}"
     return ""
-
-
-def _requested(spec: Mapping[str, Any], resource: str) -> float:
-    """What a pod asks for: all its containers together, or its largest init container."""
-
-    def each(containers: Iterable[Mapping[str, Any]]) -> list[float]:
-        return [quantity(((item.get("resources") or {}).get("requests") or {}).get(resource, 0)) for item in containers]
-
-    return max(sum(each(spec["containers"])), *each(spec.get("initContainers") or []), 0.0)
 
 
 def _unbound(cluster: Cluster, claim: Object) -> Iterator[Cause]:
@@ -121,17 +125,13 @@ def _unbound(cluster: Cluster, claim: Object) -> Iterator[Cause]:
         yield Cause(
             "storage-class-missing", where, f"pending: storage class {name} does not exist ({said})", f"{step}: {has}."
         )
-    elif not name and not any(_is_default(item) for item in classes.values()):
+    elif not name and not any(map(is_default_class, classes.values())):
         step = "name a class under storage_class in site.yaml, or have one made the default"
         said = f"pending: no storage class is named and the cluster has no default one ({said})"
         yield Cause("no-default-storage-class", where, said, f"{step}: {has}.")
     elif classes.get(name or "", {}).get("volumeBindingMode") != "WaitForFirstConsumer" or _failed(events):
         step = f"look at the provisioner of storage class {name or 'that is the default'}, or create the volume."
         yield Cause("volume-pending", where, f"pending: {said}", step)
-
-
-def _is_default(item: Mapping[str, Any]) -> bool:
-    return ((item.get("metadata") or {}).get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
 
 
 def _failed(events: list[Object]) -> bool:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from installer.chart.images import as_reference
 from installer.cluster.kube import POD, Cluster, Object
 from installer.cluster.workload import ReleaseName, pods_of, workloads
 from installer.diagnosis.cause import Cause, brief
-from installer.errors import AirferryError
-from installer.oci.reference import DigestRef, Reference, parse_reference
+from installer.oci.reference import DigestRef, Reference
 
 _LISTS = ("initContainers", "containers", "ephemeralContainers")
 _STATES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
@@ -65,19 +65,12 @@ def _other(running: str, registry: str, digest: str) -> Reference | None:
 
     Nodes name content that they had before by the name under which it came first.
     """
-    found = _parsed(running) if "/" in running else None
+    found = as_reference(running) if "/" in running else None
     if not isinstance(found, DigestRef) or found.repository.host == registry or found.digest.text == digest:
         return None
     return found
 
 
 def _is_of(image: str, registry: str) -> bool:
-    found = _parsed(image)
+    found = as_reference(image)
     return found is not None and found.repository.host == registry
-
-
-def _parsed(text: str) -> Reference | None:
-    try:
-        return parse_reference(text)
-    except AirferryError:
-        return None

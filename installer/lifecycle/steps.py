@@ -14,6 +14,7 @@ from installer.cluster.kube import (
     Object,
     describe,
     known,
+    namespace_of,
 )
 from installer.cluster.workload import ReleaseName, Workload, condition
 from installer.diagnosis.wait import (
@@ -35,11 +36,6 @@ LEAST_HOOK_SECONDS = 30
 ATTEMPTS = 3
 # The controller looks again at once when its own notes change; if not, it is started anew.
 NOTICE_SECONDS = 12.0
-
-
-def namespace_of(item: Object, default: str) -> str:
-    """The namespace that `item` names, or `default`."""
-    return str(item["metadata"].get("namespace") or default)
 
 
 class Steps:

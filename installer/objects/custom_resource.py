@@ -4,12 +4,13 @@ It is given to the API server as JSON: what the operator's YAML reader would tak
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from installer.cluster.controller import CUSTOM_RESOURCE
 from installer.cluster.kube import Object
 from installer.errors import BundleError, SiteError
+from installer.site.answer_types import nulls
 
 
 def template_values(template: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -51,15 +52,3 @@ def custom_resource(
 def with_chart(resource: Object, chart: Mapping[str, Any]) -> Object:
     """`resource` with the chart from another source."""
     return {**resource, "spec": {**resource["spec"], "chart": dict(chart)}}
-
-
-def nulls(node: Any, path: str = "") -> Iterator[str]:
-    """The paths of all nulls in `node`."""
-    if node is None:
-        yield path
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from nulls(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from nulls(value, f"{path}[{index}]")

@@ -7,7 +7,7 @@ It can make only kinds that its rules name, and roles that grant no more than it
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.cluster.kube import Kind, Object
+from installer.cluster.kube import Kind, Object, namespace_of
 from installer.objects.desired import Desired
 from installer.preflight.prerequisites import Finding, named, warning
 
@@ -31,8 +31,7 @@ def operator_rights(wanted: Desired, kinds: Mapping[tuple[str, str], Kind]) -> I
     held: _Rules = [
         rule
         for item in wanted.operator.objects
-        if item["kind"] == "ClusterRole"
-        or (item["kind"] == "Role" and (item["metadata"].get("namespace") or home) == place)
+        if item["kind"] == "ClusterRole" or (item["kind"] == "Role" and namespace_of(item, home) == place)
         for rule in item["rules"] or []
     ]
     told: set[str] = set()

@@ -30,6 +30,7 @@ from installer.cluster.kube import (
     Cluster,
     Kind,
     Object,
+    namespace_of,
 )
 from installer.cluster.workload import KINDS
 from installer.objects.desired import ChartRelease, Desired
@@ -111,7 +112,7 @@ def _helm_needs(cluster: Cluster, release: ChartRelease) -> Iterator[tuple[Kind,
         if item["kind"] == CUSTOM_RESOURCE_DEFINITION.name and item["metadata"]["name"] in crds:
             continue  # never Helm's to change or remove
         if kind := _kind(cluster, item, brought):
-            yield kind, str(item["metadata"].get("namespace") or release.name.namespace), _MANAGE
+            yield kind, namespace_of(item, release.name.namespace), _MANAGE
     if crds:
         yield CUSTOM_RESOURCE_DEFINITION, "", ("get", "create", "patch")
 
@@ -144,7 +145,7 @@ class _Asker:
         roles = {(item["kind"], item["metadata"]["name"]): item for item in release.objects if item["kind"] in _ROLES}
         lines = []
         for item in release.objects:
-            place, name = str(item["metadata"].get("namespace") or release.name.namespace), item["metadata"]["name"]
+            place, name = namespace_of(item, release.name.namespace), item["metadata"]["name"]
             if kind := _ROLES.get(item["kind"]):
                 lines += self._grant("escalate", kind, name, place if kind.namespaced else "", item)
             elif item["kind"] in ("RoleBinding", "ClusterRoleBinding"):

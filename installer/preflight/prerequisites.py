@@ -21,6 +21,8 @@ from installer.cluster.kube import (
     Cluster,
     Object,
     describe,
+    is_default_class,
+    namespace_of,
 )
 from installer.cluster.workload import of_release
 from installer.diagnosis.release_state import require_own_kinds
@@ -30,8 +32,6 @@ from installer.preflight.permissions import custom_kinds
 from installer.site.answers import is_dns_name
 from installer.site.service_values import LICENSE, LICENSE_KEY
 
-_DEFAULT_STORAGE = "storageclass.kubernetes.io/is-default-class"
-_DEFAULT_INGRESS = "ingressclass.kubernetes.io/is-default-class"
 # The controllers of v1 and v2 under all names by which W&B publishes them.
 _OPERATOR_IMAGE = re.compile(r"(^|/)(wandb/controller|wandb_tools/wandb-k8s-operator|wandb/operator)(:|@|$)")
 _COMPACT_JWS = re.compile(r"[\w-]+(\.[\w-]+){2}", re.ASCII)
@@ -114,7 +114,7 @@ def ingress_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
                 "name one of these in site.yaml (ingress.class), or install that ingress controller.",
                 SiteError,
             )
-        elif not name and not any(_is_default(each, _DEFAULT_INGRESS) for each in there.values()):
+        elif not name and not any(map(is_default_class, there.values())):
             yield warning(
                 f"{named(item, release)} names no ingress class, and none is this cluster's default",
                 "name one in site.yaml (ingress.class) unless your ingress controller takes such Ingresses.",
@@ -155,7 +155,7 @@ def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
                 "name one of these in site.yaml (storage_class), or have that one made.",
                 SiteError,
             )
-        elif name is None and not any(_is_default(each, _DEFAULT_STORAGE) for each in there.values()):
+        elif name is None and not any(map(is_default_class, there.values())):
             known = f" among {', '.join(sorted(there))}" if there else ""
             yield Finding(
                 f"{owner} names no storage class, and this cluster has no default one{known}",
@@ -176,9 +176,16 @@ def _claims(cluster: Cluster, release: ChartRelease) -> Iterator[tuple[str, str 
     """The new volume claims of `release`: who wants them, and their class; None stands for the default."""
     for item in release.objects:
         kind = {VOLUME_CLAIM.name: VOLUME_CLAIM, STATEFUL_SET.name: STATEFUL_SET}.get(item["kind"])
-        if kind is None or cluster.get(kind, item["metadata"]["name"], place_of(item, release)) is not None:
+        if (
+            kind is None
+            or cluster.get(kind, item["metadata"]["name"], namespace_of(item, release.name.namespace)) is not None
+        ):
             continue
-        for spec in [item["spec"]] if kind == VOLUME_CLAIM else _templates(cluster, item, place_of(item, release)):
+        for spec in (
+            [item["spec"]]
+            if kind == VOLUME_CLAIM
+            else _templates(cluster, item, namespace_of(item, release.name.namespace))
+        ):
             if not spec.get("volumeName"):
                 yield named(item, release), spec.get("storageClassName")
 
@@ -274,15 +281,6 @@ def _has(cluster: Cluster, api_version: str, name: str) -> bool:
     return True
 
 
-def _is_default(item: Object, annotation: str) -> bool:
-    return (item["metadata"].get("annotations") or {}).get(annotation) == "true"
-
-
-def place_of(item: Object, release: ChartRelease) -> str:
-    """The namespace of an object that `release` makes."""
-    return str(item["metadata"].get("namespace") or release.name.namespace)
-
-
 def named(item: Object, release: ChartRelease) -> str:
     """An object for people; it may not name its namespace itself."""
-    return f"{item['kind']} {place_of(item, release)}/{item['metadata']['name']}"
+    return f"{item['kind']} {namespace_of(item, release.name.namespace)}/{item['metadata']['name']}"

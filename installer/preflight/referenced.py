@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster, Kind, Object
+from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster, Kind, Object, namespace_of
 from installer.cluster.workload import pod_specs
 from installer.errors import SiteError
 from installer.objects.desired import Desired
-from installer.preflight.prerequisites import Finding, all_releases, named, place_of, warning
+from installer.preflight.prerequisites import Finding, all_releases, named, warning
 
 _TLS_KEYS = ("tls.crt", "tls.key")
 
@@ -35,9 +35,11 @@ def referenced(
     made = {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in wanted.secrets}
     for release in all_releases(wanted):
         for item in release.applied:
-            made.add((item["kind"], place_of(item, release), item["metadata"]["name"]))
+            made.add((item["kind"], namespace_of(item, release.name.namespace), item["metadata"]["name"]))
             for kind, name, key in _referred(item):
-                needs.setdefault(_Need(kind, place_of(item, release), name, key), named(item, release))
+                needs.setdefault(
+                    _Need(kind, namespace_of(item, release.name.namespace), name, key), named(item, release)
+                )
     held: dict[tuple[Kind, str, str], Object | None] = {}
     for need, owner in sorted(needs.items()):
         place = need.kind, need.namespace, need.name

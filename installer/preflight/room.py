@@ -1,12 +1,11 @@
 """Whether the nodes can run the pods: their architecture, the room left on them, and images without a registry."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from installer.chart.helm import hook_events
 from installer.cluster.kube import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET, Cluster, Object
 from installer.cluster.workload import pod_specs
-from installer.diagnosis.scheduling import quantity
+from installer.diagnosis.scheduling import quantity, requested
 from installer.errors import ClusterError
 from installer.objects.desired import Desired
 from installer.oci.model import Platform
@@ -66,23 +65,23 @@ def _on_node(text: str) -> str:
 def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[Finding]:
     """Requests of the rendered pods against what the nodes have and others have asked for."""
     asked = [
-        (_requests(spec), _copies(item, len(fitting)))
+        (spec, _copies(item, len(fitting)))
         for release in all_releases(wanted)
         for item in release.objects
         if not hook_events(item)
         for spec in pod_specs(item)
     ]
     busy = [
-        _requests(pod["spec"])
+        pod["spec"]
         for pod in cluster.find(POD)
         if (pod.get("status") or {}).get("phase") in ("Pending", "Running")
         and pod["metadata"]["namespace"] not in wanted.namespaces
     ]
-    for index, (resource, text) in enumerate((("cpu", _cpus), ("memory", _memory))):
+    for resource, text in (("cpu", _cpus), ("memory", _memory)):
         capacity = [quantity(((item.get("status") or {}).get("allocatable") or {}).get(resource)) for item in fitting]
-        needed = sum(each[index] * copies for each, copies in asked)
-        free = sum(capacity) - sum(each[index] for each in busy)
-        largest = max((each[index] for each, copies in asked if copies), default=0.0)
+        needed = sum(requested(spec, resource) * copies for spec, copies in asked)
+        free = sum(capacity) - sum(requested(spec, resource) for spec in busy)
+        largest = max((requested(spec, resource) for spec, copies in asked if copies), default=0.0)
         step = "give the cluster more, or lower the requests in site.yaml (size, or resources in values)."
         if needed > free:
             yield warning(f"the pods ask for {text(needed)}, and the nodes have {text(max(free, 0))} left", step)
@@ -96,21 +95,6 @@ def _cpus(count: float) -> str:
 
 def _memory(count: float) -> str:
     return f"{size(int(count))} of memory"
-
-
-def _requests(spec: Mapping[str, Any]) -> tuple[float, float]:
-    """CPUs and bytes that a pod asks for: all containers together, or the most that one of its first ones asks for."""
-
-    def of(container: Mapping[str, Any], resource: str) -> float:
-        resources = container.get("resources") or {}
-        requests = resources.get("requests") or {}
-        return quantity(requests.get(resource, (resources.get("limits") or {}).get(resource)))
-
-    def pod(resource: str) -> float:
-        together = sum(of(each, resource) for each in spec.get("containers") or [])
-        return max([together, *(of(each, resource) for each in spec.get("initContainers") or [])])
-
-    return pod("cpu"), pod("memory")
 
 
 def _copies(item: Object, count: int) -> int:

@@ -1,7 +1,7 @@
 """The texts that answers in site.yaml are made of, each with the rule that it must follow."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -52,21 +52,21 @@ def _is_no_template(text: str) -> str:
 
 def _has_no_null(values: dict[str, Any]) -> dict[str, Any]:
     """The W&B controller ends with a panic when it merges a null with its own values."""
-    nulls = sorted(_nulls(values))
-    if nulls:
-        raise ValueError(f"null is not allowed here: {', '.join(nulls)}")
+    if found := sorted(nulls(values)):
+        raise ValueError(f"null is not allowed here: {', '.join(found)}")
     return values
 
 
-def _nulls(node: Any, path: str = "") -> Iterator[str]:
+def nulls(node: Any, path: str = "") -> Iterator[str]:
+    """The paths of all nulls in `node`."""
     if node is None:
-        yield path.removeprefix(".")
-    elif isinstance(node, dict):
+        yield path
+    elif isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _nulls(value, f"{path}.{key}")
+            yield from nulls(value, f"{path}.{key}" if path else str(key))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _nulls(value, f"{path}[{index}]")
+            yield from nulls(value, f"{path}[{index}]")
 
 
 # RFC 1123 labels, as Kubernetes asks of namespaces; object names may hold dots.

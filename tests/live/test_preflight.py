@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -318,6 +319,57 @@ def test_a_release_of_others_is_replaced_only_on_demand(
     assert "would be replaced by chart greeter" in done.stderr
     assert state(enclave, namespace) == before
     program.result(program.install(rival, "--take-over"))
+
+
+def rule(line: str) -> tuple[bool, dict[str, Any]]:
+    """What a line of the refusal asks for as a rule of a role, and whether that is one of the whole cluster."""
+    text, _, place = line.strip().partition(", or else ")[0].partition(" in namespace ")
+    verbs, resource, name = re.fullmatch(r"((?:\w+, )*\w+) (\S+)(?: (\S+))?", text).groups()  # type: ignore[union-attr]
+    plural, _, group = resource.partition(".")
+    found = {"apiGroups": [group], "resources": [plural], "verbs": verbs.split(", ")}
+    return not place or plural == "clusterroles", {**found, **({"resourceNames": [name]} if name else {})}
+
+
+def grant(enclave: Enclave, namespace: str, rules: list[dict[str, Any]], *, everywhere: bool) -> None:
+    """Let the service account of `restricted` do more."""
+    scope, name = "Cluster" if everywhere else "", f"more-{namespace}"
+    head: dict[str, Any] = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
+    if not everywhere:
+        head["metadata"]["namespace"] = namespace
+    binding = {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": f"{scope}Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "somebody", "namespace": namespace}],
+    }
+    items = [{**head, "kind": f"{scope}Role", "rules": rules}, {**head, "kind": f"{scope}RoleBinding", **binding}]
+    enclave.kubectl("apply", "--filename=-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+
+
+@pytest.mark.controller
+def test_who_is_given_what_preflight_asks_for_can_install_a_platform(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory, assets: Path
+) -> None:
+    bundle = demo_platform(tmp_path_factory.mktemp("platform"), "modest", assets).write()
+    program.site(namespace=namespace, operator_namespace=namespace, host="http://modest.enclave")
+    config = restricted(enclave, program, namespace, [])
+    where = ("--bundle", bundle, "--key", KEY, "--site", program.folder / "site.yaml", "--kubeconfig", config)
+    given: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    try:
+        # Who may look at more sees more that is asked for.
+        for _ in range(4):
+            told = json.loads(program.run("preflight", *where, "--output", "json").stdout)
+            lacking = [item["what"] for item in told["refusals"] if item["exit_code"] == 31]
+            if not lacking:
+                break
+            for line in (line for what in lacking for line in what.splitlines()[1:]):
+                everywhere, wanted = rule(line)
+                given[everywhere].append(wanted)
+            for everywhere, rules in given.items():
+                grant(enclave, namespace, rules, everywhere=everywhere)
+        done = program.install(bundle, "--kubeconfig", str(config))
+        assert all(item["ready"] for item in program.result(done)["workloads"])
+    finally:
+        program.run("uninstall", "--yes", "--name", "modest", "--timeout", "120")
+        enclave.kubectl("delete", "clusterrole,clusterrolebinding", f"more-{namespace}", "--ignore-not-found")
 
 
 def test_a_registry_that_will_not_take_the_images_is_told_before_they_are_read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ import yaml
 from installer.chart.retarget import merged
 from tests.image_table import CHARTS, listed, page
 from tests.parts import images, runnable, second_prover, second_reader
+from tests.parts.frozen import enclave_program
 from tests.parts.kubectl import tools
 from tests.parts.programs import Program, from_source
 from tests.parts.registry import Registry
 from tests.parts.static_files import StaticFiles
+from tests.parts.wandb_release import EARLIER
 from tests.unit.chart.test_wandb_charts import EVERYTHING as PARTS
 
 if TYPE_CHECKING:
@@ -104,13 +107,14 @@ def test_the_page_of_images_is_up_to_date(whole: tuple[Path, Any]) -> None:
 
 def publish(assets: Path, folder: Path) -> None:
     """The charts with an index, as a chart repository has them."""
-    entries = {}
-    for chart in CHARTS:
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for chart in (*CHARTS, f"operator-wandb-{EARLIER.chart}"):
         archive = (assets / f"{chart}.tgz").read_bytes()
         (folder / f"{chart}.tgz").write_bytes(archive)
         name, _, version = chart.rpartition("-")
         digest = hashlib.sha256(archive).hexdigest()
-        entries[name] = [{"name": name, "version": version, "urls": [f"{chart}.tgz"], "digest": digest}]
+        entry = {"name": name, "version": version, "urls": [f"{chart}.tgz"], "digest": digest}
+        entries.setdefault(name, []).append(entry)
     (folder / "index.yaml").write_text(json.dumps({"apiVersion": "v1", "entries": entries}))
 
 
@@ -122,34 +126,62 @@ def upstream(assets: Path, tmp_path: Path) -> Any:
         yield charts, registry
 
 
+# The three lines of recipe.yaml that README says are all there is to edit, and what a test makes of them.
+THREE_LINES = {
+    'wandb_version: "0.82.2"': 'wandb_version: "0.82.9"',
+    'console_version: "2.18.16"': 'console_version: "2.18.17"',
+    "version: 0.43.8": f"version: {EARLIER.chart}",
+}
+
+
 @pytest.mark.frozen
 def test_three_lines_from_init_to_a_signed_frozen_file(upstream: Any, tmp_path: Path) -> None:
+    """Prints the seconds of each step; the images are so small that their bytes take none of them.
+
+    The program is made once for a version of airferry, with its first `freeze`, and so beforehand here.
+    """
+    enclave_program()
     charts, registry = upstream
     folder = tmp_path / "work"
     folder.mkdir()
     airferry = from_source("builder", folder)
-    airferry.result("init")
-    before = (folder / "recipe.yaml").read_text()
-    after = before.replace("https://charts.wandb.ai", charts.url)
-    after = after.replace("registries: {}", f'registries: {{docker.io: {{mirror: "{registry.url}"}}}}')
-    after = after.replace('wandb_version: "0.82.2"', 'wandb_version: "0.82.9"')
+    seconds: dict[str, float] = {}
+
+    def step(subcommand: str, *arguments: str | Path) -> Any:
+        start = time.monotonic()
+        found = airferry.result(subcommand, *arguments)
+        seconds[subcommand] = time.monotonic() - start
+        return found
+
+    step("init")
+    recipe = (folder / "recipe.yaml").read_text()
+    # Where the stand-ins are, not the real thing.
+    before = recipe.replace("https://charts.wandb.ai", charts.url)
+    before = before.replace("registries: {}", f'registries: {{docker.io: {{mirror: "{registry.url}"}}}}')
+    after = before
+    for line, edited in THREE_LINES.items():
+        assert before.count(line) == 1
+        after = after.replace(line, edited)
     changed = [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line.startswith("+")]
     assert len(changed) == 3
     (folder / "recipe.yaml").write_text(after)
     stand_in = images.write_layout(tmp_path / "image", runnable.pause())
-    needed = [image["image"] for image in airferry.result("list")["images"]]
-    assert {"docker.io/wandb/local:0.82.9", "docker.io/wandb/megabinary:0.82.9"} <= set(needed)
+    needed = [image["image"] for image in step("list")["images"]]
+    assert {"docker.io/wandb/local:0.82.9", "docker.io/wandb/console:2.18.17"} <= set(needed)
     for name in needed:
         images.push(stand_in, name.replace("docker.io", registry.address))
-    airferry.result("lock")
-    bundle = f"{airferry.result('plan')['name']}-0.82.9.tar"
-    airferry.result("build")
-    airferry.result("keygen", "release", "--no-passphrase")
-    airferry.result("sign", bundle, "--key", "release.key")
-    airferry.result("freeze", bundle, "--key", "release.pub", "--file", folder / "wandb-installer")
+    step("lock")
+    bundle = f"{step('plan')['name']}-0.82.9.tar"
+    step("build")
+    step("keygen", "release", "--no-passphrase")
+    step("sign", bundle, "--key", "release.key")
+    step("freeze", bundle, "--key", "release.pub", "--file", folder / "wandb-installer")
+    each = ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items())
+    print(f"from init to a signed frozen file without the image bytes: {sum(seconds.values()):.1f} s ({each})")
     frozen = Program((str(folder / "wandb-installer"),), folder)
     held = frozen.result("inspect")
     assert {image["image"] for image in held["images"]} == set(needed)
+    assert {chart["version"] for chart in held["charts"]} == {"1.4.8", EARLIER.chart}
     assert (held["proof"]["carried"], held["proof"]["failures"]) == (len(needed), 1)
     read = second_reader.read([(folder / bundle).read_bytes()], folder / "release.pub", folder / "release.minisign.pub")
     proof = second_prover.check(read, tmp_path)

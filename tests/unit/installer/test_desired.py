@@ -130,6 +130,49 @@ def test_a_reference_that_the_enclave_cannot_serve_is_refused(
     assert words in caught.value.message
 
 
+@pytest.fixture(scope="module")
+def profile(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with W&B's own platform chart, and with stand-ins for the images that it needs without any answers."""
+    archive = (assets / "operator-wandb-0.43.8.tgz").read_bytes()
+    objects = [
+        item
+        for upgrade in (False, True)
+        for item in Chart.load(archive).render({}, release="wandb", namespace="wandb", upgrade=upgrade)
+    ]
+    names = {str(found.reference()) for found in references(objects) if found.certain and not found.test_only}
+    application = Application(tmp_path_factory.mktemp("profile"), "wandb", images=dict.fromkeys(sorted(names), job()))
+    template = {"apiVersion": "apps.wandb.com/v1", "kind": "WeightsAndBiases", "metadata": {}, "spec": {"values": {}}}
+    application.document("wandb.yaml", template, "custom-resource")
+    application.chart(packed_chart("operator", "1.0.0"), role="operator", release="operator")
+    application.chart(archive, role="platform", release="wandb", values="wandb.yaml")
+    return application.write()
+
+
+# An answer of the template → the image that the chart asks for then, and where.
+SWITCHED_ON: dict[str, tuple[dict[str, Any], str, str]] = {
+    "own database": ({"mysql": {"internal": True}}, "mysql", "StatefulSet wandb-mysql"),
+    "NodePort": ({"expose": "NodePort"}, "nginx", "Deployment wandb-nginx"),
+}
+
+
+@pytest.mark.controller
+@pytest.mark.parametrize("case", SWITCHED_ON)
+def test_an_image_that_an_answer_of_the_site_switches_on_must_be_carried(
+    profile: Path, tmp_path: Path, case: str
+) -> None:
+    answers, image, place = SWITCHED_ON[case]
+    with open_bundle([profile]) as bundle:
+        assert desired(bundle, site(tmp_path)).resource, "all is there for a site without answers"
+        with pytest.raises(SiteError) as caught:
+            desired(bundle, site(tmp_path, **answers))
+    (line,) = caught.value.message.splitlines()[1:]
+    assert image in line
+    assert "points outside" in line
+    assert place in line
+    assert "named by values." in line
+    assert "switch the part off, or add the image to the recipe" in caught.value.hint
+
+
 def test_what_only_looks_like_a_reference_is_told(tmp_path: Path) -> None:
     application = demo_app(tmp_path / "b", "app")
     template = (

@@ -14,7 +14,7 @@ from installer.diagnosis.cause import Cause
 from installer.diagnosis.diagnosis import problems
 from installer.diagnosis.outlook import Outlook
 from installer.diagnosis.release_state import refusal
-from installer.diagnosis.wait import POLL_SECONDS, STEADY_SECONDS, Patience, until_rolled_out
+from installer.diagnosis.wait import DIAGNOSE_SECONDS, POLL_SECONDS, STEADY_SECONDS, Patience, until_rolled_out
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError
 from installer.report import Silent
 
@@ -459,3 +459,41 @@ def test_a_program_that_has_just_been_started_again_is_watched() -> None:
 
     assert after(0) == 0
     assert after(1) >= STEADY_SECONDS
+
+
+@dataclass
+class Notes(Silent):
+    clock: Clock
+    notes: list[tuple[float, str]] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.notes.append((self.clock.now, text))
+
+
+def test_a_probe_that_fails_is_told_at_once_and_once_long_before_the_chart_gives_up() -> None:
+    clock = Clock()
+    starting = container({"running": {"startedAt": "2026-01-01T00:00:00Z"}})
+    pods = [pod(starting), pod(starting)]
+    for number, each in enumerate(pods):
+        each["metadata"] |= {"name": f"w-1-{number}"}
+        each["metadata"]["ownerReferences"][0] |= {"kind": "ReplicaSet", "name": "w-1"}
+    metadata = {"name": "w", "namespace": "n", "annotations": {"meta.helm.sh/release-name": "r"}}
+    # Kubernetes' default, and that of the chart.
+    deployment = {"metadata": metadata, "spec": {"replicas": 2, "progressDeadlineSeconds": 600}, "status": {}}
+    seen = Seen({POD: pods, DEPLOYMENT: [deployment]}, log=["cannot reach the database"])
+
+    def sleep(pause: float) -> None:
+        clock.now += pause
+        if clock.now == 20:
+            seen.said.append(("Unhealthy", "Startup probe failed: connection refused"))
+        if clock.now == 300:
+            deployment["status"] = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+
+    reporter = Notes(clock)
+    until_rolled_out(cast("Cluster", seen), ReleaseName("r", "n"), Patience(600, reporter, sleep, clock))
+    told = [(time, text) for time, text in reporter.notes if "probe failed" in text]
+    assert len(told) == 1, "replicas fail alike"
+    time, text = told[0]
+    assert 20 <= time <= 20 + DIAGNOSE_SECONDS
+    assert "pod n/w-1-0, container main: runs, but Startup probe failed" in text
+    assert "its last words: cannot reach the database; next: it may need more time; else read its log" in text

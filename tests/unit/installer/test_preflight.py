@@ -11,7 +11,7 @@ from installer.chart.releases import Release, Releases
 from installer.cluster.kube import VOLUME, Cluster
 from installer.cluster.kubeconfig import Endpoint
 from installer.cluster.workload import ReleaseName
-from installer.diagnosis.scheduling import quantity
+from installer.diagnosis.scheduling import quantity, requested
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
@@ -30,6 +30,16 @@ from tests.parts.bundles import packed_chart
 )
 def test_quantities(text: object, number: float) -> None:
     assert quantity(text) == number
+
+
+def test_what_a_pod_asks_for() -> None:
+    def container(**resources: dict[str, str]) -> dict[str, object]:
+        return {"resources": resources}
+
+    both = [container(requests={"cpu": "1"}, limits={"cpu": "4"}), container(limits={"cpu": "500m"}), {}]
+    assert requested({"containers": both}, "cpu") == 1.5
+    assert requested({"containers": both, "initContainers": [container(requests={"cpu": "2"})]}, "cpu") == 2
+    assert requested({"containers": both}, "memory") == 0
 
 
 @pytest.mark.parametrize(
