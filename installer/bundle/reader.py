@@ -348,16 +348,25 @@ class Bundle:
                 f"blob {blob.digest}: not carried by this update{self.needed_by(blob.digest)}",
                 hint="load the bundle that the update builds on, or bring a patch: `load --request FILE` asks for one.",
             )
-        whole, count = hashlib.sha256(), chunk_count(blob.size)
-        for number in range(count):
+        whole, last = hashlib.sha256(), chunk_count(blob.size) - 1
+
+        def read(number: int) -> memoryview:
             file, place = self._patched[blob.digest, number]
             view = memoryview(buffer)[: min(CHUNK, blob.size - number * CHUNK)]
             file.read_into(view, place)
-            whole.update(view)
-            if number == count - 1 and whole.hexdigest() != blob.digest.hex:
-                raise BundleError(f"{file.path}: blob {blob.digest} is damaged in this patch", hint="copy it again.")
-            if number >= start:
-                yield view
+            return view
+
+        for number in range(start, last + 1):
+            for before in range(last) if number == last and start else ():
+                # Whoever begins in the middle has not hashed what lies before.
+                whole.update(read(before))
+            view = read(number)
+            if number == last or not start:
+                whole.update(view)
+            if number == last and whole.hexdigest() != blob.digest.hex:
+                path = self._patched[blob.digest, number][0].path
+                raise BundleError(f"{path}: blob {blob.digest} is damaged in this patch", hint="copy it again.")
+            yield view
 
     def where(self, blob: BundleBlob, number: int) -> tuple[int, Path, int, int]:
         """Where chunk `number` of `blob` lies: volume from 0, file, offset in that file, length."""

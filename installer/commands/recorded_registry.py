@@ -18,7 +18,9 @@ from installer.shell import Session
 def as_recorded(access: Access, credentials: Credentials | None) -> Place:
     """The registry that an installation was made from. Its images are not loaded, so no project is needed."""
     ca = access.ca.encode() or None
-    settings = HostSettings(plain_http=access.plain_http or None, ca=ca, credentials=credentials)
+    settings = HostSettings(
+        plain_http=access.plain_http or None, ca=ca, credentials=credentials, token_hosts=access.token_hosts
+    )
     return Place(access.host, "", settings)
 
 

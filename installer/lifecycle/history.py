@@ -38,7 +38,8 @@ class ReleaseState:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept elsewhere.
+    """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept elsewhere,
+    `token_hosts` are further hosts that may get them.
 
     With `on_nodes` there is none: the nodes have the images under its name.
     """
@@ -47,6 +48,7 @@ class Access:
     plain_http: bool
     ca: str = field(default="", repr=False)
     on_nodes: bool = False
+    token_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +233,9 @@ def _parsed(raw: bytes, what: str) -> Revision:
         doc = json.loads(raw[: 2 * MAX_SECRET])
         note = record.parsed(doc.pop("record"), what)
         releases = tuple(ReleaseState(**item) for item in doc.pop("releases"))
-        access, pods = Access(**doc.pop("access")), tuple(doc.pop("hook_pods"))
-        claims = tuple(doc.pop("claims", ()))
+        access = doc.pop("access")
+        access = Access(**{**access, "token_hosts": tuple(access.get("token_hosts", ()))})
+        pods, claims = tuple(doc.pop("hook_pods")), tuple(doc.pop("claims", ()))
         return Revision(**doc, record=note, releases=releases, access=access, hook_pods=pods, claims=claims)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ClusterError(

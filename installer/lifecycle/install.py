@@ -97,7 +97,8 @@ def prepare(
     kept = tuple(map(str, volumes.at_stake(cluster, releases, names, wanted.claims)))
     changes = replace(changes, overwritten=overwritten, volumes=kept)
     ca = (site.registry_ca or b"").decode()
-    access = Access(site.registry, plain_http=site.answers.registry.plain_http, ca=ca, on_nodes=site.on_nodes)
+    answers = site.answers.registry
+    access = Access(site.registry, answers.plain_http, ca, site.on_nodes, tuple(answers.token_hosts))
     return Prepared(wanted, note, past, changes, access, take_over, wish.repository)
 
 

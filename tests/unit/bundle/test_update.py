@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,17 @@ import pytest
 from builder.patch import write_patch
 from installer.bundle.damage import verify_by_turns
 from installer.bundle.describe import description, summary
-from installer.bundle.manifest import BundleBase, content_of
+from installer.bundle.limits import CHUNK
+from installer.bundle.manifest import BundleBase, chunk_count, content_of
 from installer.bundle.patch import Request
+from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media
 from installer.report import Silent
 from installer.transfer.serve import Catalogue
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
+from tests.parts.images import File, Image, Layer, write_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +60,9 @@ def update(cargo: Cargo, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def request_for(bundle: Bundle) -> Request:
     """For all that is not carried."""
-    numbers = [number for number, blob in enumerate(bundle.manifest.blobs) if not blob.carried]
-    return Request.of(bundle.verdict.sums, [(number, 0) for number in numbers])
+    missing = [(number, blob.size) for number, blob in enumerate(bundle.manifest.blobs) if not blob.carried]
+    chunks = [(number, chunk) for number, size in missing for chunk in range(chunk_count(size))]
+    return Request.of(bundle.verdict.sums, chunks)
 
 
 def test_what_is_left_out_is_told(cargo: Cargo, update: Path, volume: Path) -> None:
@@ -117,6 +122,39 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
             bundle.read(layer.digest)
     with pytest.raises(second_reader.RefusedError):
         second_reader.read_patch(patch.read_bytes(), found.bundle)
+
+
+def test_a_large_layer_out_of_a_patch(cargo: Cargo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes it chunk by chunk has it read twice, however many chunks it has, and gets no end that is wrong."""
+    larger = replace(cargo, blobs=dict(cargo.blobs), images=list(cargo.images))
+    content = random.Random(2).randbytes(6 * CHUNK - 100)
+    image = Image((Layer({"/large": File(content)}, "none"),))
+    larger.image("docker.io/library/large:1", write_layout(tmp_path / "layout", image))
+    (layer,) = (blob for blob in larger.blobs if blob.size > len(content))
+    (path,) = update_of(larger, [layer]).write(tmp_path, key=signing_key())
+    patch, count = tmp_path / "patch.tar", chunk_count(layer.size)
+    with open_bundle([path]) as bundle:
+        write_patch(bundle, request_for(bundle), patch, Earlier(larger))
+    read, reads = VolumeFile.read_into, 0
+
+    def counted(self: VolumeFile, view: memoryview, offset: int) -> None:
+        nonlocal reads
+        reads += len(view) == CHUNK
+        read(self, view, offset)
+
+    with open_bundle([path, patch]) as bundle:
+        monkeypatch.setattr(VolumeFile, "read_into", counted)
+        chunks = [bytes(next(bundle.chunks(layer.digest, number))) for number in range(count)]
+        assert b"".join(chunks) == larger.blobs[layer]
+        assert reads < 2 * count
+    whole = patch.read_bytes()
+    place = whole.index(content[:100]) + CHUNK
+    patch.write_bytes(whole[:place] + b"?" + whole[place + 1 :])
+    with open_bundle([path, patch]) as bundle:
+        for number in range(count - 1):
+            next(bundle.chunks(layer.digest, number))
+        with pytest.raises(BundleError, match="damaged in this patch"):
+            next(bundle.chunks(layer.digest, count - 1))
 
 
 def test_a_source_that_delivers_something_else(cargo: Cargo, update: Path, tmp_path: Path) -> None:

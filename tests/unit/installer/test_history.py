@@ -23,7 +23,7 @@ def revision(number: int, version: str, *, finished: bool = True, origin: int = 
     note = replace(NOTE, version=version, time=f"2026-01-{number:02}T00:00:00Z")
     resource = {"spec": {"values": {"HTTP_PROXY": "p", "http_proxy": "x" * size}}}
     releases = (ReleaseState("app", "here", "sha256:3", number),)
-    access = Access("r:5000", plain_http=True)
+    access = Access("r:5000", plain_http=True, token_hosts=("login.example",))
     return Revision(number, note, finished, origin, releases, access, resource, {}, (), ("here/data",))
 
 
