@@ -471,9 +471,13 @@ class Bundle:
                 self.read(blob.digest)
 
     def manifests(self, image: BundleImage) -> list[Manifest | Index]:
-        """The manifests of an image, children before their index, each once. Raises BundleError."""
+        """The manifests of an image, children before their index, then those of its referrers; each once.
+
+        Raises BundleError.
+        """
         found: dict[Digest, Manifest | Index] = {}
-        self._collect(image.root, found, depth=0)
+        for root in (image.root, *(self.blob(digest).descriptor for digest in image.referrers)):
+            self._collect(root, found, depth=0)
         return list(found.values())
 
     def _collect(self, descriptor: Descriptor, found: dict[Digest, Manifest | Index], depth: int) -> None:
@@ -490,9 +494,9 @@ class Bundle:
         found[descriptor.digest] = node
 
     def closure(self, image: BundleImage) -> dict[Digest, Descriptor]:
-        """Everything an image consists of: manifests, configs, layers. Raises BundleError unless its parts say so too.
+        """Everything an image and its referrers consist of: manifests, configs, layers.
 
-        Referrers are not among them.
+        Raises BundleError unless its parts say so too.
         """
         found: dict[Digest, Descriptor] = {}
         for node in self.manifests(image):
@@ -501,9 +505,7 @@ class Bundle:
                 if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
                     raise BundleError(f"{image.source}: its blob {blob.digest} is not held")
                 found[blob.digest] = blob
-        parts = self.parts(image).keys()
-        # What referrers consist of is among the parts, too.
-        if not (found.keys() <= parts if image.referrers else found.keys() == parts):
+        if found.keys() != self.parts(image).keys():
             raise BundleError(f"{image.source}: its manifests and its parts in bundle.json differ")
         return found
 

@@ -122,7 +122,10 @@ class Sender:
         return True
 
     def name(self, target: Reference, image: BundleImage) -> None:
-        """Push the manifests of an image, children first, then its tag; then look whether the registry agrees."""
+        """Push the manifests of an image, children first, then its tag, then what refers to it, and look at it.
+
+        A registry with the referrers API (OCI distribution specification 1.1) lists these by their `subject`.
+        """
         if image.parts and self.bundle.missing:
             self.bundle.closure(image)  # nobody had all manifests at once before
         for node in self.bundle.manifests(image):

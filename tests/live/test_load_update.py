@@ -14,6 +14,8 @@ from installer.bundle.manifest import BundleBase
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError, ContentError, LackingError
 from installer.oci.endpoint import HostSettings
+from installer.oci.model import Manifest
+from installer.oci.reference import DigestRef, Repository
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
 from installer.preflight import preflight
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from installer.oci.digest import Digest
     from installer.oci.model import Descriptor
-    from installer.oci.reference import Repository
     from installer.transfer.loaded import LoadResult
 
 LARGE = 5 * 1024 * 1024
@@ -177,3 +178,24 @@ def test_images_that_need_nothing_of_it_are_loaded_if_asked_for(setting: Setting
     loaded = setting.load("some", setting.update, whole_only=True)
     assert (loaded.images, len(loaded.lacking), len(loaded.left_out), loaded.sent) == ((), 3, 2, 0)
     assert all("neither carried nor in the registry" in reason for reason in loaded.left_out.values())
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_what_refers_to_an_image_is_loaded_after_it(kind: str, tmp_path: Path) -> None:
+    """By digest; what the registry makes of its `subject` is its own matter."""
+    cargo, layer = Cargo(), Layer({"/one": File(b"one")})
+    cargo.image("docker.io/demo/one:1", write_layout(tmp_path / "one", Image((layer,))))
+    signature = cargo.refer("docker.io/demo/one:1", b"signed by somebody", "application/x.signature")
+    (path,) = cargo.write(tmp_path, key=signing_key())
+    client = Client(Transport(sleep=lambda _: None))
+    with running(kind, tmp_path / "registry") as address, open_bundle([path]) as bundle:
+        bundle.verify(Silent(), sha256=True)
+        images = frozenset(image.reference for image in bundle.manifest.images)
+        load(bundle, client, Relocation(address, "x", images), Silent())
+        repository = Repository(address, "x/docker.io/demo/one")
+        manifest = client.manifest(DigestRef(repository, signature.digest))
+        assert manifest.raw == cargo.blobs[signature]
+        assert isinstance(manifest, Manifest)
+        with client.open(repository, manifest.layers[0]) as stream:
+            content = memoryview(bytearray(100))
+            assert bytes(content[: stream.readinto(content)]) == b"signed by somebody"

@@ -148,7 +148,7 @@ class Cargo:
         metadata = 0
         while True:
             size = VolumeSize(volume_size) if volume_size else None
-            closures = {image.source: self._closure(image.root) for image in self.images}
+            closures = {image.source: self._parts(image) for image in self.images}
             layout = arrange(list(self.blobs), closures, size, metadata, self.left_out)
             images = [replace(image, parts=layout.parts[image.source]) for image in self.images]
             found = BundleManifest(
@@ -171,6 +171,26 @@ class Cargo:
             if volume_size is None or needed <= metadata:
                 return found
             metadata = needed
+
+    def refer(self, source: str, content: bytes, artifact_type: str) -> Descriptor:
+        """Add a manifest with the layer `content` that speaks about the image `source`, such as a signature."""
+        (place,) = (place for place, image in enumerate(self.images) if image.source == source)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": media.OCI_MANIFEST,
+            "artifactType": artifact_type,
+            "config": _json(self.put(b"{}", "application/vnd.oci.empty.v1+json")),
+            "layers": [_json(self.put(content, artifact_type))],
+            "subject": _json(self.images[place].root),
+        }
+        found = self.put(compact(manifest), media.OCI_MANIFEST)
+        self.images[place] = replace(self.images[place], referrers=(found.digest,))
+        return found
+
+    def _parts(self, image: BundleImage) -> set[Digest]:
+        held = {blob.digest: blob for blob in self.blobs}
+        roots = (image.root, *(held[digest] for digest in image.referrers))
+        return set[Digest]().union(*map(self._closure, roots))
 
     def _closure(self, root: Descriptor) -> set[Digest]:
         """What an image consists of, as far as it is held."""
