@@ -65,7 +65,7 @@ MATRIX: dict[str, str] = {
     "commands": "errors files yaml report oci bundle chart program site transfer cluster objects diagnosis preflight "
     "lifecycle shell",
     "templates": "",
-    "builder": "errors parallel files yaml report schema oci bundle chart site shell",
+    "builder": "errors parallel files yaml report schema oci bundle chart program site shell",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
