@@ -25,6 +25,6 @@ sums_option = click.option(
 def open_trusted(places: Sequence[Path], keys: Sequence[Path], sums: str, now: dt.datetime) -> Bundle:
     """The bundle in `places`, authenticated by key files or by the typed SHA-256 of SHA256SUMS, and current.
 
-    Raises UsageError, NotFoundError, UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
+    Raises UsageError, UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
     """
     return open_current([VolumeFile(path) for path in expand(places)], trust_in(keys, sums), now)

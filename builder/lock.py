@@ -373,8 +373,10 @@ class Lock:
 
     @classmethod
     def load(cls, path: Path) -> "Lock":
-        """The lock in the file `path`. Raises RecipeError, NotFoundError, StorageError."""
-        return cls.decode(read_bounded(path, MAX_LOCK), path.name)
+        """The lock in the file `path`. Raises RecipeError, StorageError."""
+        if not path.exists():
+            raise RecipeError(f"there is no {path}", hint="run `airferry lock`: it makes the lock of a recipe.")
+        return cls.decode(read_bounded(path, MAX_LOCK, RecipeError), path.name)
 
     def save(self, path: Path) -> None:
         """Write the file `path` atomically. Raises StorageError."""

@@ -286,8 +286,10 @@ class Recipe(Strict):
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":
-        """The recipe in the file `path`. Raises RecipeError naming every defect, NotFoundError, StorageError."""
-        return parse_recipe(read_bounded(path, MAX_RECIPE), path.name)
+        """The recipe in the file `path`. Raises RecipeError naming every defect, StorageError."""
+        if not path.exists():
+            raise RecipeError(f"there is no {path}", hint="`airferry init` writes a recipe to begin with.")
+        return parse_recipe(read_bounded(path, MAX_RECIPE, RecipeError), path.name)
 
 
 def parse_recipe(data: bytes, file_name: str) -> Recipe:

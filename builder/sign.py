@@ -122,7 +122,7 @@ def keygen(prefix: Path, passphrase: bytes) -> tuple[PublicKey, ...]:
 
 
 def load_key(path: Path, passphrase: bytes) -> SigningKey:
-    """The private key in `path`. Raises UsageError, NotFoundError, StorageError."""
+    """The private key in `path`. Raises UsageError, StorageError."""
     return SigningKey.load(read_bounded(path, MAX_KEY_FILE), passphrase, str(path))
 
 

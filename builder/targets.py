@@ -13,7 +13,7 @@ _UNKNOWN = 2**62
 
 
 def free_bytes(folders: Sequence[Path]) -> int:
-    """Free bytes of the file systems that `folders` lie on, each counted once. Raises NotFoundError, StorageError."""
+    """Free bytes of the file systems that `folders` lie on, each counted once. Raises UsageError, StorageError."""
     return sum(_rooms(folders)[1].values())
 
 
@@ -21,7 +21,7 @@ def distribute(files: Mapping[str, int], folders: Sequence[Path]) -> list[Path]:
     """A path for each file, given by name and size: in the first of `folders` that still has room for it.
 
     What an earlier run has begun or finished stays where it is. Raises StorageError if there is no room for all,
-    naming each folder; NotFoundError for a folder that does not exist; UsageError if a file lies in two of them.
+    naming each folder; UsageError for a folder that does not exist, or if a file lies in two of them.
     """
     folders = list(dict.fromkeys(folders))
     devices, room = _rooms(folders)

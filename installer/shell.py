@@ -97,7 +97,7 @@ class Session:
         """Registry credentials, from the file that the user's other tools use too.
 
         `REGISTRY_AUTH_FILE` (skopeo, podman), else `config.json` in `DOCKER_CONFIG` or `~/.docker`. A file named by
-        the environment must exist. Raises NotFoundError, UsageError, StorageError.
+        the environment must exist. Raises UsageError, StorageError.
         """
         from installer.oci.credentials import CredentialStore
 

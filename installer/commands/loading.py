@@ -9,7 +9,7 @@ import click
 
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.errors import AirferryError, RegistryUnreachableError, UsageError
+from installer.errors import AirferryError, RegistryUnreachableError, SiteError, UsageError
 from installer.files import read_bounded
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
@@ -55,7 +55,7 @@ def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site
     from installer.strict_yaml import load_yaml
 
     site = Site.load(
-        read_bounded(file, MAX_SITE),
+        read_bounded(file, MAX_SITE, SiteError),
         file.parent,
         name=file.name,
         now=session.now(),

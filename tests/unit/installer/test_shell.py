@@ -229,7 +229,7 @@ def test_where_credentials_come_from(tmp_path: Path) -> None:
         assert found is not None
         assert "word" not in repr(found)
     assert session({}).credentials().find("home.example") is None
-    with pytest.raises(errors.NotFoundError, match="REGISTRY_AUTH_FILE"):
+    with pytest.raises(errors.UsageError, match="REGISTRY_AUTH_FILE"):
         session({"REGISTRY_AUTH_FILE": os.fspath(tmp_path / "gone")}).credentials()
 
 
