@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
-from installer.errors import AirferryError, InterruptedByUserError
+from installer.errors import AirferryError, InterruptedByUserError, UsageError
 from installer.files import storage_error
 from installer.program import open_closed_streams
 from installer.report import Reporter, printable, reporter
@@ -77,6 +77,15 @@ class Session:
         question = "press Enter when it is there, or type none"
         answer = click.prompt(question, default="", show_default=False, prompt_suffix=": ", err=True)
         return str(answer).strip().lower() != "none"
+
+    def ask_secret(self, question: str, *, confirm: bool = False) -> str:
+        """What the person types unseen; with `confirm` twice. Raises UsageError where nobody can be asked."""
+        if not self.interactive:
+            raise UsageError(f"{question}: there is no terminal to ask on")
+        try:
+            return str(click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True))
+        except InterruptedByUserError as exc:
+            raise InterruptedByUserError(exc.message, hint="nothing was done.") from exc
 
     def now(self) -> dt.datetime:
         """The time by this machine's clock, in UTC, whole seconds."""

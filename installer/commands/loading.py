@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, RegistryUnreachableError, SiteError, UsageError
@@ -60,7 +58,7 @@ def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site
         name=file.name,
         now=session.now(),
         environment=session.environment.get,
-        prompt=lambda text: str(click.prompt(text, hide_input=True, err=True)),
+        prompt=session.ask_secret,
         parse=parse_values if for_charts else load_yaml,
     )
     for note in site.notes:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
+import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,3 +58,43 @@ def test_a_folder_stands_for_the_recipe_and_the_lock_in_it(own: Program) -> None
     assert elsewhere.result("list", "own")["images"]
     assert elsewhere.result("plan", own.folder)["images"]
     assert elsewhere.result("build", own.folder, "-o", "copy.tar")["bytes"]
+
+
+def test_a_passphrase_that_nobody_can_be_asked_for(airferry: Program, carried: Carried) -> None:
+    (airferry.folder / "pass").write_text("word\n")
+    assert_refused(airferry.run("keygen", "mine"), 2, "passphrase", "--passphrase-file")
+    airferry.result("keygen", "mine", "--passphrase-file", "pass")
+    assert_refused(airferry.run("sign", carried.bundle, "--key", "mine.key"), 2, "passphrase", "--passphrase-file")
+
+
+def test_a_secret_that_nobody_can_be_asked_for(carried: Carried, tmp_path: Path) -> None:
+    program = from_source("installer", tmp_path, "--bundle", carried.bundle, "--key", carried.key)
+    login = "credentials: {username: u, password: {prompt: Password}}"
+    (tmp_path / "site.yaml").write_text(f"registry: {{host: registry.example, {login}}}\n")
+    done = program.run("load", "--site", "site.yaml")
+    assert_refused(done, 40, "registry.credentials", "Password: there is no terminal", "file or env")
+    assert done.stderr.count("\n") == 2
+
+
+def test_ctrl_c_at_a_passphrase(airferry: Program) -> None:
+    primary, secondary = pty.openpty()
+    with subprocess.Popen(
+        airferry.arguments("keygen", "mine"),
+        cwd=airferry.folder,
+        env=airferry.surroundings(),
+        stdin=secondary,
+        stdout=subprocess.PIPE,
+        stderr=secondary,
+        start_new_session=True,
+    ) as running:
+        shown = b""
+        while b"passphrase" not in shown:
+            shown += os.read(primary, 1000)
+        running.send_signal(signal.SIGINT)
+        while b"next: " not in shown:
+            shown += os.read(primary, 1000)
+        assert running.wait(30) == 130
+    for descriptor in (primary, secondary):
+        os.close(descriptor)
+    assert b"interrupted by SIGINT\r\nnext: nothing was done." in shown
+    assert not list(airferry.folder.glob("mine*"))
