@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from builder.sign import is_signed
 from installer.bundle.finding import expand
 from installer.bundle.opening import open_current, trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
+from installer.errors import UntrustedError
 
 _file = click.Path(path_type=Path, dir_okay=False)
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -27,4 +29,10 @@ def open_trusted(places: Sequence[Path], keys: Sequence[Path], sums: str, now: d
 
     Raises UsageError, UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
     """
-    return open_current([VolumeFile(path) for path in expand(places)], trust_in(keys, sums), now)
+    files = expand(places)
+    try:
+        return open_current([VolumeFile(path) for path in files], trust_in(keys, sums), now)
+    except UntrustedError as exc:
+        if is_signed(files[0]):
+            raise
+        raise UntrustedError(exc.message, hint=f"sign it: `airferry sign {files[0]} --key NAME.key`.") from exc

@@ -216,6 +216,12 @@ class RegistryEntry(Strict):
     plain_http: bool | None = None
     ca: File | None = None
 
+    @model_validator(mode="after")
+    def _one_scheme(self) -> Self:
+        if self.mirror and self.plain_http is not None:
+            raise ValueError("`mirror` says http or https itself: remove `plain_http`")
+        return self
+
 
 def _housed(chart: Any, repository: Any) -> Any:
     housed = not isinstance(chart, dict) or chart.get("repository") or chart.get("path")

@@ -89,7 +89,7 @@ class SigningKey:
         ed = next((key for key in keys if isinstance(key, ed25519.Ed25519PrivateKey)), None)
         if p256 is not None and ed is not None and isinstance(p256.curve, ec.SECP256R1):
             return cls(p256, ed)
-        raise UsageError(f"{name}: not a key that `airferry keygen` wrote")
+        raise UsageError(f"{name}: not a secret key that `airferry keygen` wrote", hint="give its NAME.key.")
 
 
 def _blocks(data: bytes) -> list[bytes]:

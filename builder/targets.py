@@ -73,5 +73,5 @@ def _too_small(files: Mapping[str, int], folders: Sequence[Path]) -> StorageErro
     free = ", ".join(f"{folder} {size(free_bytes([folder]))}" for folder in folders)
     return StorageError(
         f"{len(files)} files of at most {size(max(files.values()))}, {size(sum(files.values()))} in all; free: {free}",
-        hint="free some space, name further folders with -o, or choose smaller volumes.",
+        hint="free some space, name further folders, or choose smaller volumes.",
     )

@@ -57,7 +57,10 @@ class _Members:
         block = self._file.read(self._offset, BLOCK)
         if not any(block) and name == SUMS:
             raise IncompleteError(f"{self._file.path}: its build was not finished", hint="run `airferry build` again.")
-        size = member_size(block, name, limit)
+        try:
+            size = member_size(block, name, limit)
+        except BundleError as exc:
+            raise BundleError(f"{self._file.path}: {exc.message}", hint=exc.hint) from exc
         area = padded(size)
         if area != SLOTS.get(name, area):
             raise BundleError(f"{self._file.path}: {name} has {size} bytes, which its place does not allow")
@@ -154,6 +157,6 @@ def match_volume(file: VolumeFile, known: Mapping[bytes, int], metadata: int, si
     if file.size != sizes[number] or file.read(file.size - len(TRAILER), len(TRAILER)) != TRAILER:
         raise BundleError(
             f"{file.path}: {file.size} bytes, but this volume has {sizes[number]} and ends with zeros",
-            hint="it was cut short or extended: copy it again, or leave it out and use `verify --request FILE`.",
+            hint="it was cut short or extended: copy it again, or leave it out and ask for it: `verify --request FILE`.",
         )
     return number

@@ -10,7 +10,7 @@ import click
 from installer import __version__, shell
 from installer.commands import cli_cluster, cli_installed, cli_node
 from installer.commands.cli_options import FILE, FOLDER, bundle_options, proof_option
-from installer.errors import BundleError, InterruptedByUserError
+from installer.errors import BundleError, IncompleteError, InterruptedByUserError
 from installer.shell import Session, common, language_option
 
 if TYPE_CHECKING:
@@ -101,7 +101,12 @@ def verify(
     document = {**facts, **found.document(), "request": wanted.text if wanted else ""}
     if session.output == "json":
         session.emit(document, "")
-    found.check(bundle, partial=partial)
+    try:
+        found.check(bundle, partial=partial)
+    except (BundleError, IncompleteError) as exc:
+        if wanted and (request or qr):
+            raise type(exc)(exc.message, hint="send the request; what comes back is named with --bundle, too.") from exc
+        raise
     if session.output != "json":
         session.emit(document, f"{text}\n{found.text}")
 

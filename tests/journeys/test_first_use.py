@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.journeys.test_refusals import assert_refused
+from tests.parts.bundles import KEYS
 from tests.parts.programs import Program, from_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.journeys.conftest import Carried
+    from tests.journeys.conftest import Carried, Volumes
 
 
 @pytest.fixture
@@ -98,3 +99,30 @@ def test_ctrl_c_at_a_passphrase(airferry: Program) -> None:
         os.close(descriptor)
     assert b"interrupted by SIGINT\r\nnext: nothing was done." in shown
     assert not list(airferry.folder.glob("mine*"))
+
+
+def test_what_is_no_bundle_or_key_or_registry_is_named(own: Program, tmp_path: Path) -> None:
+    done = own.run("verify", "airferry.lock", "--key", "release.pub")
+    assert_refused(done, 10, "airferry.lock: SHA256SUMS: expected here")
+    assert_refused(own.run("sign", "demo-1.0.tar", "--key", "release.pub"), 2, "release.pub: not a secret key", ".key")
+    load = ("load", "--bundle", own.folder / "demo-1.0.tar", "--key", own.folder / "release.pub", "--registry")
+    installer = from_source("installer", tmp_path)
+    assert_refused(installer.run(*load, "http://127.0.0.1:1"), 2, "not a registry host", "registry.example:5000")
+    (tmp_path / "ca.pem").write_text("x")
+    done = installer.run(*load, "127.0.0.1:1", "--ca", "ca.pem", "--plain-http")
+    assert_refused(done, 2, "plain HTTP and a certificate authority")
+
+
+def test_hints_name_what_the_command_has(own: Program, volumes: Volumes, tmp_path: Path) -> None:
+    own.result("build", "-o", "unsigned.tar")
+    assert_refused(own.run("verify", "unsigned.tar", "--key", "release.pub"), 11, "airferry sign unsigned.tar --key")
+    assert_refused(own.run("verify", "demo-1.0.tar", "--key", KEYS / "test-only.pub"), 11, "not made by a trusted key")
+    first, *others = volumes.files
+    (tmp_path / "disc").mkdir()
+    shutil.copy(first, tmp_path / "disc")
+    done = own.run("verify", tmp_path / "disc", "--key", "release.pub")
+    assert_refused(done, 12, "bring them" if len(others) > 1 else "bring it", "of the installer asks for")
+    assert "--bundle" not in done.stderr
+    installer = from_source("installer", tmp_path)
+    verify = ("verify", "--bundle", "disc", "--key", own.folder / "release.pub")
+    assert_refused(installer.run(*verify, "--request", "rq.json"), 12, "next: send the request; ")
