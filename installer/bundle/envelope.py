@@ -157,6 +157,6 @@ def match_volume(file: VolumeFile, known: Mapping[bytes, int], metadata: int, si
     if file.size != sizes[number] or file.read(file.size - len(TRAILER), len(TRAILER)) != TRAILER:
         raise BundleError(
             f"{file.path}: {file.size} bytes, but this volume has {sizes[number]} and ends with zeros",
-            hint="it was cut short or extended: copy it again, or leave it out and ask for it: `verify --request FILE`.",
+            hint="cut short or extended: copy it again, or leave it out and ask for it (`verify --request FILE`).",
         )
     return number
