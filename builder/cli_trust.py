@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from builder.sign import is_signed
+from installer.bundle.envelope import envelope_of
 from installer.bundle.finding import expand
 from installer.bundle.opening import open_current, trust_in
 from installer.bundle.reader import Bundle
@@ -33,6 +33,6 @@ def open_trusted(places: Sequence[Path], keys: Sequence[Path], sums: str, now: d
     try:
         return open_current([VolumeFile(path) for path in files], trust_in(keys, sums), now)
     except UntrustedError as exc:
-        if is_signed(files[0]):
+        if envelope_of(files[0]).signed:
             raise
         raise UntrustedError(exc.message, hint=f"sign it: `airferry sign {files[0]} --key NAME.key`.") from exc

@@ -169,11 +169,6 @@ def sums_of(volume: Path) -> bytes:
     return envelope_of(volume).sums
 
 
-def is_signed(volume: Path) -> bool:
-    """Whether a volume carries any signature, right or wrong. Raises BundleError, IncompleteError, StorageError."""
-    return any(text != UNSIGNED for text in envelope_of(volume).slots.values())
-
-
 def _minisig(key: SigningKey, public: Ed25519Key, signed: bytes) -> Minisig:
     comment = "airferry bundle, file SHA256SUMS"
     signature = key.ed.sign(hashlib.blake2b(signed).digest())

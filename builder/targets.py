@@ -12,6 +12,15 @@ from installer.report import size
 _UNKNOWN = 2**62
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder`, unless it exists, but none of those above it. Raises UsageError without them, StorageError."""
+    try:
+        if not folder.is_dir():
+            folder.mkdir()
+    except OSError as exc:
+        raise storage_error(exc, folder, "make") from exc
+
+
 def free_bytes(folders: Sequence[Path]) -> int:
     """Free bytes of the file systems that `folders` lie on, each counted once. Raises UsageError, StorageError."""
     return sum(_rooms(folders)[1].values())

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
@@ -51,9 +51,12 @@ class Session:
     output: Literal["text", "json"]
     reporter: Reporter
     environment: Mapping[str, str]
+    emitted: list[Any] = field(default_factory=list, repr=False)
+    """The results so far."""
 
     def emit(self, document: Any, text: str) -> None:
         """Print the result: `document` as JSON, or `text`, whatever the user chose. Raises StorageError."""
+        self.emitted.append(document)
         if self.output == "json":
             show(json.dumps(document, indent=1, sort_keys=True))
         else:
@@ -146,9 +149,14 @@ def common(command: _F) -> _F:
     @click.option("-q", "--quiet", is_flag=True, help="No progress and remarks on stderr; errors are printed.")
     @functools.wraps(command)
     def wrapped(*args: Any, form: Literal["text", "json"], quiet: bool, **kwargs: Any) -> Any:
-        session = Session(form, reporter(quiet=quiet), os.environ)
+        session = Session(form, reporter(quiet=quiet, dumb=os.environ.get("TERM") == "dumb"), os.environ)
         try:
             return command(session, *args, **kwargs)
+        except (AirferryError, InterruptedByUserError) as exc:
+            # Who asked for JSON gets some, in any case.
+            if form == "json" and not session.emitted:
+                session.emit({"error": {"code": exc.exit_code, "message": exc.message, "next": exc.hint}}, "")
+            raise
         finally:
             session.reporter.end()
 

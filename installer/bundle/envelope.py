@@ -17,6 +17,7 @@ from installer.bundle.limits import (
     OCI_LAYOUT,
     SLOTS,
     SUMS,
+    UNSIGNED,
 )
 from installer.bundle.manifest import BundleManifest
 from installer.bundle.tar import BLOCK, TRAILER, header, member_size, padded
@@ -33,6 +34,11 @@ class Envelope:
 
     sums: bytes
     slots: dict[str, bytes]
+
+    @property
+    def signed(self) -> bool:
+        """Whether there is any signature, right or wrong."""
+        return any(text != UNSIGNED for text in self.slots.values())
 
     @cached_property
     def raw(self) -> bytes:

@@ -134,7 +134,7 @@ def explain(session: Session, bundle: Any, language: "Language") -> None:
 @common
 @bundle_options
 @click.argument("parity", type=click.Path(path_type=Path))
-@click.option("--out", type=FOLDER, required=True, help="Folder for the rebuilt volumes; with room for them.")
+@click.option("-o", "--out", type=FOLDER, required=True, help="Folder for the rebuilt volumes; with room for them.")
 def repair(session: Session, bundle: Any, parity: Path, out: Path) -> None:
     """Rebuild volumes that are lost or damaged from PARITY: PAR2 files that the sender made, or their folder.
 

@@ -126,3 +126,26 @@ def test_hints_name_what_the_command_has(own: Program, volumes: Volumes, tmp_pat
     installer = from_source("installer", tmp_path)
     verify = ("verify", "--bundle", "disc", "--key", own.folder / "release.pub")
     assert_refused(installer.run(*verify, "--request", "rq.json"), 12, "next: send the request; ")
+
+
+def test_a_name_that_was_mistyped(airferry: Program) -> None:
+    assert_refused(airferry.run("verfy"), 2, "Did you mean 'verify'?")
+
+
+def test_options_are_called_the_same_on_both_sides(own: Program, tmp_path: Path) -> None:
+    """And folders for results are made, but not those above them."""
+    own.result("build", "--volume-size", "5MiB", "-o", "volumes")
+    own.result("sign", "volumes", "-k", "release.key")
+    own.result("parity", "volumes", "-o", "parity")
+    assert_refused(own.run("parity", "volumes", "-o", "none/parity"), 2, "none/parity")
+    assert_refused(own.run("build", "--volume-size", "5MiB", "-o", "none/volumes"), 2, "none/volumes")
+    installer = from_source("installer", tmp_path)
+    bundle = ("--bundle", own.folder / "volumes", "-k", own.folder / "release.pub")
+    assert installer.result("verify", *bundle)["verified"]
+    assert installer.result("repair", own.folder / "parity", *bundle, "-o", tmp_path)["files"] == []
+
+
+def test_a_bundle_that_is_signed_already(own: Program) -> None:
+    done = own.run("build")
+    assert "signed already" in done.stderr
+    assert "airferry sign" not in done.stderr
