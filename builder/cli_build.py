@@ -113,8 +113,6 @@ def output_paths(planned: Contents, outs: Sequence[Path], *, several: bool) -> l
         (out,) = outs or (Path(),)
         return [out / planned.file_names[0] if out.is_dir() else out]
     for folder in outs:
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: not a folder", hint="with --volume-size, -o names folders.")
         make_folder(folder)
     return distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), outs or [Path()])
 

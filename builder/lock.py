@@ -374,9 +374,13 @@ class Lock:
     @classmethod
     def load(cls, path: Path) -> "Lock":
         """The lock in the file `path`. Raises RecipeError, StorageError."""
-        if not path.exists():
-            raise RecipeError(f"there is no {path}", hint="run `airferry lock`: it makes the lock of a recipe.")
-        return cls.decode(read_bounded(path, MAX_LOCK, RecipeError), path.name)
+        try:
+            return cls.decode(read_bounded(path, MAX_LOCK, RecipeError), path.name)
+        except RecipeError as exc:
+            if not isinstance(exc.__cause__, FileNotFoundError):
+                raise
+            hint = "run `airferry lock`: it makes the lock of a recipe."
+            raise RecipeError(f"there is no {path}", hint=hint) from exc
 
     def save(self, path: Path) -> None:
         """Write the file `path` atomically. Raises StorageError."""

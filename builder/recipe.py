@@ -293,9 +293,13 @@ class Recipe(Strict):
     @classmethod
     def load(cls, path: Path) -> "Recipe":
         """The recipe in the file `path`. Raises RecipeError naming every defect, StorageError."""
-        if not path.exists():
-            raise RecipeError(f"there is no {path}", hint="`airferry init` writes a recipe to begin with.")
-        return parse_recipe(read_bounded(path, MAX_RECIPE, RecipeError), path.name)
+        try:
+            return parse_recipe(read_bounded(path, MAX_RECIPE, RecipeError), path.name)
+        except RecipeError as exc:
+            if not isinstance(exc.__cause__, FileNotFoundError):
+                raise
+            hint = "`airferry init` writes a recipe to begin with."
+            raise RecipeError(f"there is no {path}", hint=hint) from exc
 
 
 def parse_recipe(data: bytes, file_name: str) -> Recipe:

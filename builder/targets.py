@@ -15,8 +15,9 @@ _UNKNOWN = 2**62
 def make_folder(folder: Path) -> None:
     """Make `folder`, unless it exists, but none of those above it. Raises UsageError without them, StorageError."""
     try:
-        if not folder.is_dir():
-            folder.mkdir()
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as exc:
+        raise UsageError(f"{folder}: not a folder", hint="name one, or a name that is free.") from exc
     except OSError as exc:
         raise storage_error(exc, folder, "make") from exc
 

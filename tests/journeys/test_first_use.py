@@ -139,6 +139,7 @@ def test_options_are_called_the_same_on_both_sides(own: Program, tmp_path: Path)
     own.result("parity", "volumes", "-o", "parity")
     assert_refused(own.run("parity", "volumes", "-o", "none/parity"), 2, "none/parity")
     assert_refused(own.run("build", "--volume-size", "5MiB", "-o", "none/volumes"), 2, "none/volumes")
+    assert_refused(own.run("build", "--volume-size", "5MiB", "-o", "release.pub"), 2, "release.pub: not a folder")
     installer = from_source("installer", tmp_path)
     bundle = ("--bundle", own.folder / "volumes", "-k", own.folder / "release.pub")
     assert installer.result("verify", *bundle)["verified"]
