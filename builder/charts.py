@@ -59,7 +59,7 @@ class ChartFetcher:
         """
         if entry.path is not None:
             origin = Origin("file", entry.path)
-            archive = read_bounded(self._places.path(entry.path), MAX_ARCHIVE)
+            archive = read_bounded(self._places.path(entry.path), MAX_ARCHIVE, RecipeError)
             return self._generated(entry, origin, archive)
         repository = entry.repository or ""
         if repository.startswith("oci://"):

@@ -10,7 +10,7 @@ _STEP = 4 * 1024 * 1024
 
 
 def size_of(path: Path) -> int:
-    """The bytes of a file. Raises StorageError, NotFoundError."""
+    """The bytes of a file. Raises UsageError, StorageError."""
     try:
         return path.stat().st_size
     except OSError as exc:
@@ -18,7 +18,7 @@ def size_of(path: Path) -> int:
 
 
 def sha256_of(path: Path, reporter: Reporter) -> str:
-    """The SHA-256 of a file, 64 hex digits, as `sha256sum` prints it. Raises StorageError, NotFoundError."""
+    """The SHA-256 of a file, 64 hex digits, as `sha256sum` prints it. Raises UsageError, StorageError."""
     whole = hashlib.sha256()
     reporter.begin(f"sha256 of {path.name}", size_of(path))
     try:

@@ -26,6 +26,17 @@ class Commands(click.Group):
         """In the order of their use."""
         return [name for names in MODULES.values() for name in names]
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As usual; of a name that does not exist it is said which one may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as exc:
+            raise click.exceptions.NoSuchCommand(
+                exc.command_name, possibilities=self.list_commands(ctx), ctx=ctx
+            ) from None
+
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, or None if there is none of this name."""
         for module, names in MODULES.items():
@@ -52,8 +63,10 @@ def cli() -> None:
       airferry sheet BUNDLE --key release.pub         one page for everybody on the way, to be printed
     On the other side FILE does the rest: ./FILE verify, load, install.
 
-    The result of a command goes to stdout (JSON with --output json), all talk to stderr. The exit code says what kind
-    of problem there was; every error names the next step.
+    The result of a command goes to stdout (JSON with --output json, errors too), all talk to stderr. The exit code says
+    what kind of problem there was; every error names the next step.
+
+    Completion for bash: eval "$(_AIRFERRY_COMPLETE=bash_source airferry)"; zsh and fish likewise.
     """
 
 

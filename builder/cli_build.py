@@ -14,8 +14,9 @@ from builder.holdings import named_files, omission_of
 from builder.lock import Lock
 from builder.plan import left_out, left_out_line
 from builder.source import LockSource, check_files, locked_files
-from builder.targets import distribute
+from builder.targets import distribute, make_folder
 from builder.volume_size import VolumeSize
+from installer.bundle.envelope import envelope_of
 from installer.bundle.finding import expand
 from installer.errors import UsageError
 from installer.files import check_output
@@ -31,7 +32,7 @@ from installer.shell import Session, common
     "outs",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="The bundle to write, or the folder for NAME-VERSION.tar; with --volume-size a folder, may be repeated.",
+    help="The bundle to write, or the folder for NAME-VERSION.tar; with --volume-size folders, made if need be.",
 )
 @volume_size_option
 @base_options
@@ -95,7 +96,10 @@ def build(
         lines.append(left_out_line(omitted))
     session.emit(document, "\n".join([*lines, f"SHA256SUMS: {digest}"]))
     names = " ".join(map(str, paths))
-    session.reporter.note(f"next: `airferry sign {names} --key NAME.key` (`airferry keygen NAME` makes one).")
+    if all(envelope_of(path).signed for path in paths):
+        session.reporter.note(f"signed already: `airferry verify {names} --key NAME.pub` says by whom.")
+    else:
+        session.reporter.note(f"next: `airferry sign {names} --key NAME.key` (`airferry keygen NAME` makes one).")
 
 
 def output_paths(planned: Contents, outs: Sequence[Path], *, several: bool) -> list[Path]:
@@ -109,8 +113,7 @@ def output_paths(planned: Contents, outs: Sequence[Path], *, several: bool) -> l
         (out,) = outs or (Path(),)
         return [out / planned.file_names[0] if out.is_dir() else out]
     for folder in outs:
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: not a folder", hint="with --volume-size, -o names folders that exist.")
+        make_folder(folder)
     return distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), outs or [Path()])
 
 

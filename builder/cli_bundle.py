@@ -46,7 +46,7 @@ def keygen(session: Session, *, name: Path, passphrase_file: Path | None, no_pas
     \b
       airferry keygen release
     """
-    passphrase = b"" if no_passphrase else _passphrase(passphrase_file, confirm=True)
+    passphrase = b"" if no_passphrase else _passphrase(session, passphrase_file, confirm=True)
     keys = signing.keygen(name, passphrase)
     files = [f"{name}{end}" for end in (".key", ".pub", ".minisign.pub")]
     lines = [*(f"written {path}" for path in files), *(f"{key.family}: {key.fingerprint}" for key in keys)]
@@ -98,7 +98,7 @@ def sign(
         session.emit({"file": str(export), "sha256": Digest.of(raw).hex}, f"{export}: {Digest.of(raw)}")
         return
     if key is not None:
-        verdict = signing.sign(files, signing.load_key(key, _passphrase_for(key, passphrase_file)))
+        verdict = signing.sign(files, signing.load_key(key, _passphrase_for(session, key, passphrase_file)))
     else:
         one = _one_key(public_key or Path())
         verdict = signing.attach(files, read_bounded(attach or Path(), MAX_SIGNATURE), one)
@@ -212,19 +212,22 @@ def _one_key(path: Path) -> PublicKey:
     return found[0]
 
 
-def _passphrase_for(key: Path, file: Path | None) -> bytes:
+def _passphrase_for(session: Session, key: Path, file: Path | None) -> bytes:
     """The passphrase of a secret key; none is asked for if its file is not encrypted."""
     if b"ENCRYPTED" not in read_bounded(key, MAX_KEY_FILE):
         return b""
-    return _passphrase(file, confirm=False)
+    return _passphrase(session, file, confirm=False)
 
 
-def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
+def _passphrase(session: Session, file: Path | None, *, confirm: bool) -> bytes:
     """From `file` (its first line), else from the terminal. Never from the command line, where others could see it."""
     if file is not None:
         found = read_bounded(file, MAX_KEY_FILE).split(b"\n")[0].rstrip(b"\r")
     else:
-        found = click.prompt("passphrase", hide_input=True, confirmation_prompt=confirm, err=True).encode()
+        try:
+            found = session.ask_secret("passphrase", confirm=confirm).encode()
+        except UsageError as exc:
+            raise UsageError(exc.message, hint="give it in a file: --passphrase-file.") from exc
     if not found:
         raise UsageError("an empty passphrase", hint="give one, or --no-passphrase for a key that protects nothing.")
     return found

@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from builder.parity import Parity, write_parity
-from builder.sign import is_signed, sums_of
+from builder.sign import sums_of
+from builder.targets import make_folder
+from installer.bundle.envelope import envelope_of
 from installer.bundle.finding import expand
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
@@ -24,8 +26,8 @@ from installer.shell import Session, common
     "-o",
     "--folder",
     "out",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Where to write. [default: beside the volumes]",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write; a folder that is made if it does not exist. [default: beside the volumes]",
 )
 @click.option("--unsigned", is_flag=True, help="The volumes will never be signed; the receiver is told SHA256SUMS.")
 @common
@@ -53,10 +55,12 @@ def parity(
     files = expand(bundle)
     with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(sums_of(files[0])))) as opened:
         opened.require_all()
-        if not unsigned and not all(map(is_signed, files)):
+        if not unsigned and not all(envelope_of(path).signed for path in files):
             raise UsageError("not signed yet, and signing changes the volumes", hint="sign first, or give --unsigned.")
         sizes = [item["bytes"] for item in opened.files()]
         planned = Parity.for_share(sizes, redundancy) if redundancy else Parity.for_lost(sizes, volumes or 1)
+        if out:
+            make_folder(out)
         opened.verify(session.reporter)
         written = write_parity(opened, planned, out or opened.path(0).absolute().parent, session.reporter)
     made = {str(path): path.stat().st_size for path in written}

@@ -1,5 +1,6 @@
 """What commands share that start from a lock or recipe: its argument, and the way to the places that it names."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def file_argument(name: str, default: str) -> Callable[[_Command], _Command]:
     """An argument that is a file, or the folder of the one that is called `default`."""
 
     def inside(_ctx: click.Context, _param: click.Parameter, value: Path) -> Path:
-        return value / default if value.is_dir() else value
+        return value / default if os.path.isdir(value) else value  # noqa: PTH112 - it raises nothing
 
     return click.argument(name, type=click.Path(path_type=Path), default=Path(default), callback=inside)
 

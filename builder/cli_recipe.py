@@ -14,9 +14,10 @@ from builder.lock import LOCK_NAME, Lock
 from builder.locking import locked_registries, make_lock
 from builder.needs import count, needs
 from builder.recipe import MAX_RECIPE, Recipe, stamp
+from builder.source import check_files
 from builder.targets import distribute, free_bytes
 from builder.volume_size import VolumeSize
-from installer.errors import RecipeError, StorageError, UsageError
+from installer.errors import RecipeError, SiteError, StorageError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
 from installer.report import size
@@ -36,9 +37,9 @@ def lock_of(recipe: Path) -> Path:
 
 
 def is_current(lock: Lock, recipe: Path) -> bool:
-    """Whether `recipe` is what was locked. Raises NotFoundError, StorageError."""
+    """Whether `recipe` is what was locked. Raises RecipeError, StorageError."""
     held = [document.digest for document in lock.documents if document.kind == "recipe"]
-    return held == [Digest.of(read_bounded(recipe, MAX_RECIPE))]
+    return held == [Digest.of(read_bounded(recipe, MAX_RECIPE, RecipeError))]
 
 
 @click.command()
@@ -133,7 +134,7 @@ def _site(session: Session, path: Path | None) -> tuple[Site | None, str]:
     """The answers in the file `path`, and its name with digest; files and secrets that they name need not be here."""
     if path is None:
         return None, ""
-    raw = read_bounded(path, MAX_SITE)
+    raw = read_bounded(path, MAX_SITE, SiteError)
     answers = Site.load(
         raw,
         path.parent,
@@ -206,6 +207,7 @@ def plan(
       airferry plan --base platform-1.0.lock            an update, for those who have loaded 1.0
     """
     read = Lock.load(lock)
+    check_files(read, lock.parent)
     folders = [target if target.is_dir() else target.parent for target in targets] or [Path()]
     planned = contents(read, size, omission_of(read, have, bases))
     document = plan_document(read, planned, free_bytes(folders))

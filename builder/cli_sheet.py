@@ -16,10 +16,11 @@ from installer.bundle.opening import read_keys
 from installer.bundle.reader import Bundle
 from installer.bundle.stock import explanation
 from installer.bundle.volume import VolumeFile
-from installer.errors import BundleError, IncompleteError
+from installer.errors import UsageError
 from installer.files import check_output, write_atomic
 from installer.oci.digest import Digest
 from installer.page import Language, plain, text
+from installer.program import locate
 from installer.report import Reporter
 from installer.shell import Session, common, language_option
 
@@ -99,19 +100,24 @@ def sheet(
 
 
 def _program(path: Path, bundle: Bundle, reporter: Reporter) -> Program:
-    """What is to be said about the installer at `path`. Raises StorageError, NotFoundError."""
-    digest = sha256_of(path, reporter)
-    size, first = size_of(path), bundle.files()[0]["bytes"]
-    if size <= first:
-        return Program(path.name, size, digest, carries=False)
-    end = VolumeFile(path, size - first, first)
-    try:
-        carries = Digest.of(read_envelope(end).sums) == bundle.verdict.sums
-    except (BundleError, IncompleteError):
-        carries = False
-    finally:
-        end.close()
-    return Program(path.name, size, digest, carries)
+    """What is to be said about the installer at `path`.
+
+    Raises UsageError if it is none, or carries another bundle, BundleError if it is damaged, StorageError.
+    """
+    found = locate(path)
+    if found is None:
+        raise UsageError(f"{path}: not a file that `airferry freeze` made", hint="name that file with --installer.")
+    if found.volume_size:
+        inside = VolumeFile(path, found.volume_offset, found.volume_size)
+        try:
+            same = Digest.of(read_envelope(inside).sums) == bundle.verdict.sums
+        finally:
+            inside.close()
+        if not same:
+            raise UsageError(
+                f"{path}: carries another bundle, {found.name}", hint="make it anew from this one: `airferry freeze`."
+            )
+    return Program(path.name, size_of(path), sha256_of(path, reporter), carries=found.volume_size > 0)
 
 
 COMMANDS: tuple[click.Command, ...] = (sheet, explain)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from installer.bundle.envelope import envelope_of
 from installer.bundle.finding import expand
 from installer.bundle.opening import open_current, trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
+from installer.errors import UntrustedError
 
 _file = click.Path(path_type=Path, dir_okay=False)
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -25,6 +27,12 @@ sums_option = click.option(
 def open_trusted(places: Sequence[Path], keys: Sequence[Path], sums: str, now: dt.datetime) -> Bundle:
     """The bundle in `places`, authenticated by key files or by the typed SHA-256 of SHA256SUMS, and current.
 
-    Raises UsageError, NotFoundError, UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
+    Raises UsageError, UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
     """
-    return open_current([VolumeFile(path) for path in expand(places)], trust_in(keys, sums), now)
+    files = expand(places)
+    try:
+        return open_current([VolumeFile(path) for path in files], trust_in(keys, sums), now)
+    except UntrustedError as exc:
+        if envelope_of(files[0]).signed:
+            raise
+        raise UntrustedError(exc.message, hint=f"sign it: `airferry sign {files[0]} --key NAME.key`.") from exc

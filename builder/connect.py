@@ -6,6 +6,7 @@ from pathlib import Path
 from builder.engine import Engine
 from builder.lock import LockedRegistry
 from builder.source import Places
+from installer.errors import RecipeError
 from installer.files import read_bounded
 from installer.oci.credentials import CredentialStore
 from installer.oci.endpoint import HostSettings
@@ -26,12 +27,12 @@ def connect(
 ) -> Places:
     """The places; nothing is contacted yet. `folder` is where relative paths start.
 
-    Raises NotFoundError or StorageError for the file of an authority, UsageError for contradictory settings.
+    Raises RecipeError or StorageError for the file of an authority, UsageError for contradictory settings.
     """
     hosts = {
         registry.host: HostSettings(
             plain_http=_SCHEMES[registry.scheme],
-            ca=read_bounded(folder / registry.ca, MAX_CA) if registry.ca else None,
+            ca=read_bounded(folder / registry.ca, MAX_CA, RecipeError) if registry.ca else None,
             mirror=registry.mirror,
         )
         for registry in registries

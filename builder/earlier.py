@@ -20,7 +20,7 @@ def open_own(places: Sequence[Path]) -> Bundle:
     """The bundle in `places` (files, folders of volumes). Nobody vouches for it: what is taken from it is compared
     with digests from elsewhere.
 
-    Raises BundleError, IncompleteError, NotFoundError, StorageError.
+    Raises BundleError, IncompleteError, UsageError, StorageError.
     """
     files = expand(places)
     return Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(envelope_of(files[0]).sums)))

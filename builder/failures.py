@@ -39,8 +39,11 @@ ROWS: tuple[tuple[_Kind, str, Words], ...] = (
     ),
     (
         UsageError,
-        "명령을 잘못 입력했습니다",
-        Words("Add --help to the command.", "명령 뒤에 --help를 붙여 사용법을 확인합니다."),
+        "명령을 잘못 입력했거나 지정한 파일이 없습니다",
+        Words(
+            "Check the path that is printed, or add --help to the command.",
+            "출력된 경로를 확인하거나, 명령 뒤에 --help를 붙여 사용법을 확인합니다.",
+        ),
     ),
     (
         BundleError,
@@ -96,8 +99,8 @@ ROWS: tuple[tuple[_Kind, str, Words], ...] = (
     ),
     (
         NotFoundError,
-        "이미지, 차트 또는 파일을 찾을 수 없습니다",
-        Words("Check the path or name that is printed.", "출력된 경로나 이름을 확인합니다."),
+        "이미지나 차트를 원본에서 찾을 수 없습니다",
+        Words("Check the name that is printed.", "출력된 이름을 확인합니다."),
     ),
     (
         ContentError,

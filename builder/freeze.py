@@ -35,7 +35,7 @@ def freeze(
     """Write the executable file `out`: `program`, then name and keys, then `volume` (None: volumes lie beside it).
 
     `out` appears complete or not at all, and its bytes depend on nothing but the arguments. Raises BundleError for a
-    name or key that no front can hold, UsageError if `out` is one of the inputs, StorageError, NotFoundError.
+    name or key that no front can hold, UsageError if `out` is one of the inputs or one is missing, StorageError.
     """
     check_output(out, [program, *([volume] if volume else [])])
     with contextlib.ExitStack() as files:

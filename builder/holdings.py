@@ -131,7 +131,7 @@ def _candidates(lock: Lock) -> dict[Digest, set[str]]:
 def read_holding(place: Path) -> Holding:
     """What a registry holds after it has loaded the bundle in `place`: a lock, a bundle, or a folder of its volumes.
 
-    Raises RecipeError, BundleError, IncompleteError, NotFoundError, StorageError.
+    Raises RecipeError, BundleError, IncompleteError, UsageError, StorageError.
     """
     if not place.is_dir() and _begins_as_json(place):
         return Holding.of_lock(Lock.load(place))

@@ -373,8 +373,14 @@ class Lock:
 
     @classmethod
     def load(cls, path: Path) -> "Lock":
-        """The lock in the file `path`. Raises RecipeError, NotFoundError, StorageError."""
-        return cls.decode(read_bounded(path, MAX_LOCK), path.name)
+        """The lock in the file `path`. Raises RecipeError, StorageError."""
+        try:
+            return cls.decode(read_bounded(path, MAX_LOCK, RecipeError), path.name)
+        except RecipeError as exc:
+            if not isinstance(exc.__cause__, FileNotFoundError):
+                raise
+            hint = "run `airferry lock`: it makes the lock of a recipe."
+            raise RecipeError(f"there is no {path}", hint=hint) from exc
 
     def save(self, path: Path) -> None:
         """Write the file `path` atomically. Raises StorageError."""

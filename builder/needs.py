@@ -44,7 +44,7 @@ class _Documents:
 
     def read(self, path: str) -> bytes:
         """The content of the file `path`."""
-        return read_bounded(self.places.path(path), MAX_SMALL_BLOB)
+        return read_bounded(self.places.path(path), MAX_SMALL_BLOB, RecipeError)
 
     def add_file(self, path: str, kind: str) -> bytes:
         """Take in the file `path`; its content."""

@@ -216,6 +216,12 @@ class RegistryEntry(Strict):
     plain_http: bool | None = None
     ca: File | None = None
 
+    @model_validator(mode="after")
+    def _one_scheme(self) -> Self:
+        if self.mirror and self.plain_http is not None:
+            raise ValueError("`mirror` says http or https itself: remove `plain_http`")
+        return self
+
 
 def _housed(chart: Any, repository: Any) -> Any:
     housed = not isinstance(chart, dict) or chart.get("repository") or chart.get("path")
@@ -286,8 +292,14 @@ class Recipe(Strict):
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":
-        """The recipe in the file `path`. Raises RecipeError naming every defect, NotFoundError, StorageError."""
-        return parse_recipe(read_bounded(path, MAX_RECIPE), path.name)
+        """The recipe in the file `path`. Raises RecipeError naming every defect, StorageError."""
+        try:
+            return parse_recipe(read_bounded(path, MAX_RECIPE, RecipeError), path.name)
+        except RecipeError as exc:
+            if not isinstance(exc.__cause__, FileNotFoundError):
+                raise
+            hint = "`airferry init` writes a recipe to begin with."
+            raise RecipeError(f"there is no {path}", hint=hint) from exc
 
 
 def parse_recipe(data: bytes, file_name: str) -> Recipe:

@@ -114,7 +114,8 @@ class RunSheet:
             ),
             Step(f"./{name} verify{beside} --proof proof.json", _VERIFY(takes=self._takes(total))),
         ]
-        if not any(document.kind == "site" for document in self.bundle.manifest.documents):
+        manifest = self.bundle.manifest
+        if not manifest.charts or not any(document.kind == "site" for document in manifest.documents):
             command = f"./{name} load{beside} --registry REGISTRY"
             return [*blocks, Step(command, _LOAD(takes=self._takes(total)))]
         return [

@@ -89,7 +89,7 @@ class SigningKey:
         ed = next((key for key in keys if isinstance(key, ed25519.Ed25519PrivateKey)), None)
         if p256 is not None and ed is not None and isinstance(p256.curve, ec.SECP256R1):
             return cls(p256, ed)
-        raise UsageError(f"{name}: not a key that `airferry keygen` wrote")
+        raise UsageError(f"{name}: not a secret key that `airferry keygen` wrote", hint="give its NAME.key.")
 
 
 def _blocks(data: bytes) -> list[bytes]:
@@ -122,7 +122,7 @@ def keygen(prefix: Path, passphrase: bytes) -> tuple[PublicKey, ...]:
 
 
 def load_key(path: Path, passphrase: bytes) -> SigningKey:
-    """The private key in `path`. Raises UsageError, NotFoundError, StorageError."""
+    """The private key in `path`. Raises UsageError, StorageError."""
     return SigningKey.load(read_bounded(path, MAX_KEY_FILE), passphrase, str(path))
 
 
@@ -167,11 +167,6 @@ def attach(volumes: Sequence[Path], signature: bytes, key: PublicKey) -> Verdict
 def sums_of(volume: Path) -> bytes:
     """`SHA256SUMS` of a volume, for signing elsewhere. Raises BundleError, IncompleteError, StorageError."""
     return envelope_of(volume).sums
-
-
-def is_signed(volume: Path) -> bool:
-    """Whether a volume carries any signature, right or wrong. Raises BundleError, IncompleteError, StorageError."""
-    return any(text != UNSIGNED for text in envelope_of(volume).slots.values())
 
 
 def _minisig(key: SigningKey, public: Ed25519Key, signed: bytes) -> Minisig:

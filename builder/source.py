@@ -35,7 +35,7 @@ class FileStream:
             self._file = path.open("rb", buffering=0)
             self._file.seek(offset)
         except OSError as exc:
-            raise storage_error(exc, path, "read") from exc
+            raise storage_error(exc, path, "read", missing=NotFoundError) from exc
 
     def readinto(self, view: memoryview) -> int:
         """See `BlobStream`."""

@@ -12,8 +12,18 @@ from installer.report import size
 _UNKNOWN = 2**62
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder`, unless it exists, but none of those above it. Raises UsageError without them, StorageError."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as exc:
+        raise UsageError(f"{folder}: not a folder", hint="name one, or a name that is free.") from exc
+    except OSError as exc:
+        raise storage_error(exc, folder, "make") from exc
+
+
 def free_bytes(folders: Sequence[Path]) -> int:
-    """Free bytes of the file systems that `folders` lie on, each counted once. Raises NotFoundError, StorageError."""
+    """Free bytes of the file systems that `folders` lie on, each counted once. Raises UsageError, StorageError."""
     return sum(_rooms(folders)[1].values())
 
 
@@ -21,7 +31,7 @@ def distribute(files: Mapping[str, int], folders: Sequence[Path]) -> list[Path]:
     """A path for each file, given by name and size: in the first of `folders` that still has room for it.
 
     What an earlier run has begun or finished stays where it is. Raises StorageError if there is no room for all,
-    naming each folder; NotFoundError for a folder that does not exist; UsageError if a file lies in two of them.
+    naming each folder; UsageError for a folder that does not exist, or if a file lies in two of them.
     """
     folders = list(dict.fromkeys(folders))
     devices, room = _rooms(folders)
@@ -73,5 +83,5 @@ def _too_small(files: Mapping[str, int], folders: Sequence[Path]) -> StorageErro
     free = ", ".join(f"{folder} {size(free_bytes([folder]))}" for folder in folders)
     return StorageError(
         f"{len(files)} files of at most {size(max(files.values()))}, {size(sum(files.values()))} in all; free: {free}",
-        hint="free some space, name further folders with -o, or choose smaller volumes.",
+        hint="free some space, name further folders, or choose smaller volumes.",
     )

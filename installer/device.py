@@ -34,7 +34,7 @@ UNKNOWN = Device("", "", "", "", "", "")
 
 
 def device_of(folder: Path) -> Device:
-    """The medium that `folder` lies on. Raises StorageError, NotFoundError."""
+    """The medium that `folder` lies on. Raises UsageError, StorageError."""
     try:
         path = folder.resolve(strict=True)
         # Mount points are bytes in any encoding, like all paths.

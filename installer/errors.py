@@ -26,7 +26,7 @@ class UsageError(AirferryError):
     """Arguments that cannot be meant."""
 
     exit_code = 2
-    meaning = "the command was called wrongly"
+    meaning = "the command was called wrongly, or a file that it names is not there"
 
 
 class BundleError(AirferryError):
@@ -83,7 +83,7 @@ class RegistryAccessError(AirferryError):
 
 
 class NotFoundError(AirferryError):
-    """An image, chart or file that was asked for does not exist."""
+    """An image or chart that was asked for does not exist."""
 
     exit_code = 22
     meaning = "an image or chart does not exist at its source"

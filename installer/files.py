@@ -12,14 +12,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from installer.errors import AirferryError, NotFoundError, StorageError, UsageError
+from installer.errors import AirferryError, StorageError, UsageError
 
 _SECRET_KEY = re.compile(rb"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----", re.MULTILINE)
 _HEAD = 1024
 
 
-def storage_error(exc: OSError, path: Path, doing: str) -> AirferryError:
-    """The error for a failed system call on `path`, with the next step for the usual causes."""
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+
+
+def storage_error(exc: OSError, path: Path, doing: str, *, missing: type[AirferryError] = UsageError) -> AirferryError:
+    """The error for a failed system call on `path`, with the next step for the usual causes.
+
+    `missing` is its class where there is no such file, or a folder instead: usually someone has mistyped its name.
+    """
     hints = {
         errno.ENOSPC: "free some space or choose another folder, then run the same command again: it continues.",
         errno.EDQUOT: "the quota is used up: choose another folder, then run the same command again.",
@@ -29,8 +35,8 @@ def storage_error(exc: OSError, path: Path, doing: str) -> AirferryError:
         errno.EFBIG: "the file system cannot hold so large a file (FAT32 ends at 4 GiB): use exFAT, ext4 or NTFS.",
     }
     message = f"{path}: cannot {doing}: {exc.strerror or exc}"
-    if exc.errno == errno.ENOENT:
-        return NotFoundError(message, hint="check the path.")
+    if exc.errno in _NOT_THERE:
+        return missing(message, hint="check the path.")
     return StorageError(message, hint=hints.get(exc.errno or 0, "check the path and the file system."))
 
 
@@ -75,15 +81,18 @@ def is_folder(path: Path) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """The whole file, if it has at most `limit` bytes. Raises StorageError, NotFoundError."""
+def read_bounded(path: Path, limit: int, kind: type[AirferryError] = UsageError) -> bytes:
+    """The whole file, if it has at most `limit` bytes.
+
+    Raises `kind` for one that is larger, not there, or a folder; StorageError.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as exc:
-        raise storage_error(exc, path, "read") from exc
+        raise storage_error(exc, path, "read", missing=kind) from exc
     if len(data) > limit:
-        raise StorageError(f"{path}: larger than {limit} bytes", hint="this is not the kind of file expected here.")
+        raise kind(f"{path}: larger than {limit} bytes", hint="this is not the kind of file expected here.")
     return data
 
 

@@ -1,5 +1,7 @@
 """Progress and talk: how long work reports what it does, without knowing who listens."""
 
+import contextlib
+import os
 import sys
 import threading
 import time
@@ -93,6 +95,10 @@ class Lines:
         print(printable(text), file=self._stream, flush=True)
 
 
+_NARROW = 70
+"""Columns that a whole bar needs with the usual titles."""
+
+
 class Bar:
     """A progress bar with bytes, rate and time left, for a terminal."""
 
@@ -106,7 +112,24 @@ class Bar:
 
         self.end()
         with self._lock:
-            self._bar = tqdm(total=total, desc=title, unit="B", unit_scale=True, file=self._stream, mininterval=0.2)
+            # What is longer than a line would be cut at its end, where the time left stands.
+            columns = self._columns
+            short = "{percentage:.0f}%, {remaining} left: {desc}" if columns < _NARROW else None
+            self._bar = tqdm(
+                total=total,
+                desc=title if short is None else title[: columns - len("100%, 00:00:00 left: ")],
+                unit="B",
+                unit_scale=True,
+                file=self._stream,
+                mininterval=0.2,
+                bar_format=short,
+            )
+
+    @property
+    def _columns(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(self._stream.fileno()).columns or _NARROW
+        return _NARROW
 
     def advance(self, count: int) -> None:
         with self._lock:
@@ -127,9 +150,9 @@ class Bar:
                 print(printable(text), file=self._stream, flush=True)
 
 
-def reporter(*, quiet: bool, stream: TextIO | None = None) -> Reporter:
-    """The reporter for `stream` (standard error by default): silent, a bar on a terminal, else lines."""
+def reporter(*, quiet: bool, dumb: bool = False, stream: TextIO | None = None) -> Reporter:
+    """The reporter for `stream` (standard error by default): silent, a bar on a terminal unless `dumb`, else lines."""
     stream = stream or sys.stderr
     if quiet:
         return Silent()
-    return Bar(stream) if stream.isatty() else Lines(stream)
+    return Bar(stream) if stream.isatty() and not dumb else Lines(stream)

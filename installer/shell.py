@@ -18,14 +18,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
-from installer.errors import AirferryError, InterruptedByUserError, StorageError
+from installer.errors import AirferryError, InterruptedByUserError, StorageError, UsageError
 from installer.files import look_at, storage_error
 from installer.program import open_closed_streams
 from installer.report import Reporter, printable, reporter
@@ -53,9 +53,12 @@ class Session:
     output: Literal["text", "json"]
     reporter: Reporter
     environment: Mapping[str, str]
+    emitted: list[Any] = field(default_factory=list, repr=False)
+    """The results so far."""
 
     def emit(self, document: Any, text: str) -> None:
         """Print the result: `document` as JSON, or `text`, whatever the user chose. Raises StorageError."""
+        self.emitted.append(document)
         if self.output == "json":
             show(json.dumps(document, indent=1, sort_keys=True))
         else:
@@ -83,6 +86,15 @@ class Session:
             # The end of the input; Ctrl-C is another exception, that of a signal.
             return False
         return str(answer).strip().lower() != "none"
+
+    def ask_secret(self, question: str, *, confirm: bool = False) -> str:
+        """What the person types unseen; with `confirm` twice. Raises UsageError where nobody can be asked."""
+        if not self.interactive:
+            raise UsageError(f"{question}: there is no terminal to ask on")
+        try:
+            return str(click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True))
+        except InterruptedByUserError as exc:
+            raise InterruptedByUserError(exc.message, hint="nothing was done.") from exc
 
     def now(self) -> dt.datetime:
         """The time by this machine's clock, in UTC, whole seconds."""
@@ -117,7 +129,7 @@ class Session:
 
         `REGISTRY_AUTH_FILE` (skopeo, podman), else `config.json` in `DOCKER_CONFIG` or `~/.docker`. A file named by
         the environment must exist; one in `~/.docker` that may not be read counts as none.
-        Raises NotFoundError, UsageError, StorageError.
+        Raises UsageError, StorageError.
         """
         from installer.oci.credentials import CredentialStore
 
@@ -164,9 +176,14 @@ def common(command: _F) -> _F:
     @click.option("-q", "--quiet", is_flag=True, help="No progress and remarks on stderr; errors are printed.")
     @functools.wraps(command)
     def wrapped(*args: Any, form: Literal["text", "json"], quiet: bool, **kwargs: Any) -> Any:
-        session = Session(form, reporter(quiet=quiet), dict(os.environ))
+        session = Session(form, reporter(quiet=quiet, dumb=os.environ.get("TERM") == "dumb"), dict(os.environ))
         try:
             return command(session, *args, **kwargs)
+        except (AirferryError, InterruptedByUserError) as exc:
+            # Who asked for JSON gets some, in any case.
+            if form == "json" and not session.emitted:
+                session.emit({"error": {"code": exc.exit_code, "message": exc.message, "next": exc.hint}}, "")
+            raise
         finally:
             session.reporter.end()
 

@@ -65,7 +65,7 @@ MATRIX: dict[str, str] = {
     "commands": "errors files yaml report oci bundle chart program site transfer cluster objects diagnosis preflight "
     "lifecycle shell",
     "templates": "",
-    "builder": "errors parallel files yaml report schema oci bundle chart site shell",
+    "builder": "errors parallel files yaml report schema oci bundle chart program site shell",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
@@ -79,7 +79,7 @@ LIBRARIES: dict[str, str] = {
         "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_parity builder.cli_places "
         "builder.cli_recipe builder.cli_sheet builder.cli_trust installer.commands.changing installer.commands.cli "
         "installer.commands.cli_cluster installer.commands.cli_installed installer.commands.cli_node "
-        "installer.commands.cli_options installer.commands.loading installer.shell"
+        "installer.commands.cli_options installer.shell"
     ),
     "cryptography": "builder.sign installer.bundle.signature installer.oci.trust installer.site.certificates",
     "docker": "builder.engine",

@@ -281,4 +281,5 @@ def damage_error(bundle: "Bundle", found: Sequence[Damage]) -> BundleError:
     hurt = {source for damage in found for source in damage.images}
     if images:
         lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that")
-    return BundleError("\n".join(lines), hint="copy it again; if that is far away: `verify --request FILE`.")
+    far = "if that is far away: `verify --request FILE` of the installer."
+    return BundleError("\n".join(lines), hint=f"copy it again; {far}")

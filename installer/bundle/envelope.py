@@ -17,6 +17,7 @@ from installer.bundle.limits import (
     OCI_LAYOUT,
     SLOTS,
     SUMS,
+    UNSIGNED,
 )
 from installer.bundle.manifest import BundleManifest
 from installer.bundle.tar import BLOCK, TRAILER, header, member_size, padded
@@ -33,6 +34,11 @@ class Envelope:
 
     sums: bytes
     slots: dict[str, bytes]
+
+    @property
+    def signed(self) -> bool:
+        """Whether there is any signature, right or wrong."""
+        return any(text != UNSIGNED for text in self.slots.values())
 
     @cached_property
     def raw(self) -> bytes:
@@ -57,7 +63,10 @@ class _Members:
         block = self._file.read(self._offset, BLOCK)
         if not any(block) and name == SUMS:
             raise IncompleteError(f"{self._file.path}: its build was not finished", hint="run `airferry build` again.")
-        size = member_size(block, name, limit)
+        try:
+            size = member_size(block, name, limit)
+        except BundleError as exc:
+            raise BundleError(f"{self._file.path}: {exc.message}", hint=exc.hint) from exc
         area = padded(size)
         if area != SLOTS.get(name, area):
             raise BundleError(f"{self._file.path}: {name} has {size} bytes, which its place does not allow")
@@ -154,6 +163,6 @@ def match_volume(file: VolumeFile, known: Mapping[bytes, int], metadata: int, si
     if file.size != sizes[number] or file.read(file.size - len(TRAILER), len(TRAILER)) != TRAILER:
         raise BundleError(
             f"{file.path}: {file.size} bytes, but this volume has {sizes[number]} and ends with zeros",
-            hint="it was cut short or extended: copy it again, or leave it out and use `verify --request FILE`.",
+            hint="cut short or extended: copy it again, or leave it out and ask for it (`verify --request FILE`).",
         )
     return number

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from installer.bundle.limits import MAX_SUMS, SUMS
 from installer.bundle.tar import BLOCK, member_size
-from installer.errors import BundleError, NotFoundError, StorageError
+from installer.errors import BundleError, StorageError, UsageError
 from installer.files import storage_error
 
 DEPTH = 3
@@ -17,14 +17,14 @@ MAX_FILES = 20_000
 def expand(places: Sequence[Path]) -> list[Path]:
     """The files among `places`, and the volumes in the folders among them.
 
-    Raises NotFoundError for a folder without any, StorageError for one with too many files.
+    Raises UsageError for a folder without any, StorageError for one with too many files.
     """
     found = []
     for place in places:
         if place.is_dir():
             inside = volumes_in(place)
             if not inside:
-                raise NotFoundError(f"{place}: holds no volume of a bundle", hint="name the files, or another folder.")
+                raise UsageError(f"{place}: holds no volume of a bundle", hint="name the files, or another folder.")
             found += inside
         else:
             found.append(place)

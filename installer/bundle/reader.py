@@ -154,8 +154,10 @@ class Bundle:
         else:
             names = ", ".join(f"{number + 1} ({self.file_name(number)})" for number in sorted(volumes))
             text = f"volumes {names} of {count} are missing"
-        again = "run the same command again with --bundle FILE or FOLDER"
-        return IncompleteError(text, hint=f"bring it, and {again}. If it is lost: `verify --request FILE`.")
+        it, is_ = ("it", "it is") if len(volumes) == 1 else ("them", "they are")
+        again = "run the same command again with its file or folder, too"
+        lost = f"If {is_} lost, `verify --request FILE` of the installer asks for {it}."
+        return IncompleteError(text, hint=f"bring {it}, and {again}. {lost}")
 
     def file_name(self, number: int) -> str:
         """What the file of volume `number` (from 0) was called by its writer, unless someone renamed it."""

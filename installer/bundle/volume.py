@@ -11,7 +11,7 @@ from installer.bundle import canonical
 from installer.bundle.limits import BUNDLE_JSON, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, SLOTS, SUMS
 from installer.bundle.manifest import HASH, BundleBlob, BundleImage, BundleManifest, BundleVolume, chunk_count
 from installer.bundle.tar import BLOCK, TRAILER, padded
-from installer.errors import BundleError, IncompleteError, StorageError
+from installer.errors import BundleError, IncompleteError, UsageError
 from installer.files import storage_error
 from installer.oci import media
 from installer.oci.digest import Digest
@@ -160,7 +160,7 @@ def _title(manifest: BundleManifest) -> str:
 class VolumeFile:
     """A volume, or what claims to be one: `size` bytes of the file at `path` from `base` on. Only ever read.
 
-    Raises StorageError (NotFoundError) when opened on something that is no regular file.
+    Raises UsageError when opened on something that is no regular file, StorageError.
     """
 
     def __init__(self, path: Path, base: int = 0, size: int | None = None) -> None:
@@ -174,7 +174,7 @@ class VolumeFile:
         self.size = status.st_size - base if size is None else size
         if not stat.S_ISREG(status.st_mode):
             self.close()
-            raise StorageError(f"{path}: not a regular file", hint="give the bundle file itself.")
+            raise UsageError(f"{path}: not a regular file", hint="give the bundle file itself.")
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` from `offset` of the volume.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from installer.errors import ClusterForbiddenError, SiteError
+from installer.errors import ClusterForbiddenError, SiteError, UsageError
 from installer.files import look_at, read_bounded
 from installer.oci import strict_json
 from installer.strict_yaml import load_yaml
@@ -25,6 +25,7 @@ PLUGIN_SECONDS = 60
 # Credentials are renewed so long before they expire.
 EXPIRY_MARGIN = dt.timedelta(seconds=10)
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
+_WHERE = "name one with --kubeconfig or KUBECONFIG; k3s has it in /etc/rancher/k3s/k3s.yaml."
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -100,7 +101,8 @@ class Endpoint:
 def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
     """The endpoint that `context` of the kubeconfig at `path` names; without `context` its current one.
 
-    Raises SiteError for a file that is no kubeconfig or lacks what it names, and the errors of `read_bounded`.
+    Raises SiteError for a file that is no kubeconfig or lacks what it names, UsageError without such a file or
+    context, StorageError.
     """
     doc = load_yaml(read_bounded(path, MAX_KUBECONFIG), str(path), SiteError)
     if not isinstance(doc, dict):
@@ -108,6 +110,8 @@ def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
     name = context or _text(doc, "current-context", path)
     if not name:
         raise SiteError(f"{path}: no current context", hint="name one of its contexts with --context.")
+    if context and _home({path: doc}, "contexts", context) is None:
+        raise _no_context({path: doc}, context)
     chosen = _named(doc, "contexts", "context", name, path)
     cluster = _named(doc, "clusters", "cluster", _text(chosen, "cluster", path), path)
     user_name = _text(chosen, "user", path)
@@ -141,10 +145,12 @@ def choose(files: Sequence[Path], context: str = "") -> tuple[Path, str]:
     """Which of several kubeconfig files counts, and the context in it, as kubectl merges the files of `KUBECONFIG`:
     what the first file says of a name is what counts, and files that do not exist are passed over.
 
-    Raises SiteError if context, cluster and user would have to come from different files, NotFoundError if no file
-    exists.
+    Raises SiteError if context, cluster and user would have to come from different files, UsageError if there is no
+    file or no such context.
     """
-    present = [file for file in files if look_at(file)] or [files[0]]
+    present = [file for file in files if look_at(file)]
+    if not present:
+        raise UsageError(f"no kubeconfig at {', '.join(map(str, files))}", hint=_WHERE)
     if len(present) == 1:
         return present[0], context
     docs = {file: load_yaml(read_bounded(file, MAX_KUBECONFIG), str(file), SiteError) or {} for file in present}
@@ -154,7 +160,7 @@ def choose(files: Sequence[Path], context: str = "") -> tuple[Path, str]:
     name = context or next((text for file, doc in docs.items() if (text := _text(doc, "current-context", file))), "")
     home = _home(docs, "contexts", name)
     if home is None:
-        raise SiteError(f"no context {name[:100]!r} in {', '.join(map(str, present))}", hint="check --context.")
+        raise _no_context(docs, name)
     entry = _named(docs[home], "contexts", "context", name, home)
     for group, key in (("clusters", "cluster"), ("users", "user")):
         other = _home(docs, group, _text(entry, key, home))
@@ -267,6 +273,15 @@ def _run(plugin: Plugin, environment: Mapping[str, str]) -> dict[str, Any]:
     return status
 
 
+def _no_context(docs: Mapping[Path, Mapping[str, Any]], name: str) -> UsageError:
+    """The error for a context that stands in none of the files."""
+    groups = [doc.get("contexts") for doc in docs.values()]
+    entries = [entry for group in groups if isinstance(group, list) for entry in group if isinstance(entry, dict)]
+    known = ", ".join(sorted({str(entry.get("name"))[:100] for entry in entries})) or "none"
+    where = ", ".join(map(str, docs))
+    return UsageError(f"no context {name[:100]!r} in {where}", hint=f"name one with --context; there are: {known}.")
+
+
 def _home(docs: Mapping[Path, Mapping[str, Any]], group: str, name: str) -> Path | None:
     """The first file that has an entry `name`."""
     for file, doc in docs.items():
@@ -304,7 +319,7 @@ def _material(doc: Mapping[str, Any], key: str, path: Path) -> bytes:
         except binascii.Error:
             raise SiteError(f"{path}: {key}-data is not base64") from None
     name = _text(doc, key, path)
-    return read_bounded(path.parent / name, MAX_FILE) if name else b""
+    return read_bounded(path.parent / name, MAX_FILE, SiteError) if name else b""
 
 
 def _plugin(doc: Any, extensions: Any, path: Path) -> Plugin | None:

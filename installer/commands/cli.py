@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from installer import __version__, shell
 from installer.commands import cli_cluster, cli_installed, cli_node
 from installer.commands.cli_options import FILE, FOLDER, bundle_options, proof_option
-from installer.errors import BundleError, InterruptedByUserError
+from installer.errors import BundleError, IncompleteError, InterruptedByUserError
 from installer.shell import Session, common, language_option
 
 if TYPE_CHECKING:
@@ -102,7 +102,12 @@ def verify(
     document = {**facts, **found.document(), "request": wanted.text if wanted else ""}
     if session.output == "json":
         session.emit(document, "")
-    found.check(bundle, partial=partial)
+    try:
+        found.check(bundle, partial=partial)
+    except (BundleError, IncompleteError) as exc:
+        if wanted and (request or qr):
+            raise type(exc)(exc.message, hint="send the request; what comes back is named with --bundle, too.") from exc
+        raise
     if session.output != "json":
         session.emit(document, f"{text}\n{found.text}")
 
@@ -130,7 +135,7 @@ def explain(session: Session, bundle: Any, language: "Language") -> None:
 @common
 @bundle_options
 @click.argument("parity", type=click.Path(path_type=Path))
-@click.option("--out", type=FOLDER, required=True, help="Folder for the rebuilt volumes; with room for them.")
+@click.option("-o", "--out", type=FOLDER, required=True, help="Folder for the rebuilt volumes; with room for them.")
 def repair(session: Session, bundle: Any, parity: Path, out: Path) -> None:
     """Rebuild volumes that are lost or damaged from PARITY: PAR2 files that the sender made, or their folder.
 

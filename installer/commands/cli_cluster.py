@@ -39,7 +39,7 @@ _serve_address_option = click.option(
 @common
 @bundle_options
 @_site_option
-@click.option("--output-dir", type=FOLDER, required=True, help="Folder for the files; made if it does not exist.")
+@click.option("-o", "--output-dir", type=FOLDER, required=True, help="Folder for the files; made if it does not exist.")
 @click.option("--kube-version", default="", metavar="VERSION", help="Version of Kubernetes that charts shall assume.")
 @click.option(
     "--secrets",

@@ -32,7 +32,9 @@ def bundle_options(command: _F) -> _F:
         multiple=True,
         help="File of the bundle, or folder with its volumes; may be repeated.",
     )
-    @click.option("--key", "keys", type=FILE, multiple=True, help="Public key to trust instead of the pinned ones.")
+    @click.option(
+        "-k", "--key", "keys", type=FILE, multiple=True, help="Public key to trust instead of the pinned ones."
+    )
     @click.option("--sums", default="", metavar="HEX", help="Trust by the SHA-256 of SHA256SUMS as its sender states.")
     @functools.wraps(command)
     def wrapped(

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.errors import AirferryError, RegistryUnreachableError, UsageError
+from installer.errors import AirferryError, RegistryUnreachableError, SiteError, UsageError
 from installer.files import read_bounded
 from installer.oci.endpoint import HostSettings
 from installer.oci.harbor import create_project
@@ -54,12 +52,12 @@ def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site
     from installer.strict_yaml import load_yaml
 
     site = Site.load(
-        read_bounded(file, MAX_SITE),
+        read_bounded(file, MAX_SITE, SiteError),
         file.parent,
         name=file.name,
         now=session.now(),
         environment=session.environment.get,
-        prompt=lambda text: str(click.prompt(text, hide_input=True, err=True)),
+        prompt=session.ask_secret,
         parse=parse_values if for_charts else load_yaml,
     )
     for note in site.notes:

@@ -13,7 +13,7 @@ from installer.bundle.damage import damage_error, damages
 from installer.bundle.limits import CHUNK
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
-from installer.errors import BundleError, NotFoundError, StorageError, UsageError
+from installer.errors import BundleError, StorageError, UsageError
 from installer.files import is_folder, look_at, new_file, scratch_folder, storage_error, sync_folder
 from installer.report import Reporter, size
 
@@ -22,7 +22,7 @@ def repair(bundle: Bundle, parity: Path, out: Path, reporter: Reporter) -> list[
     """Write every volume into the folder `out` that is missing or damaged, from those at hand and from `parity`.
 
     `parity` is one of the PAR2 files, or their folder; all of them lie in one. Nothing is written anywhere else.
-    Raises NotFoundError without parity, UsageError, BundleError if it is not enough, StorageError.
+    Raises UsageError without parity, BundleError if it is not enough, StorageError.
     """
     index = _index(parity, bundle)
     found = damages(bundle, reporter, bundle.at_hand)
@@ -50,7 +50,7 @@ def _index(parity: Path, bundle: Bundle) -> Path:
     """One of the PAR2 files of the bundle, from which PAR2 finds the others."""
     if not is_folder(parity):
         if look_at(parity) is None:
-            raise NotFoundError(f"{parity}: no such file", hint="name the .par2 file, or its folder.")
+            raise UsageError(f"{parity}: no such file", hint="name the .par2 file, or its folder.")
         return parity.absolute()
     try:
         found = sorted(path for path in parity.iterdir() if path.name.lower().endswith(par2.SUFFIX))
@@ -58,7 +58,7 @@ def _index(parity: Path, bundle: Bundle) -> Path:
         raise storage_error(exc, parity, "read") from exc
     own = [path for path in found if path.name.startswith(f"{bundle.stem}.")]
     if not found:
-        raise NotFoundError(f"{parity}: holds no .par2 file", hint="name the folder of the parity files.")
+        raise UsageError(f"{parity}: holds no .par2 file", hint="name the folder of the parity files.")
     return (own or found)[0].absolute()
 
 

@@ -16,7 +16,7 @@ class Target:
     """A cluster: that of `kubeconfig`, else of the files in `KUBECONFIG`, else of `~/.kube/config`, else the one that
     this runs in.
 
-    Raises SiteError for an unusable kubeconfig, NotFoundError where there is none.
+    Raises SiteError for an unusable kubeconfig, UsageError where there is none.
     """
 
     def __init__(self, session: Session, kubeconfig: Path | None, context: str, *, plugin: bool) -> None:

@@ -19,7 +19,7 @@ from installer.chart.relocation import Relocation
 from installer.cluster import volumes
 from installer.cluster.kube import FIELD_MANAGER, JOB, Object
 from installer.cluster.workload import ReleaseName
-from installer.errors import BundleError, SiteError
+from installer.errors import BundleError, SiteError, UsageError
 from installer.objects import chart_oci
 from installer.objects.chart_source import ChartSource, Placed, Wish, choose
 from installer.objects.custom_resource import custom_resource, template_values
@@ -133,11 +133,11 @@ def desired(
     `wish` says where the platform chart shall come from. With `names_stay` images keep their upstream names.
     With `blank` no secret of the site is read, and Secrets have empty values.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
-    if the bundle does not hold together.
+    if the bundle does not hold together, UsageError if there is nothing to install.
     """
     charts = bundle.manifest.charts
     if not charts:
-        raise BundleError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
+        raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     site.check(charts)
     maker = _Maker(bundle, site, kube_version, tuple(api_versions), names_stay=names_stay)
     made = _made(maker, charts)

@@ -38,7 +38,7 @@ class HostSettings:
 
     def __post_init__(self) -> None:
         if self.plain_http and self.ca:
-            raise UsageError("a host cannot have both plain HTTP and a certificate authority")
+            raise UsageError("a host cannot have both plain HTTP and a certificate authority", hint="leave one out.")
         if self.mirror and not is_base_url(self.mirror):
             raise UsageError(f"not the base URL of a mirror: {self.mirror[:200]!r}", hint="like https://host/prefix.")
 
@@ -59,7 +59,7 @@ class Endpoint:
 def endpoint(host: str, hosts: Mapping[str, HostSettings]) -> Endpoint:
     """Where the registry that references call `host` is asked. Raises UsageError for an impossible port."""
     if not is_web_address(f"https://{host}"):
-        raise UsageError(f"not a registry host: {host[:80]!r}")
+        raise UsageError(f"not a registry host: {host[:80]!r}", hint="write it like registry.example:5000.")
     settings = hosts.get(host, HostSettings())
     if settings.mirror:
         parts = urlsplit(settings.mirror)

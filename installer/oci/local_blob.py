@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 from typing import Self
 
-from installer.errors import ContentError
+from installer.errors import ContentError, NotFoundError
 from installer.files import storage_error
 
 
@@ -18,7 +18,7 @@ def open_regular(path: Path) -> int:
         # Without O_NONBLOCK the open of a named pipe would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
-        raise storage_error(exc, path, "open") from exc
+        raise storage_error(exc, path, "open", missing=NotFoundError) from exc
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise ContentError(f"{path}: not a regular file")

@@ -33,7 +33,7 @@ class Repository:
 
     def __post_init__(self) -> None:
         if not _HOST.fullmatch(self.host):
-            raise UsageError(f"not a registry host: {self.host[:80]!r}")
+            raise UsageError(f"not a registry host: {self.host[:80]!r}", hint="write it like registry.example:5000.")
         if not _PATH.fullmatch(self.path):
             raise UsageError(f"not a repository path: {self.path[:80]!r}", hint="paths are lower case.")
         if len(self.path) > MAX_NAME:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Self
 
 from pydantic import ConfigDict, model_validator
 
-from installer.errors import AirferryError, SiteError
+from installer.errors import AirferryError, SiteError, UsageError
 from installer.files import read_bounded
 from installer.schema import Strict
 
@@ -121,5 +121,8 @@ class SecretReader:
                 raise SiteError(f"{key}: environment variable {source.env} is not set", hint="set it, or use a file.")
             return text
         if source.prompt is not None:
-            return self.prompt(source.prompt)
+            try:
+                return self.prompt(source.prompt)
+            except UsageError as exc:
+                raise SiteError(f"{key}: {exc.message}", hint="give it by file or env.") from exc
         raise SiteError(f"{key}: stands in the cluster, but is needed here", hint="give it by file, env or prompt.")

@@ -30,7 +30,7 @@ from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.helm import Chart
-from installer.errors import AirferryError, StorageError
+from installer.errors import AirferryError, UsageError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
@@ -171,7 +171,7 @@ def _text(text: bytes) -> Answer:
 class Server:
     """Serves a bundle, or only what `content` finds in it, on one address while its context is open.
 
-    `port` 0 takes a free one; `address` is `HOST:PORT` as it is reached. Raises StorageError if the address cannot
+    `port` 0 takes a free one; `address` is `HOST:PORT` as it is reached. Raises UsageError if the address cannot
     be had.
     """
 
@@ -182,7 +182,7 @@ class Server:
         try:
             self._http = _Http((host, port), family)
         except OSError as exc:
-            raise StorageError(
+            raise UsageError(
                 f"{host}:{port}: cannot listen: {exc.strerror or exc}", hint="choose another address or port."
             ) from exc
         self._http.content, self._http.bundle, self._http.reporter = content or Catalogue(bundle), bundle, reporter

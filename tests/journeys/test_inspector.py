@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,16 +19,19 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from builder.failures import ROWS, SENDERS
+from builder.freeze import freeze
 from builder.sign import attach, sums_of
 from installer.bundle import canonical
 from installer.bundle.verification import Verification
 from installer.errors import AirferryError, UntrustedError
 from installer.report import Silent
 from tests.exit_codes import errors
+from tests.journeys.test_refusals import assert_refused
 from tests.parts.bundles import KEYS, open_bundle, reference_cargo, signing_key
 from tests.parts.mounted import iso_image, mounted_iso
 from tests.parts.programs import Program, from_source
 from tests.test_readme import commands
+from tests.unit.installer.test_program import elf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,8 +235,7 @@ def test_an_installer_explains_itself(installer: Program, carried: Carried, tmp_
 
 def test_an_installer_that_goes_along(sent: Sent, tmp_path: Path) -> None:
     """The page states its checksum and commands, all of which exist, and takes volume 1 out of it."""
-    frozen = tmp_path / "installer"
-    frozen.write_bytes(b"\x7fELF" * 1024 + sent.discs[0].read_bytes())
+    frozen = froze(tmp_path / "installer", sent.discs[0])
     (tmp_path / "platform.par2").write_bytes(bytes(77))
     along = ("--installer", frozen, "--also", tmp_path / "platform.par2")
     page = printed(sent.airferry, "sheet", *sent.discs, *TRUST, *along)
@@ -247,6 +249,32 @@ def test_an_installer_that_goes_along(sent: Sent, tmp_path: Path) -> None:
     (command, _), *_ = steps(page)
     subprocess.run(["sh", "-c", command.replace("/media/disc", f"{tmp_path}")], cwd=tmp_path, check=True)
     assert (tmp_path / "volume-1.tar").read_bytes() == sent.discs[0].read_bytes()
+
+
+def froze(out: Path, volume: Path | None) -> Path:
+    """A frozen file with `volume` in it, or None, around a program that only looks like one."""
+    program = out.with_name("program")
+    program.write_bytes(elf())
+    freeze(program, volume, out, name="demo", keys=(), reporter=Silent())
+    return out
+
+
+def test_the_page_is_refused_with_an_installer_that_is_none_or_of_another_bundle(sent: Sent, tmp_path: Path) -> None:
+    (other,) = replace(reference_cargo(tmp_path), name="other").write(tmp_path, key=signing_key())
+    for file, words in (
+        (KEY, "not a file that `airferry freeze` made"),
+        (froze(tmp_path / "other", other), "carries another bundle, demo"),
+    ):
+        done = sent.airferry.run("sheet", *sent.discs, *TRUST, "--installer", file)
+        assert_refused(done, 2, file.name, words)
+
+
+def test_a_bundle_without_charts_is_only_loaded(sent: Sent, tmp_path: Path) -> None:
+    cargo = replace(reference_cargo(tmp_path), charts=[])
+    cargo.document("site.yaml", b"{}\n", "site")
+    (bundle,) = cargo.write(tmp_path, key=signing_key())
+    page = printed(sent.airferry, "sheet", bundle, *TRUST, "--installer", froze(tmp_path / "installer", bundle))
+    assert re.findall(r"\$ \./installer ([a-z]+)", page) == ["verify", "load"]
 
 
 PROOFS: dict[str, tuple[str, int]] = {
@@ -310,14 +338,14 @@ def test_where_a_proof_cannot_be_written(sent: Sent, tmp_path: Path) -> None:
     (tmp_path / "proof.txt").mkdir()
     done = sent.airferry.run(*verify, tmp_path / "proof.json")
     assert (done.returncode, "without a proof" in done.stderr) == (12, True)
-    assert sent.airferry.run(*verify, tmp_path / "proof.json", "--partial").returncode == 50
+    assert sent.airferry.run(*verify, tmp_path / "proof.json", "--partial").returncode == 2
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "must print"), ("ko", "작업 안내서")])
 def test_the_page_in_each_language_and_format(sent: Sent, tmp_path: Path, language: str, words: str) -> None:
     """HTML loads nothing, holds the same commands, takes nothing from a bundle for markup, and fits onto one A4."""
     odd = Path(shutil.copyfile(sent.discs[0], tmp_path / "<script>alert(1)&.tar"))
-    arguments = ("sheet", odd, *TRUST, "--installer", odd, "--language", language)
+    arguments = ("sheet", odd, *TRUST, "--installer", froze(tmp_path / "<b>&", None), "--language", language)
     page, html = (printed(sent.airferry, *arguments, *more) for more in ((), ("--html",)))
     read = Commands()
     read.feed(html)
@@ -325,6 +353,7 @@ def test_the_page_in_each_language_and_format(sent: Sent, tmp_path: Path, langua
     assert not {"script", "link", "img", "iframe"} & read.tags
     assert not re.search("https?://|url\\(|@import", html)
     assert "/media/disc/<script>alert(1)&.tar" in page
+    assert "/media/disc/<b>&" in page
     shown = re.findall("<pre>.*?</pre>", html, re.DOTALL)
     assert len(re.findall("<p>|<tr>|<h2>", html)) + sum(block.count("\n") + 1 for block in shown) <= LINES
     assert words in page

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder.recipe import MAX_RECIPE
 from installer.oci.digest import Digest
 from tests.parts.authority import Authority
 from tests.parts.bundles import KEYS, reference_cargo, signing_key
@@ -152,7 +153,8 @@ def test_a_lock_that_does_not_match_its_recipe(locked: Program) -> None:
     text = (locked.folder / "recipe.yaml").read_text()
     (locked.folder / "recipe.yaml").write_text(text.replace("hello from the enclave", "changed"))
     assert_refused(locked.run("lock", "--check"), 41, "airferry.lock", "not up to date")
-    assert_refused(locked.run("build"), 41, "recipe.yaml")
+    for command in ("plan", "build"):
+        assert_refused(locked.run(command), 41, "recipe.yaml")
     assert not list(locked.folder.glob("*.tar*"))
 
 
@@ -305,8 +307,36 @@ def test_a_flipped_bit_reaches_no_registry(carried: Carried, tmp_path: Path, enc
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, carried: Carried) -> None:
-    assert_refused(opened(tmp_path, tmp_path / "absent.tar", carried.key).run("verify"), 22, "absent.tar")
-    assert_refused(from_source("builder", tmp_path).run("build"), 22, "airferry.lock")
+    assert_refused(opened(tmp_path, tmp_path / "absent.tar", carried.key).run("verify"), 2, "absent.tar")
+    builder = from_source("builder", tmp_path)
+    for command in ("plan", "build"):
+        assert_refused(builder.run(command), 41, "no airferry.lock", "`airferry lock`")
+    for command in ("lock", "list"):
+        assert_refused(builder.run(command), 41, "no recipe.yaml", "`airferry init`")
+    assert_refused(builder.run("verify", "absent.tar", "--key", carried.key), 2, "absent.tar")
+    assert_refused(builder.run("verify", carried.bundle, "--key", "absent.pub"), 2, "absent.pub")
+    (tmp_path / "recipe.yaml").write_text("#" * (MAX_RECIPE + 1))
+    assert_refused(builder.run("lock"), 41, "recipe.yaml")
+
+
+def test_answers_that_are_not_there(installer: Program) -> None:
+    for site in ("absent.yaml", "."):
+        assert_refused(installer.run("render", "--site", site, "--output-dir", "out"), 40 if site != "." else 2, site)
+
+
+def test_an_address_that_is_taken(installer: Program, enclave: Registry) -> None:
+    assert_refused(installer.run("serve", "--listen", enclave.address), 2, enclave.address)
+
+
+def test_a_cluster_that_nobody_has_named(tmp_path: Path) -> None:
+    assert_refused(
+        from_source("installer", tmp_path).run("status"),
+        2,
+        f"{tmp_path}/.kube/config",
+        "--kubeconfig",
+        "KUBECONFIG",
+        "k3s",
+    )
 
 
 # --- the enclave ---

@@ -288,7 +288,7 @@ def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclav
     assert all(f"missing volume ({len(volumes.files)})" in reason for reason in result["left_out"].values())
     assert result["images"]
     done = installer.run("verify", "--qr", "--request", tmp_path / "request.json")
-    assert (done.returncode, "`verify --request FILE`" in done.stderr) == (12, True), done.stderr
+    assert (done.returncode, "next: send the request" in done.stderr) == (12, True), done.stderr
     seen = photographed(done.stderr, tmp_path)
     assert f" V{len(volumes.files)} " in seen
     assert seen.lower() in done.stderr

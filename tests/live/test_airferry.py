@@ -334,7 +334,7 @@ def test_a_bundle_into_a_folder(program: Program, opened: Registry, place: str) 
 
 @pytest.mark.parametrize("command", ["lock", "list", "plan", "build"])
 def test_missing_files(program: Program, command: str) -> None:
-    _, err = program.run(command, code=22)
+    _, err = program.run(command, code=41)
     assert "recipe.yaml" in err or "airferry.lock" in err
 
 

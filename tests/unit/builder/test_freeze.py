@@ -12,7 +12,7 @@ import pytest
 from builder.freeze import freeze
 from installer import program
 from installer.bundle.front import PinnedKey
-from installer.errors import BundleError, NotFoundError, StorageError, UsageError
+from installer.errors import BundleError, StorageError, UsageError
 from installer.report import Silent
 from tests.unit.installer.test_program import elf
 
@@ -161,11 +161,11 @@ def test_an_input_is_never_overwritten(inputs: tuple[Path, Path], tmp_path: Path
 
 def test_what_cannot_be_frozen_is_refused(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     missing, out = tmp_path / "missing", tmp_path / "out"
-    with pytest.raises(NotFoundError, match="missing"):
+    with pytest.raises(UsageError, match="missing"):
         freeze(missing, inputs[1], out, name="demo", keys=KEYS, reporter=Silent())
-    with pytest.raises(NotFoundError, match="missing"):
+    with pytest.raises(UsageError, match="missing"):
         freeze(inputs[0], missing, out, name="demo", keys=KEYS, reporter=Silent())
-    with pytest.raises(NotFoundError, match="missing"):
+    with pytest.raises(UsageError, match="missing"):
         freeze(*inputs, missing / "out", name="demo", keys=KEYS, reporter=Silent())
     with pytest.raises(BundleError, match="ASCII"):
         freeze(*inputs, out, name="имя", keys=KEYS, reporter=Silent())

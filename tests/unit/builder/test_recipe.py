@@ -101,6 +101,7 @@ registries: {localhost:5000: {plain_htttp: true}}
         (SMALL + "registries: {docker.io: {mirror: ftp://x}}\n", "registries.docker.io.mirror: not an http(s) URL"),
         (SMALL + "registries: {docker.io: {mirror: 'http://user:word@x'}}\n", "not an http(s) URL without user name"),
         (SMALL + "registries: {'no/host': {}}\n", "not a registry host"),
+        (SMALL + "registries: {h.example: {mirror: 'https://m', plain_http: true}}\n", "remove `plain_http`"),
         ("name: a\nversion: '1'\nimages: [busybox, docker.io/library/busybox:latest]\n", "image stands twice"),
         ("name: a\nversion: '1'\nimages: [{layout: x, archive: y, name: z}]\n", "needs one of"),
         ("name: a\nversion: '1'\nimages: [{ref: x, name: z}]\n", "use `substitutions`"),

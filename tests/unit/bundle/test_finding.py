@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.bundle.finding import DEPTH, expand, volumes_in
-from installer.errors import NotFoundError
+from installer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def test_by_content(volumes: tuple[Path, ...], tmp_path: Path) -> None:
 
 
 def test_a_folder_without_volumes(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="holds no volume"):
+    with pytest.raises(UsageError, match="holds no volume"):
         expand([tmp_path])
 
 

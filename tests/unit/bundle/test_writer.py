@@ -429,7 +429,7 @@ def test_a_folder_that_is_not_there(writer_cargo: Cargo, tmp_path: Path) -> None
 
 def test_a_folder_in_the_place_of_the_bundle(writer_cargo: Cargo, tmp_path: Path) -> None:
     (tmp_path / "bundle.tar").mkdir()
-    with pytest.raises(StorageError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot write"):
         build(writer_cargo, [tmp_path / "bundle.tar"])
 
 

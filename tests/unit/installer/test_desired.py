@@ -15,7 +15,7 @@ import yaml
 from installer.chart.archive import unpacked
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
-from installer.errors import BundleError, ClusterError, SiteError
+from installer.errors import BundleError, ClusterError, SiteError, UsageError
 from installer.lifecycle.record import read, record
 from installer.objects import chart_configmap
 from installer.objects.chart_configmap import ChartFile, chart_file, config_map, repacked
@@ -203,7 +203,7 @@ def test_operator_and_platform_go_together(tmp_path: Path) -> None:
 
 def test_a_bundle_without_charts_has_nothing_to_install(tmp_path: Path) -> None:
     application = Application(tmp_path / "b", "demo", images={"docker.io/demo/x:1": pause()})
-    with pytest.raises(BundleError, match="nothing to install"):
+    with pytest.raises(UsageError, match="nothing to install"):
         wanted(application, tmp_path)
 
 

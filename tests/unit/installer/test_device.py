@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer import device
-from installer.errors import NotFoundError
+from installer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_disk_without_udev(system: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(system: Path) -> None:
-    with pytest.raises(NotFoundError):
+    with pytest.raises(UsageError):
         device.device_of(system / "none")
 
 

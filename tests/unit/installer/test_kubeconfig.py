@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.cluster.kubeconfig import Endpoint, Plugin, choose, in_cluster, read_kubeconfig, with_plugin
-from installer.errors import ClusterForbiddenError, NotFoundError, SiteError
+from installer.errors import ClusterForbiddenError, SiteError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,11 +83,12 @@ def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_files_and_contexts_are_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="absent"):
+    with pytest.raises(UsageError, match="absent"):
         read_kubeconfig(tmp_path / "absent")
-    with pytest.raises(SiteError, match="no context named 'other'"):
+    with pytest.raises(UsageError, match="no context 'other'") as caught:
         read_kubeconfig(kubeconfig(tmp_path), "other")
-    with pytest.raises(NotFoundError, match=r"ca\.pem"):
+    assert caught.value.hint == "name one with --context; there are: c."
+    with pytest.raises(SiteError, match=r"ca\.pem"):
         read_kubeconfig(kubeconfig(tmp_path, cluster={"certificate-authority": "ca.pem"}))
 
 
@@ -170,10 +171,11 @@ def test_of_several_files_the_first_to_name_something_counts(tmp_path: Path) -> 
     assert choose([missing, second]) == (second, ""), "one file is left to its own current context"
     with pytest.raises(SiteError, match=r"its cluster in .*second"):
         choose([first, second], "split")
-    with pytest.raises(SiteError, match="no context 'z'"):
+    with pytest.raises(UsageError, match="no context 'z'") as caught:
         choose([first, second], "z")
-    with pytest.raises(NotFoundError):
-        read_kubeconfig(choose([missing, tmp_path / "gone"])[0])
+    assert caught.value.hint.endswith("there are: a, b, split.")
+    with pytest.raises(UsageError, match=r"no kubeconfig at .*missing, .*gone"):
+        choose([missing, tmp_path / "gone"])
 
 
 def test_inside_a_pod_its_service_account_is_used(tmp_path: Path) -> None:

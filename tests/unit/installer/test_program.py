@@ -12,7 +12,7 @@ import pytest
 
 from installer import packed, program
 from installer.bundle.front import ALIGNMENT, Front, PinnedKey
-from installer.errors import BundleError, NotFoundError, StorageError
+from installer.errors import BundleError, StorageError, UsageError
 
 KEY = PinnedKey("ab" * 32, ("-----BEGIN PUBLIC KEY-----", "MFkw", "-----END PUBLIC KEY-----"))
 NOW = 2_000_000_000.0
@@ -153,7 +153,7 @@ def test_bytes_behind_the_volume_are_refused(file: Path, extra: bytes) -> None:
 
 
 def test_a_missing_file_is_named(file: Path) -> None:
-    with pytest.raises(NotFoundError, match="program"):
+    with pytest.raises(UsageError, match="program"):
         program.locate(file)
 
 

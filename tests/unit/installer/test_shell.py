@@ -39,6 +39,8 @@ def act(session: Session, kind: str) -> None:
     if kind == "escape":
         raise errors.NotFoundError("evil \x1b[2J name")
     session.emit({"kind": kind}, f"it is {kind}")
+    if kind == "late":
+        raise errors.BundleError("damaged")
 
 
 def run(*arguments: str) -> int:
@@ -54,6 +56,16 @@ def test_json(capsys: Capture) -> None:
     assert run("act", "fine", "--output", "json", "--quiet") == 0
     out, err = capsys.readouterr()
     assert (json.loads(out), err) == ({"kind": "fine"}, "")
+
+
+def test_json_of_an_error(capsys: Capture) -> None:
+    assert run("act", "full", "--output", "json", "-q") == errors.StorageError.exit_code
+    out, err = capsys.readouterr()
+    error = {"code": 50, "message": "no space\n  second line", "next": "free some."}
+    assert json.loads(out) == {"error": error}
+    assert err.startswith("error: no space")
+    assert run("act", "late", "--output", "json", "-q") == errors.BundleError.exit_code
+    assert json.loads(capsys.readouterr().out) == {"kind": "late"}, "one document"
 
 
 def test_an_expected_error_has_its_code_and_a_next_step(capsys: Capture) -> None:
@@ -232,7 +244,7 @@ def test_where_credentials_come_from(tmp_path: Path) -> None:
         assert found is not None
         assert "word" not in repr(found)
     assert session({}).credentials().find("home.example") is None
-    with pytest.raises(errors.NotFoundError, match="REGISTRY_AUTH_FILE"):
+    with pytest.raises(errors.UsageError, match="REGISTRY_AUTH_FILE"):
         session({"REGISTRY_AUTH_FILE": os.fspath(tmp_path / "gone")}).credentials()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.errors import RegistryAccessError, StorageError, UsageError
+from installer.errors import RegistryAccessError, UsageError
 from installer.oci import credentials
 from installer.oci.authorization import Authorizer, Challenge, is_related, parse_challenges
 from installer.oci.credentials import Credentials, CredentialStore
@@ -99,7 +99,7 @@ class TestDockerConfiguration:
             store(tmp_path, text).find("h")
 
     def test_too_large(self, tmp_path: Path) -> None:
-        with pytest.raises(StorageError, match="larger than"):
+        with pytest.raises(UsageError, match="larger than"):
             store(tmp_path, b" " * (2 << 20))
 
     @pytest.mark.parametrize("document", [{}, {"auths": []}, {"auths": {"h": {"auth": ""}}}, {"credHelpers": "x"}])
