@@ -185,7 +185,7 @@ def test_values_are_read_as_helm_reads_them() -> None:
         (b"a: 1\na: 2\n", r"line 2, column 1.*twice"),
         (b"- a\n", "not a values document"),
         (b"a: [\n", r"line \d"),
-        (b"\xff\xfe\xfa", "not a YAML document"),
+        (b"\xff\xfe\xfa", "incomplete UTF-16"),
         (b"a: 1\n---\nb: 2\n", "document"),
     ],
 )
