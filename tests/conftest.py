@@ -12,9 +12,12 @@ ASSETS = "AIRFERRY_TEST_ASSETS"
 
 
 def pytest_configure() -> None:
-    """Ctrl-C has its usual meaning for programs under test, also where a script runs all of this in its background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Signals mean to programs under test what they usually mean, also where a script
+    runs all of this in its background.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_report_header() -> list[str]:
