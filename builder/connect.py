@@ -34,6 +34,7 @@ def connect(
             plain_http=_SCHEMES[registry.scheme],
             ca=read_bounded(folder / registry.ca, MAX_CA, RecipeError) if registry.ca else None,
             mirror=registry.mirror,
+            token_hosts=registry.token_hosts,
         )
         for registry in registries
     }

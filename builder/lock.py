@@ -226,15 +226,20 @@ class LockedDocument:
 
 @dataclass(frozen=True, slots=True)
 class LockedRegistry:
-    """How a host is reached: another base URL as `mirror`, http or https as `scheme`, a PEM file as `ca`, or empty."""
+    """How a host is reached: another base URL as `mirror`, http or https as `scheme`, a PEM file as `ca`, or empty.
+
+    `token_hosts` are further hosts that may get its credentials.
+    """
 
     host: str
     mirror: str
     scheme: str
     ca: str
+    token_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        Repository(self.host, "x")
+        for host in (self.host, *self.token_hosts):
+            Repository(host, "x")
         _require(self.scheme in ("", "http", "https"), f"registry {self.host}: unknown scheme {self.scheme[:20]!r}")
 
 

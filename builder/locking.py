@@ -170,6 +170,6 @@ def locked_registries(entries: Mapping[str, RegistryEntry]) -> tuple[LockedRegis
     """The settings of hosts as the lock keeps them."""
     schemes = {None: "", True: "http", False: "https"}
     return tuple(
-        LockedRegistry(host, entry.mirror, schemes[entry.plain_http], entry.ca or "")
+        LockedRegistry(host, entry.mirror, schemes[entry.plain_http], entry.ca or "", tuple(entry.token_hosts))
         for host, entry in sorted(entries.items())
     )

@@ -207,7 +207,8 @@ class KubernetesEntry(Strict):
 
 
 class RegistryEntry(Strict):
-    """How one registry is reached: another endpoint, plain HTTP, a certificate authority of its own (PEM file).
+    """How one registry is reached: another endpoint, plain HTTP, a certificate authority of its own (PEM file), token
+    servers in other domains.
 
     Without `plain_http`, only a registry on this machine and without `ca` is asked without TLS.
     """
@@ -215,6 +216,7 @@ class RegistryEntry(Strict):
     mirror: Annotated[str, AfterValidator(_is_url)] = ""
     plain_http: bool | None = None
     ca: File | None = None
+    token_hosts: list[Annotated[str, AfterValidator(_is_host)]] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_scheme(self) -> Self:

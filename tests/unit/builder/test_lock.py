@@ -106,7 +106,7 @@ def example() -> Lock:
         suspected=(Suspected("docker.io/team/agent:1", (Reason("web", "ConfigMap", "", "c", "", "data.x", ""),)),),
         optional=(OptionalImage("docker.io/team/extra:latest", (SWITCHED,)),),
         failures=(Failure("web", "web/charts/x", "the archive lacks this subchart", (), ()),),
-        registries=(LockedRegistry("localhost:5000", "", "http", ""),),
+        registries=(LockedRegistry("localhost:5000", "", "http", "", ("login.example",)),),
         manifests=tuple(sorted(manifests, key=lambda manifest: manifest.digest)),
         blobs=tuple(sorted(unique.values(), key=lambda blob: blob.digest)),
     )

@@ -2,6 +2,8 @@
 
 import pytest
 
+from builder.lock import LockedRegistry
+from builder.locking import locked_registries
 from builder.recipe import Recipe, parse_recipe
 from installer.errors import RecipeError
 
@@ -48,12 +50,16 @@ site: site.yaml
 registries:
   docker.io: {mirror: "http://127.0.0.1:5000"}
   localhost:5001: {plain_http: true, ca: ca.pem}
+  registry.example: {token_hosts: [login.example.org]}
 substitutions: {docker.io/bitnami/: docker.io/bitnamilegacy/}
 """
     )
     assert (recipe.expires, recipe.created) == ("2030-01-01T00:00:00Z", "2026-01-01T09:00:00Z")
     assert recipe.charts[0].repository == "https://charts.example.com"
     assert recipe.charts[2].values == {"a": {"b": 1}}
+    assert locked_registries(recipe.registries)[2] == LockedRegistry(
+        "registry.example", "", "", "", ("login.example.org",)
+    )
 
 
 def test_all_defects_at_once_with_their_paths() -> None:
