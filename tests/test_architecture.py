@@ -86,6 +86,7 @@ LIBRARIES: dict[str, str] = {
     "helm_python": "installer.chart.helm installer.chart.releases",
     "httpx2": "installer.cluster.kube installer.cluster.kube_channel",
     "lightkube": "installer.cluster.kube",
+    "msgspec": "installer.bundle.canonical",
     "par2": "installer.bundle.par2",
     "pydantic": (
         "builder.recipe installer.schema installer.site.answer_types installer.site.answers installer.site.secret "

@@ -89,7 +89,9 @@ def test_pods_reach_each_other_through_services(enclave: Enclave, namespace: str
     enclave.kubectl("wait", "pod/web", f"--namespace={namespace}", "--for=condition=Ready", WAIT)
     query = "--output=jsonpath={.spec.clusterIP}"
     address = enclave.kubectl("get", "service", "web", f"--namespace={namespace}", query)
-    assert "reached" in run_job(enclave, namespace, tmp_path, httpd_request(address))
+    # The node learns of a service in its own time.
+    script = f"n=0; until {httpd_request(address)}; do n=$((n+1)); [ $n -lt 20 ] || exit 1; sleep 1; done"
+    assert "reached" in run_job(enclave, namespace, tmp_path, script)
 
 
 def test_the_network_has_no_way_out(enclave: Enclave) -> None:
