@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from installer.page import Language
 
 _MAX_TEMPLATE = 1 << 20
+_LOOK_SECONDS = 0.5
 
 
 @click.group(context_settings=shell.CONTEXT)
@@ -346,7 +347,10 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
                 {"registry": server.address, "charts": f"http://{server.address}/charts"},
                 f"registry {server.address}, charts http://{server.address}/charts",
             )
-            threading.Event().wait()
+            # A signal may reach another thread, such as one of Helm's library; this one hears of it when it looks up.
+            ended = threading.Event()
+            while not ended.wait(_LOOK_SECONDS):
+                pass
         session.reporter.note("ended")
 
 

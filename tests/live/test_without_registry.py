@@ -3,6 +3,7 @@ or pulled from `serve`."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -315,6 +316,17 @@ def served(setting: Setting, tmp_path: Path) -> Iterator[str]:
     yield running.stdout.readline().split()[1].rstrip(",")
     running.terminate()
     _, said = running.communicate(timeout=60)
+    assert (running.returncode, "ended" in said) == (0, True)
+
+
+def test_a_signal_that_interrupts_another_thread_ends_the_server(setting: Setting, tmp_path: Path) -> None:
+    """The kernel chooses which one: with Helm's library loaded it is not always the first."""
+    running = setting.installer(tmp_path).start("serve", "--listen", "127.0.0.1:0")
+    assert running.stdout
+    running.stdout.readline()
+    (other,) = {int(task.name) for task in Path(f"/proc/{running.pid}/task").iterdir()} - {running.pid}
+    assert ctypes.CDLL(None).tgkill(running.pid, other, signal.SIGTERM) == 0
+    _, said = running.communicate(timeout=30)
     assert (running.returncode, "ended" in said) == (0, True)
 
 
