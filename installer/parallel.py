@@ -12,6 +12,7 @@ INTERRUPTIONS = (InterruptedByUserError, KeyboardInterrupt)
 SMALL = 1 << 20
 """Up to so many bytes, sending or fetching is mostly waiting for answers."""
 _WAITING = 6
+_LOOK_SECONDS = 0.5
 _work = threading.local()
 
 
@@ -49,8 +50,12 @@ def each(
     ]
     jobs = [pools[waits(item)].submit(step, item) for item in work]
     try:
-        for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
-            job.result()
+        running = set(jobs)
+        while running:
+            # A signal may reach another thread, such as one of Helm's library; this one hears of it when it looks up.
+            ended, running = wait(running, _LOOK_SECONDS, FIRST_EXCEPTION)
+            for job in ended:
+                job.result()
     except BaseException as exc:
         stop.set()
         for pool in pools:
