@@ -33,6 +33,13 @@ def test_every_command_and_option_that_it_shows_exists() -> None:
         options = {option for command in commands(name, rest) for item in command.params for option in item.opts}
         used = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest.split("&&")[0]))
         assert used <= options, f"{name}: {used - options}"
+        assert any(complete(command, used) for command in commands(name, rest)), f"{name}: an option is missing"
+
+
+def complete(command: click.Command, used: set[str]) -> bool:
+    """Whether each option that the command cannot do without is used."""
+    options = [item for item in command.params if isinstance(item, click.Option) and item.required]
+    return all(used & set(item.opts) for item in options)
 
 
 def commands(name: str, rest: str) -> list[click.Command]:

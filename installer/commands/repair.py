@@ -22,9 +22,11 @@ def repair(bundle: Bundle, parity: Path, out: Path, reporter: Reporter) -> list[
     """Write every volume into the folder `out` that is missing or damaged, from those at hand and from `parity`.
 
     `parity` is one of the PAR2 files, or their folder; all of them lie in one. Nothing is written anywhere else.
-    Raises UsageError without parity, BundleError if it is not enough, StorageError.
+    Raises UsageError without parity or `out`, BundleError if it is not enough, StorageError.
     """
     index = _index(parity, bundle)
+    if not is_folder(out):
+        raise UsageError(f"{out}: no such folder", hint="make it, on a disk with room for the rebuilt volumes.")
     found = damages(bundle, reporter, bundle.at_hand)
     damaged = {damage.volume - 1 for damage in found if damage.volume and damage.volume - 1 in bundle.volumes}
     wanted = sorted({number - 1 for number in bundle.missing} | damaged)

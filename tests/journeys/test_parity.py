@@ -75,6 +75,20 @@ def test_a_lost_volume_is_rebuilt(
         assert installer.result("repair", disc, *both, "--out", site) == {"files": []}
 
 
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_read(
+    volumes: Volumes, parity: Path, installer: Program, tmp_path: Path
+) -> None:
+    shelf(volumes.files[2:], tmp_path / "discs")
+    done = installer.run("repair", parity, "--bundle", tmp_path / "discs", "--out", tmp_path / "none")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            f"error: {tmp_path / 'none'}: no such folder",
+            "next: make it, on a disk with room for the rebuilt volumes.",
+        ],
+    )
+
+
 @pytest.mark.frozen
 def test_the_frozen_file_repairs(carried: Carried, volumes: Volumes, parity: Path, site: Path, tmp_path: Path) -> None:
     """It brings PAR2 along; the volume that it carries takes part."""
