@@ -310,7 +310,10 @@ class BundleManifest:
                 raise BundleError(f"{digest} is named but not held")
         self._check_places()
         self._check_parts(numbers)
-        _require(bool(self.bases) == bool(self.left_out), "a base without blobs that are left to it, or the reverse")
+        _require(
+            bool(self.bases) == (len(held) < len(self.blobs)),
+            "a base without blobs that are left to it, or the reverse",
+        )
         documents = {document.name for document in self.documents}
         for chart in self.charts:
             _require(not chart.values or chart.values in documents, f"chart {chart.name}: {chart.values} is not held")

@@ -54,7 +54,7 @@ def inspect(session: Session, bundle: Any) -> None:
     """
     from installer.bundle.describe import description, summary
 
-    session.emit(description(bundle), summary(bundle, images=True))
+    session.emit(description(bundle) if session.output == "json" else None, summary(bundle, images=True))
 
 
 @cli.command()
