@@ -56,7 +56,6 @@ def _nothing_is_garbage() -> Iterator[None]:
         yield
     finally:
         if looking:
-            gc.freeze()
             gc.enable()
 
 

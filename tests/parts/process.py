@@ -59,9 +59,10 @@ class Process:
 
     def gone(self) -> bool:
         """Whether it has ended; also collects it if it is a child of ours."""
+        ended = not self.alive()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
-        return not self.alive()
+        return ended
 
 
 def start(
