@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from builder.holdings import WHOLE, Omission
-from builder.lock import Lock, LockedImage, reach
+from builder.lock import Lock, LockedImage, closure
 from builder.packing import Arrangement, arrange
 from builder.volume_size import VolumeSize
 from installer.bundle import canonical
@@ -46,7 +46,7 @@ def contents(lock: Lock, size: VolumeSize | None = None, omitted: Omission = WHO
     manifest_json = _manifest_json(lock, omitted)
     trees = lock.manifests_by_digest()
     blobs = [blob.descriptor for blob in lock.blobs]
-    images = {image.source: reach(trees, image.digest) for image in lock.images}
+    images = {image.source: closure(trees, image) for image in lock.images}
     try:
         skeleton = _skeleton(lock, arrange(blobs, images, left_out=omitted.blobs), omitted)
         metadata, room = metadata_of(skeleton, manifest_json), 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.earlier import open_own
-from builder.lock import Lock, reach
+from builder.lock import Lock, closure, reach
 from installer.bundle.manifest import BundleBase, BundleManifest, content_of
 from installer.bundle.receipt import DIGITS, MAX_RECEIPT, RECEIPT, Receipt
 from installer.errors import UsageError
@@ -34,7 +34,7 @@ class Holding:
     def of_lock(cls, lock: Lock) -> "Holding":
         """What a registry holds after it has loaded the bundle of `lock`."""
         trees = lock.manifests_by_digest()
-        closures = [(str(image.in_bundle().reference.repository), reach(trees, image.digest)) for image in lock.images]
+        closures = [(str(image.in_bundle().reference.repository), closure(trees, image)) for image in lock.images]
         content = content_of(blob.digest for blob in lock.blobs)
         return cls(lock.name, lock.version, content, _by_blob(closures))
 
@@ -122,7 +122,7 @@ def _candidates(lock: Lock) -> dict[Digest, set[str]]:
     found: dict[Digest, set[str]] = {}
     for image in lock.images:
         repository = str(image.in_bundle().reference.repository)
-        for digest in sorted(reach(trees, image.digest) - trees.keys() - always):
+        for digest in sorted(closure(trees, image) - trees.keys() - always):
             if blobs[digest].size:
                 found.setdefault(digest, set()).add(repository)
     return found

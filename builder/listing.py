@@ -5,7 +5,7 @@ from typing import Any
 
 from builder.contents import Contents
 from builder.lock import Lock, Reason, is_mutable, why_left
-from builder.needs import Needs
+from builder.needs import Needs, count
 from builder.plan import image_bytes, left_out, left_out_line
 from builder.proof import unused_in
 from installer.bundle.volume import volumes_of_images
@@ -25,6 +25,7 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
                 "digest": item.image.digest.text,
                 "upstream": item.image.upstream.text,
                 "platforms": [str(platform) for platform in item.image.platforms],
+                "referrers": [digest.text for digest in item.image.referrers],
                 "from": str(item.image.origin),
                 "bytes": item.total,
             }
@@ -126,7 +127,8 @@ def _image_lines(image: Mapping[str, Any]) -> list[str]:
     lines = [f"{image['image']}{MUTABLE if image['mutable'] else ''}"]
     if "digest" in image:
         platforms = ", ".join(image["platforms"]) or "no platform"
-        lines.append(f"    {image['digest']}  {size(image['bytes'])}  {platforms}")
+        about = f"  and {count(image['referrers'], 'manifest')} about it" if image["referrers"] else ""
+        lines.append(f"    {image['digest']}  {size(image['bytes'])}  {platforms}{about}")
     return [*lines, *_reasons(image["reasons"])]
 
 

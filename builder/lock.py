@@ -21,7 +21,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import Repository, TagRef, parse_reference, parse_repository
 
-FORMAT = "airferry-lock/2"
+FORMAT = "airferry-lock/3"
 LOCK_NAME = "airferry.lock"
 MAX_LOCK = 256 * 1024 * 1024
 MAX_INLINE = 4 * 1024 * 1024
@@ -144,7 +144,7 @@ class LockedImage:
     """An image under the name by which it is asked for; see `installer.bundle.manifest.BundleImage`.
 
     `single` is the manifest for the recipe's first platform, or `digest` itself where there is none to choose from:
-    what engines load that know one platform only.
+    what engines load that know one platform only. `referrers` are manifests about it that travel along.
     """
 
     source: str
@@ -156,14 +156,18 @@ class LockedImage:
     platforms: tuple[Platform, ...]
     origin: Origin
     reasons: tuple[Reason, ...]
+    referrers: tuple[Digest, ...] = ()
 
     def __post_init__(self) -> None:
         self.in_bundle()
+        _require(list(self.referrers) == sorted(set(self.referrers)), f"{self.source}: referrers are not sorted")
         _require(self.origin.kind in ("registry", "layout", "archive", "engine"), f"{self.source}: no place for images")
 
     def in_bundle(self) -> BundleImage:
         """The image as the bundle names it."""
-        return BundleImage(self.source, self.digest, self.media_type, self.size, self.upstream, self.platforms)
+        return BundleImage(
+            self.source, self.digest, self.media_type, self.size, self.upstream, self.platforms, self.referrers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +341,8 @@ class Lock:
         """Every blob is used, every used one is there, and sizes and texts agree with that."""
         held, trees = self.blobs_by_digest(), self.manifests_by_digest()
         used = {document.digest for document in self.documents}
-        for root in (*(image.digest for image in self.images), *(chart.artifact for chart in self.charts)):
+        roots = [root for image in self.images for root in (image.digest, *image.referrers)]
+        for root in (*roots, *(chart.artifact for chart in self.charts)):
             _require(root in trees, f"{root}: a manifest without its content")
             used |= reach(trees, root)
         for chart in self.charts:
@@ -401,6 +406,11 @@ def reach(manifests: Mapping[Digest, LockedManifest], root: Digest) -> set[Diges
             return found
         found.update(level)
     raise BundleError(f"{root}: indexes inside indexes, more than {MAX_DEPTH} deep")
+
+
+def closure(manifests: Mapping[Digest, LockedManifest], image: LockedImage) -> set[Digest]:
+    """All that an image and its referrers consist of. Raises BundleError."""
+    return set().union(*(reach(manifests, root) for root in (image.digest, *image.referrers)))
 
 
 def full_name(text: str) -> str:

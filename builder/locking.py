@@ -77,7 +77,9 @@ def make_lock(
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
     reporter.note(f"resolving {count(wanted, 'image')}")
     asked = [Platform.parse(text) for text in recipe.platforms]
-    resolved = in_parallel(lambda item: _resolve(places, item, asked), wanted, "images cannot be resolved")
+    resolved = in_parallel(
+        lambda item: _resolve(places, item, asked, referrers=recipe.referrers), wanted, "images cannot be resolved"
+    )
     for note in (*found.notes, *(note for item in resolved for note in item.notes)):
         reporter.note(f"note: {note}")
     for failure in found.failures:
@@ -95,10 +97,10 @@ def make_lock(
     return lock
 
 
-def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Resolved:
+def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, referrers: bool) -> Resolved:
     """`resolve`, its errors extended by the image's name and by who asks for it."""
     try:
-        return resolve(places, wanted, platforms)
+        return resolve(places, wanted, platforms, referrers=referrers)
     except AirferryError as exc:
         message = exc.message.removeprefix(f"{wanted.source}: ")
         raise type(exc)(f"{wanted.source} ({wanted.reasons[0]}): {message}", hint=exc.hint) from exc

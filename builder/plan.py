@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.contents import Contents
-from builder.lock import Lock, LockedImage, reach
+from builder.lock import Lock, LockedImage, closure
 from installer.report import size
 
 
@@ -31,7 +31,7 @@ def image_bytes(lock: Lock) -> list[ImageBytes]:
     """The bytes of each image, largest first."""
     trees = lock.manifests_by_digest()
     sizes = {blob.digest: blob.size for blob in lock.blobs}
-    parts = {image.source: reach(trees, image.digest) for image in lock.images}
+    parts = {image.source: closure(trees, image) for image in lock.images}
     uses = Counter(digest for digests in parts.values() for digest in digests)
     found = []
     for image in lock.images:

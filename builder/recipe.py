@@ -248,6 +248,7 @@ class Recipe(Strict):
     charts: list[ChartEntry] = Field(default_factory=list)
     images: list[ImageEntry] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
+    referrers: bool = False
     site: File | None = None
     documents: list[File] = Field(default_factory=list)
     registries: dict[Annotated[str, AfterValidator(_is_host)], RegistryEntry] = Field(default_factory=dict)

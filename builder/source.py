@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from builder.engine import Engine
-from builder.lock import Lock, Origin, reach
+from builder.lock import Lock, Origin, closure, reach
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import ContentError, NotFoundError, RecipeError, UsageError
 from installer.files import read_bounded, storage_error
@@ -99,6 +99,10 @@ class Places:
         if origin.kind == "registry":
             return self.registry.manifest(DigestRef(origin.repository, descriptor.digest))
         return parse_manifest(self.read(origin, descriptor, MAX_MANIFEST), descriptor.media_type)
+
+    def referrers(self, origin: Origin, digest: Digest) -> tuple[Descriptor, ...]:
+        """The manifests about `digest` that lie beside it; only registries keep any."""
+        return self.registry.referrers(origin.repository, digest) if origin.kind == "registry" else ()
 
     def generates(self, origin: Origin, manifest: Manifest | Index) -> bool:
         """Whether `manifest` was made here because the place has none: old docker archives name no manifests."""
@@ -193,7 +197,7 @@ def _origins(lock: Lock) -> dict[Digest, list[Origin]]:
         for digest in reached:
             found.setdefault(digest, []).append(chart.origin)
     for image in lock.images:
-        for digest in reach(trees, image.digest):
+        for digest in closure(trees, image):
             found.setdefault(digest, []).append(image.origin)
     return {
         digest: sorted(set(origins), key=lambda origin: (_NEAR.index(origin.kind), origin))

@@ -34,6 +34,7 @@ def description(bundle: Bundle) -> dict[str, Any]:
                 "digest": image.digest.text,
                 "upstream": image.upstream.text,
                 "platforms": [str(platform) for platform in image.platforms],
+                "referrers": [digest.text for digest in image.referrers],
                 "not_carried": _rest(manifest, image),
             }
             for image in manifest.images
@@ -107,7 +108,9 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
             f"{counts['failures']} templates or subcharts not looked into"
         )
     if images:
-        lines += [f"image {image.source}{_in_part(manifest, image)}\n    {image.digest}" for image in manifest.images]
+        for image in manifest.images:
+            lines += [f"image {image.source}{_in_part(manifest, image)}", f"    {image.digest}"]
+            lines += [f"    with {digest} about it" for digest in image.referrers]
         lines += [f"document {document.name} ({document.kind})" for document in manifest.documents]
     return "\n".join(lines)
 

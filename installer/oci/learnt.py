@@ -11,12 +11,14 @@ class Learnt:
 
     `mounts`: it takes blobs over from its other repositories. `resumes`: it keeps what it has of an upload that broke
     off. `largest_request`: how many bytes one request may have. `slowed_down`: how often it had too many requests.
+    `lists_referrers`: it knows itself what refers to a manifest.
     """
 
     mounts: bool | None = None
     resumes: bool | None = None
     largest_request: int | None = None
     slowed_down: int = 0
+    lists_referrers: bool | None = None
 
     def __str__(self) -> str:
         told = []
@@ -28,4 +30,6 @@ class Learnt:
             told.append(f"requests are limited: they have {size(self.largest_request)} at most")
         if self.slowed_down:
             told.append(f"it asked {self.slowed_down} times to slow down")
+        if self.lists_referrers is False:
+            told.append("what refers to an image is listed under a tag, since it keeps no such list")
         return "; ".join(told)

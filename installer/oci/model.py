@@ -75,12 +75,16 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An image manifest: `raw` is what has the digest; the rest is its parsed view."""
+    """An image manifest: `raw` is what has the digest; the rest is its parsed view.
+
+    `subject` is the manifest that this one is about, if it is a signature or the like.
+    """
 
     raw: bytes = field(repr=False)
     descriptor: Descriptor
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
@@ -91,11 +95,12 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index: `raw` is what has the digest; `manifests` are its children."""
+    """An index: `raw` is what has the digest; `manifests` are its children; `subject` as in `Manifest`."""
 
     raw: bytes = field(repr=False)
     descriptor: Descriptor
     manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
 
 
 def parse_manifest(raw: bytes, media_type: str) -> Manifest | Index:
@@ -117,11 +122,12 @@ def parse_manifest(raw: bytes, media_type: str) -> Manifest | Index:
     if doc.get("schemaVersion") != 2:
         raise ContentError(f"{what}: schema version {doc.get('schemaVersion')!r:.20}; only 2 can be carried")
     descriptor = Descriptor(media_type, Digest.of(raw), len(raw))
+    subject = None if doc.get("subject") is None else _descriptor(doc["subject"], what)
     if descriptor.is_index and not {"config", "layers", "fsLayers"} & doc.keys():
-        return Index(raw, descriptor, _descriptors(doc, "manifests", what))
+        return Index(raw, descriptor, _descriptors(doc, "manifests", what), subject)
     if descriptor.is_manifest and not {"manifests", "fsLayers"} & doc.keys():
         config = _descriptor(doc.get("config"), what)
-        return Manifest(raw, descriptor, config, _descriptors(doc, "layers", what))
+        return Manifest(raw, descriptor, config, _descriptors(doc, "layers", what), subject)
     raise ContentError(f"{what}: neither an image manifest nor an index ({media_type!r:.100})")
 
 

@@ -4,11 +4,12 @@ Names in comments (`end-4a` and so on) are that specification's endpoints.
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import quote, urlencode
 
 from installer.errors import ContentError, NotFoundError, RegistryAccessError, RegistryUnreachableError
-from installer.oci import media
+from installer.oci import media, referrers
 from installer.oci.digest import Digest
 from installer.oci.learnt import Learnt
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
@@ -23,6 +24,8 @@ _HEAD_MISSING = frozenset({200, 404, 405, 501})
 _INVALID = frozenset({400, 409, 412, 415, 422})
 # The specification has 201 only; registries that do their work later answer otherwise.
 _STORED = frozenset({200, 201, 202})
+# Registries without lists of referrers do not know the address, or take it for a malformed one.
+_LISTS = frozenset({200, 400, 404, 405, 406, 501})
 _ENOUGH = 4
 _UNLIMITED = 1 << 62
 # After a request that was too large the next smaller of these is tried.
@@ -48,12 +51,14 @@ class Registry:
         # Uploads that were begun in the place of a mount.
         self._begun: dict[tuple[Repository, Digest], Begun] = {}
         self._resumes: dict[Endpoint, bool] = {}
+        self._lists: dict[Endpoint, bool] = {}
 
     def learnt(self, host: str) -> Learnt:
         """What is known of the registry `host` by now. Asks nothing."""
         place = self._transport.endpoint(host)
         refusals = self._transport.throttle(place.host).refusals
-        return Learnt(self._mounts.get(place), self._resumes.get(place), self._limits.get(place), refusals)
+        mounts, resumes, limit = self._mounts.get(place), self._resumes.get(place), self._limits.get(place)
+        return Learnt(mounts, resumes, limit, refusals, self._lists.get(place))
 
     def manifest(self, ref: Reference) -> Manifest | Index:
         """The manifest or index that `ref` names, its digest checked (end-3)."""
@@ -209,12 +214,58 @@ class Registry:
             self._resumes[start.endpoint] = upload.resumable
         return upload.earlier
 
-    def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> None:
-        """Store a manifest under a tag or its digest (end-7). Whether it is there, `confirm` tells."""
+    def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """The manifests that refer to `digest` (end-12a); in a registry that lists none, those that clients list."""
+        request = self._request(repository, "GET", f"referrers/{digest}", _LISTS, accept=media.OCI_INDEX)
+        found: list[Descriptor] = []
+        for _ in range(referrers.PAGES):
+            page, link = self._transport.retrying(partial(self._page, request))
+            if page is None:
+                tagged = self._list(repository, digest)
+                return referrers.listed(tagged) if tagged else ()
+            found += referrers.listed(page)
+            if not link:
+                return tuple(found)
+            request = replace(request, url=referrers.following(request, link))
+        raise ContentError(f"{repository}@{digest}: its referrers fill more than {referrers.PAGES} pages")
+
+    def _page(self, request: Request) -> tuple[Manifest | Index | None, str]:
+        """A page of a list and where it goes on; None from a registry without lists."""
+        with self._transport.exchange(request) as response:
+            kind = response.header("Content-Type").partition(";")[0].strip()
+            raw = response.read(MAX_MANIFEST)
+            if response.status != 200 or kind != media.OCI_INDEX:
+                return None, ""
+            return parse_manifest(raw, kind), response.header("Link")
+
+    def _list(self, repository: Repository, digest: Digest) -> Manifest | Index | None:
+        """What clients list as referring to `digest`."""
+        try:
+            return self.manifest(referrers.tag_of(repository, digest))
+        except NotFoundError:
+            return None
+
+    def list_referrer(self, repository: Repository, manifest: Manifest | Index) -> None:
+        """Enter `manifest` in the list of what refers to its subject, where the registry keeps none itself."""
+        if manifest.subject is not None:
+            self._lists[self._transport.endpoint(repository.host)] = False
+            tag = referrers.tag_of(repository, manifest.subject.digest)
+            if raw := referrers.extended(self._list(repository, manifest.subject.digest), manifest):
+                self.put_manifest(repository, raw, media.OCI_INDEX, tag.tag)
+
+    def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> bool:
+        """Store a manifest under a tag or its digest (end-7). Whether it is there, `confirm` tells.
+
+        The result tells whether the registry lists it as a referrer of its subject.
+        """
         request = self._request(repository, "PUT", f"manifests/{selector}", _STORED)
         request = request.with_header("Content-Type", media_type).with_body(lambda: [raw], len(raw))
         with self._transport.send(request) as response:
             check_stated(response, Digest.of(raw), f"{repository}:{selector}")
+            listed = bool(response.header("OCI-Subject"))
+        if listed:
+            self._lists[request.endpoint] = True
+        return listed
 
     def _request(
         self, repository: Repository, method: str, path: str, expect: frozenset[int], *, accept: str = ""

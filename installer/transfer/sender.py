@@ -18,7 +18,7 @@ from installer.errors import (
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
-from installer.oci.reference import Reference, Repository, TagRef
+from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.oci.registry import Registry
 from installer.parallel import take_part
 from installer.report import Reporter
@@ -76,7 +76,11 @@ class Sender:
     def is_there(self, target: Reference, image: BundleImage) -> bool:
         """Whether the registry names the image already; a registry accepts a manifest only with all its parts."""
         found = self._registry.head_manifest(_by_tag(target) or target)
-        return found is not None and found.digest == image.digest
+        return (
+            found is not None
+            and found.digest == image.digest
+            and all(self._registry.head_manifest(DigestRef(target.repository, each)) for each in image.referrers)
+        )
 
     def bring(self, job: Job, *, across: bool = False) -> bool:
         """Leave what is there, mount from a neighbour where possible, send what remains.
@@ -122,10 +126,7 @@ class Sender:
         return True
 
     def name(self, target: Reference, image: BundleImage) -> None:
-        """Push the manifests of an image, children first, then its tag, then what refers to it, and look at it.
-
-        A registry with the referrers API (OCI distribution specification 1.1) lists these by their `subject`.
-        """
+        """Push the manifests of an image, children first, then its tag, then what refers to it, and look at it."""
         if image.parts and self.bundle.missing:
             self.bundle.closure(image)  # nobody had all manifests at once before
         for node in self.bundle.manifests(image):
@@ -133,11 +134,13 @@ class Sender:
             last = digest == image.digest
             selector = target.tag if last and target.tag else digest.text
             try:
-                self._registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
+                listed = self._registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
             except (ContentError, RegistryAccessError) as exc:
                 if selector == target.tag:
                     self._explain_fixed_tag(TagRef(target.repository, target.tag), image.digest, exc)
                 raise
+            if digest in image.referrers and not listed:
+                self._registry.list_referrer(target.repository, node)
         self._registry.confirm(_by_tag(target) or target, image.digest)
 
     def _explain_fixed_tag(self, tag: TagRef, digest: Digest, exc: AirferryError) -> None:

@@ -134,7 +134,7 @@ def edited(change: Any) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/2"),
+        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/3"),
         (lambda doc: doc.update(extra=1), "unknown or missing keys: extra"),
         (lambda doc: doc.pop("images"), "unknown or missing keys: images"),
         (lambda doc: doc.update(sequence="1"), "sequence"),

@@ -1,0 +1,165 @@
+"""Signatures and SBOMs travel with their images, between registries whose clients keep the lists of them.
+
+Those that keep such lists themselves: tests/unit/oci/test_referrers.py.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder.lock import Lock
+from installer.oci import media
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor, Manifest, parse_manifest
+from installer.oci.reference import DigestRef, Repository, TagRef, parse_reference
+from installer.oci.registry import Registry
+from installer.oci.transport import Transport
+from tests.live.test_registry_client import slices
+from tests.live.test_registry_faults import running
+from tests.parts.application import KEY
+from tests.parts.bundles import KEYS
+from tests.parts.images import File, Image, Layer, push, write_layout
+from tests.parts.programs import Program, from_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SBOM, SIGNATURE = "application/spdx+json", "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A repository, in which those who push list what refers to what."""
+
+    client: Registry
+    repository: Repository
+
+    def refer(self, subject: Descriptor, kind: str, content: bytes) -> Descriptor:
+        """Push a manifest about `subject`."""
+        config, layer = (
+            Descriptor(each, Digest.of(data), len(data)) for each, data in ((EMPTY, b"{}"), (kind, content))
+        )
+        for blob, data in ((config, b"{}"), (layer, content)):
+            self.client.upload(self.repository, blob, slices(memoryview(data)))
+        document = {
+            "schemaVersion": 2,
+            "mediaType": media.OCI_MANIFEST,
+            "artifactType": kind,
+            "config": plain(config),
+            "layers": [plain(layer)],
+            "subject": plain(subject),
+            "annotations": {"org.opencontainers.image.created": "2026-01-01T00:00:00Z"},
+        }
+        manifest = parse_manifest(json.dumps(document).encode(), media.OCI_MANIFEST)
+        digest = manifest.descriptor.digest.text
+        assert not self.client.put_manifest(self.repository, manifest.raw, media.OCI_MANIFEST, digest)
+        self.client.list_referrer(self.repository, manifest)
+        return manifest.descriptor
+
+    def about(self, subject: Descriptor) -> dict[Digest, Descriptor]:
+        """What refers to `subject`, by digest."""
+        return {found.digest: found for found in self.client.referrers(self.repository, subject.digest)}
+
+
+EMPTY = "application/vnd.oci.empty.v1+json"
+
+
+def plain(descriptor: Descriptor) -> dict[str, Any]:
+    return {"mediaType": descriptor.media_type, "digest": descriptor.digest.text, "size": descriptor.size}
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """A registry with an image, a recipe for it, and the commands of both sides."""
+
+    address: str
+    root: Descriptor
+    airferry: Program
+    installer: Program
+
+    @property
+    def place(self) -> Place:
+        return Place(Registry(Transport()), Repository(self.address, "team/app"))
+
+    def bundle(self) -> Path:
+        """The bundle of what is there now."""
+        self.airferry.result("lock")
+        built: str = self.airferry.result("build", "-o", "app.tar")["file"]
+        self.airferry.result("sign", built, "--key", KEYS / "test-only.key")
+        return self.airferry.folder / built
+
+    def shown(self, command: str, *arguments: str | Path) -> str:
+        """What a command tells people."""
+        done = self.airferry.run(command, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def load(self, address: str) -> Any:
+        """Have what is there now in the registry at `address`."""
+        bundle = self.bundle()
+        command = ("load", "--bundle", bundle, "--key", KEY, "--registry", address, "--plain-http", "--project", "site")
+        return self.installer.result(*command)
+
+
+@pytest.fixture(params=["debian", "crane"])
+def publisher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Publisher]:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    layout = write_layout(tmp_path / "layout", Image((Layer({"/app": File(b"app")}),)))
+    with running(request.param, tmp_path / "upstream") as address:
+        push(layout, f"{address}/team/app:1.0")
+        recipe = {"name": "app", "version": "1", "images": [f"{address}/team/app:1.0"], "referrers": True}
+        (folder / "recipe.yaml").write_text(json.dumps(recipe))
+        root = Registry(Transport()).manifest(TagRef(Repository(address, "team/app"), "1.0")).descriptor
+        yield Publisher(address, root, from_source("builder", folder), from_source("installer", folder))
+
+
+@pytest.mark.parametrize("kind", ["debian", "v3", "crane"])
+def test_they_arrive_and_are_found(publisher: Publisher, kind: str, tmp_path: Path) -> None:
+    """A signature about an SBOM comes too; and what people of the site have added to the list stays."""
+    upstream = publisher.place
+    sbom = upstream.refer(publisher.root, SBOM, b"packages")
+    signature = upstream.refer(sbom, SIGNATURE, b"signature")
+    with running(kind, tmp_path / "enclave") as address:
+        done = publisher.load(address)
+        (arrived,) = done["images"]
+        assert done["registry"]["lists_referrers"] is False
+        target = Place(Registry(Transport()), parse_reference(arrived["target"]).repository)
+        assert set(target.about(publisher.root)) == {sbom.digest}
+        assert set(target.about(sbom)) == {signature.digest}
+        found = target.client.manifest(DigestRef(target.repository, signature.digest))
+        assert isinstance(found, Manifest)
+        with target.client.open(target.repository, found.layers[0]) as stream:
+            view = memoryview(bytearray(9))
+            assert stream.readinto(view) == 9
+            assert bytes(view) == b"signature"
+
+        scan = target.refer(publisher.root, "application/sarif+json", b"scanned here")
+        again = upstream.refer(publisher.root, SIGNATURE, b"a later signature")
+        done = publisher.load(address)
+        assert set(target.about(publisher.root)) == {sbom.digest, scan.digest, again.digest}
+        assert [image["present"] for image in done["images"]] == [False]
+        done = publisher.load(address)
+        assert [image["present"] for image in done["images"]] == [True]
+
+
+def test_they_are_shown(publisher: Publisher) -> None:
+    sbom = publisher.place.refer(publisher.root, SBOM, b"packages")
+    bundle = publisher.bundle()
+    assert "linux/amd64  and 1 manifest about it" in publisher.shown("list")
+    assert f"    with {sbom.digest} about it" in publisher.shown("inspect", bundle, "--key", KEY)
+
+
+def test_they_are_left_where_nobody_asks_for_them(publisher: Publisher) -> None:
+    publisher.place.refer(publisher.root, SBOM, b"packages")
+    recipe = publisher.airferry.folder / "recipe.yaml"
+    recipe.write_text(json.dumps(json.loads(recipe.read_text()) | {"referrers": False}))
+    publisher.airferry.result("lock", "--update")
+    lock = Lock.load(publisher.airferry.folder / "airferry.lock")
+    assert [image.referrers for image in lock.images] == [()]
+    assert len(lock.manifests) == 1
