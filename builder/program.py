@@ -60,7 +60,8 @@ def program_key(entry: Path = ENTRY) -> str:
         key.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     for item in sorted(f"{found.name}=={found.version}" for found in importlib.metadata.distributions()):
         key.update(f"{item}\n".encode())
-    key.update(f"{sys.version} {sys.executable} {platform.libc_ver()}".encode())
+    # Not the name of the executable, of which an environment has several.
+    key.update(f"{sys.version} {sys.prefix} {platform.libc_ver()}".encode())
     return key.hexdigest()[:16]
 
 
