@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from builder import lock as locked
 from builder.lock import Lock, LockedBlob, LockedChart, LockedDocument, LockedRegistry, OptionalImage, Origin
-from builder.needs import Needs, count, in_parallel, locked_chart, needs
+from builder.needs import Needs, count, locked_chart, needs
+from builder.parallel import in_parallel
 from builder.proof import PROOF_NAME, proof
 from builder.recipe import Recipe, RegistryEntry
 from builder.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted

@@ -1,21 +1,20 @@
 """What a recipe needs before any image is resolved: charts fetched and rendered, documents, and the names of images."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from builder import lock as locked
 from builder.chart_tree import ChartTree
 from builder.charts import ChartFetcher, FetchedChart
 from builder.discover import Discovery, discover, merged, resource_release
 from builder.lock import Excluded, Failure, LockedBlob, LockedChart, LockedDocument, Origin, Reason
+from builder.parallel import RENDERINGS, in_parallel
 from builder.pins import pinned, versions
 from builder.recipe import ChartEntry, Recipe
 from builder.renderings import Release
-from builder.resolve import several
 from builder.source import Places
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.chart.helm import parse_values
@@ -28,11 +27,7 @@ from installer.oci.reference import parse_reference
 from installer.report import Reporter
 from installer.site.site import Site
 
-THREADS = 16
-"""Manifests are small: this many requests wait for the network at once."""
 OPERATOR_API = "apps.wandb.com/v1"
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclass
@@ -108,7 +103,7 @@ def needs(recipe: Recipe, recipe_file: str, places: Places, reporter: Reporter, 
     fetched = in_parallel(ChartFetcher(places).fetch, recipe.charts, "charts cannot be fetched")
     releases = _Releases(recipe, fetched, documents, site).releases()
     discoveries = in_parallel(
-        lambda release: discover(release, recipe.kubernetes), releases, "charts cannot be rendered"
+        lambda release: discover(release, recipe.kubernetes), releases, "charts cannot be rendered", threads=RENDERINGS
     )
     optional = merged([found.optional for found in discoveries])
     images = merged([*(found.images for found in discoveries), _named_in(recipe)])
@@ -244,25 +239,6 @@ def _with_operator(values: Mapping[str, Any], namespace: str) -> Mapping[str, An
 def values_name(entry: ChartEntry) -> str:
     """The document that holds values which stand in the recipe itself."""
     return f"{entry.name}-values.json"
-
-
-def in_parallel(work: Callable[[_In], _Out], items: Sequence[_In], failing: str) -> list[_Out]:
-    """`work` done for each item, results in order. Raises one AirferryError for all that fail."""
-    results: list[_Out] = []
-    errors: list[AirferryError] = []
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        for future in [pool.submit(work, item) for item in items]:
-            try:
-                results.append(future.result())
-            except AirferryError as exc:
-                errors.append(exc)
-    finally:
-        # After an interruption nobody waits for the answer of a slow host.
-        pool.shutdown(wait=False, cancel_futures=True)
-    if errors:
-        raise several(errors, failing) from errors[0]
-    return results
 
 
 def count(items: Sequence[object], noun: str) -> str:

@@ -12,12 +12,14 @@ then is named and left empty, so that the rest is seen all the same.
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 from builder.chart_tree import ChartTree, Part
 from builder.charts import FetchedChart
 from builder.lock import Failure
+from builder.parallel import RENDERINGS, in_parallel
 from builder.recipe import KubernetesEntry
 from builder.spelling import overlay, spellings, switches_above
 from installer.chart.helm import Chart
@@ -122,7 +124,18 @@ class Renderings:
         off = {switch for switch in self.tree.switches if self._value(switch) is not True} | self.inner.keys()
         if off or self.release.further:
             on, blamed = self._everything(off)
-            self._alone(on, blamed)
+            groups = self._groups(on, blamed)
+            for found in in_parallel(
+                lambda group: self.apart().alone(*group, blamed), groups, "parts cannot be rendered", threads=RENDERINGS
+            ):
+                self._take(found)
+
+    def _take(self, other: "Renderings") -> None:
+        """Add what `other` has seen."""
+        for name, seen in other.seen.items():
+            self.seen.setdefault(name, set()).update(seen)
+        self.failures |= other.failures
+        self.renderings += other.renderings
 
     def _inner(self) -> dict[str, Part]:
         """The switches inside charts that are off, or unset but read, with the part that each belongs to."""
@@ -168,8 +181,11 @@ class Renderings:
             raise RecipeError(f"with `optional_values`: {exc.message}", hint="correct them in the recipe.") from exc
         return {flipped[-1]} if flipped else on
 
-    def _alone(self, on: set[str], blamed: set[str]) -> None:
-        """Render parts alone: those that were left out, and those with switches inside, to tell what each does."""
+    def _groups(self, on: set[str], blamed: set[str]) -> list[tuple[tuple[str, ...], set[str]]]:
+        """The parts to be rendered alone, those left out and those with switches inside, to tell what each does.
+
+        As the switches that turn a part on, and those inside it.
+        """
         groups: dict[tuple[str, ...], set[str]] = {}
         for part in self.tree.parts:
             if blamed.intersection(part.switches):
@@ -177,13 +193,23 @@ class Renderings:
         for switch, part in self.inner.items():
             if switch in on | blamed:
                 groups.setdefault(part.switches, set()).add(switch)
-        for switches, inner in sorted(groups.items()):
-            both = bool(blamed.intersection((*switches, *inner)))
-            empty = self._part(switches, (), both=both)
-            for switch in sorted(inner):
-                self._part((*switches, switch), empty, both=both)
-            if both and len(inner) > 1:
-                self._part((*switches, *sorted(inner)), empty, both=both)
+        return sorted(groups.items())
+
+    def apart(self) -> "Renderings":
+        """The same before anything was seen, for another thread."""
+        other = copy(self)
+        other.seen, other.failures, other.renderings = {}, set(), []
+        return other
+
+    def alone(self, switches: tuple[str, ...], inner: set[str], blamed: set[str]) -> "Renderings":
+        """Render one part alone, and with each of the switches inside it; itself."""
+        both = bool(blamed.intersection((*switches, *inner)))
+        empty = self._part(switches, (), both=both)
+        for switch in sorted(inner):
+            self._part((*switches, switch), empty, both=both)
+        if both and len(inner) > 1:
+            self._part((*switches, *sorted(inner)), empty, both=both)
+        return self
 
     def _part(self, switches: tuple[str, ...], empty: tuple[str, ...], *, both: bool) -> tuple[str, ...]:
         """Render with `switches` on and all other parts off; templates that fail are left empty, named, and returned.

@@ -8,6 +8,7 @@ hooks that an installation does not).
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from installer.bundle.manifest import BundleChart
@@ -65,7 +66,7 @@ class ChartRelease:
             if not (events := hook_events(item)) or _EVENTS.intersection(events)
         ]
 
-    @property
+    @cached_property
     def crds(self) -> list[Object]:
         """Its CustomResourceDefinitions that Helm would never upgrade: those of the `crds/` folders."""
         return self.chart.crds(self.values)

@@ -177,7 +177,7 @@ def _placed(obj: Object, namespace: str) -> Object:
     return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Quotes all text that any YAML reader might take for something else; no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
