@@ -1,11 +1,12 @@
 """Work in several threads, with results in order and one error for all that fails."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from builder.resolve import several
 from installer.errors import AirferryError
+from installer.parallel import LOOK_SECONDS
 
 REQUESTS = 16
 """Manifests are small: so many requests wait for the network at once."""
@@ -23,7 +24,11 @@ def in_parallel(
     errors: list[AirferryError] = []
     pool = ThreadPoolExecutor(threads)
     try:
-        for future in [pool.submit(work, item) for item in items]:
+        futures = [pool.submit(work, item) for item in items]
+        running = set(futures)
+        while running:
+            _, running = wait(running, LOOK_SECONDS)
+        for future in futures:
             try:
                 results.append(future.result())
             except AirferryError as exc:

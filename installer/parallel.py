@@ -12,7 +12,8 @@ INTERRUPTIONS = (InterruptedByUserError, KeyboardInterrupt)
 SMALL = 1 << 20
 """Up to so many bytes, sending or fetching is mostly waiting for answers."""
 _WAITING = 6
-_LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.5
+"""A signal may reach another thread, such as one of Helm's library: who waits hears of it when looking up."""
 _work = threading.local()
 
 
@@ -52,8 +53,7 @@ def each(
     try:
         running = set(jobs)
         while running:
-            # A signal may reach another thread, such as one of Helm's library; this one hears of it when it looks up.
-            ended, running = wait(running, _LOOK_SECONDS, FIRST_EXCEPTION)
+            ended, running = wait(running, LOOK_SECONDS, FIRST_EXCEPTION)
             for job in ended:
                 job.result()
     except BaseException as exc:

@@ -62,8 +62,8 @@ MATRIX: dict[str, str] = {
     "preflight": "errors report oci bundle chart site transfer cluster objects diagnosis",
     "lifecycle": "errors files yaml report oci bundle chart site cluster objects diagnosis preflight",
     "shell": "errors files program report oci",
-    "commands": "errors files yaml report oci bundle chart program site transfer cluster objects diagnosis preflight "
-    "lifecycle shell",
+    "commands": "errors parallel files yaml report oci bundle chart program site transfer cluster objects diagnosis "
+    "preflight lifecycle shell",
     "templates": "",
     "builder": "errors parallel files yaml report schema oci bundle chart program site shell",
 }

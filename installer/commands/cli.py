@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from installer.page import Language
 
 _MAX_TEMPLATE = 1 << 20
-_LOOK_SECONDS = 0.5
 
 
 @click.group(context_settings=shell.CONTEXT)
@@ -329,6 +328,7 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
     """
     import threading
 
+    from installer.parallel import LOOK_SECONDS
     from installer.transfer.serve import Server
 
     bundle.require_all()
@@ -347,9 +347,8 @@ def serve(session: Session, bundle: Any, listen: str) -> None:
                 {"registry": server.address, "charts": f"http://{server.address}/charts"},
                 f"registry {server.address}, charts http://{server.address}/charts",
             )
-            # A signal may reach another thread, such as one of Helm's library; this one hears of it when it looks up.
             ended = threading.Event()
-            while not ended.wait(_LOOK_SECONDS):
+            while not ended.wait(LOOK_SECONDS):
                 pass
         session.reporter.note("ended")
 
