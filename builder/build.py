@@ -11,6 +11,7 @@ from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.bundle.writer import finish_interrupted, write
 from installer.errors import AirferryError, BundleError, StorageError
+from installer.files import forget
 from installer.oci.digest import Digest
 from installer.oci.source import BlobSource, BlobStream
 from installer.report import Reporter
@@ -42,6 +43,8 @@ def build(
         return source.open(blob.descriptor, offset)
 
     def read_back(parts: Sequence[Path], sums: Digest) -> None:
+        for path in parts:
+            forget(path)
         try:
             with Bundle.open([VolumeFile(path) for path in parts], Trust(sums=sums)) as bundle:
                 bundle.verify(reporter)
@@ -59,7 +62,7 @@ def build(
         reporter,
         threads=threads,
         sync=sync,
-        # Without waiting for the disk, what could be read are the same pages of memory.
+        # Without waiting for the disk, what can be read are the same pages of memory.
         check=read_back if sync else lambda _parts, _sums: None,
     )
 

@@ -13,7 +13,7 @@ from blake3 import blake3
 from installer.bundle.limits import CHUNK
 from installer.bundle.writer import part_of
 from installer.errors import AirferryError, ContentError, UsageError
-from installer.files import storage_error, sync_folder, write_atomic
+from installer.files import forget, storage_error, sync_folder, write_atomic
 from installer.report import Reporter
 
 _SYNC = 64 * 1024 * 1024
@@ -151,7 +151,8 @@ class _Output:
 def _compare(path: Path, chunks: list[bytes], reporter: Reporter, stop: Callable[[], bool]) -> None:
     """Read `path` from its medium, not from memory. Raises ContentError naming each chunk that is not as written."""
     wrong, count = [], 0
-    for number, view in enumerate(_read(path, stop, from_medium=True)):
+    forget(path)
+    for number, view in enumerate(_read(path, stop)):
         count += 1
         if number >= len(chunks) or blake3(view).digest() != chunks[number]:
             wrong.append(number)
@@ -164,13 +165,11 @@ def _compare(path: Path, chunks: list[bytes], reporter: Reporter, stop: Callable
         )
 
 
-def _read(path: Path, stop: Callable[[], bool], *, from_medium: bool = False) -> Iterator[memoryview]:
-    """The chunks of a file, in one buffer. `from_medium`: what the kernel has in memory of it is dropped first."""
+def _read(path: Path, stop: Callable[[], bool]) -> Iterator[memoryview]:
+    """The chunks of a file, in one buffer."""
     buffer = memoryview(bytearray(CHUNK))
     try:
         with path.open("rb", buffering=0) as file:
-            if from_medium:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while count := _fill(file, buffer):
                 if stop():
                     raise AirferryError(f"{path}: given up, since another copy failed")

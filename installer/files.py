@@ -173,6 +173,18 @@ def _claim(fd: int, temp: Path) -> None:
         raise StorageError(f"{temp}: another process writes it", hint="wait for it, or give another file.") from exc
 
 
+def forget(path: Path) -> None:
+    """Have the kernel drop what it holds of a durable file in memory, so that whoever reads it next asks the disk.
+
+    Raises StorageError.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError as exc:
+        raise storage_error(exc, path, "read") from exc
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable, where the file system can do that for folders. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -56,6 +56,7 @@ GROUPS: dict[str, dict[str, Probe]] = {
         "containerd": _program("containerd"),
         "docker.io": _program("dockerd"),
         "dosfstools": _program("mkfs.fat"),
+        "e2fsprogs": _program("mkfs.ext4"),
         "fusefat": _program("fusefat"),
         "fuseiso": _program("fuseiso"),
         "gcc": _program("gcc"),

@@ -444,6 +444,7 @@ def _allocate(fd: int, wanted: int) -> None:
     if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
         raise OSError(code, os.strerror(code))
     free = os.fstatvfs(fd)
-    if free.f_bavail * free.f_frsize < wanted:
+    # Some file systems in user space do not say how large they are.
+    if free.f_blocks and free.f_bavail * free.f_frsize < wanted:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.ftruncate(fd, wanted)
