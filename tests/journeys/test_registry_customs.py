@@ -123,6 +123,7 @@ def test_what_answers_tell_is_told(loader: Program, passing: FaultyProxy) -> Non
         "resumes": None,
         "largest_request": 4 << 20,
         "slowed_down": 4,
+        "lists_referrers": None,
     }
     sizes = [len(seen.body) for seen in passing.seen if seen.method == "PATCH"]
     assert max(sizes) == 4 << 20
