@@ -58,7 +58,8 @@ def program_key(entry: Path = ENTRY) -> str:
     for path in sorted([*SOURCE.rglob("*.py"), *RECIPE, entry]):
         name = path.name if path in (*RECIPE, entry) else str(path.relative_to(SOURCE))
         key.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    for item in sorted(f"{found.name}=={found.version}" for found in importlib.metadata.distributions()):
+    # From some folders the same distribution is found twice.
+    for item in sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()}):
         key.update(f"{item}\n".encode())
     # Not the name of the executable, of which an environment has several.
     key.update(f"{sys.version} {sys.prefix} {platform.libc_ver()}".encode())
