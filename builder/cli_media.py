@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from builder.earlier import EarlierBundles, open_own
 from builder.lock import Lock
 from builder.media import Copy, put
 from builder.patch import write_patch
-from builder.sign import sums_of
 from builder.source import LockSource
 from builder.targets import distribute
+from installer.bundle.envelope import read_envelope
 from installer.bundle.finding import expand, volumes_in
 from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
 from installer.bundle.reader import Bundle
@@ -28,6 +28,7 @@ from installer.files import check_output, read_bounded, storage_error
 from installer.oci.digest import Digest
 from installer.oci.source import BlobSource
 from installer.parallel import each
+from installer.program import locate
 from installer.report import size as human
 from installer.shell import Session, common
 
@@ -170,15 +171,19 @@ def _files(sources: Sequence[Path]) -> list[Path]:
 
 
 def _volume(path: Path) -> _Volume | None:
-    """Which volume a file is; None if it is none at all. Raises BundleError for a damaged one."""
+    """Which volume a file is, or carries as installer; None for any other. Raises BundleError for a damaged one."""
     try:
-        with path.open("rb") as file:
-            if file.read(10) != b"SHA256SUMS":
-                return None
+        with path.open("rb") as start:
+            bare = start.read(10) == b"SHA256SUMS"
     except OSError as exc:
         raise storage_error(exc, path, "read") from exc
-    sums = Digest.of(sums_of(path))
-    with Bundle.open([VolumeFile(path)], Trust(sums=sums)) as bundle:
+    inside = None if bare else locate(path)
+    if not bare and not (inside and inside.volume_size):
+        return None
+    place = (inside.volume_offset, inside.volume_size) if inside else (0, None)
+    with closing(VolumeFile(path, *place)) as file:
+        sums = Digest.of(read_envelope(file).sums)
+    with Bundle.open([VolumeFile(path, *place)], Trust(sums=sums)) as bundle:
         title = f"{bundle.manifest.name} {bundle.manifest.version}"
         number = next((item["volume"] for item in bundle.files() if item["path"]), 0)
         return _Volume(title, number, len(bundle.manifest.volumes), sums)

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.journeys.test_refusals import on_tmpfs
 from tests.parts.mounted import fat_image, iso_image, mounted_fat, mounted_iso
 from tests.parts.programs import from_source
@@ -71,6 +73,16 @@ def test_what_to_write_on_it(carried: Carried, volumes: Volumes, tmp_path: Path)
     assert (tmp_path / "stick" / "installer").stat().st_mode & 0o111
     digest = hashlib.sha256(volumes.files[2].read_bytes()).hexdigest()
     assert f"sha256 {digest}" in done.stdout
+
+
+@pytest.mark.frozen
+def test_what_to_write_on_a_stick_with_the_installer(carried: Carried, tmp_path: Path) -> None:
+    """It is a volume, too, for whoever holds the stick."""
+    (tmp_path / "stick").mkdir()
+    found = carried.airferry.result("media", "write", tmp_path / "stick", "--from", carried.frozen)
+    (medium,) = found["media"]
+    assert medium["write_on_it"][:2] == ["demo 1.0", "volume 1 of 1"]
+    assert [file["volume"] for file in medium["files"]] == [1]
 
 
 def test_a_copy_that_differs_is_replaced(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
