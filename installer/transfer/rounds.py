@@ -131,7 +131,7 @@ class Rounds:
                 if not self._bundle.missing:
                     self._bundle.closure(image)
                 for blob in self._bundle.parts(image).values() if self._bundle.missing else ():
-                    if _is_manifest(blob) and not self._bundle.absent(blob.digest):
+                    if blob.is_manifest and not self._bundle.absent(blob.digest):
                         self._bundle.read(blob.digest)
             except (BundleError, StorageError) as exc:
                 if not self._whole_only:
@@ -182,7 +182,7 @@ class Rounds:
 
     def _absent(self, blobs: Iterable[BundleBlob]) -> frozenset[int]:
         """The volumes that are needed for the manifests among `blobs`."""
-        return frozenset().union(*(self._bundle.absent(blob.digest) for blob in blobs if _is_manifest(blob)))
+        return frozenset().union(*(self._bundle.absent(blob.digest) for blob in blobs if blob.is_manifest))
 
     def _wanted(self) -> frozenset[int]:
         """The volumes that hold something which is still needed."""
@@ -242,7 +242,7 @@ def jobs_for(bundle: Bundle, images: Iterable[BundleImage], targets: Mapping[str
     wanted: dict[Digest, tuple[Descriptor, dict[Repository, None]]] = {}
     for image in images:
         for blob in bundle.parts(image).values():
-            if not _is_manifest(blob):
+            if not blob.is_manifest:
                 entry = wanted.setdefault(blob.digest, (blob.descriptor, {}))
                 entry[1][targets[image.source].repository] = None
     jobs = [Job(descriptor, tuple(repositories)) for descriptor, repositories in wanted.values()]
@@ -264,7 +264,3 @@ def _chart(sender: Sender, relocation: Relocation, chart: BundleChart) -> Loaded
     except (ContentError, NotFoundError, RegistryAccessError) as exc:
         return LoadedChart(chart.name, chart.role, target, chart.artifact, present=False, refusal=exc.message)
     return LoadedChart(chart.name, chart.role, target, chart.artifact, present)
-
-
-def _is_manifest(blob: BundleBlob) -> bool:
-    return blob.descriptor.is_manifest or blob.descriptor.is_index

@@ -74,13 +74,27 @@ class Sender:
         return BundleImage(str(target), chart.artifact, media.OCI_MANIFEST, size, chart.artifact, ())
 
     def is_there(self, target: Reference, image: BundleImage) -> bool:
-        """Whether the registry names the image already; a registry accepts a manifest only with all its parts."""
+        """Whether the registry names the image already; a registry accepts a manifest only with all its parts.
+
+        It must list what refers to the image, too: who was interrupted has pushed that and not yet entered it.
+        """
         found = self._registry.head_manifest(_by_tag(target) or target)
         return (
             found is not None
             and found.digest == image.digest
             and all(self._registry.head_manifest(DigestRef(target.repository, each)) for each in image.referrers)
+            and self._listed(target.repository, image)
         )
+
+    def _listed(self, repository: Repository, image: BundleImage) -> bool:
+        """Whether all that refers to the image is found there. Reads nothing: its volume need not be at hand."""
+        sought = set(image.referrers)
+        for subject in (image.digest, *(each for each in self.bundle.parts(image) if each != image.digest)):
+            if not sought:
+                break
+            if self.bundle.blob(subject).is_manifest:
+                sought -= {listed.digest for listed in self._registry.referrers(repository, subject)}
+        return not sought
 
     def bring(self, job: Job, *, across: bool = False) -> bool:
         """Leave what is there, mount from a neighbour where possible, send what remains.

@@ -16,6 +16,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Repository, TagRef, parse_reference
+from installer.oci.referrers import tag_of
 from installer.oci.registry import Registry
 from installer.oci.transport import Transport
 from tests.live.test_registry_client import slices
@@ -60,6 +61,12 @@ class Place:
         assert not self.client.put_manifest(self.repository, manifest.raw, media.OCI_MANIFEST, digest)
         self.client.list_referrer(self.repository, manifest)
         return manifest.descriptor
+
+    def forget(self, subject: Descriptor) -> None:
+        """List nothing any more of what refers to `subject`."""
+        empty = json.dumps({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}).encode()
+        tag = tag_of(self.repository, subject.digest).tag
+        self.client.put_manifest(self.repository, empty, media.OCI_INDEX, tag)
 
     def about(self, subject: Descriptor) -> dict[Digest, Descriptor]:
         """What refers to `subject`, by digest."""
@@ -146,6 +153,25 @@ def test_they_arrive_and_are_found(publisher: Publisher, kind: str, tmp_path: Pa
         assert [image["present"] for image in done["images"]] == [False]
         done = publisher.load(address)
         assert [image["present"] for image in done["images"]] == [True]
+
+
+@pytest.mark.parametrize("kind", ["debian", "v3"])
+def test_a_list_that_was_not_written_any_more_is_written_later(publisher: Publisher, kind: str, tmp_path: Path) -> None:
+    """Whoever was killed between the two requests has pushed what refers to the image, and not listed it."""
+    upstream = publisher.place
+    sbom = upstream.refer(publisher.root, SBOM, b"packages")
+    signature = upstream.refer(sbom, SIGNATURE, b"signature")
+    with running(kind, tmp_path / "enclave") as address:
+        (arrived,) = publisher.load(address)["images"]
+        target = Place(Registry(Transport()), parse_reference(arrived["target"]).repository)
+        for subject, referrer in ((sbom, signature), (publisher.root, sbom)):
+            target.forget(subject)
+            assert not target.about(subject)
+            (arrived,) = publisher.load(address)["images"]
+            assert not arrived["present"]
+            assert set(target.about(subject)) == {referrer.digest}
+        (arrived,) = publisher.load(address)["images"]
+        assert arrived["present"]
 
 
 def test_they_are_shown(publisher: Publisher) -> None:
