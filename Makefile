@@ -1,7 +1,6 @@
 # Verbs; `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help dev fmt lint type check demo test docs cluster cluster-down test-cluster kills bench bench-short clean

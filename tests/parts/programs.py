@@ -71,6 +71,6 @@ class Program:
 
 def from_source(module: str, folder: Path, *options: str | Path, **environment: str) -> Program:
     """`python -m MODULE` of this project's sources."""
-    known = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(CACHE)}
+    known = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(CACHE)}
     command = (sys.executable, "-m", module)
     return Program(command, folder, tuple(map(str, options)), {**known, **environment})
