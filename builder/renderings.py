@@ -272,7 +272,7 @@ class Renderings:
         chart: Chart | None = None,
         answered: bool = False,
     ) -> None:
-        objects = (chart or self.chart).manifests(
+        rendering = (chart or self.chart).render(
             merged(self.release.values, values),
             release=self.release.name,
             namespace=self.release.namespace,
@@ -280,9 +280,10 @@ class Renderings:
             api_versions=self.kubernetes.api_versions,
             upgrade=upgrade,
         )
-        seen = {Seen(template, found) for template, item in objects for found in references([item])}
+        manifests = rendering.manifests
+        seen = {Seen(template, found) for template, item in manifests for found in references([item])}
         self.seen.setdefault(name, set()).update(seen)
-        self.renderings.append(Rendering(name, values, upgrade, answered, len(objects), len(seen)))
+        self.renderings.append(Rendering(name, values, upgrade, answered, len(manifests), len(seen)))
 
 
 def only(switches: tuple[str, ...]) -> str:

@@ -74,6 +74,34 @@ def hook_events(item: Object) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Rendering:
+    """What a chart makes of values: objects, each with its file, in the order of these.
+
+    `definitions` are those of the `crds/` folders of the chart and of the subcharts that the values enable, which Helm
+    applies before all else and never again; `made` are those of templates. `coalesced` as in `Chart.coalesced`.
+    """
+
+    definitions: tuple[tuple[str, Object], ...] = field(repr=False)
+    made: tuple[tuple[str, Object], ...] = field(repr=False)
+    coalesced: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def manifests(self) -> list[tuple[str, Object]]:
+        """All objects, definitions first, with their files."""
+        return [*self.definitions, *self.made]
+
+    @property
+    def objects(self) -> list[Object]:
+        """All objects, definitions first."""
+        return [item for _, item in self.manifests]
+
+    @property
+    def crds(self) -> list[Object]:
+        """The definitions without their files."""
+        return [item for _, item in self.definitions]
+
+
+@dataclass(frozen=True)
 class Chart:
     """A packed Helm chart.
 
@@ -164,32 +192,11 @@ class Chart:
         kube_version: str = "",
         api_versions: Iterable[str] = (),
         upgrade: bool = False,
-    ) -> list[Object]:
-        """All objects that Helm would apply, see `manifests`."""
-        made = self.manifests(
-            values,
-            release=release,
-            namespace=namespace,
-            kube_version=kube_version,
-            api_versions=api_versions,
-            upgrade=upgrade,
-        )
-        return [item for _, item in made]
-
-    def manifests(
-        self,
-        values: Values,
-        *,
-        release: str,
-        namespace: str,
-        kube_version: str = "",
-        api_versions: Iterable[str] = (),
-        upgrade: bool = False,
-    ) -> list[tuple[str, Object]]:
-        """All objects that Helm would apply, hooks and the `crds/` folder included, notes left out; each with its file.
+    ) -> "Rendering":
+        """What Helm would apply, hooks included, notes left out.
 
         `lookup` finds nothing, `kube_version` is Helm's own default where empty, and `upgrade` sets
-        `.Release.IsUpgrade`. Objects stand in the order of their files' names, CRDs first. Raises `values_error`.
+        `.Release.IsUpgrade`. Raises `values_error`.
         """
         from helm_python import HelmError
 
@@ -205,15 +212,20 @@ class Chart:
         with _open(self.archive, self.source, self.error) as handle:
             try:
                 files = _render(handle, values, options)
+                coalesced = dict(handle.merge_values(dict(values)))
             except (HelmError, TypeError, ValueError) as exc:
                 raise self._refused(exc) from exc
-            crds = self._crds(handle)
-        found = []
+            definitions = tuple(
+                (str(crd["filename"]), item)
+                for crd in handle.crds
+                for item in documents(crd["data"], f"{self.source}: {crd['filename']}", self.error)
+            )
+        made = []
         for path, text in sorted(files.items()):
             leaf = path.rpartition("/")[2]
             if not leaf.startswith("_") and leaf != "NOTES.txt":
-                found += [(path, item) for item in documents(text, f"{self.source}: {path}", self.values_error)]
-        return crds + found
+                made += [(path, item) for item in documents(text, f"{self.source}: {path}", self.values_error)]
+        return Rendering(definitions, tuple(made), coalesced)
 
     def defaults(self, values: Values) -> dict[str, Any]:
         """`values` over the defaults of the chart and of all its subcharts, enabled or not, by the charts' own names.
@@ -227,19 +239,6 @@ class Chart:
                 return dict(handle.merge_values(dict(values)))
             except (HelmError, TypeError, ValueError) as exc:
                 raise self._refused(exc) from exc
-
-    def crds(self, values: Values | None = None) -> list[Object]:
-        """The objects of the `crds/` folders of the chart and of its subcharts that `values` enable."""
-        with _open(self.archive, self.source, self.error) as handle:
-            self._resolve(handle, values or {})
-            return [item for _, item in self._crds(handle)]
-
-    def _crds(self, handle: Any) -> list[tuple[str, Object]]:
-        return [
-            (str(crd["filename"]), item)
-            for crd in handle.crds
-            for item in documents(crd["data"], f"{self.source}: {crd['filename']}", self.error)
-        ]
 
     def _resolve(self, handle: Any, values: Values) -> None:
         """Let `handle` drop disabled subcharts and name aliased ones; what a template complains of does not matter."""

@@ -9,7 +9,7 @@ those.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.chart.helm import Chart, Object
+from installer.chart.helm import Rendering
 from installer.chart.images import Found, references
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, spelt
@@ -17,26 +17,25 @@ from installer.errors import AirferryError
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference, TagRef, parse_reference
 
-Render = Callable[[Mapping[str, Any]], list[Object]]
+Render = Callable[[Mapping[str, Any]], Rendering]
 _Path = tuple[str, ...]
 
 
-def pins(chart: Chart, values: Mapping[str, Any], relocation: Relocation, render: Render) -> dict[str, Any]:
-    """Values that, merged over `values`, make `chart` ask by digest for images that it asks for by tag.
+def pins(rendering: Rendering, values: Mapping[str, Any], relocation: Relocation, render: Render) -> dict[str, Any]:
+    """Values that, merged over `values`, make a chart ask by digest for images that it asks for by tag.
 
-    `values` point into the enclave already (`retarget.overrides`), and `render` makes the chart's objects of values.
+    `values` point into the enclave already (`retarget.overrides`), `rendering` is what `render` makes of them.
     A map gets the digest only if it names the image with its tag itself, and if every place that follows the map asks
-    for that very image without: so another tag that somebody wants is never replaced in silence. Raises the errors of
-    `Chart.coalesced` and of `render`.
+    for that very image without: so another tag that somebody wants is never replaced in silence.
     """
     held = {relocation.target(image): digest for image, digest in relocation.digests.items()}
-    named = {path: image for path, image in _named(chart.coalesced(values), ()) if image in held}
+    named = {path: image for path, image in _named(rendering.coalesced, ()) if image in held}
     if not named:
         return {}
-    before = _places(references(render(values)))
+    before = _places(references(rendering.objects))
     probes = {Digest.of("/".join(path).encode()): path for path in named}
     try:
-        probed = references(render(merged(values, _tree((path, digest) for digest, path in probes.items()))))
+        probed = references(render(merged(values, _tree((path, digest) for digest, path in probes.items()))).objects)
     except AirferryError:
         return {}  # a schema of the chart's values knows no `digest`
     heard: dict[_Path, bool] = {}

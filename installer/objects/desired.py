@@ -6,15 +6,14 @@ hooks that an installation does not).
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from installer.bundle.manifest import BundleChart
 from installer.bundle.reader import Bundle
 from installer.chart import pinning, retarget
-from installer.chart.helm import Chart, hook_events, parse_values
+from installer.chart.helm import Chart, Rendering, hook_events, parse_values
 from installer.chart.images import references
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
@@ -41,7 +40,8 @@ class ChartRelease:
 
     `hook_objects` are what Helm runs when it installs or upgrades the release, Jobs as a rule. `images` are all
     references that any of this asks for, now or when it is changed, `helm test` aside; `suspects` are texts that only
-    look like references, and where they stand.
+    look like references, and where they stand. `crds` are the CustomResourceDefinitions among the objects that Helm
+    would never upgrade: those of the `crds/` folders.
     """
 
     chart: Chart
@@ -51,6 +51,7 @@ class ChartRelease:
     hook_objects: tuple[Object, ...] = field(repr=False)
     images: frozenset[Reference]
     suspects: tuple[str, ...] = ()
+    crds: tuple[Object, ...] = field(default=(), repr=False)
 
     @property
     def hooks(self) -> frozenset[str]:
@@ -65,11 +66,6 @@ class ChartRelease:
             for item in (*self.objects, *self.hook_objects)
             if not (events := hook_events(item)) or _EVENTS.intersection(events)
         ]
-
-    @cached_property
-    def crds(self) -> list[Object]:
-        """Its CustomResourceDefinitions that Helm would never upgrade: those of the `crds/` folders."""
-        return self.chart.crds(self.values)
 
     @property
     def definitions(self) -> list[Object]:
@@ -215,13 +211,17 @@ class _Maker:
             trusted = [*(values.get("customCACerts") or ()), *authorities]
             values = {**values, "customCACerts": list(dict.fromkeys(trusted))}
         name = ReleaseName(self._site.release(entry), self._site.namespace(entry))
-        values = retarget.merged(
-            values,
-            pinning.pins(chart, values, self._relocation, lambda tried: self._render(chart, tried, name, upgrade=True)),
-        )
-        installed, upgraded = (self._render(chart, values, name, upgrade=upgrade) for upgrade in (False, True))
-        self._prove(entry, chart, values, [*installed, *upgraded])
-        both = (*installed, *upgraded)
+
+        def upgrade(values: Mapping[str, Any]) -> Rendering:
+            return self._render(chart, values, name, upgrade=True)
+
+        upgraded = upgrade(values)
+        if pins := pinning.pins(upgraded, values, self._relocation, upgrade):
+            values = retarget.merged(values, pins)
+            upgraded = upgrade(values)
+        installed = self._render(chart, values, name, upgrade=False)
+        both = (*installed.objects, *upgraded.objects)
+        self._prove(entry, both, upgraded.coalesced)
         hooks = {
             (item.get("kind"), item["metadata"]["name"]): item
             for item in both
@@ -229,7 +229,8 @@ class _Maker:
         }
         images = frozenset(found.reference() for found in references(both) if found.certain and not found.test_only)
         suspects = tuple(sorted({str(stray) for stray in retarget.suspects(both, self._relocation)}))
-        return ChartRelease(chart, name, values, tuple(installed), tuple(hooks.values()), images, suspects)
+        objects, crds = tuple(installed.objects), tuple(installed.crds)
+        return ChartRelease(chart, name, values, objects, tuple(hooks.values()), images, suspects, crds)
 
     def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
         """What each of `images`, references into the enclave, stands for."""
@@ -287,7 +288,7 @@ class _Maker:
                 return self._bundle.read(document.digest, MAX_DOCUMENT)
         raise BundleError(f"the bundle has no document {name!r}")
 
-    def _render(self, chart: Chart, values: Mapping[str, Any], name: ReleaseName, *, upgrade: bool) -> list[Object]:
+    def _render(self, chart: Chart, values: Mapping[str, Any], name: ReleaseName, *, upgrade: bool) -> Rendering:
         return chart.render(
             values,
             release=name.name,
@@ -297,7 +298,7 @@ class _Maker:
             upgrade=upgrade,
         )
 
-    def _prove(self, entry: BundleChart, chart: Chart, values: Mapping[str, Any], objects: list[Object]) -> None:
+    def _prove(self, entry: BundleChart, objects: Sequence[Object], coalesced: Mapping[str, Any]) -> None:
         """Raises SiteError if an image that the cluster would ask for is not one that the bundle brings along, or if
         nodes would ask for it again where nobody answers."""
         if self._site.on_nodes:
@@ -305,7 +306,6 @@ class _Maker:
         strays = sorted(set(retarget.stray(objects, self._relocation)))
         if not strays:
             return
-        coalesced = chart.coalesced(values)
         offenders = list(dict.fromkeys(self._offender(entry, stray, coalesced) for stray in strays))
         more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
         raise SiteError(
@@ -322,7 +322,7 @@ class _Maker:
         return f"{stray}; named by {where}"
 
 
-def _prove_held(entry: BundleChart, objects: list[Object]) -> None:
+def _prove_held(entry: BundleChart, objects: Sequence[Object]) -> None:
     """Raises SiteError if a node would not be content with the image that it has."""
     asking = list(dict.fromkeys(item.place for item in references(objects) if item.pulled and not item.test_only))
     more = [f"and {len(asking) - _SHOWN} more"] if len(asking) > _SHOWN else []

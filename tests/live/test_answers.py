@@ -34,7 +34,7 @@ def test_the_api_server_takes_every_object(
     now = dt.datetime.now(dt.UTC)
     site = Site.load(text.encode(), tmp_path, now=now, environment=lambda _: None, prompt=lambda _: "answer")
     chart = Chart.load((assets / "operator-wandb-0.43.8.tgz").read_bytes())
-    objects = chart.render(site.values(PLATFORM), release="wandb", namespace=namespace)
+    objects = chart.render(site.values(PLATFORM), release="wandb", namespace=namespace).objects
     for item in objects:
         item["metadata"].setdefault("namespace", namespace)
     (tmp_path / "objects.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))

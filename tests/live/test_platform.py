@@ -211,7 +211,7 @@ def test_a_global_registry_alone_leaves_images_public_and_ours_does_not(
     values = {"global": {"imageRegistry": enclave.registry}}
     name = f"operator-wandb-{LATER.chart}.tgz"
     chart = Chart.load((assets / name).read_bytes(), source=name)
-    found = references(chart.render(values, release="wandb", namespace="wandb"))
+    found = references(chart.render(values, release="wandb", namespace="wandb").objects)
     public = {item.text for item in found if not item.test_only and not item.text.startswith(enclave.registry)}
     assert public >= {"wandb/local:latest", "otel/opentelemetry-collector-contrib:0.97.0"}
 

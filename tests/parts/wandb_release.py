@@ -116,7 +116,7 @@ def _stand_ins(folder: Path) -> dict[str, Image]:
     return stand_ins(
         item
         for upgrade in (False, True)
-        for item in chart.render(values, release=name, namespace=namespace, upgrade=upgrade)
+        for item in chart.render(values, release=name, namespace=namespace, upgrade=upgrade).objects
     )
 
 

@@ -81,7 +81,7 @@ def rendered(chart: Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
     """The objects of the chart with all its parts; what Secrets hold stands there as text."""
     objects = chart.render(
         merged(EVERYTHING, values), release="wandb", namespace="wandb", api_versions=["networking.k8s.io/v1/Ingress"]
-    )
+    ).objects
     for item in objects:
         if item["kind"] == "Secret":
             item["data"] = [base64.b64decode(text or "").decode() for text in (item.get("data") or {}).values()]
@@ -219,9 +219,9 @@ def pod_spec(item: dict[str, Any]) -> dict[str, Any] | None:
 def test_the_operator_reads_its_answers(site: Site, assets: Path) -> None:
     values = site.values(OPERATOR)
     chart = Chart.load((assets / "operator-1.4.8.tgz").read_bytes())
-    objects = chart.render(values, release="operator", namespace="wandb")
+    objects = chart.render(values, release="operator", namespace="wandb").objects
     marks = marked(values)
-    text = json.dumps(chart.render(values, release="operator", namespace="wandb"))
+    text = json.dumps(chart.render(values, release="operator", namespace="wandb").objects)
     assert [path for path, mark in marks.items() if mark not in text] == []
     [pod] = [pod for item in objects if (pod := pod_spec(item))]
     assert pod["imagePullSecrets"] == [{"name": "airferry-registry"}]

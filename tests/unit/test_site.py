@@ -539,7 +539,7 @@ def test_the_schema_for_editors_describes_the_keys() -> None:
 @pytest.mark.controller
 def test_the_real_charts_understand_the_values(full: Site, assets: Path) -> None:
     platform = Chart.load((assets / "operator-wandb-0.43.8.tgz").read_bytes())
-    objects = platform.render(full.values(PLATFORM), release="wandb", namespace="wandb")
+    objects = platform.render(full.values(PLATFORM), release="wandb", namespace="wandb").objects
     text = json.dumps(objects)
     for name in ("airferry-license", "airferry-mysql", "airferry-bucket", "airferry-registry"):
         assert f'"name": "{name}"' in text
@@ -552,7 +552,7 @@ def test_the_real_charts_understand_the_values(full: Site, assets: Path) -> None
     operator = Chart.load((assets / "operator-1.4.8.tgz").read_bytes())
     [deployment] = [
         item
-        for item in operator.render(full.values(OPERATOR), release="operator", namespace="wandb")
+        for item in operator.render(full.values(OPERATOR), release="operator", namespace="wandb").objects
         if item["kind"] == "Deployment"
     ]
     assert deployment["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "airferry-registry"}]

@@ -111,7 +111,7 @@ def test_every_image_of_the_profile_has_a_version(assets: Path, upgrade: bool) -
     for entry, given in zip(recipe.charts, (operator, resource["spec"]["values"]), strict=True):
         chart = Chart.load((assets / f"{entry.name}-{entry.version}.tgz").read_bytes())
         values = pinned(ChartTree.of(chart), given, versions(recipe))
-        objects = chart.render(values, release="wandb", namespace="wandb", upgrade=upgrade)
+        objects = chart.render(values, release="wandb", namespace="wandb", upgrade=upgrade).objects
         found = [item.reference() for item in references(objects) if not item.test_only]
         assert found
         assert not [str(reference) for reference in found if reference.selector == "latest"]

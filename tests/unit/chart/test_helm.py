@@ -59,7 +59,7 @@ def test_an_oversized_archive_is_refused_unread() -> None:
 
 
 def test_rendering_includes_hooks_and_crds_but_no_notes_and_no_partials() -> None:
-    objects = chart("traps").render(TOKEN, release="r", namespace="n")
+    objects = chart("traps").render(TOKEN, release="r", namespace="n").objects
     found = names(objects)
     assert {("Job", "before-install"), ("Pod", "test"), ("CronJob", "suspended")} < found
     assert objects[0]["metadata"]["name"] == "first.demo.example"
@@ -70,8 +70,8 @@ def test_rendering_includes_hooks_and_crds_but_no_notes_and_no_partials() -> Non
 
 def test_install_and_upgrade_render_differently() -> None:
     loaded = chart("traps")
-    install = names(loaded.render(TOKEN, release="r", namespace="n"))
-    upgrade = names(loaded.render(TOKEN, release="r", namespace="n", upgrade=True))
+    install = names(loaded.render(TOKEN, release="r", namespace="n").objects)
+    upgrade = names(loaded.render(TOKEN, release="r", namespace="n", upgrade=True).objects)
     assert install ^ upgrade == {("Job", "before-install"), ("Job", "before-upgrade")}
 
 
@@ -81,8 +81,8 @@ def test_capabilities_decide_what_is_rendered() -> None:
         'data: {version: "{{ .Capabilities.KubeVersion.Version }}"}'
     }
     loaded = chart("traps", files=template)
-    plain = loaded.render(TOKEN, release="r", namespace="n", kube_version="1.29.3")
-    known = loaded.render(TOKEN, release="r", namespace="n", api_versions=["demo.example/v1/Proxy"])
+    plain = loaded.render(TOKEN, release="r", namespace="n", kube_version="1.29.3").objects
+    known = loaded.render(TOKEN, release="r", namespace="n", api_versions=["demo.example/v1/Proxy"]).objects
     assert by_name(plain)["ConfigMap", "v"]["data"]["version"] == "v1.29.3"
     assert names(known) - names(plain) == {("Proxy", "proxy")}
     with pytest.raises(RecipeError, match="not a version"):
@@ -93,10 +93,10 @@ def test_rendering_leaves_the_chart_as_it_was() -> None:
     # The library drops disabled subcharts from a chart for good; every call must see the whole chart again.
     loaded = chart("traps")
     on, off = ({**TOKEN, "store": {"enabled": True}}, {**TOKEN, "store": {"enabled": False}})
-    first = names(loaded.render(on, release="r", namespace="n"))
-    without = names(loaded.render(off, release="r", namespace="n"))
+    first = names(loaded.render(on, release="r", namespace="n").objects)
+    without = names(loaded.render(off, release="r", namespace="n").objects)
     assert first - without == {("Pod", "store")}
-    assert names(loaded.render(on, release="r", namespace="n")) == first
+    assert names(loaded.render(on, release="r", namespace="n").objects) == first
 
 
 def test_threads_may_share_a_chart() -> None:
@@ -104,7 +104,7 @@ def test_threads_may_share_a_chart() -> None:
 
     def render(number: int) -> set[tuple[str, str]]:
         values = {**TOKEN, "store": {"enabled": number % 2 == 0}, "optional": {"enabled": number % 3 == 0}}
-        return names(loaded.render(values, release=f"r{number}", namespace="n"))
+        return names(loaded.render(values, release=f"r{number}", namespace="n").objects)
 
     with ThreadPoolExecutor(8) as pool:
         for number, found in enumerate(pool.map(render, range(48))):
@@ -118,7 +118,6 @@ def test_nothing_of_the_library_stays_allocated() -> None:
     before = helm_python.open_handles_count()
     loaded.render(TOKEN, release="r", namespace="n")
     loaded.coalesced(TOKEN)
-    loaded.crds()
     with pytest.raises(RecipeError):
         loaded.render({}, release="r", namespace="n")
     with pytest.raises(ContentError):
@@ -129,8 +128,9 @@ def test_nothing_of_the_library_stays_allocated() -> None:
 def test_crds_are_those_of_enabled_subcharts() -> None:
     loaded = chart("traps")
     own = ["first.demo.example", "second.demo.example"]
-    assert [item["metadata"]["name"] for item in loaded.crds()] == own
-    enabled = loaded.crds({"optional": {"enabled": True}})
+    plain = loaded.render(TOKEN, release="r", namespace="n")
+    assert [item["metadata"]["name"] for item in plain.crds] == own
+    enabled = loaded.render({**TOKEN, "optional": {"enabled": True}}, release="r", namespace="n").crds
     assert [item["metadata"]["name"] for item in enabled] == [*own, "optional.demo.example"]
 
 
@@ -240,7 +240,7 @@ def test_objects_are_those_of_the_helm_program(
         values_file,
     ]
     text = tools().run_helm("template", "rel", archive, *options, *(["--is-upgrade"] if upgrade else []), home=tmp_path)
-    ours = chart(name).render(values, release="rel", namespace="ns", kube_version=KUBERNETES, upgrade=upgrade)
+    ours = chart(name).render(values, release="rel", namespace="ns", kube_version=KUBERNETES, upgrade=upgrade).objects
 
     def stripped(node: Any) -> Any:  # the program drops the last line break of what it prints
         if isinstance(node, dict):
@@ -260,7 +260,7 @@ def test_neither_environment_nor_home_matter_and_nothing_is_written(tmp_path: Pa
 import json, sys
 from installer.chart.helm import Chart
 chart = Chart.load(open(sys.argv[1], "rb").read())
-print(json.dumps([chart.render({}, release="r", namespace="n"), chart.coalesced({})]))
+print(json.dumps([chart.render({}, release="r", namespace="n").objects, chart.coalesced({})]))
 """
     archive, home = tmp_path / "chart.tgz", tmp_path / "home"
     archive.write_bytes(package("demo-platform"))

@@ -18,7 +18,7 @@ def of_traps(**options: Any) -> list[Found]:
     values = {"token": "x", "optional": {"enabled": True}}
     api_versions = ["demo.example/v1/Proxy"]
     chart = Chart.load(package("traps"))
-    return references(chart.render(values, release="r", namespace="n", api_versions=api_versions, **options))
+    return references(chart.render(values, release="r", namespace="n", api_versions=api_versions, **options).objects)
 
 
 def pod(**spec: Any) -> dict[str, Any]:

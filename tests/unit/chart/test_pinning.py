@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from installer.chart.helm import Chart
+from installer.chart.helm import Chart, Rendering
 from installer.chart.pinning import pins
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, overrides, stray
@@ -26,15 +26,15 @@ def pinned(values: Mapping[str, Any], *, files: Mapping[str, str] | None = None)
     """The digests for demo-platform with `values`, and the references that leave the enclave then."""
     chart = Chart.load(package("demo-platform", files=files))
 
-    def render(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def render(values: Mapping[str, Any]) -> Rendering:
         return chart.render(values, release="r", namespace="n", upgrade=True)
 
     moved = merged(values, overrides(chart, values, BUNDLE))
-    found = pins(chart, moved, BUNDLE, render)
+    found = pins(render(moved), moved, BUNDLE, render)
     final = merged(moved, found)
-    assert pins(chart, final, BUNDLE, render) == {}
+    assert pins(render(final), final, BUNDLE, render) == {}
     assert overrides(chart, final, BUNDLE) == {}
-    return found, [item.found.text for item in stray(render(final), BUNDLE)]
+    return found, [item.found.text for item in stray(render(final).objects, BUNDLE)]
 
 
 def test_a_digest_is_given_to_maps_whose_template_listens() -> None:

@@ -34,7 +34,7 @@ def traps() -> tuple[Chart, Relocation]:
 
 def render(chart: Chart, values: dict[str, Any], *, upgrade: bool = False) -> list[dict[str, Any]]:
     api_versions = ["demo.example/v1/Proxy"]
-    return chart.render(values, release="r", namespace="n", api_versions=api_versions, upgrade=upgrade)
+    return chart.render(values, release="r", namespace="n", api_versions=api_versions, upgrade=upgrade).objects
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_an_image_that_the_bundle_lacks_is_neither_moved_nor_forgotten() -> None
     bundle = relocation(*(image for image in PLATFORM_IMAGES if "cache" not in image))
     found = overrides(chart, {}, bundle)
     assert "cache" not in found
-    [left] = stray(chart.render(found, release="r", namespace="n"), bundle)
+    [left] = stray(chart.render(found, release="r", namespace="n").objects, bundle)
     assert str(left) == (
         f"docker.io/demo/cache:1.0: points outside, not to {REGISTRY} (StatefulSet r-cache, container cache)"
     )
@@ -184,7 +184,7 @@ def test_another_tag_of_a_known_repository_is_reported() -> None:
     chart = Chart.load(package("demo-platform"))
     bundle = relocation(*PLATFORM_IMAGES)
     values = {"web": {"image": {"tag": "2.0"}}, "cache": {"image": {"tag": "-bad"}}}
-    objects = chart.render(merged(values, overrides(chart, values, bundle)), release="r", namespace="n")
+    objects = chart.render(merged(values, overrides(chart, values, bundle)), release="r", namespace="n").objects
     reasons = {item.found.text: item.reason for item in stray(objects, bundle)}
     assert reasons == {
         f"{REGISTRY}/airferry/docker.io/demo/httpd:2.0": "is not among the images of the bundle, which has 1.0",
@@ -195,7 +195,9 @@ def test_another_tag_of_a_known_repository_is_reported() -> None:
 def test_a_project_of_another_name_is_not_ours() -> None:
     chart = Chart.load(package("demo-app"))
     values = {"image": {"registry": f"{REGISTRY}/other/docker.io"}, "toolsImage": f"{REGISTRY}/airferry/x:1"}
-    left = stray(chart.render(values, release="r", namespace="n"), relocation("demo/httpd:1.0", "demo/tools:1.0"))
+    left = stray(
+        chart.render(values, release="r", namespace="n").objects, relocation("demo/httpd:1.0", "demo/tools:1.0")
+    )
     assert {item.reason for item in left} == {"is not among the images of the bundle"}
 
 
@@ -206,14 +208,14 @@ def test_an_image_by_digest_is_accepted_by_the_digest_it_has_in_the_bundle() -> 
     for digest, accepted in ((DIGEST, True), (other, False)):
         values = {"worker": {"image": {"digest": str(digest)}}}
         values = merged(values, overrides(chart, values, bundle))
-        left = stray(chart.render(values, release="r", namespace="n"), bundle)
+        left = stray(chart.render(values, release="r", namespace="n").objects, bundle)
         assert [item.found.container for item in left] == ([] if accepted else ["worker"])
 
 
 def test_images_of_tests_count_only_when_asked_for() -> None:
     chart = Chart.load(package("demo-platform"))
     bundle = relocation(*PLATFORM_IMAGES)
-    objects = chart.render(overrides(chart, {}, bundle), release="r", namespace="n")
+    objects = chart.render(overrides(chart, {}, bundle), release="r", namespace="n").objects
     assert stray(objects, bundle) == []
     assert [item.found.text for item in stray(objects, bundle, tests=True)] == ["docker.io/demo/hard-coded-test:1.0"]
 

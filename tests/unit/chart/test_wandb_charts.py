@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.chart.helm import Chart
+from installer.chart.helm import Chart, Rendering
 from installer.chart.images import references
 from installer.chart.pinning import pins
 from installer.chart.relocation import Relocation
@@ -81,8 +81,11 @@ def test_no_image_of_the_platform_escapes(
         return [
             item
             for upgrade in (False, True)
-            for item in loaded.render(values, release="wandb", namespace="default", upgrade=upgrade)
+            for item in loaded.render(values, release="wandb", namespace="default", upgrade=upgrade).objects
         ]
+
+    def upgraded(values: Mapping[str, Any]) -> Rendering:
+        return loaded.render(values, release="wandb", namespace="default", upgrade=True)
 
     found = references(render(values))
     needed = {item.reference() for item in found if item.certain and not item.test_only}
@@ -93,7 +96,7 @@ def test_no_image_of_the_platform_escapes(
     # As guides tell people to do, although it reaches some of the images only.
     values = merged(values, {"global": {"imageRegistry": "mirror.example", "repositoryPrefix": "mirror.example/x"}})
     values = merged(values, overrides(loaded, values, bundle))
-    values = merged(values, pins(loaded, values, bundle, render))
+    values = merged(values, pins(upgraded(values), values, bundle, upgraded))
     objects = render(values)
     assert stray(objects, bundle) == []
     assert suspects(objects, bundle) == []
@@ -105,17 +108,19 @@ def test_no_image_of_the_platform_escapes(
 
 def test_the_operator_is_pointed_into_the_enclave_and_brings_its_definition(assets: Path) -> None:
     loaded = chart(assets, "operator-1.4.8")
-    bundle = relocation({item.reference() for item in references(render_operator(loaded))})
+    bundle = relocation({item.reference() for item in references(render_operator(loaded).objects)})
     values = overrides(loaded, {}, bundle)
-    values = merged(values, pins(loaded, values, bundle, lambda values: render_operator(loaded, dict(values))))
-    objects = render_operator(loaded, values)
+    before = render_operator(loaded, values)
+    values = merged(values, pins(before, values, bundle, lambda values: render_operator(loaded, dict(values))))
+    rendering = render_operator(loaded, values)
+    objects = rendering.objects
     assert stray(objects, bundle) == []
     digest = Digest.of(b"docker.io/wandb/controller:latest")
     assert [item.text for item in references(objects)] == [f"{REGISTRY}/airferry/docker.io/wandb/controller@{digest}"]
-    assert [item["metadata"]["name"] for item in loaded.crds()] == ["weightsandbiases.apps.wandb.com"]
+    assert [item["metadata"]["name"] for item in rendering.crds] == ["weightsandbiases.apps.wandb.com"]
 
 
-def render_operator(loaded: Chart, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def render_operator(loaded: Chart, values: dict[str, Any] | None = None) -> Rendering:
     return loaded.render({"airgapped": True, **(values or {})}, release="operator", namespace="wandb")
 
 
@@ -125,7 +130,7 @@ def test_what_the_operator_may_not_make_or_grant_is_told(assets: Path) -> None:
     kinds = {(kind.api_version, kind.name): kind for kind in (DEPLOYMENT, ROLE, CLUSTER_ROLE, POD)}
 
     def release(loaded: Chart, values: Mapping[str, Any], name: ReleaseName) -> ChartRelease:
-        objects = loaded.render(values, release=name.name, namespace=name.namespace)
+        objects = loaded.render(values, release=name.name, namespace=name.namespace).objects
         return ChartRelease(loaded, name, {}, tuple(objects), (), frozenset())
 
     def told(values: Mapping[str, Any]) -> list[str]:

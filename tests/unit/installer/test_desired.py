@@ -137,7 +137,7 @@ def profile(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     objects = [
         item
         for upgrade in (False, True)
-        for item in Chart.load(archive).render({}, release="wandb", namespace="wandb", upgrade=upgrade)
+        for item in Chart.load(archive).render({}, release="wandb", namespace="wandb", upgrade=upgrade).objects
     ]
     names = {str(found.reference()) for found in references(objects) if found.certain and not found.test_only}
     application = Application(tmp_path_factory.mktemp("profile"), "wandb", images=dict.fromkeys(sorted(names), job()))
@@ -342,7 +342,7 @@ def test_a_chart_is_packed_again_without_what_no_template_reads(tmp_path: Path) 
     assert len(found.archive) < 10_000
     assert found == chart_file(chart)
     again = Chart.load(found.archive)
-    rendered = [each.render({}, release="wandb", namespace="wandb") for each in (again, chart)]
+    rendered = [each.render({}, release="wandb", namespace="wandb").objects for each in (again, chart)]
     assert rendered[0] == rendered[1]
     assert again.metadata == chart.metadata
     # Helm itself agrees that it is a chart.
