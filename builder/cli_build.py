@@ -48,7 +48,7 @@ from installer.shell import Session, common
     type=click.IntRange(1, 32),
     default=THREADS,
     show_default=True,
-    help="Large downloads at a time; six times as many small ones.",
+    help="Large downloads at a time, where the source is slower than this machine; six times as many small ones.",
 )
 @click.option("--no-sync", is_flag=True, help="Return before the disk has it, without reading it back.")
 @common

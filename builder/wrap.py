@@ -62,7 +62,7 @@ class Packable:
 
 def _compress(plain: bytes) -> tuple[bytes, int]:
     filters = [{"id": lzma.FILTER_X86}] if os.uname().machine == "x86_64" else []
-    filters.append({"id": lzma.FILTER_LZMA2, "preset": 6})
+    filters.append({"id": lzma.FILTER_LZMA2, "preset": 2})
     return lzma.compress(plain, lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=filters), len(plain)
 
 

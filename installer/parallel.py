@@ -1,7 +1,10 @@
 """Work in several threads that ends well: with the first error, or at once when the user interrupts."""
 
+import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -14,6 +17,7 @@ SMALL = 1 << 20
 _WAITING = 6
 LOOK_SECONDS = 0.5
 """A signal may reach another thread, such as one of Helm's library: who waits hears of it when looking up."""
+_PATIENCE_SECONDS = 0.25
 _work = threading.local()
 
 
@@ -66,3 +70,46 @@ def each(
         raise
     for pool in pools:
         pool.shutdown()
+
+
+class Pace:
+    """How many at a time do what keeps a processor busy between waiting for a source.
+
+    As many as there are processors, while the source is so fast that more would only take turns on them and push each
+    other's data out of their caches; `many` as soon as it has made them wait.
+    """
+
+    def __init__(self, many: int) -> None:
+        self._free = min(many, len(os.sched_getaffinity(0)))
+        self._more, self._lost = many - self._free, 0.0
+        self._queue: deque[threading.Event] = deque()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until it is this thread's turn; who came first is first."""
+        mine = threading.Event()
+        with self._lock:
+            self._queue.append(mine)
+            self._admit(0)
+        mine.wait()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._admit(1)
+
+    def took(self, waited: float, worked: float) -> None:
+        """Take note of a step's seconds. Waiting that is well above working, and stays so, lets the others in."""
+        with self._lock:
+            self._lost = max(0.0, self._lost + waited - 2 * worked)
+            if self._lost > _PATIENCE_SECONDS:
+                self._admit(self._more)
+                self._more = 0
+
+    def _admit(self, places: int) -> None:
+        """Let in who waits, with so many places more. The lock is held."""
+        self._free += places
+        while self._free and self._queue:
+            self._free -= 1
+            self._queue.popleft().set()

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ from installer.errors import AirferryError, BundleError, ContentError, Incomplet
 from installer.files import storage_error, sync_folder
 from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
-from installer.parallel import INTERRUPTIONS, SMALL, each
+from installer.parallel import INTERRUPTIONS, SMALL, Pace, each
 from installer.report import Reporter, size
 
 OpenBlob = Callable[[BundleBlob, int], BlobStream]
@@ -109,8 +110,14 @@ def write(
         carried = [blob for blob in parts.skeleton.blobs if blob.carried]
         reporter.begin("build", sum(blob.size for blob in carried))
         work = sorted(carried, key=lambda blob: blob.size, reverse=True)
+        pace = Pace(threads)
+
+        def fill(blob: BundleBlob) -> None:
+            with contextlib.nullcontext() if blob.size <= SMALL else pace.turn():
+                _fill(parts, blob, open_blob, reporter, pace)
+
         each(
-            lambda blob: _fill(parts, blob, open_blob, reporter),
+            fill,
             work,
             threads=threads,
             stop=parts.stop,
@@ -120,7 +127,7 @@ def write(
         return parts.finish(check)
 
 
-def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Reporter) -> None:
+def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Reporter, pace: Pace) -> None:
     """Bring one blob to its place, from where the last run stopped."""
     count = chunk_count(blob.size)
     buffer = memoryview(bytearray(min(CHUNK, blob.size)))
@@ -141,7 +148,9 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
                 if parts.stop.is_set():
                     return
                 view = buffer[: min(CHUNK, blob.size - number * CHUNK)]
+                before = time.monotonic()
                 _read_full(stream, view, blob)
+                fetched = time.monotonic()
                 whole.update(view)
                 if number == count - 1 and whole.hexdigest() != blob.digest.hex:
                     parts.forget(blob)
@@ -150,6 +159,8 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
                         hint="the source is damaged or was tampered with; run again, or fetch from another mirror.",
                     )
                 parts.put(blob, number, view)
+                if blob.size > SMALL:
+                    pace.took(fetched - before, time.monotonic() - fetched)
                 reporter.advance(len(view))
     if len(blob.pieces) > 1:
         parts.slices[blob.digest] = _slices(parts, blob, buffer)

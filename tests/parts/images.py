@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 from base64 import b64encode
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,7 +94,7 @@ class Layer:
 
     entries: Mapping[str, Entry]
     compression: Compression = "gzip"
-    level: int = 6
+    level: int = 1
 
     def tar(self) -> bytes:
         """The uncompressed tar archive, whose SHA-256 is the layer's diff_id."""
@@ -109,6 +110,13 @@ class Layer:
                 header, data = _member(name, tree[name])
                 archive.addfile(header, io.BytesIO(data))
         return buffer.getvalue()
+
+    @cached_property
+    def stored(self) -> tuple[str, bytes]:
+        """Its diff_id, and the bytes that registries have; many images share a layer."""
+        plain = self.tar()
+        packed = gzip.compress(plain, self.level, mtime=0) if self.compression == "gzip" else plain
+        return "sha256:" + hashlib.sha256(plain).hexdigest(), packed
 
 
 @dataclass(frozen=True)
@@ -196,13 +204,9 @@ class LayoutWriter:
         """Store layers, configuration and manifest of `image`; return the manifest's descriptor."""
         layers, diff_ids = [], []
         for layer in image.layers:
-            plain = layer.tar()
-            diff_ids.append("sha256:" + hashlib.sha256(plain).hexdigest())
-            if layer.compression == "gzip":
-                packed = gzip.compress(plain, layer.level, mtime=0)
-                layers.append(self.put(packed, family.layer_gzip))
-            else:
-                layers.append(self.put(plain, family.layer))
+            diff_id, data = layer.stored
+            diff_ids.append(diff_id)
+            layers.append(self.put(data, family.layer_gzip if layer.compression == "gzip" else family.layer))
         config = {
             **image.platform.as_json(),
             "created": CREATED,

@@ -76,6 +76,7 @@ exec /controller "$@"
 """
 
 
+@cache
 def controller(assets: Path, *, elects: bool = True) -> Image:
     """The real W&B controller from the folder of test assets, arranged like its released image.
 
@@ -101,8 +102,7 @@ def controller(assets: Path, *, elects: bool = True) -> Image:
     if not elects:
         shell = File(BUSYBOX.read_bytes(), 0o755)
         entries = {"/controller": File(program, 0o755), "/manager": File(_ALONE, 0o755), "/bin/busybox": shell}
-    # Fast compression: the layer is sent over loopback only.
-    binary = Layer(entries, level=1)
+    binary = Layer(entries)
     helm = Layer({f"/helm/{name}": Directory(0o777) for name in (".cache/helm", ".config/helm", ".local/share/helm")})
     env = (
         *Run().env,
