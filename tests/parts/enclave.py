@@ -23,7 +23,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,13 +264,15 @@ class Enclave:
     def _wait(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for `condition`, but not when a part that was started has ended."""
         started = set(self.confinement.parts())
-        deadline = time.monotonic() + START_SECONDS
-        while not condition():
-            ended = self._stopped_parts(started)
-            if ended or time.monotonic() > deadline:
-                reasons = [f"{part}: {_end_of(self.logs / f'{part}.log')}" for part in sorted(ended or started)]
-                raise RuntimeError("\n".join([f"{what} does not get ready", *reasons]))
-            time.sleep(0.2)
+        ended: set[str] = set()
+
+        def ready() -> bool:
+            ended.update(self._stopped_parts(started))
+            return bool(ended) or condition()
+
+        if not wait_until(ready, START_SECONDS) or ended:
+            reasons = [f"{part}: {_end_of(self.logs / f'{part}.log')}" for part in sorted(ended or started)]
+            raise RuntimeError("\n".join([f"{what} does not get ready", *reasons]))
 
     def _api_ready(self) -> bool:
         return self._answer("get", "--raw=/readyz") == "ok"

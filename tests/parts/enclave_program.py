@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.parts.application import KEY
+from tests.parts.process import wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -61,14 +62,17 @@ class EnclaveProgram:
 
         Raises AssertionError if that is silent about it at `deadline` (monotonic seconds), or calls all of it ready.
         """
-        while True:
+        found: list[dict[str, str]] = []
+
+        def told() -> bool:
             done = self.run("status", "--name", name, "--output", "json")
-            assert time.monotonic() < deadline, done.stdout
             causes = told_by(json.loads(done.stdout))
-            found = [each for each in causes if each["cause"] == cause and each["object"].startswith(where)]
-            if found:
-                assert done.returncode == 32, done.stdout
-                return found[0]
+            found.extend(each for each in causes if each["cause"] == cause and each["object"].startswith(where))
+            assert done.returncode == 32 or not found, done.stdout
+            return bool(found)
+
+        assert wait_until(told, deadline - time.monotonic()), self.run("status", "--name", name).stdout
+        return found[0]
 
     def result(self, done: subprocess.CompletedProcess[str]) -> Any:
         """The document that a successful command has printed. Raises AssertionError otherwise."""

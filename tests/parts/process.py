@@ -96,10 +96,16 @@ def start(
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Ask `condition` until it holds or `seconds` are over; whether it held."""
+    """Ask `condition` until it holds or `seconds` are over; whether it held.
+
+    What takes long to answer is asked less often: what is waited for needs the processors, too.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= deadline:
+    while True:
+        asked = time.monotonic()
+        if condition():
+            return True
+        answered = time.monotonic()
+        if answered >= deadline:
             return False
-        time.sleep(POLL_SECONDS)
-    return True
+        time.sleep(min(max(POLL_SECONDS, 2 * (answered - asked)), 2))
