@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -76,10 +77,11 @@ class Pace:
     """How many at a time do what keeps a processor busy between waiting for a source.
 
     As many as there are processors, while the source is so fast that more would only take turns on them and push each
-    other's data out of their caches; `many` as soon as it has made them wait.
+    other's data out of their caches; `many` as soon as it has made them wait. `clock` is monotonic, in seconds.
     """
 
-    def __init__(self, many: int) -> None:
+    def __init__(self, many: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._free = min(many, len(os.sched_getaffinity(0)))
         self._more, self._lost = many - self._free, 0.0
         self._queue: deque[threading.Event] = deque()

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -148,9 +147,9 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
                 if parts.stop.is_set():
                     return
                 view = buffer[: min(CHUNK, blob.size - number * CHUNK)]
-                before = time.monotonic()
+                before = pace.clock()
                 _read_full(stream, view, blob)
-                fetched = time.monotonic()
+                fetched = pace.clock()
                 whole.update(view)
                 if number == count - 1 and whole.hexdigest() != blob.digest.hex:
                     parts.forget(blob)
@@ -160,7 +159,7 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
                     )
                 parts.put(blob, number, view)
                 if blob.size > SMALL:
-                    pace.took(fetched - before, time.monotonic() - fetched)
+                    pace.took(fetched - before, pace.clock() - fetched)
                 reporter.advance(len(view))
     if len(blob.pieces) > 1:
         parts.slices[blob.digest] = _slices(parts, blob, buffer)

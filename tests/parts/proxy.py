@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -84,10 +84,14 @@ def _handler(proxy: ForwardProxy) -> type[_Handler]:
 
 def _relay(one: socket.socket, other: socket.socket) -> None:
     """Carry bytes both ways until one side ends."""
-    with contextlib.suppress(OSError):
+    # Not `select`, which knows the first thousand files of a process only.
+    with contextlib.suppress(OSError), selectors.DefaultSelector() as ready:
+        ready.register(one, selectors.EVENT_READ, (one, other))
+        ready.register(other, selectors.EVENT_READ, (other, one))
         while True:
-            for source in select.select([one, other], [], [])[0]:
+            for key, _ in ready.select():
+                source, target = key.data
                 data = source.recv(65536)
                 if not data:
                     return
-                (other if source is one else one).sendall(data)
+                target.sendall(data)
