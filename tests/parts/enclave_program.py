@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.parts.application import KEY
 from tests.parts.process import wait_until
+from tests.parts.programs import COLLECTOR
 
 if TYPE_CHECKING:
     import subprocess
@@ -41,7 +42,8 @@ class EnclaveProgram:
     def run(self, *arguments: str | Path, seconds: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
         """Run one command; whatever comes of it."""
         start: list[str | Path] = [self.executable] if self.executable else [sys.executable, "-m", "installer"]
-        env = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(self.enclave.kubeconfig)}
+        access = {"KUBECONFIG": str(self.enclave.kubeconfig)}
+        env = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", **COLLECTOR, **access}
         return self.enclave.run([*start, *arguments], check=False, cwd=ROOT, env=env, timeout=seconds)
 
     def install(self, bundle: Path, *options: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:

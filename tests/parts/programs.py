@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 """Where the enclave's program is kept between test runs."""
 SECONDS = 300
+COLLECTOR = {name: value for name, value in os.environ.items() if name == "GOGC"}
+"""How eager Go's collector is, of which Helm's library in the programs takes note as well."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Program:
     def surroundings(self) -> dict[str, str]:
         """The process's environment."""
         path = os.pathsep.join(("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"))
-        return {"PATH": path, "HOME": str(self.folder), **self.environment}
+        return {"PATH": path, "HOME": str(self.folder), **COLLECTOR, **self.environment}
 
     def run(self, subcommand: str, *arguments: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run to the end, `text` on standard input; whatever comes of it."""
