@@ -152,18 +152,19 @@ class Confinement:
     def _cgroup_members(self) -> set[Process]:
         members: set[Process] = set()
         for path in self._cgroups():
-            for listing in path.rglob("cgroup.procs"):
+            # Unlike `rglob`, this takes no offence at folders that vanish meanwhile.
+            for folder, _, _ in os.walk(path):
                 with contextlib.suppress(OSError):
-                    found = (Process.of(int(line)) for line in listing.read_text().split())
+                    listing = Path(folder, "cgroup.procs").read_text()
+                    found = (Process.of(int(line)) for line in listing.split())
                     members |= {member for member in found if member is not None}
         return members
 
     def _remove_cgroups(self) -> None:
         for path in self._cgroups():
             # The deepest first; the files in a group are no obstacle.
-            for group in sorted((folder for folder in path.rglob("*") if folder.is_dir()), reverse=True):
-                _remove_cgroup(group)
-            _remove_cgroup(path)
+            for group, _, _ in os.walk(path, topdown=False):
+                _remove_cgroup(Path(group))
 
     def _marked(self) -> list[tuple[Process, dict[str, str]]]:
         """All processes with our mark, each with its environment."""
