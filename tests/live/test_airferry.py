@@ -340,7 +340,7 @@ def test_missing_files(program: Program, command: str) -> None:
 
 def test_a_lock_that_was_edited(program: Program, bundle: Path) -> None:
     path = program.folder / "airferry.lock"
-    # All of them: which stands first depends on digests, and `list` does not look at documents.
+    # All of them: which stands first depends on digests, and not every command needs each.
     path.write_text(path.read_text().replace('"size": ', '"size": 1'))
     for command in ("plan", "build", "list"):
         program.run(command, code=41)
