@@ -112,7 +112,7 @@ def write(
         pace = Pace(threads)
 
         def fill(blob: BundleBlob) -> None:
-            with contextlib.nullcontext() if blob.size <= SMALL else pace.turn():
+            with contextlib.nullcontext() if _waits(blob) else pace.turn():
                 _fill(parts, blob, open_blob, reporter, pace)
 
         each(
@@ -120,10 +120,14 @@ def write(
             work,
             threads=threads,
             stop=parts.stop,
-            waits=lambda blob: blob.size <= SMALL,
+            waits=_waits,
         )
         reporter.end()
         return parts.finish(check)
+
+
+def _waits(blob: BundleBlob) -> bool:
+    return blob.size <= SMALL
 
 
 def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Reporter, pace: Pace) -> None:
@@ -158,7 +162,7 @@ def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Repo
                         hint="the source is damaged or was tampered with; run again, or fetch from another mirror.",
                     )
                 parts.put(blob, number, view)
-                if blob.size > SMALL:
+                if not _waits(blob):
                     pace.took(fetched - before, pace.clock() - fetched)
                 reporter.advance(len(view))
     if len(blob.pieces) > 1:

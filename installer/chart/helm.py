@@ -75,30 +75,20 @@ def hook_events(item: Object) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a chart makes of values: objects, each with its file, in the order of these.
+    """What a chart makes of values: `manifests` are all objects, each with its file, in the order of these.
 
-    `definitions` are those of the `crds/` folders of the chart and of the subcharts that the values enable, which Helm
-    applies before all else and never again; `made` are those of templates. `coalesced` as in `Chart.coalesced`.
+    First among them are `crds`: those of the `crds/` folders of the chart and of the subcharts that the values enable,
+    which Helm applies before all else and never again. `coalesced` as in `Chart.coalesced`.
     """
 
-    definitions: tuple[tuple[str, Object], ...] = field(repr=False)
-    made: tuple[tuple[str, Object], ...] = field(repr=False)
+    manifests: tuple[tuple[str, Object], ...] = field(repr=False)
+    crds: tuple[Object, ...] = field(repr=False)
     coalesced: Mapping[str, Any] = field(repr=False)
 
     @property
-    def manifests(self) -> list[tuple[str, Object]]:
-        """All objects, definitions first, with their files."""
-        return [*self.definitions, *self.made]
-
-    @property
     def objects(self) -> list[Object]:
-        """All objects, definitions first."""
+        """The objects without their files."""
         return [item for _, item in self.manifests]
-
-    @property
-    def crds(self) -> list[Object]:
-        """The definitions without their files."""
-        return [item for _, item in self.definitions]
 
 
 @dataclass(frozen=True)
@@ -192,7 +182,7 @@ class Chart:
         kube_version: str = "",
         api_versions: Iterable[str] = (),
         upgrade: bool = False,
-    ) -> "Rendering":
+    ) -> Rendering:
         """What Helm would apply, hooks included, notes left out.
 
         `lookup` finds nothing, `kube_version` is Helm's own default where empty, and `upgrade` sets
@@ -215,17 +205,17 @@ class Chart:
                 coalesced = dict(handle.merge_values(dict(values)))
             except (HelmError, TypeError, ValueError) as exc:
                 raise self._refused(exc) from exc
-            definitions = tuple(
+            definitions = [
                 (str(crd["filename"]), item)
                 for crd in handle.crds
                 for item in documents(crd["data"], f"{self.source}: {crd['filename']}", self.error)
-            )
+            ]
         made = []
         for path, text in sorted(files.items()):
             leaf = path.rpartition("/")[2]
             if not leaf.startswith("_") and leaf != "NOTES.txt":
                 made += [(path, item) for item in documents(text, f"{self.source}: {path}", self.values_error)]
-        return Rendering(definitions, tuple(made), coalesced)
+        return Rendering((*definitions, *made), tuple(item for _, item in definitions), coalesced)
 
     def defaults(self, values: Values) -> dict[str, Any]:
         """`values` over the defaults of the chart and of all its subcharts, enabled or not, by the charts' own names.

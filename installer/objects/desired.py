@@ -229,8 +229,8 @@ class _Maker:
         }
         images = frozenset(found.reference() for found in references(both) if found.certain and not found.test_only)
         suspects = tuple(sorted({str(stray) for stray in retarget.suspects(both, self._relocation)}))
-        objects, crds = tuple(installed.objects), tuple(installed.crds)
-        return ChartRelease(chart, name, values, objects, tuple(hooks.values()), images, suspects, crds)
+        objects, run = tuple(installed.objects), tuple(hooks.values())
+        return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds)
 
     def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
         """What each of `images`, references into the enclave, stands for."""

@@ -89,11 +89,10 @@ class Sender:
     def _listed(self, repository: Repository, image: BundleImage) -> bool:
         """Whether all that refers to the image is found there. Reads nothing: its volume need not be at hand."""
         sought = set(image.referrers)
-        for subject in (image.digest, *(each for each in self.bundle.parts(image) if each != image.digest)):
-            if not sought:
-                break
-            if self.bundle.blob(subject).is_manifest:
-                sought -= {listed.digest for listed in self._registry.referrers(repository, subject)}
+        parts = self.bundle.parts(image).values() if sought else ()
+        for subject in sorted(parts, key=lambda blob: blob.digest != image.digest):
+            if sought and subject.is_manifest:
+                sought -= {listed.digest for listed in self._registry.referrers(repository, subject.digest)}
         return not sought
 
     def bring(self, job: Job, *, across: bool = False) -> bool:
