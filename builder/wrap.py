@@ -14,6 +14,7 @@ import lzma
 import os
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,27 +44,33 @@ MESSAGES = {
 
 @dataclass(frozen=True)
 class Packable:
-    """A library or program that is kept compressed until `module` is imported (`installer.packed`)."""
+    """A library or program that is kept compressed until `module` is imported (`installer.packed`).
+
+    What most commands need is better of the form `zlib`: a third larger than `xz`, and there in a third of the time.
+    """
 
     module: str
     source: Path
     path: Path
+    form: str = "xz"
 
     def pack(self, internal: Path) -> dict[str, object]:
-        """Write `path`.xz below `internal`; returns its entry of packed.json."""
+        """Write `path`.`form` below `internal`; returns its entry of packed.json."""
         raw = self.source.read_bytes()
+        plain = [raw[start : start + PART] for start in range(0, len(raw), PART)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            parts = list(pool.map(_compress, (raw[start : start + PART] for start in range(0, len(raw), PART))))
-        target = internal / f"{self.path}.xz"
+            packed = list(pool.map(_xz if self.form == "xz" else zlib.compress, plain))
+        target = internal / f"{self.path}.{self.form}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"".join(packed for packed, _ in parts))
-        return {"module": self.module, "path": str(self.path), "sizes": [[len(packed), size] for packed, size in parts]}
+        target.write_bytes(b"".join(packed))
+        sizes = [[len(small), len(part)] for small, part in zip(packed, plain, strict=True)]
+        return {"module": self.module, "path": str(self.path), "form": self.form, "sizes": sizes}
 
 
-def _compress(plain: bytes) -> tuple[bytes, int]:
+def _xz(plain: bytes) -> bytes:
     filters = [{"id": lzma.FILTER_X86}] if os.uname().machine == "x86_64" else []
     filters.append({"id": lzma.FILTER_LZMA2, "preset": 2})
-    return lzma.compress(plain, lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=filters), len(plain)
+    return lzma.compress(plain, lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=filters)
 
 
 def helm_library() -> Path:
@@ -97,7 +104,7 @@ def wrap(program: Path, out: Path) -> None:
     helm = helm_library()
     packable = [
         Packable("helm_python._native", helm, Path("helm_python", "lib", helm.name)),
-        Packable("cryptography.hazmat.bindings._rust", internal / RUST, RUST),
+        Packable("cryptography.hazmat.bindings._rust", internal / RUST, RUST, "zlib"),
         Packable("par2.cli", par2_program(), PAR2),
     ]
     libraries = [path for path in _files(internal) if is_dynamic_elf(str(path))]

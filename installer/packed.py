@@ -1,15 +1,16 @@
 """Libraries and programs that the frozen program keeps compressed until the module that needs them is imported.
 
 The Helm library alone has 85 MB, and most commands never call it. The build lists such libraries in packed.json:
-`[{"module": M, "path": P, "sizes": [[compressed, plain], ...]}, ...]`, where P.xz in the program's folder holds the
-library P as a row of xz streams, one for each pair of sizes, so that all processors can unpack at once.
+`[{"module": M, "path": P, "form": F, "sizes": [[compressed, plain], ...]}, ...]`, where P.F in the program's folder
+holds the library P as a row of streams of the form `xz` (small) or `zlib` (quickly unpacked), one for each pair of
+sizes, so that all processors can unpack at once.
 """
 
 import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,29 +26,31 @@ LIST = "packed.json"
 
 @dataclass(frozen=True)
 class PackedLibrary:
-    """A library in `path`.xz that belongs at `path`; `sizes` = (compressed, plain) bytes of each part."""
+    """A library in `path`.`form` that belongs at `path`; `sizes` = (compressed, plain) bytes of each part."""
 
     path: Path
+    form: str
     sizes: tuple[tuple[int, int], ...]
 
     def unpack(self) -> None:
         """Write the library to its path. Raises StorageError."""
-        import lzma
         from concurrent.futures import ThreadPoolExecutor
 
+        decompress, damage = _decompressor(self.form)
         temp = self.path.with_name(self.path.name + ".new")
         try:
-            source = os.open(self.path.with_name(self.path.name + ".xz"), os.O_RDONLY)
+            source = os.open(self.path.with_name(f"{self.path.name}.{self.form}"), os.O_RDONLY)
             target = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
             try:
                 with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-                    for done in [pool.submit(_unpack_part, source, target, *part) for part in self._parts()]:
-                        done.result()
+                    parts = [pool.submit(_unpack_part, decompress, source, target, *part) for part in self._parts()]
+                    for part in parts:
+                        part.result()
             finally:
                 os.close(source)
                 os.close(target)
             temp.replace(self.path)
-        except (OSError, lzma.LZMAError) as exc:
+        except (OSError, ValueError, damage) as exc:
             hint = "free space in the temporary folder, or set TMPDIR to another one, and run it again."
             raise StorageError(f"{self.path}: cannot unpack: {exc}", hint=hint) from exc
 
@@ -58,12 +61,29 @@ class PackedLibrary:
             packed, plain = packed + size, plain + plain_size
 
 
-def _unpack_part(source: int, target: int, start: int, size: int, offset: int, plain_size: int) -> None:
-    import lzma
+def _decompressor(form: str) -> tuple[Callable[[bytes], bytes], type[Exception]]:
+    """The function for one stream, and what it raises for a damaged one."""
+    if form == "xz":
+        import lzma
 
-    plain = lzma.decompress(os.pread(source, size, start), lzma.FORMAT_XZ)
+        return lzma.decompress, lzma.LZMAError
+    import zlib
+
+    return zlib.decompress, zlib.error
+
+
+def _unpack_part(
+    decompress: Callable[[bytes], bytes],
+    source: int,
+    target: int,
+    start: int,
+    size: int,
+    offset: int,
+    plain_size: int,
+) -> None:
+    plain = decompress(os.pread(source, size, start))
     if len(plain) != plain_size:
-        raise lzma.LZMAError(f"a part has {len(plain)} bytes instead of {plain_size}")
+        raise ValueError(f"a part has {len(plain)} bytes instead of {plain_size}")
     rest = memoryview(plain)
     while rest:
         done = os.pwrite(target, rest, offset)
@@ -95,7 +115,9 @@ def install(folder: Path) -> None:
     try:
         packed = {
             str(entry["module"]): PackedLibrary(
-                folder / entry["path"], tuple((int(size), int(plain)) for size, plain in entry["sizes"])
+                folder / entry["path"],
+                str(entry["form"]),
+                tuple((int(size), int(plain)) for size, plain in entry["sizes"]),
             )
             for entry in json.loads((folder / LIST).read_bytes())
         }

@@ -367,7 +367,7 @@ def test_large_libraries_are_in_it_once(members: Path) -> None:
 
 def test_no_library_searches_folders_of_the_machine_it_was_built_on(members: Path) -> None:
     for path in members.rglob("*.so*"):
-        if path.is_file() and not path.is_symlink() and path.suffix != ".xz":
+        if path.is_file() and not path.is_symlink() and path.suffix not in (".xz", ".zlib"):
             shown = subprocess.run(["readelf", "-d", str(path)], capture_output=True, text=True, check=True).stdout
             for line in shown.splitlines():
                 assert "RUNPATH" not in line or "[$ORIGIN" in line, (path, line)

@@ -5,7 +5,8 @@ import json
 import lzma
 import os
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +14,24 @@ import pytest
 from installer import packed
 from installer.errors import AirferryError, StorageError
 
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"xz": lzma.compress, "zlib": zlib.compress}
 PARTS = (os.urandom(100_000), b"", b"second " * 50_000, b"x")
 
 
+@pytest.fixture(params=["xz", "zlib"])
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, form: str) -> Path:
     (tmp_path / "late").mkdir()
     (tmp_path / "late" / "__init__.py").write_text("")
-    streams = [lzma.compress(part) for part in PARTS]
-    (tmp_path / "late" / "native.py.xz").write_bytes(b"".join(streams))
+    streams = [COMPRESS[form](part) for part in PARTS]
+    (tmp_path / "late" / f"native.py.{form}").write_bytes(b"".join(streams))
     sizes = [[len(stream), len(part)] for stream, part in zip(streams, PARTS, strict=True)]
     (tmp_path / packed.LIST).write_text(
-        json.dumps([{"module": "late.native", "path": "late/native.py", "sizes": sizes}])
+        json.dumps([{"module": "late.native", "path": "late/native.py", "form": form, "sizes": sizes}])
     )
     return tmp_path
 
@@ -39,11 +46,11 @@ def imports(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("imports")
-def test_a_library_appears_when_its_module_is_imported(folder: Path) -> None:
+def test_a_library_appears_when_its_module_is_imported(folder: Path, form: str) -> None:
     source = "VALUE = 42\n"
-    stream = lzma.compress(source.encode())
-    (folder / "late" / "native.py.xz").write_bytes(stream)
-    entry = {"module": "late.native", "path": "late/native.py", "sizes": [[len(stream), len(source)]]}
+    stream = COMPRESS[form](source.encode())
+    (folder / "late" / f"native.py.{form}").write_bytes(stream)
+    entry = {"module": "late.native", "path": "late/native.py", "form": form, "sizes": [[len(stream), len(source)]]}
     (folder / packed.LIST).write_text(json.dumps([entry]))
     packed.install(folder)
     importlib.import_module("late")
@@ -55,19 +62,23 @@ def test_a_library_appears_when_its_module_is_imported(folder: Path) -> None:
 
 def library(folder: Path) -> packed.PackedLibrary:
     (entry,) = json.loads((folder / packed.LIST).read_text())
-    return packed.PackedLibrary(folder / entry["path"], tuple(map(tuple, entry["sizes"])))
+    return packed.PackedLibrary(folder / entry["path"], entry["form"], tuple(map(tuple, entry["sizes"])))
 
 
-def test_parts_come_together_in_their_order(folder: Path) -> None:
+def test_parts_come_together_in_their_order(folder: Path, form: str) -> None:
     library(folder).unpack()
     assert (folder / "late" / "native.py").read_bytes() == b"".join(PARTS)
     assert (folder / "late" / "native.py").stat().st_mode & 0o777 == 0o700
-    assert sorted(path.name for path in (folder / "late").iterdir()) == ["__init__.py", "native.py", "native.py.xz"]
+    assert sorted(path.name for path in (folder / "late").iterdir()) == [
+        "__init__.py",
+        "native.py",
+        f"native.py.{form}",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "size", "gone"])
-def test_a_damaged_library_is_an_error_with_the_next_step(folder: Path, damage: str) -> None:
-    path = folder / "late" / "native.py.xz"
+def test_a_damaged_library_is_an_error_with_the_next_step(folder: Path, form: str, damage: str) -> None:
+    path = folder / "late" / f"native.py.{form}"
     raw = bytearray(path.read_bytes())
     found = library(folder)
     match damage:
@@ -77,7 +88,7 @@ def test_a_damaged_library_is_an_error_with_the_next_step(folder: Path, damage: 
         case "cut":
             path.write_bytes(raw[:-4])
         case "size":
-            found = packed.PackedLibrary(found.path, (*found.sizes[:-1], (found.sizes[-1][0], 2)))
+            found = packed.PackedLibrary(found.path, form, (*found.sizes[:-1], (found.sizes[-1][0], 2)))
         case _:
             path.unlink()
     with pytest.raises(StorageError, match="cannot unpack") as caught:
