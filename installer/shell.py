@@ -230,12 +230,12 @@ def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
     # The metadata of a large bundle are a million objects, none of them garbage: look for that less often.
     gc.set_threshold(50_000)
     code = run(command, program, obj=obj)
-    if code == INTERRUPTED:
-        # Threads may still wait for a slow host; all clean-up of ours has run.
+    # All clean-up of ours has run, and what was printed is out or lost. Taking the interpreter down as well would free
+    # a million objects one by one, and wait for threads that may still wait for a slow host.
+    for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
-    sys.exit(code)
+            stream.flush()
+    os._exit(code)
 
 
 def print_error(error: AirferryError | InterruptedByUserError) -> int:
