@@ -54,7 +54,7 @@ cluster-down: dev ## end and remove the enclaves
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
 	@$(PYTHON) -m tests.packages cluster
 	$(BIN)/python -m tests.parts.enclave build
-	GOGC=400 $(BIN)/pytest -m cluster -n 3 --dist loadfile --no-loadscope-reorder
+	GOGC=400 $(BIN)/pytest tests/live -m cluster -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH (20 minutes with all); writes docs/performance.md
 	@$(PYTHON) -m tests.packages bench

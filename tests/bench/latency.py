@@ -148,9 +148,9 @@ class Bench:
         return [OURS] if link.resets else list(self.programs)
 
     def _stage(self, stage: str, link: Link, env: dict[str, str]) -> None:
-        """Run the programs in turn; the first round is not counted. One that fails is left out from then on."""
+        """Run the programs in turn, of several rounds one more that is not counted. One that fails is left out."""
         found: dict[tuple[str, str], list[Run]] = {}
-        for turn in range(self.runs + 1):
+        for turn in range(0 if self.runs > 1 else 1, self.runs + 1):
             for each in self._taking_part(link):
                 if stage not in each.commands or (each.once and turn != 1):
                     continue

@@ -62,14 +62,17 @@ class Bench:
         return f"{os.environ.get('PATH', '')}:{FOLDER}"
 
     def stage(self, name: str, contenders: Sequence[Contender]) -> None:
-        """Run the contenders in turn, `runs` times after one that is not counted; the less close ones less often."""
+        """Run the close contenders in turn, `runs` times; then the others, less often.
+
+        Of several turns the one before the first is not counted.
+        """
         found: dict[str, list[Run]] = {each.name: [] for each in contenders}
-        for turn in range(self.runs + 1):
-            for contender in contenders:
-                if contender.close or 1 <= turn <= FEW:
-                    done = self._once(contender)
-                    if turn:
-                        found[contender.name].append(done)
+        for turn in range(0 if self.runs > 1 else 1, self.runs + 1):
+            for contender in (each for each in contenders if each.close):
+                done = self._once(contender)
+                found[contender.name] += [done] if turn else []
+        for contender in [each for each in contenders if not each.close] * min(self.runs, FEW):
+            found[contender.name].append(self._once(contender))
         self.figures[name] = {each: median(runs) for each, runs in found.items()}
         for each, figures in self.figures[name].items():
             sys.stderr.write(f"{name:8} {each:36} {figures}\n")
