@@ -37,7 +37,7 @@ docs: dev ## write anew what README.md, templates/ and docs/ take from the code 
 test: dev ## all tests that need no cluster
 	@$(PYTHON) -m tests.packages test
 	$(BIN)/python -m tests.parts.go_programs
-	GOGC=400 $(BIN)/pytest -m 'not cluster' -n 2
+	GOGC=800 $(BIN)/pytest -m 'not cluster' -n 2
 
 kills: dev ## builds, copies onto media and loads, killed at 216 random moments
 	@$(PYTHON) -m tests.packages test
@@ -54,7 +54,7 @@ cluster-down: dev ## end and remove the enclaves
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
 	@$(PYTHON) -m tests.packages cluster
 	$(BIN)/python -m tests.parts.enclave build
-	GOGC=400 $(BIN)/pytest tests/live -m cluster -n 3 --dist loadfile --no-loadscope-reorder
+	GOGC=800 $(BIN)/pytest tests/live -m cluster -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH (20 minutes with all); writes docs/performance.md
 	@$(PYTHON) -m tests.packages bench

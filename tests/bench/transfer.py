@@ -2,9 +2,11 @@
 
     python -m tests.bench.transfer [--scale 0.1] [--runs 3] [--write docs/performance.md]
 
-Every figure is the median of runs that alternate between the programs. The source is Debian's registry on disk, the
-target the distribution project's version 3 on tmpfs, emptied before each run; both share the processors with the
-program that is measured. What is read is in the page cache, and nothing else.
+airferry runs beside each program with which it is closely compared, in turns, and what it takes of that one's time is
+the median of the pairs, since machines are not equally fast at all times. All else are medians of runs.
+
+The source is Debian's registry on disk, the target the distribution project's version 3 on tmpfs, emptied before each
+run; both share the processors with the program that is measured. What is read is in the page cache, and nothing else.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -54,6 +57,8 @@ class Bench:
     scale: float
     runs: int
     figures: dict[str, dict[str, Run]] = field(default_factory=dict)
+    ratios: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By stage and program: how many times its seconds the first one takes."""
     target: Registry | None = None
 
     @property
@@ -62,18 +67,26 @@ class Bench:
         return f"{os.environ.get('PATH', '')}:{FOLDER}"
 
     def stage(self, name: str, contenders: Sequence[Contender]) -> None:
-        """Run the close contenders in turn, `runs` times; then the others, less often.
+        """Run the first contender beside each close one, `runs` times; then the others, less often.
 
         Of several turns the one before the first is not counted.
         """
-        found: dict[str, list[Run]] = {each.name: [] for each in contenders}
+        ours, *others = contenders
+        close = [each for each in others if each.close] or [ours]
+        pairs: dict[str, list[tuple[Run, Run]]] = {each.name: [] for each in close}
         for turn in range(0 if self.runs > 1 else 1, self.runs + 1):
-            for contender in (each for each in contenders if each.close):
-                done = self._once(contender)
-                found[contender.name] += [done] if turn else []
-        for contender in [each for each in contenders if not each.close] * min(self.runs, FEW):
-            found[contender.name].append(self._once(contender))
-        self.figures[name] = {each: median(runs) for each, runs in found.items()}
+            for other in close:
+                pair = self._once(ours), self._once(other)
+                pairs[other.name] += [pair] if turn else []
+        runs = {each: [theirs for _, theirs in found] for each, found in pairs.items()}
+        runs[ours.name] = [mine for found in pairs.values() for mine, _ in found]
+        for other in (each for each in others if not each.close):
+            runs[other.name] = [self._once(other) for _ in range(min(self.runs, FEW))]
+        self.figures[name] = {each.name: median(runs[each.name]) for each in contenders}
+        seconds = self.figures[name][ours.name].wall
+        self.ratios[name] = {each: seconds / figures.wall for each, figures in self.figures[name].items()} | {
+            each: statistics.median(mine.wall / theirs.wall for mine, theirs in found) for each, found in pairs.items()
+        }
         for each, figures in self.figures[name].items():
             sys.stderr.write(f"{name:8} {each:36} {figures}\n")
 
@@ -262,8 +275,9 @@ def report(bench: Bench) -> str:
     absent = [peer.program for peer in peers.PEERS if peer not in found]
     lines = [
         (
-            f"{size / 1e6:.0f} MB in 8 images (43 blobs), {machine()}. Medians of {bench.runs} runs ({FEW} of programs "
-            "that are far off) that alternate between the programs; source Debian's docker-registry on disk, target "
+            f"{size / 1e6:.0f} MB in 8 images (43 blobs), {machine()}. Medians of {bench.runs} pairs of runs, one of "
+            f"airferry and one of the other program, and of {FEW} runs of programs that are far off; source Debian's "
+            "docker-registry on disk, target "
             "distribution v3 on tmpfs, both on the same processors. No program but airferry waits until the disk has "
             "what it wrote and reads it back; so airferry is compared without that (`build --no-sync`), and its "
             "default stands in a line of its own."
@@ -290,13 +304,12 @@ def report(bench: Bench) -> str:
         "again": "Into a registry that has it all",
     }
     for stage, figures in bench.figures.items():
-        ours = figures[AIRFERRY]
         header = ("program", "seconds", "airferry takes", "CPU s", "memory MiB", "written MB")
         rows = [
             (
                 name,
                 f"{each.wall:.2f}",
-                "" if name == AIRFERRY else f"{ours.wall / each.wall:.2f} times",
+                "" if name == AIRFERRY else f"{bench.ratios[stage][name]:.2f} times",
                 f"{each.cpu:.2f}",
                 f"{each.memory:.0f}",
                 f"{each.written:.0f}",
@@ -327,10 +340,8 @@ def _required(bench: Bench, size: int) -> list[tuple[str, str, str, str]]:
 
     rows = []
     for stage, name, limit in _LIMITS:
-        figures = bench.figures[stage]
-        if name in figures:
-            ratio = figures[AIRFERRY].wall / figures[name].wall
-            rows.append(line(f"{stage}, compared with {name}", ratio, limit, " times"))
+        if name in bench.ratios[stage]:
+            rows.append(line(f"{stage}, compared with {name}", bench.ratios[stage][name], limit, " times"))
         else:
             rows.append((f"{stage}, compared with {name}", "not on PATH", f"{limit:g} times", "not measured"))
     rows.append(line("nothing to do", bench.figures["again"][AIRFERRY].wall, MOST_SECONDS_AGAIN, " s"))
