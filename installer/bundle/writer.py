@@ -52,7 +52,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _LIBC.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 _SYNC_FILE_RANGE_WRITE = 2
-_WRITE = 1 << 20
+_WRITE = 1 << 18
 """Bytes of one write. For larger ones Linux takes larger pages, which virtual machines have lent back to their host:
 getting those back costs several times the copy. Smaller ones are many more calls."""
 

@@ -287,7 +287,7 @@ class Watch:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        while not self.stop.wait(1):
+        while not self.stop.wait(2):
             found = self.enclave.kubectl("get", "pods,deployments,jobs", "--all-namespaces", "--output=json")
             items = json.loads(found)["items"]
             for case, attempt in self.attempts.items():
