@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def _decompressor(form: str) -> tuple[Callable[[bytes], bytes], type[Exception]]
     if form == "xz":
         import lzma
 
-        return lzma.decompress, lzma.LZMAError
+        return partial(lzma.decompress, format=lzma.FORMAT_XZ), lzma.LZMAError
     import zlib
 
     return zlib.decompress, zlib.error

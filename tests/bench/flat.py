@@ -23,7 +23,7 @@ from typing import Any
 
 from builder.lock import Lock
 from tests.bench import synthetic
-from tests.bench.measure import Run, median, run
+from tests.bench.measure import Run, median, run, turns
 from tests.bench.page import put, table
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def measure(images: int, runs: int) -> Point:
         }
         found: dict[str, list[Run]] = {stage: [] for stage in commands}
         firsts = []
-        for turn in range(0 if runs > 1 else 1, runs + 1):
+        for turn in turns(runs):
             for stage, command in commands.items():
                 registry.first, start = 0.0, time.perf_counter()
                 done = run([sys.executable, "-m", *command], env=_ENV, log=folder / "log.txt", cwd=folder)

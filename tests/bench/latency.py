@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.bench import fixture, peers
-from tests.bench.measure import Run, median, run
+from tests.bench.measure import Run, median, run, turns
 from tests.bench.page import put, table
 from tests.bench.peers import Peer
 from tests.parts.distant_link import DistantLink
@@ -148,9 +148,9 @@ class Bench:
         return [OURS] if link.resets else list(self.programs)
 
     def _stage(self, stage: str, link: Link, env: dict[str, str]) -> None:
-        """Run the programs in turn, of several rounds one more that is not counted. One that fails is left out."""
+        """Run the programs in turn (`measure.turns`). One that fails is left out from then on."""
         found: dict[tuple[str, str], list[Run]] = {}
-        for turn in range(0 if self.runs > 1 else 1, self.runs + 1):
+        for turn in turns(self.runs):
             for each in self._taking_part(link):
                 if stage not in each.commands or (each.once and turn != 1):
                     continue

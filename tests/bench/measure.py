@@ -60,6 +60,11 @@ def run(command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path)
     return Run(*figures)
 
 
+def turns(runs: int) -> range:
+    """The numbers of the turns: 1 to `runs`, and 0, which is not counted, before several."""
+    return range(0 if runs > 1 else 1, runs + 1)
+
+
 def median(runs: Sequence[Run]) -> Run:
     """The median of each figure."""
     return Run(*(statistics.median(getattr(each, name) for each in runs) for name in Run.__dataclass_fields__))

@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from installer.files import forget
 from tests.bench import fixture, peers
-from tests.bench.measure import Run, median, run
+from tests.bench.measure import Run, median, run, turns
 from tests.bench.page import machine, put, table
 from tests.bench.peers import Peer
 from tests.parts.go_programs import FOLDER, go_program
@@ -33,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airferry"
 AIRFERRY, DURABLE, CURL, OPENSSL = "airferry", "airferry, on the disk and read back", "curl, four at a time", "openssl"
 FEW = 2
-"""Runs of a program with which airferry is not closely compared."""
+"""Runs at most of a program with which airferry is not closely compared."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,24 @@ class Bench:
         """Where programs are found: on the caller's PATH, and those that are always built."""
         return f"{os.environ.get('PATH', '')}:{FOLDER}"
 
-    def stage(self, name: str, contenders: Sequence[Contender]) -> None:
-        """Run the first contender beside each close one, `runs` times; then the others, less often.
+    @property
+    def few(self) -> int:
+        """Runs of programs with which airferry is not closely compared."""
+        return min(self.runs, FEW)
 
-        Of several turns the one before the first is not counted.
-        """
+    def stage(self, name: str, contenders: Sequence[Contender]) -> None:
+        """Run the first contender beside each close one, in turns (`measure.turns`); then the others, less often."""
         ours, *others = contenders
         close = [each for each in others if each.close] or [ours]
         pairs: dict[str, list[tuple[Run, Run]]] = {each.name: [] for each in close}
-        for turn in range(0 if self.runs > 1 else 1, self.runs + 1):
+        for turn in turns(self.runs):
             for other in close:
                 pair = self._once(ours), self._once(other)
                 pairs[other.name] += [pair] if turn else []
         runs = {each: [theirs for _, theirs in found] for each, found in pairs.items()}
         runs[ours.name] = [mine for found in pairs.values() for mine, _ in found]
         for other in (each for each in others if not each.close):
-            runs[other.name] = [self._once(other) for _ in range(min(self.runs, FEW))]
+            runs[other.name] = [self._once(other) for _ in range(self.few)]
         self.figures[name] = {each.name: median(runs[each.name]) for each in contenders}
         seconds = self.figures[name][ours.name].wall
         self.ratios[name] = {each: seconds / figures.wall for each, figures in self.figures[name].items()} | {
@@ -93,8 +96,10 @@ class Bench:
     def _once(self, contender: Contender) -> Run:
         contender.before()
         os.sync()
+        # The products of all programs together would fill the page cache.
         for path in self.work.rglob("*"):
-            _forget(path)
+            if path.is_file() and not path.is_symlink():
+                forget(path)
         _touch_memory(int(6e9 * self.scale))
         for pattern in contender.reads:
             for path in self.work.glob(pattern) if isinstance(pattern, str) else pattern.rglob("data"):
@@ -144,13 +149,6 @@ def _touch_memory(count: int) -> None:
     """
     script = f"b = bytearray({count})\nfor i in range(0, len(b), 4096): b[i] = 1"
     subprocess.run([sys.executable, "-I", "-S", "-c", script], check=True)
-
-
-def _forget(path: Path) -> None:
-    """Take a file out of the page cache, which the products of all programs together would fill."""
-    if path.is_file() and not path.is_symlink():
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _shell(script: str) -> list[str]:
@@ -276,11 +274,10 @@ def report(bench: Bench) -> str:
     lines = [
         (
             f"{size / 1e6:.0f} MB in 8 images (43 blobs), {machine()}. Medians of {bench.runs} pairs of runs, one of "
-            f"airferry and one of the other program, and of {FEW} runs of programs that are far off; source Debian's "
-            "docker-registry on disk, target "
-            "distribution v3 on tmpfs, both on the same processors. No program but airferry waits until the disk has "
-            "what it wrote and reads it back; so airferry is compared without that (`build --no-sync`), and its "
-            "default stands in a line of its own."
+            f"airferry and one of the other program, and of {bench.few} runs of programs that are far off; source "
+            "Debian's docker-registry on disk, target distribution v3 on tmpfs, both on the same processors. No "
+            "program but airferry waits until the disk has what it wrote and reads it back; so airferry is compared "
+            "without that (`build --no-sync`), and its default stands in a line of its own."
         ),
         "",
         "## Required, of 2 GB",
