@@ -8,7 +8,6 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
@@ -22,14 +21,14 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Index, Manifest, parse_manifest
 from installer.strict_yaml import load_yaml
+from installer.value import Value
 
 MAX_INDEX = 64 * 1024 * 1024
 """The index of charts.wandb.ai has a few MiB; Helm holds it in memory too."""
 _HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
 
 
-@dataclass(frozen=True)
-class FetchedChart:
+class FetchedChart(Value):
     """A chart with its archive in memory, and what the lock says about it. `manifest` is its form as OCI artifact."""
 
     entry: ChartEntry

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,12 @@ from installer.parallel import each
 from installer.program import locate
 from installer.report import size as human
 from installer.shell import Session, common
+from installer.value import Value
 
 _FAT_FILE = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Volume:
+class _Volume(Value):
     """What is worth writing on a disc; `number` is 0 for a patch."""
 
     title: str

@@ -1,7 +1,5 @@
 """From a lock to the exact layout of its bundle, without touching the network."""
 
-from dataclasses import dataclass, replace
-
 from builder.holdings import WHOLE, Omission
 from builder.lock import Lock, LockedImage, closure
 from builder.packing import Arrangement, arrange
@@ -13,14 +11,14 @@ from installer.bundle.volume import Metadata, file_names, metadata_of, volume_si
 from installer.errors import BundleError, RecipeError
 from installer.oci import media
 from installer.oci.digest import Digest
+from installer.value import Value, replace
 
 MINIMUM_INSTALLER = "0.1.0"
 """The oldest installer that reads what this builder writes."""
 _SLACK = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Value):
     """A bundle before its bytes: `skeleton` lacks the chunk hashes only; `manifest_json` is docker's index."""
 
     skeleton: BundleManifest

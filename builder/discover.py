@@ -1,7 +1,6 @@
 """Which images a chart needs, and which more it can ask for, each with its reasons."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from builder.chart_tree import Part
@@ -11,10 +10,10 @@ from builder.renderings import PROFILE, Release, Rendering, Renderings, Seen, on
 from builder.spelling import Spelling, switches_above
 from installer.chart.helm import parse_values
 from installer.errors import RecipeError
+from installer.value import Value
 
 
-@dataclass(frozen=True)
-class Discovery:
+class Discovery(Value):
     """What one chart asks for, each with its places.
 
     `images` are those of the profile by their full name, `optional` those that only further switches ask for;

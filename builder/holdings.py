@@ -1,7 +1,6 @@
 """What registries in enclaves hold already, and what a bundle for them may therefore leave out."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from builder.earlier import open_own
@@ -11,10 +10,10 @@ from installer.bundle.receipt import DIGITS, MAX_RECEIPT, RECEIPT, Receipt
 from installer.errors import UsageError
 from installer.files import read_bounded, storage_error
 from installer.oci.digest import Digest
+from installer.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Value):
     """A bundle that a registry has loaded: for each blob of its images the upstream repositories that hold it.
 
     Blobs are named by the first `digits` hex digits of their digests.
@@ -66,8 +65,7 @@ def _by_blob(closures: Iterable[tuple[str, Collection[Digest]]]) -> dict[str, fr
     return {digest: frozenset(names) for digest, names in held.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Omission:
+class Omission(Value):
     """The blobs that a bundle leaves out, and the bases whose holders have them."""
 
     blobs: frozenset[Digest] = frozenset()

@@ -9,7 +9,6 @@ a line, so that two locks compare well.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from installer.bundle import canonical
@@ -20,6 +19,7 @@ from installer.oci import strict_json
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import Repository, TagRef, parse_reference, parse_repository
+from installer.value import Value
 
 FORMAT = "airferry-lock/3"
 LOCK_NAME = "airferry.lock"
@@ -37,8 +37,7 @@ def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - an assert
         raise BundleError(message)
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Origin:
+class Origin(Value, order=True):
     """Where content comes from.
 
     | kind     | location                   | name                                                    |
@@ -73,8 +72,7 @@ class Origin:
         return f"{self.kind} {self.location}{':' + self.name if self.name else ''}".rstrip()
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Reason:
+class Reason(Value, order=True):
     """Why an image is there: a field of an object that a chart renders, or the recipe (`chart` is empty then).
 
     `hooks` are the events of a Helm hook, separated by commas, empty for an ordinary object. `template` is the file
@@ -108,8 +106,7 @@ def why_left(reasons: Sequence[Reason]) -> str:
     return "it may be no image; name it in images or exclude"
 
 
-@dataclass(frozen=True, slots=True)
-class LockedBlob:
+class LockedBlob(Value):
     """A blob: what it is, and its text where it is generated instead of fetched."""
 
     digest: Digest
@@ -131,16 +128,14 @@ class LockedBlob:
         return Descriptor(self.media_type, self.digest, self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class LockedManifest:
+class LockedManifest(Value):
     """What a manifest names, in its order: an index its manifests, a manifest its configuration and then its layers."""
 
     digest: Digest
     content: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LockedImage:
+class LockedImage(Value):
     """An image under the name by which it is asked for; see `installer.bundle.manifest.BundleImage`.
 
     `single` is the manifest for the recipe's first platform, or `digest` itself where there is none to choose from:
@@ -170,8 +165,7 @@ class LockedImage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LockedChart:
+class LockedChart(Value):
     """A chart; see `installer.bundle.manifest.BundleChart`."""
 
     name: str
@@ -210,8 +204,7 @@ def _chart_source(origin: Origin) -> str:
     return origin.location.partition("?")[0] if origin.kind == "url" else Path(origin.location).name
 
 
-@dataclass(frozen=True, slots=True)
-class LockedDocument:
+class LockedDocument(Value):
     """A file that travels along."""
 
     name: str
@@ -228,8 +221,7 @@ class LockedDocument:
         return BundleDocument(self.name, self.kind, self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class LockedRegistry:
+class LockedRegistry(Value):
     """How a host is reached: another base URL as `mirror`, http or https as `scheme`, a PEM file as `ca`, or empty.
 
     `token_hosts` are further hosts that may get its credentials.
@@ -247,32 +239,28 @@ class LockedRegistry:
         _require(self.scheme in ("", "http", "https"), f"registry {self.host}: unknown scheme {self.scheme[:20]!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Excluded:
+class Excluded(Value):
     """An image that is asked for and left out, with the reason the recipe gives."""
 
     image: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Suspected:
+class Suspected(Value):
     """An image that is not carried, because only `helm test` asks for it, or because it may not be an image at all."""
 
     text: str
     reasons: tuple[Reason, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OptionalImage:
+class OptionalImage(Value):
     """An image that the profile does not need, but that the chart asks for with further values (see its reasons)."""
 
     image: str
     reasons: tuple[Reason, ...]
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Failure:
+class Failure(Value, order=True):
     """What could not be looked into: a template that fails with `switches` on, or a subchart that is not there.
 
     `values` are the places in the chart's values that spell images of the part in question.
@@ -293,8 +281,7 @@ def told(switches: Sequence[str]) -> str:
     return f" with {', '.join(f'{switch}=true' for switch in switches)}" if switches else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(Value):
     """All of the lock. Lists are sorted; `expires` is a time or `never`.
 
     `site` are the answers it is meant for, as `FILE sha256:…`; empty if it is for every site.
@@ -318,8 +305,8 @@ class Lock:
     optional: tuple[OptionalImage, ...]
     failures: tuple[Failure, ...]
     registries: tuple[LockedRegistry, ...]
-    manifests: tuple[LockedManifest, ...] = field(repr=False)
-    blobs: tuple[LockedBlob, ...] = field(repr=False)
+    manifests: tuple[LockedManifest, ...]
+    blobs: tuple[LockedBlob, ...]
 
     def __post_init__(self) -> None:
         _require(self.format == FORMAT, f"a lock of format {self.format[:60]!r}; this program reads {FORMAT}")

@@ -1,7 +1,6 @@
 """From a recipe to its lock: charts are fetched and rendered, and the images found in them resolved, in parallel."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from builder import lock as locked
 from builder.lock import Lock, LockedBlob, LockedChart, LockedDocument, LockedRegistry, OptionalImage, Origin
@@ -19,6 +18,7 @@ from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
 from installer.report import Reporter
 from installer.site.site import Site
+from installer.value import replace
 
 
 def wanted_images(recipe: Recipe, found: Needs, old: Lock | None, update: Collection[str] | None) -> list[Wanted]:

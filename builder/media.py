@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ from installer.bundle.writer import part_of
 from installer.errors import AirferryError, ContentError, UsageError
 from installer.files import forget, storage_error, sync_folder, write_atomic
 from installer.report import Reporter
+from installer.value import Value
 
 _SYNC = 64 * 1024 * 1024
 """Bytes after which the medium is waited for, so that progress means what it says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(Value):
     """A file on its medium, with its SHA-256; `fresh` says that it was not there before."""
 
     path: Path

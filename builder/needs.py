@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from installer.oci.digest import Digest
 from installer.oci.reference import parse_reference
 from installer.report import Reporter
 from installer.site.site import Site
+from installer.value import Value, replace
 
 OPERATOR_API = "apps.wandb.com/v1"
 
@@ -63,8 +64,7 @@ class _Documents:
         )
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(Value):
     """What a recipe needs, before any image is resolved.
 
     `images` are those to be carried; `optional` are those that further switches ask for and that stay behind.

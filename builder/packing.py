@@ -6,7 +6,6 @@ volumes in their order meets the manifests of an image when everything that they
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from builder.volume_size import VolumeSize
 from installer.bundle.limits import CHUNK, MAX_VOLUMES
@@ -16,6 +15,7 @@ from installer.bundle.volume import Shares, place
 from installer.errors import UsageError
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
+from installer.value import Value
 
 _SMALLEST = BLOCK + CHUNK
 _STEPS = 12
@@ -23,8 +23,7 @@ _PRECISION = 200
 """The search for equal parts ends within this fraction of their size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrangement:
+class Arrangement(Value):
     """A layout: blobs at their places, the volumes, and for each image the numbers of the blobs that it consists of."""
 
     blobs: tuple[BundleBlob, ...]

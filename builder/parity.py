@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +12,7 @@ from installer.errors import AirferryError, StorageError, UsageError
 from installer.files import scratch_folder, storage_error, sync_folder
 from installer.report import Reporter
 from installer.report import size as human
+from installer.value import Value
 
 BLOCKS = 64
 """Blocks of a volume. The work grows with them; damage in as many places as one volume has blocks can be mended."""
@@ -25,8 +25,7 @@ _EXTRA = 16 << 20
 """What PAR2 files hold besides recovery blocks, generously."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parity:
+class Parity(Value):
     """`recovery` blocks of `block` bytes each, in `files` files; they mend as many blocks of the volumes."""
 
     block: int

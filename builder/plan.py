@@ -5,16 +5,15 @@ The size of the whole bundle is in `builder.contents`.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from builder.contents import Contents
 from builder.lock import Lock, LockedImage, closure
 from installer.report import size
+from installer.value import Value
 
 
-@dataclass(frozen=True)
-class ImageBytes:
+class ImageBytes(Value):
     """The bytes of one image: `own` are in no other image of the bundle, `shared` in others too."""
 
     image: LockedImage

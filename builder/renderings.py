@@ -13,7 +13,6 @@ then is named and left empty, so that the rest is seen all the same.
 import re
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field
 from typing import Any
 
 from builder.chart_tree import ChartTree, Part
@@ -27,6 +26,7 @@ from installer.chart.images import Found, references
 from installer.chart.retarget import merged
 from installer.errors import AirferryError, RecipeError
 from installer.oci.reference import Reference
+from installer.value import Value
 
 PROFILE, EVERYTHING = "profile", "everything"
 MAX_ERROR = 300
@@ -35,8 +35,7 @@ MAX_EMPTY = 20
 _TEMPLATE = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*/templates/[\w./+-]*\w", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(Value):
     """A chart as it is going to be installed.
 
     `document` is the name of the one that holds its values, or empty; `further` are values that its optional parts
@@ -49,11 +48,10 @@ class Release:
     namespace: str
     values: Mapping[str, Any]
     document: str
-    further: Mapping[str, Any] = field(default_factory=dict)
+    further: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Rendering:
+class Rendering(Value):
     """One rendering: with `overlay` over the values of the profile, and what was seen in it."""
 
     name: str
@@ -64,8 +62,7 @@ class Rendering:
     references: int
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(Value):
     """A reference and the template that makes its object."""
 
     template: str

@@ -17,14 +17,14 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, Platform
 from installer.oci.reference import DigestRef, Reference, parse_reference
+from installer.value import Value
 
 MAX_REFERRERS = 1000
 UNKNOWN = "unknown"
 """Operating system of index entries that are no images, such as BuildKit's attestations."""
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Value):
     """An image to be resolved: its full name, where to fetch it, why, and the digest it is already pinned to."""
 
     source: str
@@ -83,8 +83,7 @@ class Carried:
             self.add_blob(blob)
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(Value):
     """An image as the lock will say it, what it needs, and remarks for the person who locks."""
 
     image: LockedImage

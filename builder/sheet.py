@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from builder.failures import failures
@@ -10,13 +9,13 @@ from installer.bundle import stock
 from installer.bundle.reader import Bundle
 from installer.page import Block, Page, Section, Step, Words
 from installer.report import size as human
+from installer.value import Value, replace
 
 MEDIUM = PurePosixPath("/media/disc")
 """Where the page supposes media to be mounted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Value):
     """The installer that goes along: its file name, bytes, SHA-256 (hex), and whether volume 1 is in it."""
 
     name: str
@@ -25,8 +24,7 @@ class Program:
     carries: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RunSheet:
+class RunSheet(Value):
     """What the page is made from.
 
     `also` are other files that go along, with their bytes. `rate` is what media and network are taken to bring, in

@@ -1,18 +1,17 @@
 """Images as charts spell them in their values, and the switches that stand beside or above them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from installer.errors import AirferryError
 from installer.oci.reference import Repository, parse_repository
+from installer.value import Value
 
 _SWITCHES = ("enabled", "install")
 _NAME_COMPANIONS = ("tag", "digest", "base")
 
 
-@dataclass(frozen=True)
-class Spelling:
+class Spelling(Value):
     """A place in values that names an image: the path of its map or text, and the repository that it means."""
 
     path: tuple[str, ...]

@@ -8,10 +8,10 @@ BDXL's three 47,305,728, as in dvdisaster's table of media.
 """
 
 import re
-from dataclasses import dataclass
 
 from installer.bundle.limits import MAX_VOLUMES
 from installer.errors import UsageError
+from installer.value import Value
 
 _MIB = 1 << 20
 _RESERVE = 32 * _MIB
@@ -20,8 +20,7 @@ PROGRAM = 96 * _MIB
 """Left free on the first medium for the installer, which has about 55 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Medium:
+class Medium(Value):
     """What a volume may have in all on some medium, in bytes, and why."""
 
     bytes: int
@@ -40,8 +39,7 @@ _SIZE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))? ?([a-z]+)", re.ASCII)
 _PARTS = re.compile(r"([0-9]{1,3})(?: ?parts?)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeSize:
+class VolumeSize(Value):
     """At most `bytes` in each volume file, `reserve` fewer in the first; or about equal volumes, `parts` at most."""
 
     bytes: int = 0

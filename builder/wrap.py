@@ -17,13 +17,14 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
 from staticx.api import StaticxGenerator
 from staticx.elf import get_shobj_deps, is_dynamic_elf, open_elf, remove_rpath
+
+from installer.value import Value
 
 INTERNAL = "_internal"
 RUN_MARK = "airferry-run"
@@ -42,8 +43,7 @@ MESSAGES = {
 """Texts of the bootloader and what it says instead, of the same length."""
 
 
-@dataclass(frozen=True)
-class Packable:
+class Packable(Value):
     """A library or program that is kept compressed until `module` is imported (`installer.packed`).
 
     What most commands need is better of the form `zlib`: a third larger than `xz`, and there in a third of the time.

@@ -2,10 +2,10 @@
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from installer.files import storage_error
+from installer.value import Value
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _UDEV = Path("/run/udev/data")
@@ -13,8 +13,7 @@ _BLOCK = Path("/sys/dev/block")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Value):
     """A mounted medium; texts are empty where nobody knows."""
 
     mount: str

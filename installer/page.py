@@ -6,10 +6,10 @@ and what that proves. Values may come from anywhere: whoever renders a page make
 
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, Union
 
 from installer.report import printable
+from installer.value import Value
 
 Language = Literal["en", "ko"]
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
@@ -17,8 +17,7 @@ _WIDTH = 110
 _INDENT = "     "
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Value):
     """The same in English and in Korean; `{name}` is a place for a value."""
 
     en: str
@@ -40,8 +39,7 @@ def _values(values: dict[str, str | int | Words], language: Language) -> dict[st
     return {name: value.of(language) if isinstance(value, Words) else value for name, value in values.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Value):
     """A command for a POSIX shell, in one line.
 
     `prints` are exactly its lines on stdout, none if it is empty; None says nothing about that.
@@ -52,8 +50,7 @@ class Step:
     prints: tuple[str | Words, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Value):
     """Rows of cells under `head`, which may be empty; the last column may be long."""
 
     rows: tuple[tuple[str | Words, ...], ...]
@@ -63,16 +60,14 @@ class Table:
 Block = Words | Step | Table
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Value):
     """What one person needs, or one thing is about."""
 
     title: Words
     blocks: tuple[Block, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Value):
     """A page as a whole."""
 
     title: Words

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS: dict[str, str] = {
     "errors": "installer.errors",
+    "value": "installer.value",
     "report": "installer.report installer.page",
     "files": "installer.files installer.device",
     "parallel": "installer.parallel",
@@ -45,27 +46,28 @@ GROUPS: dict[str, str] = {
 
 MATRIX: dict[str, str] = {
     "errors": "",
-    "report": "",
-    "files": "errors",
+    "value": "",
+    "report": "value",
+    "files": "errors value",
     "parallel": "errors",
     "yaml": "errors",
     "schema": "errors",
-    "oci": "errors files parallel report",
-    "bundle": "errors files parallel report oci",
-    "chart": "errors files yaml oci",
-    "program": "errors files bundle",
-    "site": "errors files schema oci bundle chart",
-    "transfer": "errors parallel files report oci bundle chart",
-    "cluster": "errors files yaml report oci chart",
-    "objects": "errors files yaml report oci bundle chart site cluster",
-    "diagnosis": "errors report oci chart cluster",
-    "preflight": "errors report oci bundle chart site transfer cluster objects diagnosis",
-    "lifecycle": "errors files yaml report oci bundle chart site cluster objects diagnosis preflight",
-    "shell": "errors files program report oci",
-    "commands": "errors parallel files yaml report oci bundle chart program site transfer cluster objects diagnosis "
-    "preflight lifecycle shell",
+    "oci": "errors value files parallel report",
+    "bundle": "errors value files parallel report oci",
+    "chart": "errors value files yaml oci",
+    "program": "errors value files bundle",
+    "site": "errors value files schema oci bundle chart",
+    "transfer": "errors value parallel files report oci bundle chart",
+    "cluster": "errors value files yaml report oci chart",
+    "objects": "errors value files yaml report oci bundle chart site cluster",
+    "diagnosis": "errors value report oci chart cluster",
+    "preflight": "errors value report oci bundle chart site transfer cluster objects diagnosis",
+    "lifecycle": "errors value files yaml report oci bundle chart site cluster objects diagnosis preflight",
+    "shell": "errors value files program report oci",
+    "commands": "errors value parallel files yaml report oci bundle chart program site transfer cluster objects "
+    "diagnosis preflight lifecycle shell",
     "templates": "",
-    "builder": "errors parallel files yaml report schema oci bundle chart program site shell",
+    "builder": "errors value parallel files yaml report schema oci bundle chart program site shell",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
@@ -86,7 +88,7 @@ LIBRARIES: dict[str, str] = {
     "helm_python": "installer.chart.helm installer.chart.releases",
     "httpx2": "installer.cluster.kube installer.cluster.kube_channel",
     "lightkube": "installer.cluster.kube",
-    "msgspec": "installer.bundle.canonical",
+    "msgspec": "installer.bundle.canonical installer.value",
     "par2": "installer.bundle.par2",
     "pydantic": (
         "builder.recipe installer.schema installer.site.answer_types installer.site.answers installer.site.secret "

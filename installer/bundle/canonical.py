@@ -6,7 +6,6 @@ can read a document differently.
 """
 
 import contextlib
-import dataclasses
 import functools
 import gc
 import types
@@ -20,13 +19,14 @@ import msgspec
 from installer.errors import AirferryError, BundleError
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
+from installer.value import Value, fields
 
 _T = TypeVar("_T")
 _MAX_INT = 2**53 - 1
 
 
 def encode(value: Any) -> bytes:
-    """The canonical bytes of a dataclass, or of plain lists, dicts, strings and integers.
+    """The canonical bytes of a Value, or of plain lists, dicts, strings and integers.
 
     Raises BundleError for a value outside the subset: the writer's way of refusing, for instance, a name in Cyrillic.
     """
@@ -34,7 +34,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(raw: bytes, kind: type[_T], what: str) -> _T:
-    """The `kind` (a dataclass) whose canonical bytes are `raw`. Raises BundleError, naming `what`."""
+    """The `kind` (a Value) whose canonical bytes are `raw`. Raises BundleError, naming `what`."""
     with _nothing_is_garbage():
         try:
             document = msgspec.json.decode(raw)
@@ -60,7 +60,7 @@ def _nothing_is_garbage() -> Iterator[None]:
 
 
 def typed(document: Any, kind: type[_T], what: str) -> _T:
-    """The `kind` (a dataclass) that a parsed document stands for, however it was spelled. Raises BundleError."""
+    """The `kind` (a Value) that a parsed document stands for, however it was spelled. Raises BundleError."""
     read: _Reader = _reader(kind)  # type: ignore[arg-type]  # every class is hashable
     try:
         value: _T = read([document])[0]
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if kind is dict:
         return {_text(key): _plain(item) for key, item in value.items()}
-    if hasattr(kind, "__dataclass_fields__"):
+    if issubclass(kind, Value):
         names, values = _fields(kind)
         return dict(zip(names, map(_plain, values(value)), strict=True))
     raise BundleError(f"{kind.__name__}: no canonical form")
@@ -114,7 +114,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 
 @functools.cache
 def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], Sequence[Any]]]:
-    """The names of a dataclass's fields, and what gives their values."""
+    """The names of a value's fields, and what gives their values."""
     names = tuple(name for name, _ in _hints(kind))
     several = attrgetter(*names)
     return names, several if len(names) > 1 else lambda value: (several(value),)
@@ -123,7 +123,7 @@ def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], Sequence[Any]]]
 @functools.cache
 def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
     hints = get_type_hints(kind)
-    return tuple((field.name, hints[field.name]) for field in dataclasses.fields(kind))
+    return tuple((name, hints[name]) for name in fields(kind))
 
 
 # --- reading: a function for each type, made once, that reads a column of values, since there are tens of thousands ---

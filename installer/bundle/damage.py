@@ -4,7 +4,6 @@ import hashlib
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from installer.bundle.limits import CHUNK
@@ -12,6 +11,7 @@ from installer.bundle.manifest import BundleBlob, chunk_count
 from installer.bundle.patch import Request
 from installer.errors import AirferryError, BundleError, IncompleteError, StorageError
 from installer.report import Reporter
+from installer.value import Value, fields
 
 if TYPE_CHECKING:
     from installer.bundle.reader import Bundle
@@ -21,8 +21,7 @@ _STRIPE = 4
 _MAX_LINES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Value):
     """A chunk that cannot be used, or (with `chunk` -1) something else about a blob or an image.
 
     `kind` is `unreadable` where the medium fails, `wrong` where bytes are not what was signed. `volume` counts from 1
@@ -41,7 +40,7 @@ class Damage:
 
     def document(self) -> dict[str, Any]:
         """As plain values."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"images": list(self.images)}
+        return {name: getattr(self, name) for name in fields(Damage)} | {"images": list(self.images)}
 
 
 def damages(
@@ -88,8 +87,7 @@ def _metadata(bundle: "Bundle", volumes: Collection[int]) -> list[Damage]:
     return findings
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(Value):
     """What came of verifying: damages, and the volumes (numbers from 0) that nobody has looked at."""
 
     damages: tuple[Damage, ...]

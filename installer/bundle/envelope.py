@@ -1,7 +1,6 @@
 """The front of a volume: signed text, signatures and metadata, read in the order of FORMAT.md, section "Reading"."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,12 +23,12 @@ from installer.bundle.tar import BLOCK, TRAILER, header, member_size, padded
 from installer.bundle.volume import OCI_LAYOUT_TEXT, Metadata, VolumeFile, index_json
 from installer.errors import BundleError, IncompleteError
 from installer.oci.digest import Digest
+from installer.value import Value
 
 _LIMITS = {BUNDLE_JSON: MAX_BUNDLE_JSON, OCI_LAYOUT: BLOCK, INDEX_JSON: MAX_INDEX_JSON, MANIFEST_JSON: MAX_INDEX_JSON}
 
 
-@dataclass(frozen=True)
-class Envelope:
+class Envelope(Value, dict=True):
     """The signed text of a volume and the contents of its signature slots, nothing of it parsed."""
 
     sums: bytes

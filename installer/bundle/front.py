@@ -12,11 +12,11 @@ size of the volume) is data in the front:
 Nothing signs the front: it is as trustworthy as the program before it, and both are checked together, from outside.
 """
 
-from dataclasses import dataclass
 from typing import Self
 
 from installer.bundle import canonical
 from installer.errors import BundleError
+from installer.value import Value
 
 MAGIC = b"AIRFERRY-PROGRAM-1\n"
 ALIGNMENT = 4096
@@ -29,8 +29,7 @@ _HEADER = len(MAGIC) + _DIGITS + 1
 _VOLUME_STEP = 512
 
 
-@dataclass(frozen=True)
-class PinnedKey:
+class PinnedKey(Value):
     """A public key that the program trusts: the lines of its PEM or minisign text, and its fingerprint."""
 
     fingerprint: str
@@ -51,8 +50,7 @@ class PinnedKey:
         return "".join(f"{line}\n" for line in self.lines)
 
 
-@dataclass(frozen=True)
-class Front:
+class Front(Value):
     """Name of the bundle, pinned keys, and bytes of the volume behind the front (0: volumes lie in other files)."""
 
     name: str

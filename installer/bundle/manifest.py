@@ -3,7 +3,6 @@
 import datetime as dt
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 
 from installer.bundle import canonical
 from installer.bundle.limits import CHUNK, FORMAT, MAX_VOLUMES
@@ -13,6 +12,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import DigestRef, Reference, parse_reference, parse_repository
+from installer.value import Value, replace
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}", re.ASCII)
@@ -47,8 +47,7 @@ def parse_release(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
 
 
-@dataclass(frozen=True, slots=True)
-class BundleImage:
+class BundleImage(Value):
     """An image under the name that manifests and values use for it.
 
     `source` is that name in full (`docker.io/library/redis:7`), `digest`, `media_type` and `size` describe the
@@ -94,8 +93,7 @@ class BundleImage:
         return Descriptor(self.media_type, self.digest, self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class BundleChart:
+class BundleChart(Value):
     """A Helm chart: `archive` is its tgz, `artifact` the manifest of its form as an OCI artifact.
 
     `role` says who installs it: `release` the installer itself, `operator` the installer as the W&B operator,
@@ -125,8 +123,7 @@ class BundleChart:
         return f"{self.name}-{self.version}.tgz"
 
 
-@dataclass(frozen=True, slots=True)
-class BundleDocument:
+class BundleDocument(Value):
     """A file that travels along, such as values or the custom resource's template."""
 
     name: str
@@ -138,8 +135,7 @@ class BundleDocument:
         _require(self.kind in KINDS, f"document {self.name}: unknown kind {self.kind[:40]!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class BundleBase:
+class BundleBase(Value):
     """A bundle that an update builds on: whoever has loaded it holds blobs that the update does not carry.
 
     `content` tells what it consists of, see `content_of`. `repositories` (full upstream names, sorted) hold such blobs
@@ -175,8 +171,7 @@ def content_of(digests: Iterable[Digest]) -> str:
     return Digest.of("".join(f"{text}\n" for text in sorted({digest.text for digest in digests})).encode()).hex[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class BundleBlob:
+class BundleBlob(Value):
     """A blob and its place. `pieces` are (volume, offset in that volume's payload, length); most blobs have one.
 
     One without pieces is not carried: the registry must hold it already. `chunks` are the BLAKE3 hashes of each CHUNK
@@ -254,15 +249,13 @@ def chunk_count(size: int) -> int:
     return -(-size // CHUNK)
 
 
-@dataclass(frozen=True, slots=True)
-class BundleVolume:
+class BundleVolume(Value):
     """A volume: `payload` is its length between the metadata and the end marker, in bytes."""
 
     payload: int
 
 
-@dataclass(frozen=True, slots=True)
-class BundleManifest:
+class BundleManifest(Value):
     """All of `bundle.json`. Images, charts, documents and bases are sorted by name; blobs stand in payload order."""
 
     format: str

@@ -7,7 +7,6 @@ what it holds is right.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from installer.bundle import canonical
@@ -17,6 +16,7 @@ from installer.bundle.tar import BLOCK, TRAILER, header, member_size, padded
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, UsageError
 from installer.oci.digest import Digest
+from installer.value import Value
 
 PATCH_JSON = "patch.json"
 MAX_PATCH_JSON = 16 * 1024 * 1024
@@ -50,8 +50,7 @@ def _runs(chunks: Iterable[tuple[int, int]]) -> tuple[Extent, ...]:
     return tuple(runs)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Value):
     """Chunks of the bundle whose SHA256SUMS begin with the 16 hex digits `sums`; all of `volumes`, counted from 1."""
 
     sums: str
@@ -133,8 +132,7 @@ class Request:
         return _runs(chunks)
 
 
-@dataclass(frozen=True, slots=True)
-class PatchList:
+class PatchList(Value):
     """`patch.json`: the chunks that a patch holds, in the order in which they lie in it."""
 
     extents: tuple[Extent, ...]

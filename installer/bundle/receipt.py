@@ -7,11 +7,11 @@ brings what is missing. So it carries check digits against mistakes, and no sign
 import hashlib
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 
 from installer.bundle import canonical
 from installer.bundle.manifest import BundleBase, BundleManifest
 from installer.errors import BundleError, UsageError
+from installer.value import Value, replace
 
 RECEIPT = "airferry-receipt/1"
 MAX_RECEIPT = 64 * 1024 * 1024
@@ -22,8 +22,7 @@ _PREFIXES = re.compile(rf"([0-9a-f]{{{DIGITS}}})+", re.ASCII)
 _CHECK = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Value):
     """What `registry` (its host, and the path before all images) holds of the bundle `name`, `version`, `content`.
 
     `repositories` are pairs of an upstream repository's name and the digests it holds there, each as its first DIGITS

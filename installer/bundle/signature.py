@@ -14,13 +14,13 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from installer.bundle import canonical
 from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, UNSIGNED
 from installer.errors import BundleError, UntrustedError, UsageError
 from installer.oci.digest import Digest
+from installer.value import Value
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,8 +37,7 @@ _COMMENT = re.compile(r"[\t -~]{0,200}", re.ASCII)
 _HOW = "check with the sender which key signs this bundle; never take a key from the medium that brought the bundle."
 
 
-@dataclass(frozen=True, slots=True)
-class P256Key:
+class P256Key(Value):
     """A P-256 public key as DER SubjectPublicKeyInfo. Raises ValueError if it is none."""
 
     spki: bytes
@@ -81,8 +80,7 @@ class P256Key:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Ed25519Key:
+class Ed25519Key(Value):
     """An Ed25519 public key (32 bytes) with the 8 byte id by which minisign calls it."""
 
     raw: bytes
@@ -125,8 +123,7 @@ class Ed25519Key:
 PublicKey = P256Key | Ed25519Key
 
 
-@dataclass(frozen=True, slots=True)
-class Minisig:
+class Minisig(Value):
     """The content of a minisign signature file in its one accepted spelling."""
 
     key_id: bytes
@@ -169,8 +166,7 @@ class Minisig:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FurtherSignatures:
+class FurtherSignatures(Value):
     """`SHA256SUMS.sigs.json`: DER signatures of further P-256 keys, as (fingerprint, signature), sorted."""
 
     p256: tuple[tuple[str, bytes], ...]
@@ -187,8 +183,7 @@ class FurtherSignatures:
         return cls(()) if slot == UNSIGNED else canonical.decode(slot.rstrip(b"\n"), cls, SIGNATURES)
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Value):
     """Whom to believe: public keys, or the SHA-256 of `SHA256SUMS` as learned from its sender.
 
     With keys of both families both must have signed; of several keys in one family, one must.
@@ -198,8 +193,7 @@ class Trust:
     sums: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Value):
     """What held: the digest of `SHA256SUMS`, the fingerprints of trusted signers, and notes for the record.
 
     `further` are those of the signers whose signatures stand among the further ones.

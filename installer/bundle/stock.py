@@ -8,7 +8,6 @@ SHA256SUMS and its signatures. We are stricter in what has no meaning: padding, 
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from installer.bundle import sums
@@ -16,6 +15,7 @@ from installer.bundle.limits import SIGNATURE, SIGNATURES, SLOTS, SUMS
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Ed25519Key, PublicKey
 from installer.page import Block, Page, Section, Step, Table, Words
+from installer.value import Value
 
 _GROUPS = "cut -c -64 | fold -w 4 | paste -sd ' '"
 _BYTES, _FILES = Words("BYTES in the table", "표의 BYTES 값"), Words("FILES in the table", "표의 FILES 값")
@@ -31,8 +31,7 @@ def digest_of(file: str) -> str:
     return f"sha256sum {file} | {_GROUPS}"
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Value):
     """A volume before an inspector: its number from 1, its file there, its bytes, the members in it.
 
     With `frozen` the file is a frozen one, which ends with the volume.

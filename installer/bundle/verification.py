@@ -7,7 +7,6 @@ document's SHA-256 and how to reach the same verdict without us. Nobody signs it
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from installer.files import check_output, write_atomic
 from installer.oci.digest import Digest
 from installer.page import Language, Page, Section, Table, Words, text
 from installer.report import Reporter
+from installer.value import Value, replace
 
 if TYPE_CHECKING:
     from installer.bundle.reader import Bundle
@@ -29,8 +29,7 @@ WHOLE, PART, DAMAGED, REFUSED, UNSEEN = "whole", "part", "damaged", "refused", "
 _MAX_LINES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Medium:
+class Medium(Value):
     """Where a volume (from 1) or something else (0) was read, and its outcome: whole, damaged, unseen, refused.
 
     All but `volume` and `outcome` is empty where nobody knows it.
@@ -47,8 +46,7 @@ class Medium:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Value):
     """A damaged place: `length` bytes from `offset` of `file` on, in a volume (from 1; 0: none in particular)."""
 
     volume: int
@@ -60,8 +58,7 @@ class Place:
     images: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Value):
     """The bundle, as its signed metadata says. `left_out` counts blobs that an update leaves to the registry."""
 
     name: str
@@ -75,8 +72,7 @@ class Subject:
     left_out: int
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Value):
     """All of the document.
 
     `outcome` is `whole`, `part` (what was seen is whole), `damaged` or `refused`. `subject` is empty if the bundle was

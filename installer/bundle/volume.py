@@ -4,7 +4,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from installer.bundle import canonical
@@ -16,6 +15,7 @@ from installer.files import storage_error
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
+from installer.value import Value
 
 _STEM = 40
 OCI_LAYOUT_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -65,8 +65,7 @@ def index_json(manifest: BundleManifest) -> bytes:
     return canonical.encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(Value):
     """The sizes of the members in front of every payload."""
 
     sums: int

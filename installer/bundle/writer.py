@@ -14,7 +14,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -43,6 +42,7 @@ from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
 from installer.parallel import INTERRUPTIONS, SMALL, Pace, each
 from installer.report import Reporter, size
+from installer.value import replace
 
 OpenBlob = Callable[[BundleBlob, int], BlobStream]
 Check = Callable[[Sequence[Path], Digest], object]

@@ -7,12 +7,12 @@ one (arguments, environment, ConfigMaps) is *suspected*: worth a person's look, 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from installer.chart.helm import Object, hook_events
 from installer.errors import AirferryError
 from installer.oci.reference import Reference, parse_reference
+from installer.value import Value, replace
 
 Certainty = Literal["found", "suspected"]
 _CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
@@ -30,8 +30,7 @@ _MAX_REFERENCE = 600
 _MAX_LINE = 1000
 
 
-@dataclass(frozen=True, order=True)
-class Found:
+class Found(Value, order=True):
     """One place that names an image: `text` as it stands there, in the field `path` of an object.
 
     `hooks` are the Helm hook events of the object; `container` is empty where the image is not a container's. `pulled`

@@ -10,12 +10,12 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from installer.chart.helm import Chart, Object, brief, documents
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError
+from installer.value import Value
 
 CHART_LABEL = "airferry.chart"
 _LABEL_LENGTH = 63
@@ -27,8 +27,7 @@ _QUOTA = ("exceeded quota", "failed quota")
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(Value):
     """One revision of a release. `status` is Helm's word: deployed, failed, pending-install, superseded, ...
 
     `origin` is the revision that a rollback made it from, 0 if none did.
@@ -228,8 +227,7 @@ class Releases:
             raise _converted(exc, doing, self._server) from exc
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(Value):
     chart: Chart
     release: str
     values: Mapping[str, Any]

@@ -8,7 +8,6 @@ upon.
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from installer.chart.helm import Chart, Object
@@ -16,6 +15,7 @@ from installer.chart.images import Found, as_reference, references
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError
 from installer.oci.reference import Reference, Repository, parse_reference, parse_repository
+from installer.value import Value
 
 # The keys by which a map names a repository. `name` alone means many things, so it needs one of the others beside it.
 _NAME_COMPANIONS = ("tag", "digest", "base")
@@ -23,8 +23,7 @@ _NAME_COMPANIONS = ("tag", "digest", "base")
 _GLOBAL_PREFIXES = ("imageRegistry", "repositoryPrefix")
 
 
-@dataclass(frozen=True, order=True)
-class Stray:
+class Stray(Value, order=True):
     """A place that asks for an image which the enclave's registry will not have, and why."""
 
     found: Found

@@ -8,12 +8,12 @@ stale. So the verdict rests on what the controller writes when it has applied a 
 import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from installer.cluster.kube import SECRET, Cluster, Kind, Object
 from installer.cluster.workload import ReleaseName, pods_of, workloads
 from installer.report import printable
+from installer.value import Value
 
 GROUP = "apps.wandb.com"
 FINALIZER = "finalizer.app.wandb.com"
@@ -26,8 +26,7 @@ _CONSOLE = "-spec-user"
 MAX_TEXT = 1200
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Value):
     """`installed`: the release of exactly this specification is deployed. `refused`: it will not be tried again.
 
     `state` is a phrase for people.

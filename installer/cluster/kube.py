@@ -8,7 +8,6 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx2
@@ -31,6 +30,7 @@ from installer.errors import (
 )
 from installer.oci import strict_json
 from installer.report import printable
+from installer.value import Value
 
 Object = dict[str, Any]
 
@@ -49,8 +49,7 @@ _DEFAULT_CLASS = (
 _VERBS = ["delete", "get", "global_list", "list", "patch", "post", "put"]
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Kind:
+class Kind(Value, order=True):
     """A kind of object: its API group (empty for the core group), version, name, plural and scope."""
 
     group: str

@@ -8,21 +8,20 @@ documentation, "Charts Tips and Tricks"; Kubernetes documentation, "Persistent V
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from installer.chart.helm import hook_events
 from installer.chart.releases import Releases
 from installer.cluster.kube import VOLUME, VOLUME_CLAIM, Cluster, Object
 from installer.cluster.workload import ReleaseName
 from installer.errors import ClusterForbiddenError
+from installer.value import Value
 
 RETAIN = "Retain"
 _LABEL = "airferry/data-of"
 _FORMER_POLICY = "airferry/reclaim-policy"
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Value):
     """A PersistentVolume with its reclaim policy. `claim` is what it is bound to, as `namespace/name`."""
 
     name: str

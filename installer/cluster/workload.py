@@ -11,14 +11,14 @@ from typing import Any
 
 from installer.chart.helm import hook_events
 from installer.cluster.kube import DAEMON_SET, DEPLOYMENT, JOB, POD, REPLICA_SET, STATEFUL_SET, Cluster, Kind, Object
+from installer.value import Value
 
 KINDS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB)
 _RELEASE_NAME = "meta.helm.sh/release-name"
 _RELEASE_NAMESPACE = "meta.helm.sh/release-namespace"
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseName:
+class ReleaseName(Value):
     """A Helm release by name and namespace."""
 
     name: str

@@ -1,11 +1,11 @@
 """What the commands that change a cluster share: the question before, the means, the report afterwards."""
 
-from dataclasses import asdict
 from typing import Any
 
 import click
 
 from installer.shell import Session
+from installer.value import plain
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -30,7 +30,7 @@ def report(session: Session, done: Any, changes: Any) -> None:
     changed = [f"changed {what}" for what in done.changed] or ["nothing had to be changed"]
     ready = [f"{item}: {item.state}" for item in done.workloads]
     document = {
-        "installation": asdict(done.record),
+        "installation": plain(done.record),
         "changed": list(done.changed),
         "changes": changes.document(),
         "workloads": [{"workload": str(item), "ready": item.ready, "state": item.state} for item in done.workloads],

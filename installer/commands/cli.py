@@ -1,7 +1,6 @@
 """The command line of the enclave: arguments to one workflow call each."""
 
 import contextlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,6 +12,7 @@ from installer.commands import cli_cluster, cli_installed, cli_node
 from installer.commands.cli_options import FILE, FOLDER, bundle_options, proof_option
 from installer.errors import BundleError, IncompleteError, InterruptedByUserError
 from installer.shell import Session, common, language_option
+from installer.value import plain
 
 if TYPE_CHECKING:
     from installer.bundle.verification import Witness
@@ -262,7 +262,7 @@ def load(
     counts = {name: getattr(result, name) for name in ("sent", "resumed", "mounted", "present")}
     document = {"images": images, "charts": charts, "left_out": dict(result.left_out), **counts}
     document |= {"lacking": lacking_document(bundle, result.lacking), "request": line}
-    document["registry"] = asdict(result.learnt)
+    document["registry"] = plain(result.learnt)
     document["receipt"] = _acknowledge(session, bundle, place, result, receipt)
     session.emit(document, "\n".join([*lines, summary(result)]))
     if result.left_out:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from installer.commands.cli_options import (
     timeout_option,
 )
 from installer.shell import Session, common
+from installer.value import replace
 
 _site_option = click.option("--site", "site_file", type=FILE, required=True, help="Answers about this site.")
 _chart_source_option = click.option(

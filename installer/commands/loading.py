@@ -1,7 +1,6 @@
 """What the commands that fill a registry share: where it is, how it is reached, who logs in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from installer.shell import Session
 from installer.transfer.destinations import projects, repositories
 from installer.transfer.load import load
 from installer.transfer.loaded import LoadResult
+from installer.value import Value
 
 if TYPE_CHECKING:
     from installer.site.site import Site
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 _MAX_CA = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Value):
     """A registry, the path before all images there, and how it is reached."""
 
     registry: str

@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from installer import program
@@ -11,6 +10,7 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust, keys_of
 from installer.commands.shelf import Shelf
 from installer.report import Reporter
+from installer.value import replace
 
 
 def open_bundle(

@@ -1,7 +1,6 @@
 """Where the volumes of a bundle are looked for: files and folders that a person names, and the program itself."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from installer.bundle.finding import volumes_in
@@ -11,10 +10,10 @@ from installer.bundle.volume import VolumeFile
 from installer.errors import AirferryError, UntrustedError, UsageError
 from installer.files import is_folder
 from installer.program import Embedded
+from installer.value import Value
 
 
-@dataclass(frozen=True)
-class Shelf:
+class Shelf(Value):
     """The places: `files` and `folders` as named, and the frozen file `program` with what it carries, if any.
 
     What is named as a file must be a volume of the bundle. What lies in a folder is taken if it is, and a remark says
@@ -25,7 +24,7 @@ class Shelf:
     folders: tuple[Path, ...]
     program: Path | None = None
     embedded: Embedded | None = None
-    remark: Callable[[str], None] = field(default=lambda _: None)
+    remark: Callable[[str], None] = lambda _: None
 
     @classmethod
     def of(cls, places: Sequence[Path], program: Path | None, embedded: Embedded | None) -> "Shelf":

@@ -1,9 +1,9 @@
 """What is wrong, as a value: which cause, with which object, in which words, and what to do next."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from installer.report import printable
+from installer.value import Value
 
 MAX_TEXT = 400
 
@@ -43,8 +43,7 @@ FINAL_AFTER: dict[str, float] = {
 """Seconds that a cause must last until waiting longer cannot help; a cause that is not listed may heal at any time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Value):
     """What is wrong with which object, and what to do next; `detail` is one line.
 
     `cause` is a stable name, for programs. `runs` counts the failed runs of a program that ends again and again.

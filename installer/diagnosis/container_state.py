@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from installer.cluster.kube import CONFIG_MAP, POD, SECRET, Cluster, Kind, Object
 from installer.diagnosis.cause import MAX_TEXT, Cause, brief
 from installer.diagnosis.image_pull import REASONS, Holds, failed_pull, is_silent, pull_cause
 from installer.errors import ClusterForbiddenError
+from installer.value import Value
 
 LOG_LINES = 5
 _MISSING = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
@@ -18,8 +18,7 @@ _ROOT_CA = "kube-root-ca.crt"
 _CREATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ImageInspectError"})
 
 
-@dataclass(frozen=True)
-class ContainerState:
+class ContainerState(Value):
     """One entry of a pod's container statuses; `init` says that it must end before the others start."""
 
     cluster: Cluster

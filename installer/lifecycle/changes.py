@@ -7,11 +7,11 @@ that it changes.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from installer.oci.reference import parse_reference
 from installer.report import printable
+from installer.value import Value
 
 HIDDEN = "(not shown)"
 MAX_SHOWN = 80
@@ -23,8 +23,7 @@ _SECRET_KEY = re.compile(
 _USER_IN_URL = re.compile(r"//[^/\s@]+@")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Value):
     """One difference. `old` is empty for what is new, `new` for what goes."""
 
     what: str
@@ -37,8 +36,7 @@ class Change:
         return f"+ {self.what}: {self.new}" if self.new else f"- {self.what}: {self.old}"
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Value):
     """Everything that an upgrade changes. `overwritten` names fields that somebody else has set meanwhile.
 
     `volumes` are those whose claims Helm deletes, each with its name and how it is used again; they are kept.

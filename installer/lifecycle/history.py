@@ -7,7 +7,6 @@ confidential, and holds none of the site's secrets: values only name the Secrets
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from installer.cluster.kube import SECRET, Cluster, Object
@@ -17,14 +16,14 @@ from installer.lifecycle.hook_images import pod_of
 from installer.lifecycle.record import Record
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired
 from installer.oci.digest import Digest
+from installer.value import Value, plain, replace
 
 KEPT = 5
 MAX_SECRET = 768 * 1024
 _PREFIX, _SUFFIX = "revision-", ".json"
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseState:
+class ReleaseState(Value):
     """A release that Helm installed from the installer: the digest of its values, and Helm's number of its revision.
 
     `revision` is 0 until it is known.
@@ -36,8 +35,7 @@ class ReleaseState:
     revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Value):
     """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept elsewhere,
     `token_hosts` are further hosts that may get them.
 
@@ -46,13 +44,12 @@ class Access:
 
     host: str
     plain_http: bool
-    ca: str = field(default="", repr=False)
+    ca: str = ""
     on_nodes: bool = False
     token_hosts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(Value):
     """A state that an installation was brought to, or, unless `finished`, was on its way to.
 
     `origin` is the number of the revision that a rollback went back to; 0 for an installation or an upgrade.
@@ -67,9 +64,9 @@ class Revision:
     origin: int
     releases: tuple[ReleaseState, ...]
     access: Access
-    resource: Object | None = field(repr=False)
-    images: Mapping[str, str] = field(repr=False)
-    hook_pods: tuple[Object, ...] = field(repr=False)
+    resource: Object | None
+    images: Mapping[str, str]
+    hook_pods: tuple[Object, ...]
     claims: tuple[str, ...] = ()
 
     def same(self, other: "Revision") -> bool:
@@ -102,8 +99,7 @@ class Revision:
         return f"{self.number}  {self.record.time}  {self.record.bundle} {self.record.version}{origin}{end}"
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Value):
     """The revisions that are kept of an installation, oldest first."""
 
     revisions: tuple[Revision, ...]
@@ -192,7 +188,7 @@ def keep(cluster: Cluster, history: History, new: Revision) -> History:
     kept: list[Revision] = []
     room = MAX_SECRET
     for item in reversed(_worth_keeping(whole.revisions)):
-        text = json.dumps(asdict(item), sort_keys=True)
+        text = json.dumps(plain(item), sort_keys=True)
         room -= len(text)
         if room < 0 and kept:
             break

@@ -2,14 +2,14 @@
 
 import os
 import pwd
-from dataclasses import dataclass
 from pathlib import Path
+
+from installer.value import Value
 
 _PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Value):
     """`name` is for people (`user@host`); `mark` tells this process from all others, on any host at any time."""
 
     name: str

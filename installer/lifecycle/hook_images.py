@@ -7,7 +7,6 @@ and a container whose program cannot be started has its image.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from installer.cluster.kube import DAEMON_SET, POD, Cluster, Object
@@ -17,6 +16,7 @@ from installer.diagnosis.wait import AGAIN, Patience
 from installer.errors import ClusterError, ClusterForbiddenError, NotReadyError
 from installer.objects.desired import MANAGED_BY
 from installer.report import printable
+from installer.value import Value
 
 MAX_SECONDS = 600.0
 # A registry that starts or is busy may refuse once or twice; a node that has not even taken its pod up by then does not
@@ -94,8 +94,7 @@ def _until_pulled(cluster: Cluster, release: ReleaseName, patience: Patience) ->
         patience.rest()
 
 
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(Value):
     """How far the nodes are: how many shall have the images, have them, and are about to have them.
 
     The others refuse the pod, do not answer, or cannot pull: `failures` says which image, and why.

@@ -6,7 +6,7 @@ interruption; the history is told at the end which state was reached.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
@@ -27,6 +27,7 @@ from installer.oci.registry import Registry
 from installer.preflight import preflight
 from installer.report import Reporter
 from installer.site.site import Site
+from installer.value import replace
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ renews it while it is watched for its whole duration, or at once if its process 
 import datetime as dt
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 from installer.chart.releases import Releases
 from installer.cluster.kube import LEASE, Cluster, ConflictError, Object
@@ -16,6 +15,7 @@ from installer.errors import ClusterError, ClusterForbiddenError, ClusterUnreach
 from installer.lifecycle.holder import Holder, has_ended
 from installer.lifecycle.record import PREFIX
 from installer.objects.desired import MANAGED_BY
+from installer.value import Value, replace
 
 # A request to the API server may take 65 s, and renewals wait for it.
 DURATION_SECONDS = 90
@@ -23,8 +23,7 @@ RENEW_SECONDS = 10.0
 _MARK = "airferry/process"
 
 
-@dataclass(frozen=True)
-class Means:
+class Means(Value):
     """With what an installation is changed, and by whom. `releases` gives Helm's releases in a namespace; `now` the
     time in UTC."""
 

@@ -5,7 +5,6 @@ no values: values may be confidential.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from installer.bundle.manifest import BundleManifest
@@ -15,6 +14,7 @@ from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired
 from installer.oci import strict_json
 from installer.oci.digest import Digest
+from installer.value import Value, plain, replace
 
 FORMAT = "airferry-installation/1"
 KEY = "installation.json"
@@ -22,8 +22,7 @@ PREFIX = "airferry-"
 MAX_RECORD = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledChart:
+class InstalledChart(Value):
     """A chart and the Helm release it became.
 
     `hooks` are the names of the Jobs that Helm runs for it, `crds` those of the CustomResourceDefinitions it brought.
@@ -43,8 +42,7 @@ class InstalledChart:
         return ReleaseName(self.release, self.namespace)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Value):
     """An installation. `sums` is the digest of the bundle's SHA256SUMS, `time` when it last changed (UTC).
 
     `charts` are those that Helm installed from the installer, in order; `operator` is one of them. `platform` is the
@@ -80,7 +78,7 @@ class Record:
                 "namespace": self.namespace,
                 "labels": {**MANAGED_BY, "app.kubernetes.io/component": "installation"},
             },
-            "data": {KEY: json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"},
+            "data": {KEY: json.dumps(plain(self), indent=1, sort_keys=True) + "\n"},
         }
 
 

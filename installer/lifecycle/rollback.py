@@ -7,7 +7,6 @@ revisions of the releases that were installed from here, and the history knows w
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from installer.chart.releases import Releases
 from installer.cluster import volumes
@@ -28,10 +27,10 @@ from installer.objects.chart_source import is_repository
 from installer.oci.credentials import Credentials
 from installer.oci.registry import Registry
 from installer.site.platform_values import PULL_SECRET
+from installer.value import Value, replace
 
 
-@dataclass(frozen=True)
-class Return:
+class Return(Value):
     """A rollback that can be carried out: from the present state to that of `goal`."""
 
     past: History

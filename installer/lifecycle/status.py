@@ -1,7 +1,6 @@
 """What an installation is doing now, from its record and the cluster alone: no bundle is needed."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from installer.cluster import controller
@@ -19,10 +18,10 @@ from installer.lifecycle import history
 from installer.lifecycle.record import InstalledChart, Record
 from installer.objects.chart_source import describe
 from installer.report import printable
+from installer.value import Value, plain
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadStatus:
+class WorkloadStatus(Value):
     """A workload, and why it is not ready."""
 
     workload: Workload
@@ -34,8 +33,7 @@ class WorkloadStatus:
         return not self.workload.hook
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseStatus:
+class ReleaseStatus(Value):
     """A release. `helm` is Helm's word on its newest revision, empty if there is none; `causes` are about the whole."""
 
     chart: str
@@ -52,8 +50,7 @@ class ReleaseStatus:
         return self.helm == "deployed" and all(item.workload.ready for item in self.workloads if item.counts)
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Value):
     """An installation. `phase` is what the custom resource says of itself, empty where there is none.
 
     `chart` says where the operator reads the platform chart. `strays` are containers whose image is not from the
@@ -80,7 +77,7 @@ class Status:
     def document(self) -> dict[str, Any]:
         """All of it as plain values."""
         return {
-            "installation": asdict(self.record),
+            "installation": plain(self.record),
             "ready": self.ready,
             "phase": self.phase,
             "causes": _documents(self.causes),

@@ -7,7 +7,6 @@ release even if there never was one, or if it cannot read its chart any more.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from installer.chart.releases import Releases
 from installer.cluster import controller, volumes
@@ -33,6 +32,7 @@ from installer.lifecycle.lease import Means
 from installer.lifecycle.record import PREFIX, InstalledChart, Record
 from installer.objects import chart_configmap
 from installer.objects.desired import MANAGED_BY
+from installer.value import Value
 
 # The controller needs a moment even when all is well; only then is its silence a sign.
 GRACE_SECONDS = 15.0
@@ -41,8 +41,7 @@ HOOK_SECONDS = 120
 _SIGNS = ("uninstall", "refused", "no such", "not found", "timeout", "deadline", "no route", "unreachable", "download")
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(Value):
     """An object that outlives its release. `ours`: the installation made it, nobody else."""
 
     kind: Kind
@@ -60,8 +59,7 @@ class Leftover:
         return f"{self.label} ({self.reason})"
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(Value):
     """What was removed, in order, and what stays on purpose, each with the reason."""
 
     removed: tuple[str, ...]

@@ -4,7 +4,6 @@ The doing is that of every installation, see `installer.lifecycle.install`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from installer.chart.releases import Releases
@@ -14,10 +13,10 @@ from installer.lifecycle.changes import Changes, compared, compared_images, comp
 from installer.lifecycle.history import History
 from installer.lifecycle.record import InstalledChart, Record
 from installer.objects.desired import ChartRelease, Desired
+from installer.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Value):
     """What an upgrade may do. `downgrade`: also to a bundle that was made before the installed one."""
 
     downgrade: bool = False

@@ -18,6 +18,7 @@ from installer.objects import chart_oci
 from installer.objects.chart_configmap import ChartFile, chart_file
 from installer.oci.reference import DigestRef
 from installer.site.site import Site, SiteSecret
+from installer.value import Value
 
 Kind = Literal["configmap", "oci", "temporary"]
 AUTO = "auto"
@@ -55,8 +56,7 @@ class TemporaryRepository:
     serve: Callable[[], AbstractContextManager[object]] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Value):
     """What is asked for, and what this host can offer.
 
     `kind` is a source or `auto`; the site's answer counts where it is empty. `refusal` says why the registry does not
@@ -68,8 +68,7 @@ class Wish:
     repository: TemporaryRepository | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Value):
     """The platform chart: its archive, its place in the registry as an artifact, and the namespace it is for."""
 
     chart: Chart

@@ -13,7 +13,6 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
@@ -22,6 +21,7 @@ from installer.oci import strict_json
 from installer.oci.credentials import Credentials
 from installer.oci.endpoint import Endpoint, is_web_address
 from installer.oci.proxies import ip_address
+from installer.value import Value
 
 MAX_TOKEN_ANSWER = 1 << 20
 # What the specification tells clients to assume where `expires_in` is absent.
@@ -33,8 +33,7 @@ _PARAMETER = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKE
 _BEARER = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Value):
     """One way of authorizing that a server offers: the scheme in lower case, parameters by lower-case names."""
 
     scheme: str
@@ -66,8 +65,7 @@ class AskTokenServer(Protocol):
     ) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(Value):
     header: str
     until: float
 

@@ -2,16 +2,15 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from installer.errors import ContentError
+from installer.value import Value
 
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Digest:
+class Digest(Value, order=True):
     """A SHA-256 digest in the one spelling that is accepted: `sha256:` and 64 lower-case hex digits.
 
     Source: OCI image specification, descriptor.md, "Digests". Other algorithms are refused.

@@ -12,7 +12,6 @@ import os
 import posixpath
 import tarfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +23,7 @@ from installer.oci.local_blob import LocalBlob, open_regular, read_region
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import parse_reference
 from installer.report import printable
+from installer.value import Value
 
 MAX_MEMBERS = 100_000
 MAX_CONFIG = 64 << 20
@@ -33,8 +33,7 @@ _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
-@dataclass(frozen=True, slots=True)
-class _Region:
+class _Region(Value):
     """Where in the archive the content of a member is, in bytes."""
 
     start: int

@@ -9,6 +9,7 @@ from installer.errors import UsageError
 from installer.oci.credentials import Credentials
 from installer.oci.proxies import is_loopback
 from installer.oci.reference import DOCKER_HUB
+from installer.value import Value
 
 # Docker Hub answers registry requests under this name; its references do not say so.
 HUB_ORIGIN = "https://registry-1.docker.io"
@@ -43,8 +44,7 @@ class HostSettings:
             raise UsageError(f"not the base URL of a mirror: {self.mirror[:200]!r}", hint="like https://host/prefix.")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Value):
     """Where the API of a registry is.
 
     `host` is what settings and credentials are kept under, `origin` starts each URL (`https://host:port`), `prefix`

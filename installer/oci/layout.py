@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from installer.errors import AirferryError, ContentError, NotFoundError
@@ -12,6 +11,7 @@ from installer.oci.local_blob import LocalBlob, open_regular, read_region
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import parse_reference
 from installer.report import printable
+from installer.value import Value
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
@@ -19,8 +19,7 @@ LAYOUT_VERSION = "1.0.0"
 MAX_LAYOUT_FILE = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class OciLayout:
+class OciLayout(Value):
     """An image layout in the folder `path` (a `BlobSource`). Safe to use from several threads.
 
     Raises ContentError if the folder is no image layout.

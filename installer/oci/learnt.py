@@ -1,12 +1,10 @@
 """What a registry is found to be able to do, told by its answers to requests that had to be made anyway."""
 
-from dataclasses import dataclass
-
 from installer.report import size
+from installer.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
+class Learnt(Value):
     """What the answers of a registry have told about it; None where nothing did.
 
     `mounts`: it takes blobs over from its other repositories. `resumes`: it keeps what it has of an upload that broke

@@ -10,6 +10,7 @@ from typing import Any
 from installer.errors import ContentError, UsageError
 from installer.oci import media, strict_json
 from installer.oci.digest import Digest
+from installer.value import Value
 
 # Registries refuse larger ones (distribution's limit), so nothing larger can be carried.
 MAX_MANIFEST = 4 * 1024 * 1024
@@ -17,8 +18,7 @@ MAX_DESCRIPTORS = 10_000
 MAX_SIZE = 2**53 - 1
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Platform:
+class Platform(Value, order=True):
     """What an image runs on, such as `linux/amd64` or `linux/arm/v7`. Raises UsageError if a part is missing."""
 
     os: str

@@ -6,11 +6,11 @@ docker.io, and a single component there means `library/`.
 """
 
 import re
-from dataclasses import dataclass
 from functools import cache
 
 from installer.errors import AirferryError, UsageError
 from installer.oci.digest import Digest
+from installer.value import Value
 
 DOCKER_HUB = "docker.io"
 _HOST = re.compile(
@@ -24,8 +24,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 MAX_NAME = 255
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Repository:
+class Repository(Value, order=True):
     """A repository at a registry: `host` with optional port, and `path`. Raises UsageError if malformed."""
 
     host: str
@@ -43,8 +42,7 @@ class Repository:
         return f"{self.host}/{self.path}"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class TagRef:
+class TagRef(Value, order=True):
     """A repository and a tag: it may name other content tomorrow. Raises UsageError if malformed."""
 
     repository: Repository
@@ -63,8 +61,7 @@ class TagRef:
         return f"{self.repository}:{self.tag}"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class DigestRef:
+class DigestRef(Value, order=True):
     """A repository and a digest, with the tag it was known by where there was one. Always names the same content."""
 
     repository: Repository

@@ -4,7 +4,6 @@ Names in comments (`end-4a` and so on) are that specification's endpoints.
 """
 
 import contextlib
-from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import quote, urlencode
 
@@ -18,6 +17,7 @@ from installer.oci.remote_blob import RemoteBlob
 from installer.oci.transport import Endpoint, Request, Response, TransientError, Transport
 from installer.oci.unfinished import Unfinished
 from installer.oci.upload import SMALLEST, WORTH_ASKING, Begun, Content, Upload, check_stated
+from installer.value import Value, replace
 
 _OK = frozenset({200})
 _HEAD_MISSING = frozenset({200, 404, 405, 501})
@@ -281,8 +281,7 @@ class Registry:
         return f"{self._transport.endpoint(repository.host).prefix}{repository.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryBlobs:
+class RepositoryBlobs(Value):
     """A repository as a place that holds blobs (a `BlobSource`)."""
 
     registry: Registry

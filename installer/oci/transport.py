@@ -16,7 +16,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +33,7 @@ from installer.oci.proxies import Proxies, Proxy
 from installer.oci.throttle import Throttle
 from installer.oci.trust import TrustStore
 from installer.parallel import pause
+from installer.value import Value, replace
 
 __all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport", "sliced"]
 
@@ -59,8 +59,7 @@ T = TypeVar("T")
 Body = Callable[[], Iterable[memoryview | bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Value):
     """A request to an endpoint.
 
     url: absolute, on the endpoint's origin or its token server's. scopes: what a token must allow, like
@@ -73,7 +72,7 @@ class Request:
     method: str
     url: str
     expect: frozenset[int]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     scopes: tuple[str, ...] = ()
     body: Body | None = None
     length: int = 0

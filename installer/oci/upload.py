@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import urlencode, urlsplit
 
@@ -13,6 +12,7 @@ from installer.oci.endpoint import Endpoint, joined, origin
 from installer.oci.model import Descriptor
 from installer.oci.transport import Request, Response, TransientError, Transport
 from installer.oci.unfinished import Claim
+from installer.value import Value, replace
 
 Content = Callable[[int], Iterable[memoryview | bytes]]
 """The content of a blob from a position on, as often as it is asked for."""
@@ -30,8 +30,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Value):
     """An upload that a registry has begun: its address, and how many bytes each chunk but the last must have."""
 
     url: str

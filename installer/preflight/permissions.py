@@ -6,7 +6,6 @@ it as well, or may `bind`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from installer.cluster.controller import CUSTOM_RESOURCE
@@ -34,6 +33,7 @@ from installer.cluster.kube import (
 )
 from installer.cluster.workload import KINDS
 from installer.objects.desired import ChartRelease, Desired
+from installer.value import replace
 
 # Helm and server-side apply: look, wait, create, change, and remove what a later version no longer has.
 _MANAGE = ("get", "list", "watch", "create", "patch", "delete")

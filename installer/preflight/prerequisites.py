@@ -6,7 +6,6 @@ Each function looks at one thing and yields what is wrong with it.
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from installer.cluster.kube import (
@@ -31,14 +30,14 @@ from installer.objects.desired import ChartRelease, Desired
 from installer.preflight.permissions import custom_kinds
 from installer.site.answers import is_dns_name
 from installer.site.service_values import LICENSE, LICENSE_KEY
+from installer.value import Value
 
 # The controllers of v1 and v2 under all names by which W&B publishes them.
 _OPERATOR_IMAGE = re.compile(r"(^|/)(wandb/controller|wandb_tools/wandb-k8s-operator|wandb/operator)(:|@|$)")
 _COMPACT_JWS = re.compile(r"[\w-]+(\.[\w-]+){2}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Value):
     """What is wrong with which object, and what to do; without `error` an installation is possible all the same."""
 
     what: str

@@ -1,7 +1,6 @@
 """Secrets and ConfigMaps that objects refer to, and whether they exist or will."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster, Kind, Object, namespace_of
@@ -9,12 +8,12 @@ from installer.cluster.workload import pod_specs
 from installer.errors import SiteError
 from installer.objects.desired import Desired
 from installer.preflight.prerequisites import Finding, all_releases, named, warning
+from installer.value import Value
 
 _TLS_KEYS = ("tls.crt", "tls.key")
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class _Need:
+class _Need(Value, order=True):
     """A Secret or ConfigMap that an object refers to, and the key that it wants of it (empty: any)."""
 
     kind: Kind

@@ -3,18 +3,17 @@
 import datetime as dt
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from installer.errors import SiteError
 from installer.site.secret import Secret
+from installer.value import Value
 
 # A ConfigMap holds 1 MiB at most; the controller's chart and the platform's chart put all certificates into one.
 MAX_CERTIFICATES = 1_000_000
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[^-]{0,100000}-----END \1-----")
 
 
-@dataclass(frozen=True)
-class Certificates:
+class Certificates(Value):
     """Single certificates in PEM, in the order given and without repetitions, and remarks about them."""
 
     pems: tuple[str, ...]
@@ -55,8 +54,7 @@ class Certificates:
         return cls(pems, tuple(dict.fromkeys(note for part in parts for note in part.notes)))
 
 
-@dataclass(frozen=True)
-class ServerCertificate:
+class ServerCertificate(Value):
     """The certificate of a server and those up to its authority, in one PEM text; `names` are what it is for."""
 
     chain: str

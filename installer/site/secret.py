@@ -2,7 +2,6 @@
 
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -11,6 +10,7 @@ from pydantic import ConfigDict, model_validator
 from installer.errors import AirferryError, SiteError, UsageError
 from installer.files import read_bounded
 from installer.schema import Strict
+from installer.value import Value
 
 MAX_SECRET = 256 << 10
 _PLACES = ("file", "env", "prompt", "secret")
@@ -74,8 +74,7 @@ class SecretSource(Strict):
         return self.secret is not None
 
 
-@dataclass(frozen=True)
-class SecretReader:
+class SecretReader(Value):
     """Reads secrets: files relative to `folder`, variables through `environment`, answers through `prompt`."""
 
     folder: Path

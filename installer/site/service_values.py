@@ -8,7 +8,6 @@ percent-encoded. A Secret that a site has made itself must hold them so too.
 
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from installer.site.answers import Answers
@@ -21,6 +20,7 @@ from installer.site.service_answers import (
     RedisAnswers,
     SmtpAnswers,
 )
+from installer.value import Value
 
 _MYSQL, _BUCKET, _REDIS = "airferry-mysql", "airferry-bucket", "airferry-redis"
 _SMTP, _OIDC, _LDAP = "airferry-smtp", "airferry-oidc", "airferry-ldap"
@@ -30,8 +30,7 @@ _SINK = "GORILLA_EMAIL_SINK"
 TLS_SECRET = "airferry-tls"  # noqa: S105 - a name
 
 
-@dataclass(frozen=True)
-class Ingredient:
+class Ingredient(Value):
     """A value of a Secret that comes from the site: `path` is the site's key for it.
 
     With `in_url` the chart puts it into a URL; `before` and `after` are what a URL has around it, if the Secret holds
@@ -51,17 +50,15 @@ class Ingredient:
         return Secret(f"{self.before}{urllib.parse.quote(secret.reveal(), safe='')}{self.after}")
 
 
-@dataclass(frozen=True)
-class NeededSecret:
+class NeededSecret(Value):
     """A Secret that the platform's values refer to. `public` are keys whose values are no secrets."""
 
     name: str
     data: Mapping[str, Ingredient]
-    public: Mapping[str, str] = field(default_factory=dict)
+    public: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Authorities:
+class Authorities(Value):
     """Certificates in PEM that single services are checked with; empty where the site names none."""
 
     mysql: str = ""

@@ -25,6 +25,7 @@ from installer.site.certificates import Certificates, ServerCertificate
 from installer.site.free_values import misplaced, suspicious
 from installer.site.secret import Environment, Prompt, Secret, SecretReader, SecretSource
 from installer.site.service_values import TLS_SECRET, Authorities, needed
+from installer.value import Value
 
 Parse = Callable[[bytes, str, type[AirferryError]], Any]
 
@@ -34,8 +35,7 @@ MAX_CERTIFICATE_FILE = 4 << 20
 _HINT = "correct site.yaml; the template in the bundle explains every key."
 
 
-@dataclass(frozen=True)
-class SiteSecret:
+class SiteSecret(Value):
     """A Secret object to be made; `data` is not yet base64."""
 
     name: str

@@ -31,6 +31,7 @@ from installer.errors import (
 from installer.oci.digest import Digest
 from installer.report import Reporter, size
 from installer.transfer.image_archive import ImageArchive, Names
+from installer.value import Value
 
 _ELSEWHERE = ("/var/lib/rancher/rke2/bin", "/var/lib/rancher/k3s/data/current/bin")
 """Where RKE2 and k3s keep `ctr`, which is on no PATH there."""
@@ -135,8 +136,7 @@ class ImageStore:
         return [self.program, "--address", str(self.address), "--namespace", self.namespace, *arguments]
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(Value):
     """What an import did: images that are new and that were there, bytes sent, and images left out with the reason.
 
     `lacking` are the blobs that an update does not carry and the node does not have.

@@ -7,7 +7,6 @@ go into one stream, each blob once. `index.json` comes last: before it container
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, TagRef
 from installer.report import Reporter, size
+from installer.value import Value
 
 Names = Mapping[BundleImage, tuple[str, ...]]
 """For each image all names that pods may ask for it by."""
@@ -42,13 +42,12 @@ def names_on_node(images: Iterable[BundleImage], relocation: Relocation) -> Name
     return found
 
 
-@dataclass(frozen=True)
-class ImageArchive:
+class ImageArchive(Value):
     """The archive of the images in `names`; blobs `without` are left out, since the reader has them."""
 
     bundle: Bundle
     names: Names
-    without: frozenset[Digest] = field(default=frozenset())
+    without: frozenset[Digest] = frozenset()
 
     @property
     def size(self) -> int:

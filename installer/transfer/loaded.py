@@ -9,10 +9,10 @@ from installer.oci.digest import Digest
 from installer.oci.learnt import Learnt
 from installer.oci.reference import Reference, TagRef
 from installer.report import size
+from installer.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Value):
     """An image in the registry: `target` is its name there; `present` says that it was there before."""
 
     source: str
@@ -21,8 +21,7 @@ class Loaded:
     present: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedChart:
+class LoadedChart(Value):
     """A chart as an OCI artifact in the registry, or why the registry does not take it: `refusal`."""
 
     name: str

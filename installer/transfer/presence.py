@@ -7,7 +7,6 @@ receipt said so.
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from installer.bundle.manifest import BundleBlob, BundleImage, chunk_count
@@ -20,12 +19,12 @@ from installer.oci.reference import Repository
 from installer.oci.registry import Registry
 from installer.parallel import each
 from installer.report import size
+from installer.value import Value
 
 _MAX_LINES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(Value):
     """Where the registry holds what is not carried: a repository for each blob; `lacking` is in none."""
 
     holders: Mapping[Digest, Repository]

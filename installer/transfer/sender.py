@@ -23,6 +23,7 @@ from installer.oci.registry import Registry
 from installer.parallel import take_part
 from installer.report import Reporter
 from installer.transfer.outgoing import Outgoing
+from installer.value import Value
 
 _ASIDE = 6
 """Repositories that are seen to at a time, for each blob that several of them need."""
@@ -43,8 +44,7 @@ class Tally:
             setattr(self, kind, getattr(self, kind) + count)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Value):
     """A blob and the repositories that need it."""
 
     descriptor: Descriptor

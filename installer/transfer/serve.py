@@ -19,7 +19,6 @@ import socketserver
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +35,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
 from installer.oci.transport import sliced
 from installer.report import Reporter, printable
+from installer.value import Value
 
 _PATH = re.compile(r"/v2/(?P<name>[a-z0-9._/:-]+)/(?P<kind>manifests|blobs|tags)/(?P<ref>[A-Za-z0-9._:+-]+)", re.ASCII)
 _RANGE = re.compile(r"bytes=([0-9]{1,16})-([0-9]{0,16})", re.ASCII)
@@ -49,8 +49,7 @@ _POLL_SECONDS = 0.2
 _JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Value):
     """What a path holds: a blob of the bundle, or `text` when there is no digest."""
 
     media_type: str

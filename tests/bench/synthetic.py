@@ -6,7 +6,6 @@ Signatures, checksums and metadata are those of a bundle that was built; whoever
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
@@ -23,6 +22,7 @@ from installer.bundle.writer import member, unsigned_front
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
+from installer.value import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from installer.bundle import canonical
 from installer.bundle.verification import Verification
 from installer.errors import AirferryError, UntrustedError
 from installer.report import Silent
+from installer.value import replace
 from tests.exit_codes import errors
 from tests.journeys.test_refusals import assert_refused
 from tests.parts.bundles import KEYS, open_bundle, reference_cargo, signing_key

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from builder.patch import write_patch
@@ -101,7 +102,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     base = BundleBase("reference", "1.0", "0" * 16, ("docker.io/demo/two",))
     (folder / "old").mkdir()
     (old_path,) = old.write(folder / "old", key=signing_key())
-    (path,) = replace(update_of(new, kept), bases=(base,)).write(folder, key=signing_key())
+    (path,) = msgspec.structs.replace(update_of(new, kept), bases=(base,)).write(folder, key=signing_key())
     with Registry(folder / "registry") as registry:
         yield Setting(folder, old_path, path, new, shared, registry, registry.address)
 

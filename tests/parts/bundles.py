@@ -7,9 +7,10 @@ import io
 import json
 import random
 import tarfile
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from builder.packing import arrange
 from builder.sign import SigningKey, load_key, sign
@@ -33,6 +34,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, Platform, parse_manifest
 from installer.report import Silent
+from installer.value import replace
 from tests.parts.images import File, Image, Layer, Layout, Run, compact, write_layout
 from tests.parts.images import Platform as ImagePlatform
 
@@ -70,8 +72,7 @@ class MemoryStream:
         return self._file.readinto(view)
 
 
-@dataclass
-class Cargo:
+class Cargo(msgspec.Struct):
     """What a bundle shall hold, and the bundle made of it."""
 
     name: str = "reference"
@@ -79,10 +80,10 @@ class Cargo:
     sequence: int = 1
     created: str = "2026-01-01T00:00:00Z"
     expires: str = NEVER
-    blobs: dict[Descriptor, bytes] = field(default_factory=dict)
-    images: list[BundleImage] = field(default_factory=list)
-    charts: list[BundleChart] = field(default_factory=list)
-    documents: list[BundleDocument] = field(default_factory=list)
+    blobs: dict[Descriptor, bytes] = {}
+    images: list[BundleImage] = []
+    charts: list[BundleChart] = []
+    documents: list[BundleDocument] = []
     left_out: frozenset[Digest] = frozenset()
     bases: tuple[BundleBase, ...] = ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import tarfile
 from typing import Any
@@ -18,6 +17,7 @@ from builder.recipe import ChartEntry, KubernetesEntry
 from builder.renderings import Release
 from installer.chart.helm import Chart
 from installer.errors import RecipeError
+from installer.value import replace
 from tests.parts.charts import package
 
 PROFILE = {"token": "x"}
@@ -179,4 +179,4 @@ def test_versions_are_set_wherever_values_name_such_an_image() -> None:
 
 def test_the_same_chart_gives_the_same_discovery() -> None:
     first, second = traps(), traps()
-    assert dataclasses.replace(second, release=first.release) == first
+    assert replace(second, release=first.release) == first

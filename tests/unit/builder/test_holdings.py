@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from builder.volume_size import VolumeSize
 from installer.bundle.manifest import content_of
 from installer.bundle.receipt import Receipt
 from installer.errors import UsageError
+from installer.value import replace
 from tests.unit.builder.test_lock import digest, example, image
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """The lock file: what it says, and that nothing else is read."""
 
-import dataclasses
 import json
 from typing import Any
 
@@ -31,6 +30,7 @@ from installer.errors import BundleError, RecipeError
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
+from installer.value import replace
 
 AMD64 = Platform("linux", "amd64")
 SWITCHED = Reason("web", "Pod", "prod", "x", "x", "spec.containers[0].image", "", "web/x.yaml", ("a.on", "b.on"))
@@ -184,7 +184,7 @@ def test_every_byte_matters_or_is_refused() -> None:
 
 
 def test_names_outside_ascii_are_refused_with_a_hint() -> None:
-    lock = dataclasses.replace(example(), excluded=(Excluded("docker.io/library/x:1", "ausgeführt"),))
+    lock = replace(example(), excluded=(Excluded("docker.io/library/x:1", "ausgeführt"),))
     with pytest.raises(RecipeError, match="ASCII"):
         lock.encode()
 
@@ -226,8 +226,8 @@ def test_the_list_says_why() -> None:
 
 def test_changes_name_what_moved() -> None:
     old = example()
-    moved = dataclasses.replace(old.images[0], upstream=digest("other"))
-    new = dataclasses.replace(old, images=(moved, old.images[1]))
+    moved = replace(old.images[0], upstream=digest("other"))
+    new = replace(old, images=(moved, old.images[1]))
     assert changes(None, new) == changes(old, old) == []
     assert changes(old, new) == [f"image docker.io/team/app:1.0: {digest('app')} -> {digest('other')}"]
-    assert changes(old, dataclasses.replace(old, version="1.1")) == ["settings, reasons or descriptions differ"]
+    assert changes(old, replace(old, version="1.1")) == ["settings, reasons or descriptions differ"]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from installer.bundle import canonical
 from installer.errors import BundleError
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
+from installer.value import Value
 
 
-@dataclass(frozen=True)
-class Inner:
+class Inner(Value):
     place: tuple[int, str]
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(Value):
     count: int
     digest: Digest
     inner: tuple[Inner, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +20,7 @@ from installer.bundle.tar import BLOCK
 from installer.bundle.volume import file_stem, index_json, metadata_of, sums_size, volume_sizes
 from installer.errors import AirferryError, BundleError
 from installer.oci.digest import Digest
+from installer.value import replace
 
 if TYPE_CHECKING:
     from tests.parts.bundles import Cargo

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,7 @@ from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.report import Silent
+from installer.value import replace
 from tests.parts.bundles import Cargo, open_bundle, reference_cargo, several_volumes, signing_key, trust
 from tests.parts.images import compact
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from installer.bundle.receipt import DIGITS, Receipt
 from installer.errors import AirferryError, BundleError, UsageError
+from installer.value import replace
 
 if TYPE_CHECKING:
     from tests.parts.bundles import Cargo

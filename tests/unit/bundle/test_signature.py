@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +29,7 @@ from installer.bundle.signature import (
 from installer.errors import BundleError, UntrustedError, UsageError
 from installer.oci.digest import Digest
 from installer.report import Silent
+from installer.value import replace
 from tests.parts.bundles import KEYS, open_bundle, signing_key, trust
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media
 from installer.report import Silent
 from installer.transfer.serve import Catalogue
+from installer.value import replace
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.images import File, Image, Layer, write_layout
@@ -198,4 +198,4 @@ def test_what_cannot_be_left_out(cargo: Cargo) -> None:
 def test_bases_that_cannot_be_meant(change: dict[str, str]) -> None:
     base = BundleBase("platform", "1.0", "0" * 16, ("docker.io/library/a",))
     with pytest.raises(BundleError):
-        replace(base, **change)  # type: ignore[arg-type]
+        replace(base, **change)

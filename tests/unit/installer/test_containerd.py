@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -31,7 +31,7 @@ exec sleep 60
 class Damaged(ImageArchive):
     """Its second part is damaged; by then the client is gone."""
 
-    mark: Path
+    mark: ClassVar[Path]
 
     def parts(self) -> Iterator[bytes | memoryview]:
         assert wait_until(self.mark.exists, 20)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -11,6 +10,7 @@ from installer.errors import ClusterError
 from installer.lifecycle import history
 from installer.lifecycle.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
 from installer.lifecycle.record import FORMAT, InstalledChart, Record
+from installer.value import replace
 
 if TYPE_CHECKING:
     from installer.cluster.kube import Cluster, Kind
