@@ -16,6 +16,7 @@ import pytest
 
 from builder.recipe import MAX_RECIPE
 from installer.oci.digest import Digest
+from installer.value import replace
 from tests.parts.authority import Authority
 from tests.parts.bundles import KEYS, reference_cargo, signing_key
 from tests.parts.faulty_registry import FaultyRegistry, challenge
@@ -254,7 +255,7 @@ def test_a_typed_sum_that_is_another(carried: Carried, tmp_path: Path) -> None:
 def test_a_bundle_of_another_time(
     tmp_path: Path, enclave: Registry, times: dict[str, Any], texts: tuple[str, ...]
 ) -> None:
-    cargo = dataclasses.replace(reference_cargo(tmp_path), **times)
+    cargo = replace(reference_cargo(tmp_path), **times)
     (bundle,) = cargo.write(tmp_path, key=signing_key())
     installer = opened(tmp_path, bundle, FOREIGN)
     for command in (("verify",), ("load", "--registry", enclave.address)):
