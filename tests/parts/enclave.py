@@ -263,11 +263,12 @@ class Enclave:
 
     def _wait(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for `condition`, but not when a part that was started has ended."""
-        started = set(self.confinement.parts())
+        # By their process ids: one that is just becoming its program shows no mark.
+        started = self.confinement.parts()
         ended: set[str] = set()
 
         def ready() -> bool:
-            ended.update(self._stopped_parts(started))
+            ended.update(part for part, process in started.items() if process.gone())
             return bool(ended) or condition()
 
         if not wait_until(ready, START_SECONDS) or ended:
