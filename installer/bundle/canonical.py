@@ -30,7 +30,10 @@ def encode(value: Any) -> bytes:
 
     Raises BundleError for a value outside the subset: the writer's way of refusing, for instance, a name in Cyrillic.
     """
-    return _spelled(_plain(value))
+    try:
+        return _spelled(_plain(value))
+    except _MismatchError as exc:
+        raise BundleError(exc.text) from exc
 
 
 def decode(raw: bytes, kind: type[_T], what: str) -> _T:
@@ -61,7 +64,7 @@ def _nothing_is_garbage() -> Iterator[None]:
 
 def typed(document: Any, kind: type[_T], what: str) -> _T:
     """The `kind` (a Value) that a parsed document stands for, however it was spelled. Raises BundleError."""
-    read: _Reader = _reader(kind)  # type: ignore[arg-type]  # every class is hashable
+    read: _Column = _reader(kind)  # type: ignore[arg-type]  # every class is hashable
     try:
         value: _T = read([document])[0]
     except _MismatchError as exc:
@@ -74,63 +77,9 @@ def _spelled(document: Any) -> bytes:
     return msgspec.json.encode(document, order="sorted")
 
 
-# --- writing ---
+# --- columns: a function for each type, made once, for a list of values, since a bundle has tens of thousands ---
 
-
-def _plain(value: Any) -> Any:
-    kind: Any = type(value)
-    if write := _PLAIN.get(kind):
-        return write(value)
-    if kind is tuple or kind is list:
-        return [_plain(item) for item in value]
-    if kind is dict:
-        return {_text(key): _plain(item) for key, item in value.items()}
-    if issubclass(kind, Value):
-        names, values = _fields(kind)
-        return dict(zip(names, map(_plain, values(value)), strict=True))
-    raise BundleError(f"{kind.__name__}: no canonical form")
-
-
-def _text(value: str) -> str:
-    if not (value.isascii() and value.isprintable()):
-        raise BundleError(f"{value[:80]!r}: only printable ASCII can be carried in names")
-    return value
-
-
-def _number(value: int) -> int:
-    if not 0 <= value <= _MAX_INT:
-        raise BundleError(f"{value}: outside the range of canonical JSON")
-    return value
-
-
-_PLAIN: dict[type, Callable[[Any], Any]] = {
-    str: _text,
-    int: _number,
-    bytes: bytes.hex,
-    Digest: attrgetter("text"),
-    Platform: str,
-}
-
-
-@functools.cache
-def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], Sequence[Any]]]:
-    """The names of a value's fields, and what gives their values."""
-    names = tuple(name for name, _ in _hints(kind))
-    several = attrgetter(*names)
-    return names, several if len(names) > 1 else lambda value: (several(value),)
-
-
-@functools.cache
-def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
-    hints = get_type_hints(kind)
-    return tuple((name, hints[name]) for name in fields(kind))
-
-
-# --- reading: a function for each type, made once, that reads a column of values, since there are tens of thousands ---
-
-_Reader = Callable[[list[Any]], list[Any]]
-"""From documents of one type to its values. Of a single document it says where inside it something is wrong; whoever
-has several lets the reader around it ask for each alone."""
+_Column = Callable[[list[Any]], list[Any]]
 
 
 class _MismatchError(Exception):
@@ -141,8 +90,113 @@ class _MismatchError(Exception):
         self.text, self.place = text, place
 
 
+def _expect(column: list[Any], kind: type) -> None:
+    if not set(map(type, column)) <= {kind}:
+        odd = next(item for item in column if type(item) is not kind)
+        raise _MismatchError(f"expected {kind.__name__}, found {type(odd).__name__}")
+
+
+def _texts(column: list[Any]) -> list[Any]:
+    _expect(column, str)
+    together = "".join(column)
+    if not (together.isascii() and together.isprintable()):
+        odd = next(item for item in column if not (item.isascii() and item.isprintable()))
+        raise _MismatchError(f"{odd[:80]!r}: only printable ASCII can be carried in names")
+    return column
+
+
+def _numbers(column: list[Any]) -> list[Any]:
+    _expect(column, int)
+    for extreme in (min(column, default=0), max(column, default=0)):
+        if not 0 <= extreme <= _MAX_INT:
+            raise _MismatchError(f"{extreme}: outside the range of canonical JSON")
+    return column
+
+
+def _each(step: Callable[[Any], Any]) -> _Column:
+    return lambda column: list(map(step, column))
+
+
+_PLAIN: dict[type, _Column] = {
+    str: _texts,
+    int: _numbers,
+    bytes: _each(bytes.hex),
+    Digest: _each(attrgetter("text")),
+    Platform: _each(str),
+}
+"""What is one string or number in JSON."""
+
+
+def _tuple_of(items: Sequence[_Column]) -> _Column:
+    """For tuples of as many items as there are functions, each for its own item."""
+
+    def convert(column: list[Any]) -> list[Any]:
+        parts = zip(*column, strict=True) if column else [()] * len(items)
+        return list(zip(*(item(list(part)) for item, part in zip(items, parts, strict=True)), strict=True))
+
+    return convert
+
+
 @functools.cache
-def _reader(kind: Any) -> _Reader:
+def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
+    hints = get_type_hints(kind)
+    return tuple((name, hints[name]) for name in fields(kind))
+
+
+# --- writing ---
+
+
+def _plain(value: Any) -> Any:
+    kind: Any = type(value)
+    if kind in _PLAIN or issubclass(kind, Value):
+        return _writer(kind)([value])[0]
+    if kind is tuple or kind is list:
+        return [_plain(item) for item in value]
+    if kind is dict:
+        return dict(zip(_texts(list(value)), map(_plain, value.values()), strict=True))
+    raise BundleError(f"{kind.__name__}: no canonical form")
+
+
+@functools.cache
+def _writer(kind: Any) -> _Column:
+    """What makes JSON of values of the type `kind`."""
+    if get_origin(kind) is tuple:
+        first, *more = get_args(kind)
+        if more and isinstance(more[0], types.EllipsisType):
+            return _list_writer(_writer(first))
+        return _tuple_of([_writer(item) for item in (first, *more)])
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    return _record_writer(kind)
+
+
+def _list_writer(write_items: _Column) -> _Column:
+    def write(column: list[Any]) -> list[Any]:
+        items = iter(write_items(list(chain.from_iterable(column))))
+        return [list(islice(items, len(value))) for value in column]
+
+    return write
+
+
+def _record_writer(kind: Any) -> _Column:
+    names = fields(kind)
+    writers = [(attrgetter(name), _writer(hint)) for name, hint in _hints(kind)]
+
+    def write(column: list[Any]) -> list[Any]:
+        values = [write_values(list(map(get, column))) for get, write_values in writers]
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+    return write
+
+
+# --- reading ---
+#
+# Of a single document a reader says where inside it something is wrong; whoever has several lets the reader around it
+# ask for each alone.
+
+
+@functools.cache
+def _reader(kind: Any) -> _Column:
     """What makes values of the type `kind` of parsed JSON: exact types, exact keys."""
     if get_origin(kind) is tuple:
         first, *more = get_args(kind)
@@ -154,19 +208,10 @@ def _reader(kind: Any) -> _Reader:
     return _record_reader(kind)
 
 
-def _expect(column: list[Any], kind: type) -> None:
-    if not set(map(type, column)) <= {kind}:
-        odd = next(item for item in column if type(item) is not kind)
-        raise _MismatchError(f"expected {kind.__name__}, found {type(odd).__name__}")
-
-
-def _plain_reader(kind: Any) -> _Reader:
-    if kind is str:
-        return _read_texts
-    if kind is int:
-        return _read_numbers
+def _plain_reader(kind: Any) -> _Column:
+    if kind is str or kind is int:
+        return _PLAIN[kind]
     make = {bytes: bytes.fromhex, Platform: Platform.parse}.get(kind, kind)
-    write = _PLAIN[kind]
 
     def read(column: list[Any]) -> list[Any]:
         _expect(column, str)
@@ -174,7 +219,7 @@ def _plain_reader(kind: Any) -> _Reader:
             values = list(map(make, column))
         except (AirferryError, ValueError) as exc:
             raise _MismatchError(str(exc)) from exc
-        if (spelled := list(map(write, values))) != column:
+        if (spelled := _PLAIN[kind](values)) != column:
             odd = next(item for item, right in zip(column, spelled, strict=True) if item != right)
             raise _MismatchError(f"not in canonical form: {odd[:80]!r}")
         return values
@@ -182,24 +227,7 @@ def _plain_reader(kind: Any) -> _Reader:
     return read
 
 
-def _read_texts(column: list[Any]) -> list[str]:
-    _expect(column, str)
-    together = "".join(column)
-    if not (together.isascii() and together.isprintable()):
-        odd = next(item for item in column if not (item.isascii() and item.isprintable()))
-        raise _MismatchError(f"{odd[:80]!r}: only printable ASCII can be carried in names")
-    return column
-
-
-def _read_numbers(column: list[Any]) -> list[int]:
-    _expect(column, int)
-    for extreme in (min(column, default=0), max(column, default=0)):
-        if not 0 <= extreme <= _MAX_INT:
-            raise _MismatchError(f"{extreme}: outside the range of canonical JSON")
-    return column
-
-
-def _list_reader(read_items: _Reader) -> _Reader:
+def _list_reader(read_items: _Column) -> _Column:
     def read(column: list[Any]) -> list[tuple[Any, ...]]:
         _expect(column, list)
         try:
@@ -213,19 +241,20 @@ def _list_reader(read_items: _Reader) -> _Reader:
     return read
 
 
-def _tuple_reader(readers: Sequence[_Reader]) -> _Reader:
-    def read(column: list[Any]) -> list[tuple[Any, ...]]:
+def _tuple_reader(readers: Sequence[_Column]) -> _Column:
+    read_items = _tuple_of(readers)
+
+    def read(column: list[Any]) -> list[Any]:
         _expect(column, list)
         for document in column:
             if len(document) != len(readers):
                 raise _MismatchError(f"expected {len(readers)} items, found {len(document)}")
-        parts = zip(*column, strict=True) if column else [()] * len(readers)
-        return list(zip(*(read_part(list(part)) for read_part, part in zip(readers, parts, strict=True)), strict=True))
+        return read_items(column)
 
     return read
 
 
-def _record_reader(kind: Any) -> _Reader:
+def _record_reader(kind: Any) -> _Column:
     readers = {name: _reader(hint) for name, hint in _hints(kind)}
     keys = readers.keys()
 
@@ -253,7 +282,7 @@ def _record_reader(kind: Any) -> _Reader:
     return read
 
 
-def _blame(parts: Iterable[tuple[str, _Reader, Any]]) -> None:
+def _blame(parts: Iterable[tuple[str, _Column, Any]]) -> None:
     """Raise what the first of `parts` raises that is wrong, with its place."""
     for place, read, document in parts:
         try:
