@@ -12,7 +12,6 @@ import http.server
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from builder.lock import Lock
 from tests.bench import synthetic
 from tests.bench.measure import Run, median, run, turns
 from tests.bench.page import put, table
+from tests.bench.workspace import workspace
 
 ROOT = Path(__file__).parents[2]
 IMAGE_BYTES = 200_000_000
@@ -93,8 +93,7 @@ def measure(images: int, runs: int) -> Point:
     volumes = max(images // IMAGES_A_VOLUME, 1)
     planned = synthetic.planned(lock, volumes)
     registry = Full(lock)
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, registry.served() as address:
-        folder = Path(name)
+    with workspace(Path("/dev/shm")) as folder, registry.served() as address:
         lock.save(folder / "airferry.lock")
         (folder / "volumes").mkdir()
         sums = synthetic.write(planned, folder / "volumes")

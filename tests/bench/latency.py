@@ -25,6 +25,7 @@ from tests.bench import fixture, peers
 from tests.bench.measure import Run, median, run, turns
 from tests.bench.page import put, table
 from tests.bench.peers import Peer
+from tests.bench.workspace import workspace
 from tests.parts.distant_link import DistantLink
 from tests.parts.go_programs import FOLDER, go_program
 from tests.parts.registry import Registry
@@ -243,7 +244,7 @@ def main() -> None:
     go_program("crane")
     source = source_registry()
     try:
-        with tempfile.TemporaryDirectory(dir=CACHE) as work, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        with workspace(CACHE / "bench") as work, workspace(Path("/dev/shm")) as memory:
             with Registry(Path(memory, "target"), program=go_program("registry")) as target:
                 bench = Bench(Path(work), source, target, arguments.runs, programs(PATH, short=arguments.runs == 1))
                 for link in LINKS:

@@ -27,6 +27,7 @@ from tests.bench import fixture, peers
 from tests.bench.measure import Run, median, run, turns
 from tests.bench.page import machine, put, table
 from tests.bench.peers import Peer
+from tests.bench.workspace import workspace
 from tests.parts.go_programs import FOLDER, go_program
 from tests.parts.registry import Registry
 
@@ -356,16 +357,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--write", type=Path, help="page whose part of these figures is written anew")
     arguments = parser.parse_args()
-    (CACHE / "bench").mkdir(parents=True, exist_ok=True)
     go_program("crane")
     source = _source(arguments.scale)
     bench: Bench | None = None
     try:
         with (
-            tempfile.TemporaryDirectory(dir=CACHE / "bench") as work,
-            tempfile.TemporaryDirectory(dir="/dev/shm") as memory,
+            workspace(CACHE / "bench") as work,
+            workspace(Path("/dev/shm")) as memory,
         ):
-            bench = Bench(Path(work), Path(memory), source, arguments.scale, arguments.runs)
+            bench = Bench(work, memory, source, arguments.scale, arguments.runs)
             measure(bench)
             text = report(bench)
     finally:
