@@ -20,7 +20,7 @@ with workspace(pathlib.Path(sys.argv[1])) as folder:
 
 
 def test_a_killed_benchmark_leaves_nothing_for_long(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _HOLD, tmp_path]
+    command = [sys.executable, "-c", _HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
         assert other.stdout
         folder = Path(other.stdout.readline().strip())
