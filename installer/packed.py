@@ -11,12 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from installer.errors import AirferryError, StorageError
-from installer.value import Value
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 LIST = "packed.json"
 
 
-class PackedLibrary(Value):
+@dataclass(frozen=True)
+class PackedLibrary:
     """A library in `path`.`form` that belongs at `path`; `sizes` = (compressed, plain) bytes of each part."""
 
     path: Path

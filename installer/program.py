@@ -20,12 +20,12 @@ import stat
 import struct
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from installer import packed
 from installer.errors import BundleError, StorageError
-from installer.value import Value
 
 if TYPE_CHECKING:
     from installer.bundle.front import PinnedKey
@@ -42,7 +42,8 @@ _NULL, _NO_BITS = 0, 8
 _MAX_HEADERS = 4096
 
 
-class Embedded(Value):
+@dataclass(frozen=True)
+class Embedded:
     """What a frozen file carries behind its program: `volume_size` bytes of volume at `volume_offset`, or none (0)."""
 
     name: str

@@ -27,6 +27,7 @@ def fields(kind: type[Value]) -> tuple[str, ...]:
     return kind.__struct_fields__
 
 
-def plain(value: Value) -> Any:
+def plain(value: Value) -> dict[str, Any]:
     """A value, and the values in it, as objects of JSON."""
-    return msgspec.to_builtins(value)
+    document: dict[str, Any] = msgspec.to_builtins(value)
+    return document

@@ -276,7 +276,7 @@ _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile u
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("installer.commands.cli", f"builder {_WITHOUT_NETWORK}"),
+        ("installer.commands.cli", f"builder msgspec {_WITHOUT_NETWORK}"),
         (
             "installer.commands.cli installer.commands.opening installer.bundle.damage installer.commands.requesting",
             f"builder {_WITHOUT_NETWORK}",

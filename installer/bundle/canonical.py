@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -64,7 +64,7 @@ def _nothing_is_garbage() -> Iterator[None]:
 
 def typed(document: Any, kind: type[_T], what: str) -> _T:
     """The `kind` (a Value) that a parsed document stands for, however it was spelled. Raises BundleError."""
-    read: _Column = _reader(kind)  # type: ignore[arg-type]  # every class is hashable
+    read = _column(kind, _READING)  # type: ignore[arg-type]  # every class is hashable
     try:
         value: _T = read([document])[0]
     except _MismatchError as exc:
@@ -143,31 +143,38 @@ def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((name, hints[name]) for name in fields(kind))
 
 
+class _Direction(NamedTuple):
+    """From values to JSON or back: what converts each form of a type, of which the parts are converted already."""
+
+    plain: Callable[[Any], _Column]
+    list: Callable[[_Column], _Column]
+    tuple: Callable[[Sequence[_Column]], _Column]
+    record: Callable[[Any], _Column]
+
+
+@functools.cache
+def _column(kind: Any, direction: _Direction) -> _Column:
+    """What converts values of the type `kind`."""
+    if get_origin(kind) is tuple:
+        first, *more = get_args(kind)
+        if more and isinstance(more[0], types.EllipsisType):
+            return direction.list(_column(first, direction))
+        return direction.tuple([_column(item, direction) for item in (first, *more)])
+    return direction.plain(kind) if kind in _PLAIN else direction.record(kind)
+
+
 # --- writing ---
 
 
 def _plain(value: Any) -> Any:
     kind: Any = type(value)
     if kind in _PLAIN or issubclass(kind, Value):
-        return _writer(kind)([value])[0]
+        return _column(kind, _WRITING)([value])[0]
     if kind is tuple or kind is list:
         return [_plain(item) for item in value]
     if kind is dict:
         return dict(zip(_texts(list(value)), map(_plain, value.values()), strict=True))
     raise BundleError(f"{kind.__name__}: no canonical form")
-
-
-@functools.cache
-def _writer(kind: Any) -> _Column:
-    """What makes JSON of values of the type `kind`."""
-    if get_origin(kind) is tuple:
-        first, *more = get_args(kind)
-        if more and isinstance(more[0], types.EllipsisType):
-            return _list_writer(_writer(first))
-        return _tuple_of([_writer(item) for item in (first, *more)])
-    if kind in _PLAIN:
-        return _PLAIN[kind]
-    return _record_writer(kind)
 
 
 def _list_writer(write_items: _Column) -> _Column:
@@ -180,7 +187,7 @@ def _list_writer(write_items: _Column) -> _Column:
 
 def _record_writer(kind: Any) -> _Column:
     names = fields(kind)
-    writers = [(attrgetter(name), _writer(hint)) for name, hint in _hints(kind)]
+    writers = [(attrgetter(name), _column(hint, _WRITING)) for name, hint in _hints(kind)]
 
     def write(column: list[Any]) -> list[Any]:
         values = [write_values(list(map(get, column))) for get, write_values in writers]
@@ -189,23 +196,13 @@ def _record_writer(kind: Any) -> _Column:
     return write
 
 
-# --- reading ---
+_WRITING = _Direction(_PLAIN.__getitem__, _list_writer, _tuple_of, _record_writer)
+
+
+# --- reading: exact types, exact keys ---
 #
 # Of a single document a reader says where inside it something is wrong; whoever has several lets the reader around it
 # ask for each alone.
-
-
-@functools.cache
-def _reader(kind: Any) -> _Column:
-    """What makes values of the type `kind` of parsed JSON: exact types, exact keys."""
-    if get_origin(kind) is tuple:
-        first, *more = get_args(kind)
-        if more and isinstance(more[0], types.EllipsisType):
-            return _list_reader(_reader(first))
-        return _tuple_reader([_reader(item) for item in (first, *more)])
-    if kind in _PLAIN:
-        return _plain_reader(kind)
-    return _record_reader(kind)
 
 
 def _plain_reader(kind: Any) -> _Column:
@@ -255,7 +252,7 @@ def _tuple_reader(readers: Sequence[_Column]) -> _Column:
 
 
 def _record_reader(kind: Any) -> _Column:
-    readers = {name: _reader(hint) for name, hint in _hints(kind)}
+    readers = {name: _column(hint, _READING) for name, hint in _hints(kind)}
     keys = readers.keys()
 
     def read(column: list[Any]) -> list[Any]:
@@ -290,3 +287,6 @@ def _blame(parts: Iterable[tuple[str, _Column, Any]]) -> None:
         except _MismatchError as exc:
             exc.place = f"{place}{exc.place}"
             raise
+
+
+_READING = _Direction(_plain_reader, _list_reader, _tuple_reader, _record_reader)

@@ -11,7 +11,7 @@ from installer.bundle.manifest import BundleBlob, chunk_count
 from installer.bundle.patch import Request
 from installer.errors import AirferryError, BundleError, IncompleteError, StorageError
 from installer.report import Reporter
-from installer.value import Value, fields
+from installer.value import Value, plain
 
 if TYPE_CHECKING:
     from installer.bundle.reader import Bundle
@@ -40,7 +40,7 @@ class Damage(Value):
 
     def document(self) -> dict[str, Any]:
         """As plain values."""
-        return {name: getattr(self, name) for name in fields(Damage)} | {"images": list(self.images)}
+        return plain(self) | {"images": list(self.images)}
 
 
 def damages(

@@ -5,7 +5,6 @@ from typing import Any
 import click
 
 from installer.shell import Session
-from installer.value import plain
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -27,6 +26,8 @@ def means(session: Session, target: Any, timeout: int, holds: Any = None) -> Any
 
 def report(session: Session, done: Any, changes: Any) -> None:
     """Print what an installation, an upgrade or a rollback has done."""
+    from installer.value import plain
+
     changed = [f"changed {what}" for what in done.changed] or ["nothing had to be changed"]
     ready = [f"{item}: {item.state}" for item in done.workloads]
     document = {

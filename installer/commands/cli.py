@@ -12,7 +12,6 @@ from installer.commands import cli_cluster, cli_installed, cli_node
 from installer.commands.cli_options import FILE, FOLDER, bundle_options, proof_option
 from installer.errors import BundleError, IncompleteError, InterruptedByUserError
 from installer.shell import Session, common, language_option
-from installer.value import plain
 
 if TYPE_CHECKING:
     from installer.bundle.verification import Witness
@@ -222,6 +221,7 @@ def load(
     from installer.errors import LackingError
     from installer.transfer.loaded import summary
     from installer.transfer.presence import lacking_document
+    from installer.value import plain
 
     if bool(site_file) == bool(registry):
         raise click.UsageError("say where to: --site FILE, or --registry HOST")

@@ -17,7 +17,6 @@ from installer.commands.cli_options import (
     timeout_option,
 )
 from installer.shell import Session, common
-from installer.value import replace
 
 _site_option = click.option("--site", "site_file", type=FILE, required=True, help="Answers about this site.")
 _chart_source_option = click.option(
@@ -240,6 +239,7 @@ def _carry_out(
     from installer.commands.loading import held_in, load_into, of_site, registry_at
     from installer.lifecycle.install import carry_out
     from installer.transfer.loaded import summary
+    from installer.value import replace
 
     if site.on_nodes:
         done = carry_out(prepared, means(session, target, timeout), None)

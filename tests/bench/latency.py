@@ -245,8 +245,8 @@ def main() -> None:
     source = source_registry()
     try:
         with workspace(CACHE / "bench") as work, workspace(Path("/dev/shm")) as memory:
-            with Registry(Path(memory, "target"), program=go_program("registry")) as target:
-                bench = Bench(Path(work), source, target, arguments.runs, programs(PATH, short=arguments.runs == 1))
+            with Registry(memory / "target", program=go_program("registry")) as target:
+                bench = Bench(work, source, target, arguments.runs, programs(PATH, short=arguments.runs == 1))
                 for link in LINKS:
                     bench.measure(link)
             text = report(bench)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
 from builder.patch import write_patch
@@ -23,6 +21,7 @@ from installer.preflight import preflight
 from installer.report import Silent
 from installer.transfer.load import load
 from installer.transfer.presence import request_for
+from installer.value import Value, replace
 from tests.live.test_registry_faults import REGISTRIES, running
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.images import File, Image, Layer, write_layout
@@ -47,8 +46,7 @@ class WithoutMounts(Client):
         return False
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Value):
     """A bundle, and an update of it: image `one` has a new layer, `moved` was called `two`; both build on `shared`."""
 
     folder: Path
@@ -102,7 +100,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     base = BundleBase("reference", "1.0", "0" * 16, ("docker.io/demo/two",))
     (folder / "old").mkdir()
     (old_path,) = old.write(folder / "old", key=signing_key())
-    (path,) = msgspec.structs.replace(update_of(new, kept), bases=(base,)).write(folder, key=signing_key())
+    (path,) = replace(update_of(new, kept), bases=(base,)).write(folder, key=signing_key())
     with Registry(folder / "registry") as registry:
         yield Setting(folder, old_path, path, new, shared, registry, registry.address)
 
