@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint type check demo test docs cluster cluster-down test-cluster kills bench bench-short clean
+.PHONY: help dev fmt lint type check demo test programs pytest docs cluster cluster-down test-cluster kills bench bench-short clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,8 +36,13 @@ docs: dev ## write anew what README.md, templates/ and docs/ take from the code 
 
 test: dev ## all tests that need no cluster
 	@$(PYTHON) -m tests.packages test
+	@$(MAKE) --no-print-directory --jobs 2 programs pytest
+
+programs: dev
 	$(BIN)/python -m tests.parts.go_programs
-	GOGC=800 $(BIN)/pytest -m 'not cluster' -n 2
+
+pytest: dev
+	GOGC=800 $(BIN)/pytest -m 'not cluster' -n 3
 
 kills: dev ## builds, copies onto media and loads, killed at 216 random moments
 	@$(PYTHON) -m tests.packages test
