@@ -1,11 +1,11 @@
 """What is wrong with the volumes at hand: each unreadable or altered chunk, its place, and the images that need it."""
 
 import hashlib
-import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from installer.bundle.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob, chunk_count
 from installer.bundle.patch import Request
@@ -60,15 +60,13 @@ def damages(
     patched = sum(blob.size for blob in blobs if not blob.carried)
     carried = sum(length for blob in blobs for volume, _, length in blob.pieces if volume in volumes)
     reporter.begin("verify", carried + patched)
-    own = threading.local()
-
-    def prepare() -> None:
-        own.buffer = bytearray(CHUNK)
+    buffers = Buffers()
 
     def examine(work: tuple[BundleBlob, range]) -> list[Damage]:
-        return _examine(bundle, *work, own.buffer, reporter, sha256=sha256)
+        with buffers.one() as buffer:
+            return _examine(bundle, *work, buffer, reporter, sha256=sha256)
 
-    with ThreadPoolExecutor(threads, initializer=prepare) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         found = pool.map(examine, _stripes(blobs, volumes, whole=sha256))
         findings = _metadata(bundle, volumes) + [damage for each in found for damage in each]
     reporter.end()

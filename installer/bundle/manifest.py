@@ -34,7 +34,7 @@ def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - an assert
 def parse_time(text: str) -> dt.datetime:
     """The UTC time in `text`, written `2026-01-31T00:00:00Z`. Raises BundleError."""
     try:
-        time = dt.datetime.strptime(text, _TIME).replace(tzinfo=dt.UTC)
+        time = dt.datetime.fromisoformat(text)
     except ValueError as exc:
         raise BundleError(f"not a time like 2026-01-31T00:00:00Z: {text[:40]!r}") from exc
     _require(time.strftime(_TIME) == text, f"not a time like 2026-01-31T00:00:00Z: {text[:40]!r}")

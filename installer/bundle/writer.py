@@ -20,6 +20,7 @@ from typing import Self
 from blake3 import blake3
 
 from installer.bundle import sums
+from installer.bundle.buffers import Buffers
 from installer.bundle.envelope import read_envelope
 from installer.bundle.limits import (
     BUNDLE_JSON,
@@ -109,11 +110,12 @@ def write(
         carried = [blob for blob in parts.skeleton.blobs if blob.carried]
         reporter.begin("build", sum(blob.size for blob in carried))
         work = sorted(carried, key=lambda blob: blob.size, reverse=True)
-        pace = Pace(threads)
+        pace, buffers = Pace(threads), Buffers()
 
         def fill(blob: BundleBlob) -> None:
-            with contextlib.nullcontext() if _waits(blob) else pace.turn():
-                _fill(parts, blob, open_blob, reporter, pace)
+            turn = contextlib.nullcontext() if _waits(blob) else pace.turn()
+            with turn, buffers.holding(blob.size) as buffer:
+                _fill(parts, blob, open_blob, memoryview(buffer), reporter, pace)
 
         each(
             fill,
@@ -130,10 +132,11 @@ def _waits(blob: BundleBlob) -> bool:
     return blob.size <= SMALL
 
 
-def _fill(parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, reporter: Reporter, pace: Pace) -> None:
-    """Bring one blob to its place, from where the last run stopped."""
+def _fill(
+    parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, buffer: memoryview, reporter: Reporter, pace: Pace
+) -> None:
+    """Bring one blob to its place, from where the last run stopped. `buffer` holds a chunk of it."""
     count = chunk_count(blob.size)
-    buffer = memoryview(bytearray(min(CHUNK, blob.size)))
     whole = hashlib.sha256()
     start = parts.present(blob, buffer, whole.update)
     if start == count and whole.hexdigest() != blob.digest.hex:

@@ -13,7 +13,7 @@ from installer.report import Reporter, size
 
 
 class Outgoing:
-    """Gives the content of `blob` from a position on, each chunk verified in the buffer that is sent.
+    """Gives the content of `blob` from a position on, each chunk verified in `buffer`, from which it is sent.
 
     With `sha256` the last chunk is held back until the whole is known to be right. With `across` volumes that are not
     at hand are asked for when their turn comes, before a request is opened. `reporter`, if any, hears how far it is.
@@ -24,6 +24,7 @@ class Outgoing:
         self,
         bundle: Bundle,
         blob: Descriptor,
+        buffer: bytearray,
         reporter: Reporter | None,
         stop: threading.Event,
         *,
@@ -34,7 +35,7 @@ class Outgoing:
         self._across = across
         self._whole = hashlib.sha256() if sha256 else None
         self._hashed = self._shown = 0
-        self._buffer = bytearray(min(CHUNK, blob.size))
+        self._buffer = buffer
         self._held, self._view = -1, memoryview(b"")
 
     def __call__(self, start: int) -> Iterator[memoryview]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+from installer.bundle.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
@@ -67,6 +68,7 @@ class Sender:
     ) -> None:
         self.bundle, self._registry, self._reporter = bundle, registry, reporter
         self._tally, self.stop, self._known, self._sha256 = tally, stop, known, sha256
+        self._buffers = Buffers()
 
     def artifact(self, chart: BundleChart, target: TagRef) -> BundleImage:
         """The OCI artifact of `chart`, seen as an image called `target`."""
@@ -195,8 +197,9 @@ class Sender:
 
     def _upload(self, repository: Repository, blob: Descriptor, *, show: bool, across: bool = False) -> None:
         reporter = self._reporter if show else None
-        content = Outgoing(self.bundle, blob, reporter, self.stop, sha256=self._sha256, across=across)
-        earlier = self._registry.upload(repository, blob, content, slowly=across)
+        with self._buffers.holding(blob.size) as buffer:
+            content = Outgoing(self.bundle, blob, buffer, reporter, self.stop, sha256=self._sha256, across=across)
+            earlier = self._registry.upload(repository, blob, content, slowly=across)
         self._tally.add("resumed", earlier)
         self._tally.add("sent", blob.size - earlier)
 

@@ -12,19 +12,18 @@ for a turn: clients that are slow, or many, cost no more.
 
 import contextlib
 import json
-import queue
 import re
 import socket
 import socketserver
 import threading
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from installer.bundle.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
@@ -211,7 +210,7 @@ class _Http(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
         self.address_family = family
-        self.buffers = _Buffers(SENDING)
+        self.buffers = Buffers(SENDING)
         self._places = threading.Semaphore(CONNECTIONS)
         super().__init__(address, _Handler)
 
@@ -239,37 +238,6 @@ class _Http(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no event; the handler reports what is."""
-
-
-class _Buffers:
-    """`count` buffers of a chunk each, made when they are needed. Safe to use from several threads."""
-
-    def __init__(self, count: int) -> None:
-        self._unmade, self._free = count, list[bytearray]()
-        self._waiting: deque[queue.SimpleQueue[bytearray]] = deque()
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[bytearray]:
-        """A buffer while the block runs; those who wait for one get it in the order in which they came."""
-        turn: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-        with self._lock:
-            if self._free:
-                turn.put(self._free.pop())
-            elif self._unmade:
-                self._unmade -= 1
-                turn.put(bytearray(CHUNK))
-            else:
-                self._waiting.append(turn)
-        buffer = turn.get()
-        try:
-            yield buffer
-        finally:
-            with self._lock:
-                if self._waiting:
-                    self._waiting.popleft().put(buffer)
-                else:
-                    self._free.append(buffer)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -184,7 +184,27 @@ def test_sizes_are_known_before_the_bytes(cargo: Cargo, manifest: BundleManifest
 
 def test_versions_compare_as_numbers() -> None:
     assert parse_release("0.10.0") > parse_release("0.9.12")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-31T23:59:59+00:00",
+        "2026-01-31T23:59:59",
+        "2026-01-31 23:59:59Z",
+        "2026-01-31T23:59:59.0Z",
+        "2026-01-31T23:59:59z",
+        "20260131T235959Z",
+        "2026-W05-6T23:59:59Z",
+        "2026-02-30T00:00:00Z",
+        "2026-01-31",
+        "",
+    ],
+)
+def test_times_have_one_spelling(text: str) -> None:
     assert parse_time("2026-01-31T23:59:59Z").isoformat() == "2026-01-31T23:59:59+00:00"
+    with pytest.raises(BundleError, match="not a time like"):
+        parse_time(text)
 
 
 @pytest.mark.parametrize("change", [("sequence", True), ("sequence", "1"), ("platforms", ["linux"]), ("name", 1)])
