@@ -2,8 +2,9 @@
 
     python -m tests.bench.transfer [--scale 0.1] [--runs 3] [--write docs/performance.md]
 
-airferry runs beside each program with which it is closely compared, in turns, and what it takes of that one's time is
-the median of the pairs, since machines are not equally fast at all times. All else are medians of runs.
+airferry runs beside each program with which it is closely compared, now before it and now after it, and what it takes
+of that one's time is the median of the pairs, since machines are not equally fast at all times. All else are medians of
+runs.
 
 The source is Debian's registry on disk, the target the distribution project's version 3 on tmpfs, emptied before each
 run; both share the processors with the program that is measured. What is read is in the page cache, and nothing else.
@@ -80,8 +81,9 @@ class Bench:
         pairs: dict[str, list[tuple[Run, Run]]] = {each.name: [] for each in close}
         for turn in turns(self.runs):
             for other in close:
-                pair = self._once(ours), self._once(other)
-                pairs[other.name] += [pair] if turn else []
+                # Who comes second meets the traces of the first, and the other way round in the next turn.
+                found = {each.name: self._once(each) for each in ((ours, other) if turn % 2 else (other, ours))}
+                pairs[other.name] += [(found[ours.name], found[other.name])] if turn else []
         runs = {each: [theirs for _, theirs in found] for each, found in pairs.items()}
         runs[ours.name] = [mine for found in pairs.values() for mine, _ in found]
         for other in (each for each in others if not each.close):
