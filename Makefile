@@ -1,6 +1,8 @@
 # Verbs; `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests at a time; many of them wait for servers.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help dev fmt lint type check demo test programs pytest docs cluster cluster-down test-cluster kills bench bench-short clean
@@ -42,7 +44,7 @@ programs: dev
 	$(BIN)/python -m tests.parts.go_programs
 
 pytest: dev
-	GOGC=800 $(BIN)/pytest -m 'not cluster' -n 3
+	GOGC=800 $(BIN)/pytest -m 'not cluster' -n $(WORKERS)
 
 kills: dev ## builds, copies onto media and loads, killed at 216 random moments
 	@$(PYTHON) -m tests.packages test
