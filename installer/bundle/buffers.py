@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from installer.bundle.limits import CHUNK
+from installer.parallel import SMALL
 
 
 class Buffers:
@@ -43,7 +44,8 @@ class Buffers:
     @contextlib.contextmanager
     def holding(self, size: int) -> Iterator[bytearray]:
         """Memory for the chunks of a blob of `size` bytes: one of the buffers, or as little as a small blob needs."""
-        if size <= CHUNK // 4:
+        if size <= SMALL:
+            # Of these many are on their way at a time.
             yield bytearray(size)
         else:
             with self.one() as buffer:
