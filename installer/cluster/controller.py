@@ -21,6 +21,8 @@ CUSTOM_RESOURCE = Kind(GROUP, "v1", "WeightsAndBiases", "weightsandbiases")
 INVALID = "Invalid Config"
 LOADING = "Loading"
 LOG_LINES = 200
+# How its complaint begins when it cannot remove the release of a deleted resource; it tries again each minute.
+CLEANUP_FAILED = "Failed to cleanup deployment."
 _APPLIED = "-spec-active"
 _CONSOLE = "-spec-user"
 MAX_TEXT = 1200

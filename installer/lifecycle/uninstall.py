@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from installer.chart.releases import Releases
 from installer.cluster import controller, volumes
-from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
+from installer.cluster.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
 from installer.cluster.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
@@ -19,7 +19,9 @@ from installer.cluster.kube import (
     SECRET,
     VOLUME,
     VOLUME_CLAIM,
+    AbsentError,
     Cluster,
+    ConflictError,
     Kind,
     Object,
     describe,
@@ -37,8 +39,6 @@ from installer.value import Value
 # The controller needs a moment even when all is well; only then is its silence a sign.
 GRACE_SECONDS = 15.0
 HOOK_SECONDS = 120
-# In the controller's complaints: it cannot remove the release, or not read the chart that it wants for that.
-_SIGNS = ("uninstall", "refused", "no such", "not found", "timeout", "deadline", "no route", "unreachable", "download")
 
 
 class Leftover(Value):
@@ -197,16 +197,21 @@ def _remove_resource(
     if cluster.get(CUSTOM_RESOURCE, name.name, name.namespace) is None:
         return False
     cluster.delete(CUSTOM_RESOURCE, name.name, name.namespace)
-    start = patience.clock()
+    start = seen = patience.clock()
     while held := cluster.get(CUSTOM_RESOURCE, name.name, name.namespace):
         release = controller.release_status(cluster, name.name, name.namespace)
         patience.state(f"{describe(held)}: being deleted; Helm release: {release or 'none left'}")
-        if patience.clock() - start >= GRACE_SECONDS:
-            if not release:
+        now = patience.clock()
+        if not release:
+            # Whoever has just removed the release is about to take its finalizer off.
+            if now - seen >= GRACE_SECONDS:
                 _release_finalizer(cluster, held, patience)
-            elif stuck := _stuck(cluster, name, operator.name):
-                patience.reporter.note(f"removing release {name} without the controller: {stuck}")
-                releases(name.namespace).uninstall(name.name, timeout=HOOK_SECONDS)
+        elif now - start >= GRACE_SECONDS and (stuck := _stuck(cluster, name, operator.name)):
+            patience.reporter.note(f"removing release {name} without the controller: {stuck}")
+            releases(name.namespace).uninstall(name.name, timeout=HOOK_SECONDS)
+            seen = start
+        else:
+            seen = now
         if patience.over():
             raise NotReadyError(f"{describe(held)} is not deleted in time", hint=AGAIN)
         patience.rest()
@@ -219,7 +224,8 @@ def _stuck(cluster: Cluster, name: ReleaseName, operator: ReleaseName) -> str:
     if not running:
         return "it does not run"
     said = controller.complaint(cluster, operator, name.name)
-    return said if any(sign in said.lower() for sign in _SIGNS) else ""
+    # Its last complaint may still be about the change before, with which it is not done yet.
+    return said if said.startswith(CLEANUP_FAILED) else ""
 
 
 def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> None:
@@ -231,7 +237,9 @@ def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> No
     patience.reporter.note(f"{describe(held)}: no release exists; removing the finalizer {FINALIZER}")
     rest = [item for item in finalizers if item != FINALIZER]
     change = {"metadata": {"finalizers": rest, "resourceVersion": metadata["resourceVersion"]}}
-    cluster.merge(CUSTOM_RESOURCE, metadata["name"], metadata["namespace"], change)
+    # The controller may have come first after all; the next look tells.
+    with suppress(AbsentError, ConflictError):
+        cluster.merge(CUSTOM_RESOURCE, metadata["name"], metadata["namespace"], change)
 
 
 def data_of(cluster: Cluster, record: Record) -> list[Leftover]:
