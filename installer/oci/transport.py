@@ -12,6 +12,7 @@ import base64
 import http.client
 import re
 import secrets
+import socket
 import ssl
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from installer.errors import ContentError, RegistryAccessError, RegistryUnreachableError, UsageError
@@ -42,6 +44,11 @@ READ_SECONDS = 60.0
 # A registry hashes and moves a blob before it answers an upload; object stores copy it.
 SLOWEST_COMMIT = 10e6
 SEND_SLICE = 1 << 20
+# What the kernel holds of a body beyond what is on its way: bytes that wait for long have left the processor's caches,
+# and a receiver on the same machine fetches them from afar. The window stays as large as the line wants it (Linux,
+# tcp_notsent_lowat).
+UNSENT = 128 << 10
+SOCKET_OPTIONS = (*HTTPConnection.default_socket_options, (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT))
 ATTEMPTS = 5
 PROGRESS = 1 << 20
 FIRST_WAIT = 0.1
@@ -384,7 +391,9 @@ class _Throttles(dict[str, Throttle]):
 
 def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: TrustStore) -> urllib3.PoolManager:
     if proxy is None:
-        return urllib3.PoolManager(POOLED_HOSTS, maxsize=POOLED_CONNECTIONS, ssl_context=context)
+        return urllib3.PoolManager(
+            POOLED_HOSTS, maxsize=POOLED_CONNECTIONS, ssl_context=context, socket_options=SOCKET_OPTIONS
+        )
     headers = None
     if proxy.username:
         # urllib3's own way knows Latin-1 only.
@@ -397,6 +406,7 @@ def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: Tru
         proxy_ssl_context=trust.context(None),
         maxsize=POOLED_CONNECTIONS,
         ssl_context=context,
+        socket_options=SOCKET_OPTIONS,
     )
 
 
