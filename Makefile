@@ -63,9 +63,9 @@ test-cluster: dev ## the tests on the enclave, which is started for them if it d
 	$(BIN)/python -m tests.parts.enclave build
 	GOGC=800 $(BIN)/pytest tests/live -m cluster -n 3 --dist loadfile --no-loadscope-reorder
 
-bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH (over half an hour with all); writes docs/performance.md
+bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH (three quarters of an hour with all); writes docs/performance.md
 	@$(PYTHON) -m tests.packages bench
-	$(BIN)/python -m tests.bench.transfer --runs 5 --write docs/performance.md
+	$(BIN)/python -m tests.bench.transfer --runs 9 --write docs/performance.md
 	$(BIN)/python -m tests.bench.latency --runs 3 --write docs/performance.md
 	$(BIN)/python -m tests.bench.flat --runs 3 --write docs/performance.md
 	$(BIN)/python -m tests.bench.start

@@ -209,6 +209,7 @@ def _remove_resource(
         elif now - start >= GRACE_SECONDS and (stuck := _stuck(cluster, name, operator.name)):
             patience.reporter.note(f"removing release {name} without the controller: {stuck}")
             releases(name.namespace).uninstall(name.name, timeout=HOOK_SECONDS)
+            # No last step of anybody else is to be waited for.
             seen = start
         else:
             seen = now

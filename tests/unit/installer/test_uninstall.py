@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
-from installer.cluster.kube import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, POD, SECRET, Cluster, ConflictError, Kind
+from installer.cluster.kube import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, POD, SECRET, ConflictError, Kind
 from installer.diagnosis.wait import Patience
-from installer.lifecycle.holder import Holder
-from installer.lifecycle.lease import Means
 from installer.lifecycle.record import InstalledChart
-from installer.lifecycle.uninstall import GRACE_SECONDS, uninstall
+from installer.lifecycle.uninstall import GRACE_SECONDS
 from installer.objects.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
-from installer.report import Silent
 from installer.value import replace
+from tests.unit.installer.test_hook_images import Notes
 from tests.unit.installer.test_volumes import RECORD, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from installer.chart.releases import Releases
 
 PLACE = (CONFIG_MAP.name, CONFIG_MAP_NAME)
 FILE = ChartFile("app-1.0.0-abc.tgz", b"chart")
@@ -81,16 +76,6 @@ PLATFORM = InstalledChart("platform", "1.0.0", "sha256:4", "wandb", "here", ())
 RESOURCE, RELEASE = (CUSTOM_RESOURCE.name, "wandb"), (SECRET.name, "sh.helm.release.v1.wandb.v2")
 APPLYING = "Failed to apply config changes."
 CLEANING = "Failed to cleanup deployment."
-
-
-class Notes(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @dataclass
@@ -155,14 +140,9 @@ class Controlled(World):
     def told(self) -> str:
         """Uninstall; what was said of the custom resource and its release."""
         patience = Patience(600, self.notes, sleep=self.step, clock=lambda: self.now)
-        now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-        means = Means(
-            cast("Cluster", self), lambda _: cast("Releases", self), patience, Holder("me", "m 1 1"), lambda: now
-        )
-        record = replace(RECORD, operator=OPERATOR, platform=PLATFORM)
-        done = uninstall(means, record, data=True)
+        done = self.removed(replace(RECORD, operator=OPERATOR, platform=PLATFORM), patience, data=True)
         assert done.removed[0] == "WeightsAndBiases here/wandb"
-        return "\n".join(item for item in self.notes.said if not item.startswith("removed "))
+        return "\n".join(item for item in self.notes.notes if not item.startswith("removed "))
 
 
 def released(world: Controlled) -> None:

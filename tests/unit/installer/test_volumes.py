@@ -115,13 +115,13 @@ class World:
     def volumes(self) -> set[str]:
         return {name for kind, name in self.objects if kind == VOLUME.name}
 
-    def removed(self, *, data: bool = False) -> Removal:
-        patience = Patience(60, Silent(), sleep=lambda _seconds: None)
+    def removed(self, record: Record = RECORD, patience: Patience | None = None, *, data: bool = False) -> Removal:
+        patience = patience or Patience(60, Silent(), sleep=lambda _seconds: None)
         now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
         means = Means(
             cast("Cluster", self), lambda _: cast("Releases", self), patience, Holder("me", "m 1 1"), lambda: now
         )
-        return uninstall(means, RECORD, data=data)
+        return uninstall(means, record, data=data)
 
 
 def test_volumes_of_claims_that_helm_deletes_stay_and_are_named() -> None:
