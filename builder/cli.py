@@ -10,7 +10,8 @@ PROGRAM = "airferry"
 
 
 MODULES = {
-    "builder.cli_recipe": ("init", "lock", "list", "plan"),
+    "builder.cli_recipe": ("init", "lock", "list"),
+    "builder.cli_plan": ("plan",),
     "builder.cli_build": ("build",),
     "builder.cli_bundle": ("keygen", "sign", "verify", "inspect", "freeze"),
     "builder.cli_sheet": ("sheet", "explain"),

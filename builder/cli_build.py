@@ -7,13 +7,15 @@ import click
 
 from builder.build import THREADS
 from builder.build import build as build_bundle
-from builder.cli_places import base_options, lock_argument, places_of, volume_size_option
+from builder.cli_options import base_options, lock_argument, volume_size_option
+from builder.cli_places import places_of
 from builder.contents import Contents, contents
 from builder.earlier import EarlierBundles, open_own
 from builder.holdings import named_files, omission_of
 from builder.lock import Lock
+from builder.locked_files import check_files, locked_files
 from builder.plan import left_out, left_out_line
-from builder.source import LockSource, check_files, locked_files
+from builder.source import LockSource
 from builder.targets import distribute, make_folder
 from builder.volume_size import VolumeSize
 from installer.bundle.envelope import envelope_of

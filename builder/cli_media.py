@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from builder.cli_places import FILE, places_of
+from builder.cli_options import FILE
+from builder.cli_places import places_of
 from builder.earlier import EarlierBundles, open_own
 from builder.lock import Lock
 from builder.media import Copy, put

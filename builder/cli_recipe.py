@@ -1,4 +1,4 @@
-"""The commands before anything is fetched: init, lock, list, plan."""
+"""The commands of a recipe: init, lock, list."""
 
 import importlib.resources
 import os
@@ -6,18 +6,14 @@ from pathlib import Path
 
 import click
 
-from builder.cli_places import FILE, base_options, file_argument, lock_argument, places_of, volume_size_option
-from builder.contents import contents
-from builder.holdings import omission_of
-from builder.listing import changes, image_list, image_table, plan_document, plan_table
+from builder.cli_options import FILE, file_argument
+from builder.cli_places import places_of
+from builder.listing import changes, image_list, image_table
 from builder.lock import LOCK_NAME, Lock
 from builder.locking import locked_registries, make_lock
 from builder.needs import count, needs
 from builder.recipe import MAX_RECIPE, Recipe, stamp
-from builder.source import check_files
-from builder.targets import distribute, free_bytes
-from builder.volume_size import VolumeSize
-from installer.errors import RecipeError, SiteError, StorageError, UsageError
+from installer.errors import RecipeError, SiteError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
 from installer.report import size
@@ -181,41 +177,4 @@ def list_images(session: Session, *, recipe: Path, unlocked: bool, site: Path | 
     session.emit(found, image_table(found))
 
 
-@click.command()
-@lock_argument
-@click.option(
-    "--target", "targets", type=click.Path(path_type=Path), multiple=True, help="Where the bundle will be written."
-)
-@volume_size_option
-@base_options
-@common
-def plan(
-    session: Session,
-    *,
-    lock: Path,
-    targets: tuple[Path, ...],
-    size: VolumeSize | None,
-    have: tuple[str, ...],
-    bases: tuple[Path, ...],
-) -> None:
-    """Say what a bundle will hold and how large it will be, to the byte; nothing is fetched.
-
-    \b
-      airferry plan
-      airferry plan --target /media/stick
-      airferry plan --volume-size dvd                   which files, and which image is on which
-      airferry plan --base platform-1.0.lock            an update, for those who have loaded 1.0
-    """
-    read = Lock.load(lock)
-    check_files(read, lock.parent)
-    folders = [target if target.is_dir() else target.parent for target in targets] or [Path()]
-    planned = contents(read, size, omission_of(read, have, bases))
-    document = plan_document(read, planned, free_bytes(folders))
-    session.emit(document, plan_table(document))
-    try:
-        distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), folders)
-    except StorageError as exc:
-        session.reporter.note(f"note: too little free space: {exc.message}")
-
-
-COMMANDS: tuple[click.Command, ...] = (init, lock, list_images, plan)
+COMMANDS: tuple[click.Command, ...] = (init, lock, list_images)

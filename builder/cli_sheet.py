@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from builder.checksum import sha256_of, size_of
-from builder.cli_places import FILE
+from builder.cli_options import FILE
 from builder.cli_trust import bundle_argument, key_option, open_trusted, sums_option
 from builder.html_page import html
 from builder.sheet import Program, RunSheet

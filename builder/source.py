@@ -11,8 +11,8 @@ from typing import Self
 from builder.engine import Engine
 from builder.lock import Lock, Origin, closure, reach
 from installer.bundle.limits import MAX_SMALL_BLOB
-from installer.errors import ContentError, NotFoundError, RecipeError, UsageError
-from installer.files import read_bounded, storage_error
+from installer.errors import ContentError, NotFoundError, UsageError
+from installer.files import storage_error
 from installer.oci.digest import Digest
 from installer.oci.docker_archive import DockerArchive
 from installer.oci.layout import OciLayout
@@ -203,31 +203,3 @@ def _origins(lock: Lock) -> dict[Digest, list[Origin]]:
         digest: sorted(set(origins), key=lambda origin: (_NEAR.index(origin.kind), origin))
         for digest, origins in found.items()
     }
-
-
-def locked_files(lock: Lock, folder: Path) -> list[Path]:
-    """The local files that a lock in `folder` names: documents, charts, archives of images, authorities."""
-    origins = [item.origin for items in (lock.documents, lock.charts, lock.images) for item in items]
-    names = [origin.location for origin in origins if origin.kind in ("file", "archive")]
-    return [folder / name for name in (*names, *(registry.ca for registry in lock.registries if registry.ca))]
-
-
-def check_files(lock: Lock, folder: Path) -> None:
-    """Raises RecipeError naming every document and chart of `folder` that is not what it was when it was locked."""
-    sizes = {blob.digest: blob.size for blob in lock.blobs}
-    named = [(document.origin, document.digest) for document in lock.documents]
-    named += [(chart.origin, chart.archive) for chart in lock.charts]
-    changed = []
-    for origin, digest in named:
-        path = folder / origin.location
-        if origin.kind == "file" and not (
-            path.is_file()
-            and path.stat().st_size == sizes[digest]
-            and Digest.of(read_bounded(path, MAX_SMALL_BLOB)) == digest
-        ):
-            changed.append(origin.location)
-    if changed:
-        raise RecipeError(
-            f"changed since they were locked, or gone: {', '.join(changed)}",
-            hint="run `airferry lock`, or restore them from version control.",
-        )

@@ -78,10 +78,10 @@ site's answers, which are data, so that `airferry list --site` merges them into 
 LIBRARIES: dict[str, str] = {
     "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
     "click": (
-        "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_parity builder.cli_places "
-        "builder.cli_recipe builder.cli_sheet builder.cli_trust installer.commands.changing installer.commands.cli "
-        "installer.commands.cli_cluster installer.commands.cli_installed installer.commands.cli_node "
-        "installer.commands.cli_options installer.shell"
+        "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_options builder.cli_parity "
+        "builder.cli_plan builder.cli_recipe builder.cli_sheet builder.cli_trust installer.commands.changing "
+        "installer.commands.cli installer.commands.cli_cluster installer.commands.cli_installed "
+        "installer.commands.cli_node installer.commands.cli_options installer.shell"
     ),
     "cryptography": "builder.sign installer.bundle.signature installer.oci.trust installer.site.certificates",
     "docker": "builder.engine",
@@ -283,8 +283,9 @@ _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile u
         ),
         ("installer.commands.cli installer.commands.loading installer.transfer.presence", f"builder {_WITH_NETWORK}"),
         ("builder.cli_build", _WITH_NETWORK),
+        ("builder.cli_plan", _WITHOUT_NETWORK),
     ],
-    ids=("start", "verify", "load", "build"),
+    ids=("start", "verify", "load", "build", "plan"),
 )
 def test_a_command_loads_no_library_that_it_does_not_need(modules: str, heavy: str) -> None:
     """Start-up time, and the surface of the frozen program: what is not loaded cannot go wrong."""

@@ -69,11 +69,11 @@ class _Members:
         area = padded(size)
         if area != SLOTS.get(name, area):
             raise BundleError(f"{self._file.path}: {name} has {size} bytes, which its place does not allow")
-        content = self._file.read(self._offset + BLOCK, area)
-        if any(content[size:]):
+        content = self._file.read(self._offset + BLOCK, size)
+        if any(self._file.read(self._offset + BLOCK + size, area - size)):
             raise BundleError(f"{self._file.path}: padding after {name} is not zero")
         self._offset += BLOCK + area
-        return content[:size]
+        return content
 
 
 def read_envelope(file: VolumeFile) -> Envelope:

@@ -41,7 +41,7 @@ def decode(raw: bytes) -> dict[str, Digest]:
 
 def digest_of(raw: bytes, name: str) -> Digest:
     """The digest of one file; the other lines are left unread. Raises BundleError if it is not named."""
-    end = raw.find(f"  {name}\n".encode("ascii"))
+    end = raw.rfind(f"  {name}\n".encode("ascii"))
     if end < 0:
         decode(raw)
         raise BundleError(f"SHA256SUMS: does not name {name}")

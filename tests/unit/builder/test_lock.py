@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from builder.contents import contents
-from builder.listing import changes, image_list, image_table, plan_document, plan_table
+from builder.listing import changes, image_list, image_table
 from builder.lock import (
     FORMAT,
     Excluded,
@@ -24,7 +24,7 @@ from builder.lock import (
     Suspected,
     reach,
 )
-from builder.plan import image_bytes
+from builder.plan import image_bytes, plan_document, plan_table
 from installer.bundle.manifest import NEVER
 from installer.errors import BundleError, RecipeError
 from installer.oci import media
@@ -135,8 +135,8 @@ def edited(change: Any) -> bytes:
     ("change", "words"),
     [
         (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/3"),
-        (lambda doc: doc.update(extra=1), "unknown or missing keys: extra"),
-        (lambda doc: doc.pop("images"), "unknown or missing keys: images"),
+        (lambda doc: doc.update(extra=1), "object contains unknown field extra"),
+        (lambda doc: doc.pop("images"), "object missing required field images"),
         (lambda doc: doc.update(sequence="1"), "sequence"),
         (lambda doc: doc.update(created="yesterday"), "not a time"),
         (lambda doc: doc["images"].reverse(), "images are not sorted"),
