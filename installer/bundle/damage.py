@@ -214,10 +214,13 @@ class _Sums:
 
 def _examine_patched(bundle: "Bundle", blob: BundleBlob, buffer: bytearray, reporter: Reporter) -> list[Damage]:
     """What is wrong with a blob that the bundle does not carry, and that a patch has brought."""
+    left = blob.size
     try:
         for view in bundle.chunks(blob.digest, 0, buffer):
             reporter.advance(len(view))
+            left -= len(view)
     except (BundleError, StorageError) as exc:
+        reporter.advance(left)
         kind = "unreadable" if isinstance(exc, StorageError) else "wrong"
         return [Damage(kind, exc.message, blob=blob.digest.text, images=tuple(bundle.owners(blob.digest)))]
     return []

@@ -48,6 +48,12 @@ class Outgoing:
             self._chunk(start // CHUNK)
         return self._from(start)
 
+    def arrived(self) -> None:
+        """Tell the reporter that the end has arrived as well: of what is sent last nobody comes back for more."""
+        if self._reporter is not None:
+            self._reporter.advance(self._blob.size - self._shown)
+            self._shown = self._blob.size
+
     def _from(self, start: int) -> Iterator[memoryview]:
         while start < self._blob.size:
             if self._stop.is_set():

@@ -200,6 +200,7 @@ class Sender:
         with self._buffers.holding(blob.size) as buffer:
             content = Outgoing(self.bundle, blob, buffer, reporter, self.stop, sha256=self._sha256, across=across)
             earlier = self._registry.upload(repository, blob, content, slowly=across)
+            content.arrived()
         self._tally.add("resumed", earlier)
         self._tally.add("sent", blob.size - earlier)
 

@@ -15,9 +15,9 @@ from installer.errors import BundleError
 from installer.oci.endpoint import HostSettings
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
-from installer.report import Silent
 from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
+from tests.parts.counted import Counted
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.registry import Registry
 
@@ -45,7 +45,7 @@ class Setting:
         client = Client(Transport(hosts={self.registry.address: HostSettings(plain_http=True)}))
         with open_bundle([self.path]) as bundle:
             images = frozenset(image.reference for image in bundle.manifest.images)
-            load(bundle, client, Relocation(self.registry.address, project, images), Silent())
+            load(bundle, client, Relocation(self.registry.address, project, images), Counted())
 
     def assert_only_genuine_content_arrived(self) -> None:
         """What the registry keeps are blobs of the bundle, and what it received in part is the start of one."""

@@ -10,9 +10,9 @@ from installer.oci.credentials import Credentials
 from installer.oci.endpoint import HostSettings
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
-from installer.report import Silent
 from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
+from tests.parts.counted import Counted
 from tests.parts.distant_link import DistantLink
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.registry import Registry
@@ -44,7 +44,7 @@ def test_resets_cost_a_few_requests_and_nothing_else(tmp_path: Path) -> None:
         def once(address: str) -> LoadResult:
             client = Client(Transport(hosts={address: settings}, sleep=lambda _: None))
             images = frozenset(image.reference for image in bundle.manifest.images)
-            return load(bundle, client, Relocation(address, "far", images), Silent())
+            return load(bundle, client, Relocation(address, "far", images), Counted())
 
         loaded = once(link.address)
         assert (len(loaded.images), any(image.present for image in loaded.images)) == (IMAGES, False)

@@ -18,12 +18,12 @@ from installer.oci.reference import DigestRef, Repository
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
 from installer.preflight import preflight
-from installer.report import Silent
 from installer.transfer.load import load
 from installer.transfer.presence import request_for
 from installer.value import Value, replace
 from tests.live.test_registry_faults import REGISTRIES, running
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
+from tests.parts.counted import Counted
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.registry import Registry
 
@@ -63,7 +63,7 @@ class Setting(Value):
         with open_bundle(paths) as bundle:
             images = frozenset(image.reference for image in bundle.manifest.images)
             relocation = Relocation(self.address, project, images)
-            return load(bundle, registry, relocation, Silent(), whole_only=whole_only)
+            return load(bundle, registry, relocation, Counted(), whole_only=whole_only)
 
     def client(self, kind: type[Client] = Client) -> Client:
         """A client for the registry."""
@@ -188,9 +188,9 @@ def test_what_refers_to_an_image_is_loaded_after_it(kind: str, tmp_path: Path) -
     (path,) = cargo.write(tmp_path, key=signing_key())
     client = Client(Transport(sleep=lambda _: None))
     with running(kind, tmp_path / "registry") as address, open_bundle([path]) as bundle:
-        bundle.verify(Silent(), sha256=True)
+        bundle.verify(Counted(), sha256=True)
         images = frozenset(image.reference for image in bundle.manifest.images)
-        load(bundle, client, Relocation(address, "x", images), Silent())
+        load(bundle, client, Relocation(address, "x", images), Counted())
         repository = Repository(address, "x/docker.io/demo/one")
         manifest = client.manifest(DigestRef(repository, signature.digest))
         assert manifest.raw == cargo.blobs[signature]

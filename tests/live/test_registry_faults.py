@@ -22,9 +22,9 @@ from installer.errors import AirferryError, ContentError, RegistryAccessError, R
 from installer.oci.media import ACCEPT
 from installer.oci.registry import Registry as Client
 from installer.oci.transport import Transport
-from installer.report import Silent
 from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
+from tests.parts.counted import Counted
 from tests.parts.crane_registry import CraneRegistry
 from tests.parts.faulty_proxy import FaultyProxy, broken
 from tests.parts.faulty_registry import challenge, changed, limited, status
@@ -97,7 +97,7 @@ def bring(
     client = Client(Transport(sleep=sleep))
     with open_bundle([shipment.path]) as bundle:
         images = frozenset(image.reference for image in bundle.manifest.images)
-        return load(bundle, client, Relocation(address, project, images), Silent())
+        return load(bundle, client, Relocation(address, project, images), Counted())
 
 
 def get(address: str, path: str) -> bytes:

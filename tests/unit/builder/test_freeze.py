@@ -14,21 +14,11 @@ from installer import program
 from installer.bundle.front import PinnedKey
 from installer.errors import BundleError, StorageError, UsageError
 from installer.report import Silent
+from tests.parts.counted import Counted
 from tests.unit.installer.test_program import elf
 
 KEYS = (PinnedKey.of("-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "ab" * 32),)
 VOLUME = os.urandom(512) * 5000
-
-
-class Counter(Silent):
-    def __init__(self) -> None:
-        self.total = self.done = 0
-
-    def begin(self, title: str, total: int) -> None:
-        self.total = total
-
-    def advance(self, count: int) -> None:
-        self.done += count
 
 
 @pytest.fixture
@@ -46,7 +36,7 @@ def elsewhere() -> Iterator[Path]:
 
 
 def test_the_file_holds_program_front_and_volume(inputs: tuple[Path, Path], tmp_path: Path) -> None:
-    out, counter = tmp_path / "out.run", Counter()
+    out, counter = tmp_path / "out.run", Counted()
     freeze(*inputs, out, name="demo 1", keys=KEYS, reporter=counter)
     found = program.locate(out)
     assert found is not None
@@ -89,7 +79,7 @@ def test_without_a_volume_the_file_ends_with_its_front(inputs: tuple[Path, Path]
 def test_between_file_systems_the_volume_is_copied_too(
     inputs: tuple[Path, Path], elsewhere: Path, tmp_path: Path
 ) -> None:
-    counter = Counter()
+    counter = Counted()
     shutil.copy(inputs[1], elsewhere / "volume.tar")
     freeze(inputs[0], elsewhere / "volume.tar", tmp_path / "out", name="demo", keys=KEYS, reporter=counter)
     freeze(*inputs, tmp_path / "same", name="demo", keys=KEYS, reporter=Silent())
@@ -141,7 +131,7 @@ def test_a_second_writer_of_the_same_file_is_refused(inputs: tuple[Path, Path], 
 def test_space_is_checked_before_the_volume_is_copied(
     inputs: tuple[Path, Path], elsewhere: Path, tmp_path: Path
 ) -> None:
-    counter = Counter()
+    counter = Counted()
     (elsewhere / "volume.tar").touch()
     os.truncate(elsewhere / "volume.tar", shutil.disk_usage(tmp_path).free // 512 * 512 + 1024**3)  # sparse
     with pytest.raises(StorageError, match="are free"):

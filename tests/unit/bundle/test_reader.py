@@ -44,9 +44,9 @@ from installer.errors import (
 from installer.oci import media
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
-from installer.report import Silent
 from installer.value import replace
 from tests.parts.bundles import Cargo, open_bundle, reference_cargo, several_volumes, signing_key, trust
+from tests.parts.counted import Counted
 from tests.parts.images import compact
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def test_everything_comes_back(cargo: Cargo, volume: Path) -> None:
         assert {blob.descriptor for blob in bundle.manifest.blobs} == set(cargo.blobs)
         for descriptor, data in cargo.blobs.items():
             assert content(bundle, descriptor.digest) == bundle.read(descriptor.digest) == data
-        bundle.verify(Silent())
-        bundle.verify(Silent(), sha256=True)
+        bundle.verify(Counted())
+        bundle.verify(Counted(), sha256=True)
         assert bundle.size == volume.stat().st_size
         assert bundle.missing == ()
 
@@ -133,7 +133,7 @@ def test_volumes_in_any_order_under_any_name(volumes: tuple[Path, ...], tmp_path
     for paths in (volumes, tuple(reversed(volumes)), (renamed[1], renamed[0], renamed[2])):
         with open_bundle(paths) as bundle:
             bundle.require_all()
-            bundle.verify(Silent(), sha256=True)
+            bundle.verify(Counted(), sha256=True)
 
 
 def test_missing_volumes(volumes: tuple[Path, ...]) -> None:
@@ -143,8 +143,8 @@ def test_missing_volumes(volumes: tuple[Path, ...]) -> None:
             assert bundle.missing == (absent + 1,)
             with pytest.raises(IncompleteError, match=f"volume {absent + 1} of 3"):
                 bundle.require_all()
-            bundle.verify(Silent())
-            bundle.verify(Silent(), sha256=True)
+            bundle.verify(Counted())
+            bundle.verify(Counted(), sha256=True)
             lost = next(
                 blob for blob in bundle.manifest.blobs if blob.size and absent in {piece[0] for piece in blob.pieces}
             )
@@ -155,11 +155,11 @@ def test_missing_volumes(volumes: tuple[Path, ...]) -> None:
 def test_one_volume_alone_is_verified_with_its_piece(volumes: tuple[Path, ...], tmp_path: Path) -> None:
     copy = shutil.copyfile(volumes[1], tmp_path / "copy.tar")
     with open_bundle([copy]) as bundle:
-        bundle.verify(Silent())
+        bundle.verify(Counted())
         flip(copy, bundle._metadata.length + BLOCK + 12345)
         for sha256 in (False, True):
             with pytest.raises(BundleError, match="chunk 1"):
-                bundle.verify(Silent(), sha256=sha256)
+                bundle.verify(Counted(), sha256=sha256)
 
 
 def test_the_same_volume_twice(volumes: tuple[Path, ...]) -> None:
@@ -197,7 +197,7 @@ def test_a_volume_inside_a_larger_file(volume: Path, tmp_path: Path) -> None:
     frozen = tmp_path / "frozen"
     frozen.write_bytes(bytes(12345) + volume.read_bytes() + b"behind")
     with Bundle.open([VolumeFile(frozen, 12345, volume.stat().st_size)], trust()) as bundle:
-        bundle.verify(Silent())
+        bundle.verify(Counted())
     with pytest.raises(BundleError):
         Bundle.open([VolumeFile(frozen, 12345)], trust())
 
@@ -303,7 +303,7 @@ def test_damage_is_located_and_named(copy: Path) -> None:
         place = bundle._metadata.length + bundle.blob(layer.digest).pieces[0][1]
         flip(copy, place + 3)
         with pytest.raises(BundleError) as caught:
-            bundle.verify(Silent())
+            bundle.verify(Counted())
         assert f"{copy}: damaged between byte {place} and {place + layer.size}" in caught.value.message
         assert f"needed by {page.source}" in caught.value.message
         with pytest.raises(BundleError, match="needed by"):
@@ -318,7 +318,7 @@ def test_all_damage_is_reported(copy: Path) -> None:
         for blob in damaged:
             flip(copy, bundle._metadata.length + blob.pieces[0][1])
         with pytest.raises(BundleError) as caught:
-            bundle.verify(Silent())
+            bundle.verify(Counted())
         *lines, last = caught.value.message.splitlines()
         assert len(lines) == len(damaged)
         assert last == "0 of 2 images need nothing of that"
@@ -333,7 +333,7 @@ def test_reports_are_bounded(tmp_path: Path) -> None:
         for blob in bundle.manifest.blobs:
             flip(path, bundle._metadata.length + blob.pieces[0][1])
         with pytest.raises(BundleError) as caught:
-            bundle.verify(Silent())
+            bundle.verify(Counted())
         assert len(caught.value.message.splitlines()) == 21
         assert caught.value.message.endswith("and 10 more")
 
@@ -341,7 +341,7 @@ def test_reports_are_bounded(tmp_path: Path) -> None:
 def test_a_medium_that_changes_after_verification(copy: Path) -> None:
     """What is handed out was verified where it lies in memory, so a later change cannot reach it."""
     with open_bundle([copy]) as bundle:
-        bundle.verify(Silent())
+        bundle.verify(Counted())
         blob = bundle.manifest.blobs[-1]
         view = next(bundle.chunks(blob.digest))
         before = bytes(view)
@@ -355,7 +355,7 @@ def test_a_file_that_shrinks_while_it_is_read(copy: Path) -> None:
     with open_bundle([copy]) as bundle:
         os.truncate(copy, bundle._metadata.length + BLOCK)
         with pytest.raises(BundleError, match="has become shorter"):
-            bundle.verify(Silent())
+            bundle.verify(Counted())
 
 
 # --- what a signer got wrong ---
@@ -410,7 +410,7 @@ def test_chunk_hashes_that_contradict_the_digest(copy: Path) -> None:
         with pytest.raises(BundleError, match="chunk hashes and digest disagree"):
             bundle.read(blob.digest)
         with pytest.raises(BundleError, match="another SHA-256"):
-            bundle.verify(Silent(), sha256=True)
+            bundle.verify(Counted(), sha256=True)
 
 
 def test_a_piece_with_another_sha256(volumes: tuple[Path, ...], tmp_path: Path) -> None:
@@ -428,8 +428,8 @@ def test_a_piece_with_another_sha256(volumes: tuple[Path, ...], tmp_path: Path) 
         resigned(path, manifest=lambda found: exchange(found, number, wrong))
     for present in ([spoilt], copies):
         with open_bundle(present) as bundle:
-            bundle.verify(Silent())
-            (damage,) = verify_by_turns(bundle, Silent(), sha256=True).damages
+            bundle.verify(Counted())
+            (damage,) = verify_by_turns(bundle, Counted(), sha256=True).damages
         assert (damage.volume, damage.file) == (volume + 1, str(spoilt))
         assert "another SHA-256" in damage.message
 
@@ -441,7 +441,7 @@ def test_a_piece_with_another_sha256(volumes: tuple[Path, ...], tmp_path: Path) 
             bundle.add(VolumeFile(waiting.pop()))
 
         bundle.changer = change
-        found = verify_by_turns(bundle, Silent(), sha256=True)
+        found = verify_by_turns(bundle, Counted(), sha256=True)
     assert [damage.volume for damage in found.damages] == [volume + 1]
     assert not found.unseen
 
@@ -457,7 +457,7 @@ def test_what_one_volume_lacks_another_has(volumes: tuple[Path, ...], tmp_path: 
         flip(copies[0], bundle._metadata.places()[BUNDLE_JSON] + 100)
     for paths in (copies, copies[::-1]):
         with open_bundle(paths) as bundle:
-            (damage,) = verify_by_turns(bundle, Silent()).damages
+            (damage,) = verify_by_turns(bundle, Counted()).damages
         assert (damage.volume, damage.file) == (1, str(copies[0]))
     with pytest.raises(BundleError, match=r"bundle\.json is damaged"):
         open_bundle(copies[:1])
@@ -473,7 +473,7 @@ def test_images_that_lack_a_part_in_volumes_that_come_in_turns(cargo: Cargo, tmp
 
     with open_bundle([waiting.pop(0)]) as bundle:
         bundle.changer = change
-        found = verify_by_turns(bundle, Silent())
+        found = verify_by_turns(bundle, Counted())
     assert not found.unseen
     assert ["is not held" in damage.message for damage in found.damages] == [True]
 
@@ -521,7 +521,7 @@ def test_an_image_without_one_of_its_layers(cargo: Cargo, tmp_path: Path) -> Non
         with pytest.raises(BundleError, match="is not held"):
             bundle.closure(tool)
         with pytest.raises(BundleError, match="is not held"):
-            bundle.verify(Silent())
+            bundle.verify(Counted())
 
 
 def nested(depth: int) -> Cargo:
@@ -548,15 +548,15 @@ def test_indexes_inside_indexes(tmp_path: Path, depth: int, good: bool) -> None:
     (path,) = cargo.write(tmp_path, key=signing_key())
     with open_bundle([path]) as bundle:
         if good:
-            bundle.verify(Silent())
+            bundle.verify(Counted())
         else:
             with pytest.raises(BundleError, match="nested deeper"):
-                bundle.verify(Silent())
+                bundle.verify(Counted())
 
 
 def test_trust_by_digest_alone(cargo: Cargo, tmp_path: Path) -> None:
     (path,) = cargo.write(tmp_path)
     with open_bundle([path], Trust(sums=Digest.of(sums_of(path)))) as bundle:
-        bundle.verify(Silent())
+        bundle.verify(Counted())
     with pytest.raises(UntrustedError):
         open_bundle([path], Trust(sums=Digest.of(b"")))

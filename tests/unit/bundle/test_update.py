@@ -16,11 +16,11 @@ from installer.bundle.patch import Request
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media
-from installer.report import Silent
 from installer.transfer.serve import Catalogue
 from installer.value import replace
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
+from tests.parts.counted import Counted
 from tests.parts.images import File, Image, Layer, write_layout
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def request_for(bundle: Bundle) -> Request:
 def test_what_is_left_out_is_told(cargo: Cargo, update: Path, volume: Path) -> None:
     layer = shared_layer(cargo)
     with open_bundle([update]) as bundle, open_bundle([volume]) as whole:
-        found = verify_by_turns(bundle, Silent(), sha256=True)
+        found = verify_by_turns(bundle, Counted(), sha256=True)
         assert not found.damages
         facts = description(bundle)
         assert facts["not_carried"] == {"blobs": 1, "bytes": layer.size}
@@ -109,14 +109,14 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
     found = second_reader.read([update.read_bytes()], *PUBLIC)
     assert list(second_reader.read_patch(patch.read_bytes(), found.bundle).values()) == [content]
     with open_bundle([update, patch]) as bundle:
-        assert not verify_by_turns(bundle, Silent(), sha256=True).damages
+        assert not verify_by_turns(bundle, Counted(), sha256=True).damages
         assert bundle.read(layer.digest) == content
         assert Catalogue(bundle).find(PULL) is not None
         assert [b"".join(map(bytes, bundle.chunks(layer.digest, start))) for start in (0, 1)] == [content, b""]
     raw = patch.read_bytes()
     patch.write_bytes(raw.replace(content, content[:-9] + bytes(9)))
     with open_bundle([update, patch]) as bundle:
-        (damage,) = verify_by_turns(bundle, Silent()).damages
+        (damage,) = verify_by_turns(bundle, Counted()).damages
         assert (damage.kind, damage.blob, len(damage.images)) == ("wrong", layer.digest.text, 2)
         with pytest.raises(BundleError, match="damaged in this patch"):
             bundle.read(layer.digest)

@@ -27,6 +27,7 @@ from installer.bundle.writer import finish_interrupted, write
 from installer.errors import ContentError, IncompleteError, RegistryUnreachableError, StorageError, UsageError
 from installer.report import Silent
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key
+from tests.parts.counted import Counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,7 +92,7 @@ def build(
 ) -> str:
     source = upstream or Upstream(cargo)
     skeleton = cargo.skeleton(volume_size)
-    return str(write(paths, skeleton, cargo.manifest_json(), source.open_blob, Silent(), threads=THREADS))
+    return str(write(paths, skeleton, cargo.manifest_json(), source.open_blob, Counted(), threads=THREADS))
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_every_chunk_is_fetched_once(writer_cargo: Cargo, expected: bytes, tmp_p
 def test_what_is_written_is_read_back(writer_cargo: Cargo, tmp_path: Path) -> None:
     (path,) = writer_cargo.write(tmp_path, key=signing_key())
     with open_bundle([path]) as bundle:
-        bundle.verify(Silent(), sha256=True)
+        bundle.verify(Counted(), sha256=True)
 
 
 # --- interrupted and continued ---
@@ -195,6 +196,7 @@ import sys, time
 from pathlib import Path
 from installer.bundle.writer import write
 from installer.report import Silent
+from tests.parts.counted import Counted
 from tests.unit.bundle.test_writer import Upstream, large_cargo
 
 cargo = large_cargo()
@@ -484,6 +486,7 @@ from installer.bundle.writer import write
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.report import Silent
+from tests.parts.counted import Counted
 
 SIZE, STEP = 200_000_000, bytes(range(256)) * 4096
 class Stream:
