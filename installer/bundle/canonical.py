@@ -77,7 +77,7 @@ def typed(document: Any, kind: type[_T], what: str) -> _T:
 def _mismatch(exc: msgspec.ValidationError, what: str) -> BundleError:
     """msgspec says ``Expected `int`, got `str` - at `$.blobs[3].size` ``."""
     text, _, place = str(exc).partition(" - at `$")
-    return BundleError(f"{what}{place.rstrip('`')}: {text[:1].lower()}{text[1:].replace('`', '')}")
+    return BundleError(f"{what}{place.rstrip('`')}: {text[:1].lower()}{text[1:200].replace('`', '')}")
 
 
 def _value(form: Any, kind: type[_T], what: str) -> tuple[_T, bytes]:
