@@ -41,6 +41,7 @@ def decode(raw: bytes) -> dict[str, Digest]:
 
 def digest_of(raw: bytes, name: str) -> Digest:
     """The digest of one file; the other lines are left unread. Raises BundleError if it is not named."""
+    # Seldom a blob is asked for, and what else there is stands behind all blobs.
     end = raw.rfind(f"  {name}\n".encode("ascii"))
     if end < 0:
         decode(raw)

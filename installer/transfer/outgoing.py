@@ -40,9 +40,7 @@ class Outgoing:
 
     def __call__(self, start: int) -> Iterator[memoryview]:
         """The content from byte `start` on. Raises BundleError, StorageError, IncompleteError."""
-        if self._reporter is not None:
-            self._reporter.advance(start - self._shown)
-            self._shown = start
+        self._show(start)
         if start < self._blob.size:
             # Only what follows is left to the moment when it is sent.
             self._chunk(start // CHUNK)
@@ -50,9 +48,12 @@ class Outgoing:
 
     def arrived(self) -> None:
         """Tell the reporter that the end has arrived as well: of what is sent last nobody comes back for more."""
+        self._show(self._blob.size)
+
+    def _show(self, position: int) -> None:
         if self._reporter is not None:
-            self._reporter.advance(self._blob.size - self._shown)
-            self._shown = self._blob.size
+            self._reporter.advance(position - self._shown)
+            self._shown = position
 
     def _from(self, start: int) -> Iterator[memoryview]:
         while start < self._blob.size:
@@ -61,9 +62,7 @@ class Outgoing:
             view = self._chunk(start // CHUNK)[start % CHUNK :]
             yield view
             start += len(view)
-            if self._reporter is not None:
-                self._reporter.advance(len(view))
-                self._shown = start
+            self._show(start)
 
     def _chunk(self, number: int) -> memoryview:
         """Chunk `number`; with `sha256` those before it have been read, too."""

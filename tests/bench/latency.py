@@ -75,25 +75,17 @@ OURS = Program(
 CRANE = Program(
     "crane, tar, one index",
     {
-        "build": (
-            "crane pull --insecure --format=oci $(for n in $NAMES; do echo $SOURCE/$n; done) crane; tar -cf c.tar crane"
-        ),
-        "load": "tar -xf c.tar; crane push --insecure --index crane $TARGET/small/all:1.0",
+        "build": peers.CRANE.build,
+        "load": "tar -xf crane.tar; crane push --insecure --index crane $TARGET/small/all:1.0",
     },
-    products=("c.tar",),
-    left_over=("crane",),
+    products=("crane.tar",),
+    left_over=peers.CRANE.left_over,
 )
 CRANE_BY_NAME = Program(
     "crane, tar, an image at a time",
-    {
-        "build": (
-            "mkdir -p each/small; for n in $NAMES; do crane pull --insecure --format=oci $SOURCE/$n each/$n; done;"
-            " tar -cf e.tar each"
-        ),
-        "load": "tar -xf e.tar; for n in $NAMES; do crane push --insecure each/$n $TARGET/$n; done",
-    },
-    products=("e.tar",),
-    left_over=("each",),
+    {"build": peers.CRANE.archive, "load": peers.CRANE.load},
+    products=("crane-each.tar",),
+    left_over=peers.CRANE.left_over,
     once=True,
 )
 CURL = Program("curl, six at a time, blobs only", {"build": "curl -sS --parallel --parallel-max 6 -K blobs.txt"})

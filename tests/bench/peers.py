@@ -38,6 +38,22 @@ class Peer:
         return self.name or self.program
 
 
+CRANE = Peer(
+    "crane",
+    "crane version",
+    "crane pull --insecure --format=oci $(for n in $NAMES; do echo $SOURCE/$n; done) crane; tar -cf crane.tar crane",
+    "tar -xf crane-each.tar; for n in $NAMES; do crane push --insecure each/$n $TARGET/$n; done",
+    ("crane*.tar",),
+    archive=(
+        "for n in $NAMES; do mkdir -p each/${n%/*}; crane pull --insecure --format=oci $SOURCE/$n each/$n; done;"
+        " tar -cf crane-each.tar each; rm -r each"
+    ),
+    remark="built as one layout; loaded from one layout an image, since a shared one loses their names; "
+    "the index arrives with another digest",
+    name="crane, tar",
+    close=True,
+    left_over=("crane", "each"),
+)
 PEERS = (
     Peer(
         "imgpkg",
@@ -48,23 +64,7 @@ PEERS = (
         remark="all images into one repository, by digest: names and tags are lost",
         close=True,
     ),
-    Peer(
-        "crane",
-        "crane version",
-        "crane pull --insecure --format=oci $(for n in $NAMES; do echo $SOURCE/$n; done) crane;"
-        " tar -cf crane.tar crane",
-        "tar -xf crane-each.tar; for n in $NAMES; do crane push --insecure each/$n $TARGET/$n; done",
-        ("crane*.tar",),
-        archive=(
-            "mkdir -p each/bench; for n in $NAMES; do crane pull --insecure --format=oci $SOURCE/$n each/$n; done;"
-            " tar -cf crane-each.tar each; rm -r each"
-        ),
-        remark="built as one layout; loaded from one layout an image, since a shared one loses their names; "
-        "the index arrives with another digest",
-        name="crane, tar",
-        close=True,
-        left_over=("crane", "each"),
-    ),
+    CRANE,
     Peer(
         "oras",
         "oras version | sed -n 's/^Version: *//p'",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from installer.bundle import canonical
 from installer.errors import BundleError
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
-from installer.value import Value
+from installer.value import Value, replace
 
 
 class Inner(Value):
@@ -112,6 +114,12 @@ def test_every_other_spelling_is_refused(name: str) -> None:
     assert HOSTILE[name] != SPELLING
     with pytest.raises(BundleError, match="sample"):
         canonical.decode(HOSTILE[name], Sample, "sample")
+
+
+@pytest.mark.parametrize("change", [{"count": -1}, {"count": True}, {"text": 7}, {"text": None}])
+def test_a_value_that_is_not_of_its_types_cannot_be_written(change: dict[str, Any]) -> None:
+    with pytest.raises(BundleError):
+        canonical.encode(replace(SAMPLE, **change))
 
 
 @pytest.mark.parametrize(
