@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from installer import program
+from installer.frozen import program
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     except AirferryError as exc:
         sys.stderr.write(f"error: {exc.message}\nnext: {exc.hint}\n")
         sys.exit(exc.exit_code)
-    from installer.commands.cli import start
+    from installer.cli.main import start
 
     start(executable)
 

@@ -27,11 +27,11 @@ import click
 
 from installer.errors import AirferryError, InterruptedByUserError, StorageError, UsageError
 from installer.files import look_at, storage_error
-from installer.program import open_closed_streams
+from installer.frozen.program import open_closed_streams
 from installer.report import Reporter, printable, reporter
 
 if TYPE_CHECKING:
-    from installer.oci.credentials import CredentialStore
+    from installer.registry.credentials import CredentialStore
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -131,7 +131,7 @@ class Session:
         the environment must exist; one in `~/.docker` that may not be read counts as none.
         Raises UsageError, StorageError.
         """
-        from installer.oci.credentials import CredentialStore
+        from installer.registry.credentials import CredentialStore
 
         named = self.environment.get("REGISTRY_AUTH_FILE")
         if named:

@@ -24,23 +24,29 @@ GROUPS: dict[str, str] = {
     "report": "installer.report installer.page",
     "files": "installer.files installer.device",
     "parallel": "installer.parallel",
-    "yaml": "installer.strict_yaml",
-    "schema": "installer.schema",
+    "documents": "installer.strict_json installer.strict_yaml installer.schema",
     "oci": "installer.oci.*",
-    "bundle": "installer.bundle.*",
+    "registry": "installer.registry.*",
     "chart": "installer.chart.*",
-    "program": "installer.program installer.packed",
-    "site": "installer.site.*",
+    "bundle": "installer.bundle.* installer.verify.*",
+    "frozen": "installer.frozen.*",
+    "shell": "installer.shell",
     "transfer": "installer.transfer.*",
     "cluster": "installer.cluster.*",
-    "objects": "installer.objects.*",
     "diagnosis": "installer.diagnosis.*",
+    "site": "installer.site.*",
+    "objects": "installer.objects.*",
     "preflight": "installer.preflight.*",
-    "lifecycle": "installer.lifecycle.*",
-    "shell": "installer.shell",
-    "commands": "installer.__main__ installer.commands.*",
+    "workflows": "installer.workflows.*",
+    "installer_cli": "installer.__main__ installer.cli.*",
     "templates": "templates",
-    "builder": "builder builder.*",
+    "recipe": "builder.recipe.*",
+    "images": "builder.images.*",
+    "charts": "builder.charts.*",
+    "assemble": "builder.assemble.*",
+    "resolve": "builder.resolve.*",
+    "release": "builder.release.*",
+    "builder_cli": "builder.__main__ builder.cli.*",
 }
 """Every module belongs to one group; a name with a star means all modules of that package."""
 
@@ -50,24 +56,33 @@ MATRIX: dict[str, str] = {
     "report": "value",
     "files": "errors value",
     "parallel": "errors",
-    "yaml": "errors",
-    "schema": "errors",
-    "oci": "errors value files parallel report",
-    "bundle": "errors value files parallel report oci",
-    "chart": "errors value files yaml oci",
-    "program": "errors value files bundle",
-    "site": "errors value files schema oci bundle chart",
-    "transfer": "errors value parallel files report oci bundle chart",
-    "cluster": "errors value files yaml report oci chart",
-    "objects": "errors value files yaml report oci bundle chart site cluster",
+    "documents": "errors",
+    "oci": "errors value report files documents",
+    "registry": "errors value report files parallel documents oci",
+    "chart": "errors value documents oci",
+    "bundle": "errors value report files parallel documents oci registry",
+    "frozen": "errors value files bundle",
+    "shell": "errors value report files registry frozen",
+    "transfer": "errors value report files parallel documents oci registry chart bundle",
+    "cluster": "errors value report files documents chart",
     "diagnosis": "errors value report oci chart cluster",
-    "preflight": "errors value report oci bundle chart site transfer cluster objects diagnosis",
-    "lifecycle": "errors value files yaml report oci bundle chart site cluster objects diagnosis preflight",
-    "shell": "errors value files program report oci",
-    "commands": "errors value parallel files yaml report oci bundle chart program site transfer cluster objects "
-    "diagnosis preflight lifecycle shell",
+    "site": "errors value files documents oci registry chart bundle",
+    "objects": "errors value report files documents oci registry chart bundle cluster site",
+    "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",
+    "workflows": "errors value report files documents oci registry chart bundle cluster diagnosis site objects "
+    "preflight",
+    "installer_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer "
+    "cluster diagnosis site objects preflight workflows",
     "templates": "",
-    "builder": "errors value parallel files yaml report schema oci bundle chart program site shell",
+    "recipe": "errors value report files documents oci registry bundle",
+    "images": "errors value report files parallel documents oci registry bundle recipe",
+    "charts": "errors value report files parallel documents oci registry chart recipe images",
+    "assemble": "errors value report files parallel documents oci registry chart bundle transfer recipe images",
+    "resolve": "errors value report files parallel documents oci registry chart bundle site recipe images "
+    "charts assemble",
+    "release": "errors value report files parallel oci bundle frozen",
+    "builder_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer site "
+    "recipe images charts assemble resolve release",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
@@ -76,33 +91,36 @@ site's answers, which are data, so that `airferry list --site` merges them into 
 """
 
 LIBRARIES: dict[str, str] = {
-    "blake3": "builder.media installer.bundle.reader installer.bundle.writer",
+    "blake3": "builder.release.media_copy installer.bundle.reader installer.bundle.writer",
     "click": (
-        "builder.cli builder.cli_build builder.cli_bundle builder.cli_media builder.cli_options builder.cli_parity "
-        "builder.cli_plan builder.cli_recipe builder.cli_sheet builder.cli_trust installer.commands.changing "
-        "installer.commands.cli installer.commands.cli_cluster installer.commands.cli_installed "
-        "installer.commands.cli_node installer.commands.cli_options installer.shell"
+        "builder.cli.main builder.cli.build builder.cli.bundle builder.cli.media builder.cli.options "
+        "builder.cli.parity "
+        "builder.cli.plan builder.cli.recipe builder.cli.sheet builder.cli.trust installer.cli.mutation "
+        "installer.cli.main installer.cli.cluster installer.cli.installed "
+        "installer.cli.node installer.cli.options installer.shell"
     ),
-    "cryptography": "builder.sign installer.bundle.signature installer.oci.trust installer.site.certificates",
-    "docker": "builder.engine",
+    "cryptography": "builder.release.sign installer.bundle.signature installer.registry.trust "
+    "installer.site.certificates",
+    "docker": "builder.images.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
     "httpx2": "installer.cluster.kube installer.cluster.kube_channel",
     "lightkube": "installer.cluster.kube",
     "msgspec": "installer.bundle.canonical installer.value",
-    "par2": "installer.bundle.par2",
+    "par2": "installer.verify.par2",
     "pydantic": (
-        "builder.recipe installer.schema installer.site.answer_types installer.site.answers installer.site.secret "
+        "builder.recipe.recipe installer.schema installer.site.answer_types installer.site.answers "
+        "installer.site.secret "
         "installer.site.service_answers"
     ),
-    "requests": "builder.engine",
-    "segno": "installer.commands.requesting",
-    "staticx": "builder.wrap",
+    "requests": "builder.images.engine",
+    "segno": "installer.cli.requesting",
+    "staticx": "builder.release.static_wrapper",
     "tqdm": "installer.report",
-    "urllib3": "installer.oci.failures installer.oci.transport",
+    "urllib3": "installer.registry.failures installer.registry.transport",
     "yaml": "installer.objects.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
     "subprocess": (
-        "builder.program installer.bundle.par2 installer.cluster.kubeconfig installer.oci.credentials "
+        "builder.release.program installer.verify.par2 installer.cluster.kubeconfig installer.registry.credentials "
         "installer.transfer.containerd"
     ),
     "http.server": "installer.transfer.serve",
@@ -116,15 +134,15 @@ CLOCK = "installer.shell installer.__main__"
 WRITERS: dict[str, str] = {
     "installer.files": "what appears whole or not at all: small files, the frozen file, patches",
     "installer.bundle.writer": "volumes, each blob in its final place",
-    "installer.oci.unfinished": "addresses of uploads that a later process goes on with",
-    "installer.packed": "libraries of the frozen program, in its own temporary folder",
-    "installer.program": "the mark in that folder, and the null device",
+    "installer.registry.upload_sessions": "addresses of uploads that a later process goes on with",
+    "installer.frozen.compressed_libs": "libraries of the frozen program, in its own temporary folder",
+    "installer.frozen.program": "the mark in that folder, and the null device",
     "installer.shell": "the null device",
-    "builder.sign": "the signature slots of a volume",
-    "builder.media": "copies on the carrier's media",
-    "builder.program": "the cache of programs",
-    "builder.wrap": "the program in that cache",
-    "builder.engine": "images saved by the local engine, in a temporary folder",
+    "builder.release.sign": "the signature slots of a volume",
+    "builder.release.media_copy": "copies on the carrier's media",
+    "builder.release.program": "the cache of programs",
+    "builder.release.static_wrapper": "the program in that cache",
+    "builder.images.engine": "images saved by the local engine, in a temporary folder",
 }
 """Who opens files for writing, and which."""
 
@@ -276,14 +294,14 @@ _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile u
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("installer.commands.cli", f"builder msgspec {_WITHOUT_NETWORK}"),
+        ("installer.cli.main", f"builder msgspec {_WITHOUT_NETWORK}"),
         (
-            "installer.commands.cli installer.commands.opening installer.bundle.damage installer.commands.requesting",
+            "installer.cli.main installer.cli.opening installer.verify.damage installer.cli.requesting",
             f"builder {_WITHOUT_NETWORK}",
         ),
-        ("installer.commands.cli installer.commands.loading installer.transfer.presence", f"builder {_WITH_NETWORK}"),
-        ("builder.cli_build", _WITH_NETWORK),
-        ("builder.cli_plan", _WITHOUT_NETWORK),
+        ("installer.cli.main installer.cli.loading installer.transfer.existing_blobs", f"builder {_WITH_NETWORK}"),
+        ("builder.cli.build", _WITH_NETWORK),
+        ("builder.cli.plan", _WITHOUT_NETWORK),
     ],
     ids=("start", "verify", "load", "build", "plan"),
 )

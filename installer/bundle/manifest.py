@@ -8,7 +8,7 @@ from installer.bundle import canonical
 from installer.bundle.limits import CHUNK, FORMAT, MAX_VOLUMES
 from installer.bundle.tar import BLOCK, padded
 from installer.errors import AirferryError, BundleError
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import DigestRef, Reference, parse_reference, parse_repository
@@ -67,7 +67,7 @@ class BundleImage(Value):
 
     def __post_init__(self) -> None:
         _require(str(self.reference) == self.source, f"{self.source}: not the full form of an image name")
-        _require(self.media_type in media.INDEXES | media.MANIFESTS, f"{self.source}: not an image")
+        _require(self.media_type in media_types.INDEXES | media_types.MANIFESTS, f"{self.source}: not an image")
 
     @property
     def reference(self) -> Reference:
@@ -220,7 +220,7 @@ class BundleBlob(Value):
     @property
     def is_manifest(self) -> bool:
         """Whether it is a manifest or an index."""
-        return self.media_type in media.MANIFESTS | media.INDEXES
+        return self.media_type in media_types.MANIFESTS | media_types.INDEXES
 
     def locate(self, position: int) -> tuple[int, int]:
         """The number of the piece that holds byte `position` of the blob, and the place inside that piece."""

@@ -14,7 +14,6 @@ from typing import Any, Self
 from blake3 import blake3
 
 from installer.bundle import signature, sums
-from installer.bundle.damage import damage_error, damages, open_images
 from installer.bundle.envelope import Envelope, check_metadata, match_volume, read_envelope, read_metadata, starts
 from installer.bundle.limits import CHUNK, MAX_SMALL_BLOB
 from installer.bundle.manifest import (
@@ -41,6 +40,7 @@ from installer.errors import (
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
 from installer.report import Reporter
+from installer.verify.damage import damage_error, damages, open_images
 
 _CLOCK_SLACK = dt.timedelta(days=1)
 

@@ -12,7 +12,7 @@ from installer.bundle.manifest import HASH, BundleBlob, BundleImage, BundleManif
 from installer.bundle.tar import BLOCK, TRAILER, padded
 from installer.errors import BundleError, IncompleteError, UsageError
 from installer.files import storage_error
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.value import Value
@@ -62,7 +62,7 @@ def index_json(manifest: BundleManifest) -> bytes:
         }
         for image in manifest.whole_images
     ]
-    return canonical.encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
+    return canonical.encode({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries})
 
 
 class Metadata(Value):

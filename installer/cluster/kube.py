@@ -19,6 +19,7 @@ from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
 from lightkube.types import PatchType
 
+from installer import strict_json
 from installer.cluster.kube_channel import Channel, RefusedError, TooLargeError, certificate_problem
 from installer.cluster.kubeconfig import Endpoint
 from installer.errors import (
@@ -28,7 +29,6 @@ from installer.errors import (
     ClusterUnreachableError,
     SiteError,
 )
-from installer.oci import strict_json
 from installer.report import printable
 from installer.value import Value
 

@@ -10,10 +10,10 @@ from typing import cast
 
 import httpx2
 
+from installer import strict_json
 from installer.cluster.kubeconfig import MAX_FILE, Endpoint, renewed
 from installer.errors import ClusterError, SiteError
 from installer.files import read_bounded
-from installer.oci import strict_json
 
 ATTEMPTS = 4
 # A server that has answered before is being restarted rather than gone: it is given half a minute to come back.

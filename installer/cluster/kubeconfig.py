@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from installer import strict_json
 from installer.errors import ClusterForbiddenError, SiteError, UsageError
 from installer.files import look_at, read_bounded
-from installer.oci import strict_json
 from installer.strict_yaml import load_yaml
 
 MAX_KUBECONFIG = 1024 * 1024

@@ -33,7 +33,7 @@ FINAL_AFTER: dict[str, float] = {
     "pod-security": 20,
     "service-account-missing": 30,
     "admission": 35,
-    # A program may be waiting for another one; see `installer.diagnosis.outlook`.
+    # A program may be waiting for another one; see `installer.diagnosis.stall_detector`.
     "crash": 25,
     "out-of-memory": 25,
     "cannot-start": 20,

@@ -15,8 +15,8 @@ from installer.cluster.workload import ReleaseName, Workload, workload, workload
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.image_pull import Holds
-from installer.diagnosis.outlook import Outlook
 from installer.diagnosis.release_state import UNEXPLAINED, refusal
+from installer.diagnosis.stall_detector import Outlook
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError, NotReadyError
 from installer.report import Reporter
 

@@ -17,8 +17,8 @@ from installer.chart.images import references
 from installer.chart.relocation import Relocation
 from installer.cluster.kube import Object
 from installer.errors import AirferryError
-from installer.oci.proxies import is_loopback
 from installer.oci.reference import DigestRef
+from installer.registry.proxies import is_loopback
 from installer.site.secret import Secret
 from installer.site.site import Site, SiteSecret
 

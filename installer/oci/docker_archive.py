@@ -15,9 +15,10 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+from installer import strict_json
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.files import storage_error
-from installer.oci import layout, media, strict_json
+from installer.oci import layout, media_types
 from installer.oci.digest import Digest
 from installer.oci.local_blob import LocalBlob, open_regular, read_region
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
@@ -160,7 +161,7 @@ class DockerArchive:
         diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         if not isinstance(diff_ids, list) or len(diff_ids) != len(image["Layers"]):
             raise ContentError(f"{self.path}: the configuration does not name as many layers as manifest.json")
-        descriptor = Descriptor(media.OCI_CONFIG, Digest.of(config), len(config))
+        descriptor = Descriptor(media_types.OCI_CONFIG, Digest.of(config), len(config))
         found = {descriptor.digest: self._members[posixpath.normpath(image["Config"])]}
         layers = []
         for name, diff_id in zip(image["Layers"], diff_ids, strict=True):
@@ -170,7 +171,7 @@ class DockerArchive:
         with self._lock:
             self._blobs.update(found)
         raw = _manifest_bytes(descriptor, layers)
-        return Manifest(raw, Descriptor(media.OCI_MANIFEST, Digest.of(raw), len(raw)), descriptor, tuple(layers))
+        return Manifest(raw, Descriptor(media_types.OCI_MANIFEST, Digest.of(raw), len(raw)), descriptor, tuple(layers))
 
     def _layer(self, name: str, diff_id: object) -> tuple[Descriptor, _Region]:
         region = self._members.get(posixpath.normpath(name))
@@ -181,8 +182,8 @@ class DockerArchive:
             raise ContentError(
                 f"{self.path}: layer {printable(name)[:200]!r} is compressed with zstd", hint="use skopeo."
             )
-        media_type = media.OCI_LAYER_GZIP if start.startswith(_GZIP) else media.OCI_LAYER
-        if media_type == media.OCI_LAYER and digest.text != diff_id:
+        media_type = media_types.OCI_LAYER_GZIP if start.startswith(_GZIP) else media_types.OCI_LAYER
+        if media_type == media_types.OCI_LAYER and digest.text != diff_id:
             raise ContentError(f"{self.path}: layer {printable(name)[:200]!r} is damaged: its digest is {digest}")
         return Descriptor(media_type, digest, region.size), region
 
@@ -241,7 +242,7 @@ def _manifest_bytes(config: Descriptor, layers: list[Descriptor]) -> bytes:
 
     doc = {
         "schemaVersion": 2,
-        "mediaType": media.OCI_MANIFEST,
+        "mediaType": media_types.OCI_MANIFEST,
         "config": pairs(config),
         "layers": [pairs(layer) for layer in layers],
     }

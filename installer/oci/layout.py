@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from installer import strict_json
 from installer.errors import AirferryError, ContentError, NotFoundError
-from installer.oci import media, strict_json
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.local_blob import LocalBlob, open_regular, read_region
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
@@ -69,7 +70,7 @@ class OciLayout(Value):
         digest.check(raw, str(self._blob(digest)))
         doc = strict_json.parse(raw, str(self._blob(digest)), ContentError)
         media_type = doc.get("mediaType") if isinstance(doc, dict) else None
-        return parse_manifest(raw, media_type if isinstance(media_type, str) else media.OCI_MANIFEST)
+        return parse_manifest(raw, media_type if isinstance(media_type, str) else media_types.OCI_MANIFEST)
 
     def _blob(self, digest: Digest) -> Path:
         return self.path / "blobs" / "sha256" / digest.hex
@@ -96,7 +97,7 @@ def check_layout(raw: bytes, what: str) -> None:
 
 def parse_top(raw: bytes, what: str) -> Index:
     """The `index.json` of a layout. Raises ContentError."""
-    index = parse_manifest(raw, media.OCI_INDEX)
+    index = parse_manifest(raw, media_types.OCI_INDEX)
     if not isinstance(index, Index):
         raise ContentError(f"{what}: index.json is not an index")
     return index

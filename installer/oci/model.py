@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from installer import strict_json
 from installer.errors import ContentError, UsageError
-from installer.oci import media, strict_json
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.value import Value
 
@@ -65,12 +66,12 @@ class Descriptor:
     @property
     def is_index(self) -> bool:
         """Whether the content is an index (or Docker manifest list)."""
-        return self.media_type in media.INDEXES
+        return self.media_type in media_types.INDEXES
 
     @property
     def is_manifest(self) -> bool:
         """Whether the content is an image manifest."""
-        return self.media_type in media.MANIFESTS
+        return self.media_type in media_types.MANIFESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Manifest:
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """Config and layers, those a registry holds; each digest once."""
-        held = (self.config, *(layer for layer in self.layers if layer.media_type not in media.FOREIGN_LAYERS))
+        held = (self.config, *(layer for layer in self.layers if layer.media_type not in media_types.FOREIGN_LAYERS))
         return tuple({item.digest: item for item in held}.values())
 
 

@@ -19,7 +19,6 @@ from installer.errors import AirferryError, ClusterForbiddenError, SiteError
 from installer.objects import chart_oci
 from installer.objects.chart_source import Wish
 from installer.objects.desired import Desired, desired
-from installer.oci.registry import Registry
 from installer.preflight import prerequisites
 from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.operator_rights import operator_rights
@@ -27,9 +26,10 @@ from installer.preflight.permissions import missing_permissions
 from installer.preflight.prerequisites import Finding
 from installer.preflight.referenced import referenced
 from installer.preflight.room import images_on_nodes, nodes
+from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.site.site import Site
-from installer.transfer.presence import lacking_error, look_for
+from installer.transfer.existing_blobs import lacking_error, look_for
 
 _AGAIN = "nothing has been changed; mend these, then run the same command again. `preflight` shows them at any time."
 

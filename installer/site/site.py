@@ -17,7 +17,7 @@ from installer.chart.helm import parse_values
 from installer.chart.retarget import merged
 from installer.errors import AirferryError, SiteError
 from installer.files import look_at, read_bounded
-from installer.oci.credentials import Credentials
+from installer.registry.credentials import Credentials
 from installer.schema import json_schema, report, validate
 from installer.site import platform_values
 from installer.site.answers import Answers, ChartAnswers

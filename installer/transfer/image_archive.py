@@ -19,7 +19,7 @@ from installer.bundle.volume import OCI_LAYOUT_TEXT
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError, LackingError
 from installer.files import new_file, storage_error
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, TagRef
 from installer.report import Reporter, size
@@ -102,7 +102,7 @@ class ImageArchive(Value):
             }
             for name, image in named.items()
         ]
-        return canonical.encode({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries})
+        return canonical.encode({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries})
 
 
 def _member(name: str, data: bytes) -> Iterator[bytes]:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.oci.registry import Registry
 from installer.parallel import each
+from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.transfer.destinations import with_destinations
-from installer.transfer.loaded import Loaded, LoadResult
-from installer.transfer.presence import lacking_error, look_for
-from installer.transfer.rounds import Rounds, jobs_for
-from installer.transfer.sender import Sender, Tally
+from installer.transfer.existing_blobs import lacking_error, look_for
+from installer.transfer.load_result import Loaded, LoadResult
+from installer.transfer.pusher import Sender, Tally
+from installer.transfer.scheduler import Rounds, jobs_for
 
 if TYPE_CHECKING:
     from installer.oci.digest import Digest

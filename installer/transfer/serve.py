@@ -29,10 +29,10 @@ from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.helm import Chart
 from installer.errors import AirferryError, UsageError
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
-from installer.oci.transport import sliced
+from installer.registry.transport import sliced
 from installer.report import Reporter, printable
 from installer.value import Value
 
@@ -123,7 +123,7 @@ class Catalogue:
             listed = {"name": match["name"], "tags": sorted(key for key in content if ":" not in key)}
             return _text(json.dumps(listed).encode()) if match["ref"] == "list" else None
         answer = content.get(match["ref"])
-        is_manifest = answer is not None and answer.media_type in media.INDEXES | media.MANIFESTS
+        is_manifest = answer is not None and answer.media_type in media_types.INDEXES | media_types.MANIFESTS
         return answer if is_manifest == (match["kind"] == "manifests") else None
 
     @cached_property

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.lock import Lock
+from builder.recipe.lock import Lock
 from tests.bench import synthetic
 from tests.bench.measure import Run, median, run, turns
 from tests.bench.page import put, table

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from builder import lock as locked
-from builder.contents import Contents, contents
-from builder.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin, Reason
-from builder.volume_size import VolumeSize
+from builder.assemble.contents import Contents, contents
+from builder.assemble.volume_size import VolumeSize
+from builder.recipe import lock as locked
+from builder.recipe.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin, Reason
 from installer.bundle.limits import CHUNK, SUMS
 from installer.bundle.manifest import NEVER, BundleBlob
 from installer.bundle.tar import BLOCK, header
 from installer.bundle.volume import metadata_of
 from installer.bundle.writer import member, unsigned_front
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.value import replace
@@ -48,16 +48,18 @@ def lock(images: int, size: int) -> Lock:
 
     for number in range(images):
         name = f"registry.example/team-{number % 37}/app-{number:05d}"
-        layers = [blob(f"base {number // 10} {n}", media.OCI_LAYER, mean) for n in range(_SHARED)]
-        layers += [blob(f"{name} {n}", media.OCI_LAYER, int(mean * source.uniform(0.1, 1.9))) for n in range(_OWN)]
-        config = blob(f"{name} config", media.OCI_CONFIG, source.randrange(2_000, 12_000))
-        digest = blob(f"{name} manifest", media.OCI_MANIFEST, source.randrange(3_000, 6_000))
+        layers = [blob(f"base {number // 10} {n}", media_types.OCI_LAYER, mean) for n in range(_SHARED)]
+        layers += [
+            blob(f"{name} {n}", media_types.OCI_LAYER, int(mean * source.uniform(0.1, 1.9))) for n in range(_OWN)
+        ]
+        config = blob(f"{name} config", media_types.OCI_CONFIG, source.randrange(2_000, 12_000))
+        digest = blob(f"{name} manifest", media_types.OCI_MANIFEST, source.randrange(3_000, 6_000))
         manifests.append(LockedManifest(digest, (config, *layers)))
         found.append(
             LockedImage(
                 source=f"{name}:1.{number}.0",
                 digest=digest,
-                media_type=media.OCI_MANIFEST,
+                media_type=media_types.OCI_MANIFEST,
                 size=blobs[digest].size,
                 upstream=digest,
                 single=digest,

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import pytest
 from PyInstaller.archive.readers import CArchiveReader
 
-from builder import wrap
-from builder.program import build_program
-from installer import __version__, packed, program
+from builder.release import static_wrapper
+from builder.release.program import build_program
+from installer import __version__
+from installer.frozen import compressed_libs, program
 from installer.report import Silent
 from tests.parts.frozen import CACHE, empty_root, enclave_program, frozen_bundle
 from tests.parts.process import Process, wait_until
@@ -329,8 +330,8 @@ def modules(members: Path) -> set[str]:
 def test_only_the_enclave_side_is_in_the_program(members: Path) -> None:
     found = modules(members)
     wanted = {
-        "installer.commands.cli",
-        "installer.program",
+        "installer.cli.main",
+        "installer.frozen.program",
         "installer.bundle.reader",
         "installer.transfer.load",
         "lightkube",
@@ -357,7 +358,7 @@ def test_only_the_enclave_side_is_in_the_program(members: Path) -> None:
 
 def test_large_libraries_are_in_it_once(members: Path) -> None:
     helm = [path.name for path in members.rglob("*libhelm*")]
-    assert helm == [f"{wrap.helm_library().name}.xz"]
+    assert helm == [f"{static_wrapper.helm_library().name}.xz"]
     assert [path.name for path in members.rglob("par2*") if path.is_file()] == ["par2.xz"]
     assert "GNU GENERAL PUBLIC LICENSE" in next(members.rglob("par2/LICENSE")).read_text()
     names = [path.name for path in members.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -379,7 +380,7 @@ def test_its_size_is_as_promised() -> None:
 
 
 def test_names_that_both_sides_use_are_the_same() -> None:
-    assert (wrap.RUN_MARK, wrap.PACKED) == (program.RUN_MARK, packed.LIST)
+    assert (static_wrapper.RUN_MARK, static_wrapper.PACKED) == (program.RUN_MARK, compressed_libs.LIST)
 
 
 # --- built once ---

@@ -18,14 +18,14 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from builder.failures import ROWS, SENDERS
-from builder.freeze import freeze
-from builder.sign import attach, sums_of
+from builder.release.failures import ROWS, SENDERS
+from builder.release.freeze import freeze
+from builder.release.sign import attach, sums_of
 from installer.bundle import canonical
-from installer.bundle.verification import Verification
 from installer.errors import AirferryError, UntrustedError
 from installer.report import Silent
 from installer.value import replace
+from installer.verify.verification_report import Verification
 from tests.exit_codes import errors
 from tests.journeys.test_refusals import assert_refused
 from tests.parts.bundles import KEYS, open_bundle, reference_cargo, signing_key
@@ -37,7 +37,7 @@ from tests.unit.installer.test_program import elf
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.sign import SigningKey
+    from builder.release.sign import SigningKey
     from tests.journeys.conftest import Carried
 
 KEY, OTHER = KEYS / "test-only.pub", KEYS / "other-test-only.pub"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.sign import _fill
+from builder.release.sign import _fill
 from installer.bundle.limits import MINISIG, SIGNATURE, UNSIGNED
 from tests.journeys.test_refusals import on_tmpfs
 from tests.parts.bad_sectors import with_bad_sectors

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.recipe import MAX_RECIPE
+from builder.recipe.recipe import MAX_RECIPE
 from installer.oci.digest import Digest
 from installer.value import replace
 from tests.parts.authority import Authority

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from builder.cli import cli as builder
-from installer.commands.cli import cli as installer
+from builder.cli.main import cli as builder
+from installer.cli.main import cli as installer
 from installer.shell import run
 from tests.parts.images import File, Image, Layer, Run, write_layout
 from tests.parts.registry import Registry

@@ -12,9 +12,9 @@ import pytest
 
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError
-from installer.oci.endpoint import HostSettings
-from installer.oci.registry import Registry as Client
-from installer.oci.transport import Transport
+from installer.registry.client import Registry as Client
+from installer.registry.endpoint import HostSettings
+from installer.registry.transport import Transport
 from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.counted import Counted

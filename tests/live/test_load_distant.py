@@ -6,10 +6,10 @@ import random
 from typing import TYPE_CHECKING
 
 from installer.chart.relocation import Relocation
-from installer.oci.credentials import Credentials
-from installer.oci.endpoint import HostSettings
-from installer.oci.registry import Registry as Client
-from installer.oci.transport import Transport
+from installer.registry.client import Registry as Client
+from installer.registry.credentials import Credentials
+from installer.registry.endpoint import HostSettings
+from installer.registry.transport import Transport
 from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.counted import Counted
@@ -21,7 +21,7 @@ from tests.parts.token_server import TokenServer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from installer.transfer.loaded import LoadResult
+    from installer.transfer.load_result import LoadResult
 
 IMAGES = 20
 

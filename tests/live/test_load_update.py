@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.patch import write_patch
+from builder.assemble.patch import write_patch
 from installer.bundle.manifest import BundleBase
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError, ContentError, LackingError
-from installer.oci.endpoint import HostSettings
 from installer.oci.model import Manifest
 from installer.oci.reference import DigestRef, Repository
-from installer.oci.registry import Registry as Client
-from installer.oci.transport import Transport
 from installer.preflight import preflight
+from installer.registry.client import Registry as Client
+from installer.registry.endpoint import HostSettings
+from installer.registry.transport import Transport
+from installer.transfer.existing_blobs import request_for
 from installer.transfer.load import load
-from installer.transfer.presence import request_for
 from installer.value import Value, replace
 from tests.live.test_registry_faults import REGISTRIES, running
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from installer.oci.digest import Digest
     from installer.oci.model import Descriptor
-    from installer.transfer.loaded import LoadResult
+    from installer.transfer.load_result import LoadResult
 
 LARGE = 5 * 1024 * 1024
 """Two chunks."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.cli import cli
-from builder.lock import Lock
+from builder.cli.main import cli
+from builder.recipe.lock import Lock
 from installer import shell
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from tests.parts import images, runnable
 from tests.parts.chart_repository import ChartRepository, ChartSource, pack, web_chart
@@ -140,7 +140,7 @@ def test_several_platforms_and_digests_carry_the_index_whole(workshop: Workshop,
     assert set(index.blobs) <= {blob.digest.text for blob in workshop.lock.blobs}
     workshop.write({"images": [f"{name}:1.0"], "platforms": ["linux/amd64", "linux/arm64"]})
     (image,) = workshop.locked().images
-    assert (image.digest.text, image.media_type) == (index.digest, media.OCI_INDEX)
+    assert (image.digest.text, image.media_type) == (index.digest, media_types.OCI_INDEX)
     assert [str(platform) for platform in image.platforms] == ["linux/amd64", "linux/arm64/v8"]
 
 

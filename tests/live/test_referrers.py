@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.lock import Lock
-from installer.oci import media
+from builder.recipe.lock import Lock
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Repository, TagRef, parse_reference
-from installer.oci.referrers import tag_of
-from installer.oci.registry import Registry
-from installer.oci.transport import Transport
+from installer.registry.client import Registry
+from installer.registry.referrers import tag_of
+from installer.registry.transport import Transport
 from tests.live.test_registry_client import slices
 from tests.live.test_registry_faults import running
 from tests.parts.application import KEY
@@ -49,24 +49,24 @@ class Place:
             self.client.upload(self.repository, blob, slices(memoryview(data)))
         document = {
             "schemaVersion": 2,
-            "mediaType": media.OCI_MANIFEST,
+            "mediaType": media_types.OCI_MANIFEST,
             "artifactType": kind,
             "config": plain(config),
             "layers": [plain(layer)],
             "subject": plain(subject),
             "annotations": {"org.opencontainers.image.created": "2026-01-01T00:00:00Z"},
         }
-        manifest = parse_manifest(json.dumps(document).encode(), media.OCI_MANIFEST)
+        manifest = parse_manifest(json.dumps(document).encode(), media_types.OCI_MANIFEST)
         digest = manifest.descriptor.digest.text
-        assert not self.client.put_manifest(self.repository, manifest.raw, media.OCI_MANIFEST, digest)
+        assert not self.client.put_manifest(self.repository, manifest.raw, media_types.OCI_MANIFEST, digest)
         self.client.list_referrer(self.repository, manifest)
         return manifest.descriptor
 
     def forget(self, subject: Descriptor) -> None:
         """List nothing any more of what refers to `subject`."""
-        empty = json.dumps({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}).encode()
+        empty = json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []}).encode()
         tag = tag_of(self.repository, subject.digest).tag
-        self.client.put_manifest(self.repository, empty, media.OCI_INDEX, tag)
+        self.client.put_manifest(self.repository, empty, media_types.OCI_INDEX, tag)
 
     def about(self, subject: Descriptor) -> dict[Digest, Descriptor]:
         """What refers to `subject`, by digest."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError, RegistryUnreachableError
-from installer.oci import media
-from installer.oci.credentials import Credentials, CredentialStore
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import DigestRef, Repository, TagRef, parse_reference
-from installer.oci.registry import Registry
-from installer.oci.transport import HostSettings, Transport
+from installer.registry.client import Registry
+from installer.registry.credentials import Credentials, CredentialStore
+from installer.registry.transport import HostSettings, Transport
 from tests.parts import registry as real
 from tests.parts.authority import Authority
 from tests.parts.images import DOCKER, OCI, Family, File, Image, Layer, Platform, Run, push, write_layout
@@ -105,7 +105,7 @@ def test_a_round_trip_keeps_every_digest(
         assert (found.digest.text, found.media_type) == (layout.digest, family.index)
         for digest, size in layout.blobs.items():
             if digest not in (layout.digest, *layout.manifests):
-                descriptor = Descriptor(media.OCTETS, Digest(digest), size)
+                descriptor = Descriptor(media_types.OCTETS, Digest(digest), size)
                 assert client.has_blob(there.repository, descriptor)
                 fetch(client, there.repository, descriptor)
 
@@ -118,7 +118,7 @@ def test_a_configuration_of_six_megabytes(tmp_path: Path, upstream: real.Registr
     for digest, size in layout.blobs.items():
         data = memoryview((layout.path / "blobs" / digest.replace(":", "/")).read_bytes())
         if digest != layout.digest:
-            client.upload(repository, Descriptor(media.OCTETS, Digest(digest), size), slices(data))
+            client.upload(repository, Descriptor(media_types.OCTETS, Digest(digest), size), slices(data))
         else:
             client.put_manifest(repository, bytes(data), layout.media_type, "1")
     manifest = client.manifest(TagRef(repository, "1"))
@@ -129,7 +129,7 @@ def test_a_configuration_of_six_megabytes(tmp_path: Path, upstream: real.Registr
 
 def test_every_offset_of_a_range(upstream: real.Registry) -> None:
     client, data = Registry(Transport()), NOISE[:100_000]
-    repository, blob = Repository(upstream.address, "a"), Descriptor(media.OCTETS, Digest.of(data), len(data))
+    repository, blob = Repository(upstream.address, "a"), Descriptor(media_types.OCTETS, Digest.of(data), len(data))
     client.upload(repository, blob, slices(memoryview(data)))
     view = memoryview(bytearray(len(data)))
     for offset in (0, 1, 65_535, 65_536, 99_999, 100_000):
@@ -142,7 +142,7 @@ def test_every_offset_of_a_range(upstream: real.Registry) -> None:
 
 def test_an_empty_blob(upstream: real.Registry) -> None:
     client = Registry(Transport())
-    repository, blob = Repository(upstream.address, "a"), Descriptor(media.OCTETS, Digest.of(b""), 0)
+    repository, blob = Repository(upstream.address, "a"), Descriptor(media_types.OCTETS, Digest.of(b""), 0)
     client.upload(repository, blob, lambda _: iter(()))
     assert client.has_blob(repository, blob)
     assert bytes(fetch(client, repository, blob)) == b""
@@ -152,7 +152,7 @@ def test_a_mount_sends_nothing(tmp_path: Path) -> None:
     with real.Registry(tmp_path / "registry", users=USERS) as registry:
         client = Registry(Transport(hosts={registry.address: HostSettings(credentials=ALICE)}))
         one, two = Repository(registry.address, "one/a"), Repository(registry.address, "two/b")
-        blob = Descriptor(media.OCTETS, Digest.of(NOISE), len(NOISE))
+        blob = Descriptor(media_types.OCTETS, Digest.of(NOISE), len(NOISE))
         assert not client.mount(two, blob.digest, one)
         client.upload(one, blob, slices(memoryview(NOISE)))
         before = len(registry.accesses())
@@ -200,7 +200,7 @@ class TestTokens:
     def test_push_mount_and_pull(self, registry: real.Registry, tokens: TokenServer) -> None:
         client = Registry(Transport(hosts={registry.address: HostSettings(credentials=ALICE)}))
         one, two = Repository(registry.address, "one/a"), Repository(registry.address, "two/b")
-        blob = Descriptor(media.OCTETS, Digest.of(NOISE), len(NOISE))
+        blob = Descriptor(media_types.OCTETS, Digest.of(NOISE), len(NOISE))
         client.upload(one, blob, slices(memoryview(NOISE)))
         assert client.mount(two, blob.digest, one)
         fetch(client, two, blob)
@@ -213,7 +213,7 @@ class TestTokens:
 
     def test_who_pushes_needs_one_token_for_a_repository(self, registry: real.Registry, tokens: TokenServer) -> None:
         client = Registry(Transport(hosts={registry.address: HostSettings(credentials=ALICE)}), pushes=True)
-        one, blob = Repository(registry.address, "one/a"), Descriptor(media.OCTETS, Digest.of(NOISE), len(NOISE))
+        one, blob = Repository(registry.address, "one/a"), Descriptor(media_types.OCTETS, Digest.of(NOISE), len(NOISE))
         assert not client.has_blob(one, blob)
         client.upload(one, blob, slices(memoryview(NOISE)))
         fetch(client, one, blob)
@@ -222,7 +222,7 @@ class TestTokens:
     def test_a_refused_mount_goes_on_as_an_upload(self, registry: real.Registry, tokens: TokenServer) -> None:
         client = Registry(Transport(hosts={registry.address: HostSettings(credentials=ALICE)}), pushes=True)
         one, two = Repository(registry.address, "one/a"), Repository(registry.address, "two/b")
-        blob = Descriptor(media.OCTETS, Digest.of(NOISE), len(NOISE))
+        blob = Descriptor(media_types.OCTETS, Digest.of(NOISE), len(NOISE))
         assert not client.mount(two, blob.digest, one)
         client.upload(two, blob, slices(memoryview(NOISE)))
         fetch(client, two, blob)
@@ -233,7 +233,7 @@ class TestTokens:
     def test_nobody_may_pull_but_not_push(self, registry: real.Registry) -> None:
         client = Registry(Transport())
         repository = Repository(registry.address, "a")
-        blob = Descriptor(media.OCTETS, Digest.of(b"x"), 1)
+        blob = Descriptor(media_types.OCTETS, Digest.of(b"x"), 1)
         assert not client.has_blob(repository, blob)
         with pytest.raises(RegistryAccessError, match="401: UNAUTHORIZED"):
             client.upload(repository, blob, slices(memoryview(b"x")))

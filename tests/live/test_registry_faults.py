@@ -19,9 +19,9 @@ import pytest
 
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, ContentError, RegistryAccessError, RegistryUnreachableError
-from installer.oci.media import ACCEPT
-from installer.oci.registry import Registry as Client
-from installer.oci.transport import Transport
+from installer.oci.media_types import ACCEPT
+from installer.registry.client import Registry as Client
+from installer.registry.transport import Transport
 from installer.transfer.load import load
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.counted import Counted
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from installer.transfer.loaded import LoadResult
+    from installer.transfer.load_result import LoadResult
 
 MIB = 1 << 20
 REGISTRIES = ("debian", "v3", "crane")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.bundle.manifest import BundleChart
 from installer.chart.helm import Chart
-from installer.oci import media
+from installer.oci import media_types
 from tests.parts import runnable
 from tests.parts.bundles import KEYS, Cargo, signing_key
 from tests.parts.images import Image, compact, write_layout
@@ -145,11 +145,11 @@ def demo_platform(
 def _add(cargo: Cargo, archive: bytes, role: str, release: str, values: str) -> None:
     """A chart and its form as an OCI artifact (Helm's HIP 6)."""
     chart = Chart.load(archive)
-    config = cargo.put(compact(dict(chart.metadata)), media.HELM_CONFIG)
-    layer = cargo.put(archive, media.HELM_CHART)
+    config = cargo.put(compact(dict(chart.metadata)), media_types.HELM_CONFIG)
+    layer = cargo.put(archive, media_types.HELM_CHART)
     parts = [{"mediaType": item.media_type, "digest": str(item.digest), "size": item.size} for item in (config, layer)]
-    document = {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": parts[0], "layers": parts[1:]}
-    artifact = cargo.put(compact(document), media.OCI_MANIFEST)
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": parts[0], "layers": parts[1:]}
+    artifact = cargo.put(compact(document), media_types.OCI_MANIFEST)
     cargo.charts.append(
         BundleChart(
             chart.name,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from builder.packing import arrange
-from builder.sign import SigningKey, load_key, sign
-from builder.volume_size import VolumeSize
+from builder.assemble.packing import arrange
+from builder.assemble.volume_size import VolumeSize
+from builder.release.sign import SigningKey, load_key, sign
 from installer.bundle.limits import FORMAT
 from installer.bundle.manifest import (
     NEVER,
@@ -30,7 +30,7 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile, metadata_of
 from installer.bundle.writer import write
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, Platform, parse_manifest
 from installer.report import Silent
@@ -87,7 +87,7 @@ class Cargo(msgspec.Struct):
     left_out: frozenset[Digest] = frozenset()
     bases: tuple[BundleBase, ...] = ()
 
-    def put(self, data: bytes, media_type: str = media.OCTETS) -> Descriptor:
+    def put(self, data: bytes, media_type: str = media_types.OCTETS) -> Descriptor:
         """Add a blob; one that is there already keeps its media type."""
         descriptor = Descriptor(media_type, Digest.of(data), len(data))
         if all(blob.digest != descriptor.digest for blob in self.blobs):
@@ -123,15 +123,15 @@ class Cargo(msgspec.Struct):
     def chart(self, archive: bytes, *, role: str = "release", values: str = "") -> BundleChart:
         """Add a packed chart and its form as an OCI artifact (Helm's HIP 6)."""
         metadata = chart_metadata(archive)
-        config = self.put(compact(metadata), media.HELM_CONFIG)
-        layer = self.put(archive, media.HELM_CHART)
+        config = self.put(compact(metadata), media_types.HELM_CONFIG)
+        layer = self.put(archive, media_types.HELM_CHART)
         artifact = {
             "schemaVersion": 2,
-            "mediaType": media.OCI_MANIFEST,
+            "mediaType": media_types.OCI_MANIFEST,
             "config": _json(config),
             "layers": [_json(layer)],
         }
-        manifest = self.put(compact(artifact), media.OCI_MANIFEST)
+        manifest = self.put(compact(artifact), media_types.OCI_MANIFEST)
         name, version = metadata["name"], metadata["version"]
         source = f"https://charts.example.com/{name}-{version}.tgz"
         entry = BundleChart(name, version, role, name, "default", layer.digest, manifest.digest, source, values)
@@ -178,13 +178,13 @@ class Cargo(msgspec.Struct):
         (place,) = (place for place, image in enumerate(self.images) if image.source == source)
         manifest = {
             "schemaVersion": 2,
-            "mediaType": media.OCI_MANIFEST,
+            "mediaType": media_types.OCI_MANIFEST,
             "artifactType": artifact_type,
             "config": _json(self.put(b"{}", "application/vnd.oci.empty.v1+json")),
             "layers": [_json(self.put(content, artifact_type))],
             "subject": _json(self.images[place].root),
         }
-        found = self.put(compact(manifest), media.OCI_MANIFEST)
+        found = self.put(compact(manifest), media_types.OCI_MANIFEST)
         self.images[place] = replace(self.images[place], referrers=(found.digest,))
         return found
 

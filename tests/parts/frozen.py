@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.freeze import freeze
-from builder.program import build_program
-from installer.bundle.front import PinnedKey
+from builder.release.freeze import freeze
+from builder.release.program import build_program
+from installer.bundle.frozen_header import PinnedKey
 from installer.report import Silent
 from tests.parts.bundles import reference_cargo, signing_key
 

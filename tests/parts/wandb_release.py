@@ -7,10 +7,10 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.chart_tree import ChartTree
-from builder.discover import resource_release
-from builder.pins import pinned, versions
-from builder.recipe import Recipe
+from builder.charts.discover import resource_release
+from builder.charts.tree import ChartTree
+from builder.charts.version_overrides import pinned, versions
+from builder.recipe.recipe import Recipe
 from installer.chart.helm import Chart
 from installer.errors import RecipeError
 from installer.strict_yaml import load_yaml

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.parallel import in_parallel
+from builder.images.parallel import in_parallel
 from installer.parallel import Pace, each
 
 if TYPE_CHECKING:

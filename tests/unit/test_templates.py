@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 import templates
-from builder.chart_tree import ChartTree
-from builder.pins import pinned, versions
-from builder.recipe import Recipe, parse_recipe
+from builder.charts.tree import ChartTree
+from builder.charts.version_overrides import pinned, versions
+from builder.recipe.recipe import Recipe, parse_recipe
 from installer.chart.helm import Chart, parse_values
 from installer.chart.images import references
 from installer.errors import SiteError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import build as building
-from builder.contents import Contents
+from builder.assemble import build as building
+from builder.assemble.contents import Contents
 from installer.bundle.volume import metadata_of
 from installer.errors import StorageError
 from installer.files import forget

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.charts import artifact, entries, select, urls
-from builder.discover import resource_release
+from builder.charts.discover import resource_release
+from builder.charts.fetch import artifact, entries, select, urls
 from installer.chart.helm import Chart
 from installer.errors import ContentError, NotFoundError, RecipeError
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from tests.parts.chart_repository import pack, web_chart
 
@@ -72,9 +72,13 @@ def test_the_artifact_is_always_the_same_and_helm_takes_it(tmp_path: Path) -> No
     config, raw = artifact(chart)
     assert artifact(Chart.load(archive)) == (config, raw)
     manifest = json.loads(raw)
-    assert manifest["config"] == {"mediaType": media.HELM_CONFIG, "digest": Digest.of(config).text, "size": len(config)}
+    assert manifest["config"] == {
+        "mediaType": media_types.HELM_CONFIG,
+        "digest": Digest.of(config).text,
+        "size": len(config),
+    }
     (layer,) = manifest["layers"]
-    assert layer == {"mediaType": media.HELM_CHART, "digest": Digest.of(archive).text, "size": len(archive)}
+    assert layer == {"mediaType": media_types.HELM_CHART, "digest": Digest.of(archive).text, "size": len(archive)}
     assert json.loads(config)["name"] == "web"
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from builder.chart_tree import ChartTree
-from builder.charts import FetchedChart
-from builder.discover import Discovery, discover
-from builder.lock import LockedManifest, Origin
-from builder.pins import pinned
-from builder.recipe import ChartEntry, KubernetesEntry
-from builder.renderings import Release
+from builder.charts.discover import Discovery, discover
+from builder.charts.fetch import FetchedChart
+from builder.charts.render_matrix import Release
+from builder.charts.tree import ChartTree
+from builder.charts.version_overrides import pinned
+from builder.recipe.lock import LockedManifest, Origin
+from builder.recipe.recipe import ChartEntry, KubernetesEntry
 from installer.chart.helm import Chart
 from installer.errors import RecipeError
 from installer.value import replace

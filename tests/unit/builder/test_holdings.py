@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.contents import contents
-from builder.holdings import WHOLE, Holding, Omission, omission, omission_of
-from builder.volume_size import VolumeSize
+from builder.assemble.contents import contents
+from builder.assemble.delta_base import WHOLE, Holding, Omission, omission, omission_of
+from builder.assemble.volume_size import VolumeSize
 from installer.bundle.manifest import content_of
-from installer.bundle.receipt import Receipt
 from installer.errors import UsageError
+from installer.transfer.receipt import Receipt
 from installer.value import replace
 from tests.unit.builder.test_lock import digest, example, image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.lock import Lock
+    from builder.recipe.lock import Lock
 
 
 def lock_of(version: str, **layers: list[str]) -> Lock:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from builder.contents import contents
-from builder.listing import changes, image_list, image_table
-from builder.lock import (
+from builder.assemble.contents import contents
+from builder.assemble.plan import image_bytes, plan_document, plan_table
+from builder.recipe.lock import (
     FORMAT,
     Excluded,
     Failure,
@@ -24,10 +24,10 @@ from builder.lock import (
     Suspected,
     reach,
 )
-from builder.plan import image_bytes, plan_document, plan_table
+from builder.resolve.listing import changes, image_list, image_table
 from installer.bundle.manifest import NEVER
 from installer.errors import BundleError, RecipeError
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.value import replace
@@ -47,7 +47,7 @@ def image(name: str, layers: list[str]) -> tuple[LockedImage, LockedManifest, li
     locked = LockedImage(
         source=f"docker.io/team/{name}:1.0",
         digest=digest(name),
-        media_type=media.OCI_MANIFEST,
+        media_type=media_types.OCI_MANIFEST,
         size=1,
         upstream=digest(name),
         single=digest(name),
@@ -55,8 +55,13 @@ def image(name: str, layers: list[str]) -> tuple[LockedImage, LockedManifest, li
         origin=Origin("registry", f"docker.io/team/{name}", "1.0"),
         reasons=(reason, Reason("", "", "", "", "", "images[0]", "")),
     )
-    blobs = [LockedBlob(digest(name), media.OCI_MANIFEST, 1), LockedBlob(digest(f"{name} config"), media.OCI_CONFIG, 1)]
-    blobs += [LockedBlob(digest(layer), media.OCI_LAYER_GZIP, 100 if layer == "base100" else 1) for layer in layers]
+    blobs = [
+        LockedBlob(digest(name), media_types.OCI_MANIFEST, 1),
+        LockedBlob(digest(f"{name} config"), media_types.OCI_CONFIG, 1),
+    ]
+    blobs += [
+        LockedBlob(digest(layer), media_types.OCI_LAYER_GZIP, 100 if layer == "base100" else 1) for layer in layers
+    ]
     return locked, manifest, blobs
 
 
@@ -78,11 +83,11 @@ def example() -> Lock:
     )
     blobs = [
         *(blob for _, _, found in parts for blob in found),
-        LockedBlob(artifact.digest, media.OCI_MANIFEST, len(text), text),
-        LockedBlob(digest("helm config"), media.HELM_CONFIG, 5),
-        LockedBlob(digest("archive"), media.HELM_CHART, 7),
-        LockedBlob(Digest.of(values.encode()), media.OCTETS, len(values), values),
-        LockedBlob(digest("recipe"), media.OCTETS, 9),
+        LockedBlob(artifact.digest, media_types.OCI_MANIFEST, len(text), text),
+        LockedBlob(digest("helm config"), media_types.HELM_CONFIG, 5),
+        LockedBlob(digest("archive"), media_types.HELM_CHART, 7),
+        LockedBlob(Digest.of(values.encode()), media_types.OCTETS, len(values), values),
+        LockedBlob(digest("recipe"), media_types.OCTETS, 9),
     ]
     unique = {blob.digest: blob for blob in blobs}
     documents = (

@@ -7,26 +7,26 @@ from itertools import pairwise
 
 import pytest
 
-from builder.packing import Arrangement, arrange
-from builder.volume_size import PRESETS, PROGRAM, VolumeSize
+from builder.assemble.packing import Arrangement, arrange
+from builder.assemble.volume_size import PRESETS, PROGRAM, VolumeSize
 from installer.bundle.limits import CHUNK
 from installer.bundle.tar import BLOCK, padded
 from installer.errors import UsageError
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 
 METADATA = 20_480
 
 
-def blob(name: str, size: int, media_type: str = media.OCTETS) -> Descriptor:
+def blob(name: str, size: int, media_type: str = media_types.OCTETS) -> Descriptor:
     return Descriptor(media_type, Digest.of(name.encode()), size)
 
 
 def image(name: str, *layers: int) -> list[Descriptor]:
     """Layers of these sizes and a manifest."""
     content = [blob(f"{name} {number}", size) for number, size in enumerate(layers)]
-    return [*content, blob(name, 1000, media.OCI_MANIFEST)]
+    return [*content, blob(name, 1000, media_types.OCI_MANIFEST)]
 
 
 def laid_out(images: dict[str, list[Descriptor]], size: VolumeSize, *others: Descriptor) -> Arrangement:
@@ -88,7 +88,7 @@ def test_manifests_come_with_the_last_of_their_layers() -> None:
     found = laid_out(images, VolumeSize(11 * CHUNK + 12345), *(blob(f"chart {n}", 5000) for n in range(5)))
     for name in images:
         own = [found.blobs[number] for number in found.parts[name]]
-        (manifest,) = [item for item in own if item.media_type == media.OCI_MANIFEST]
+        (manifest,) = [item for item in own if item.media_type == media_types.OCI_MANIFEST]
         assert manifest.pieces[0][0] == max(volumes_of(found, name))
     total = sum(volume.payload for volume in found.volumes)
     assert len(found.volumes) <= 1.25 * total / (11 * CHUNK)

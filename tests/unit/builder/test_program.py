@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from builder.program import program_key
+from builder.release.program import program_key
 from tests.parts.programs import ROOT
 
 
@@ -17,7 +17,7 @@ def test_the_folder_that_it_is_called_from_is_no_reason(tmp_path: Path) -> None:
     (found / "METADATA").write_bytes(metadata.read_bytes())
     keys = {
         subprocess.run(
-            [sys.executable, "-c", "from builder.program import program_key; print(program_key())"],
+            [sys.executable, "-c", "from builder.release.program import program_key; print(program_key())"],
             cwd=folder,
             env={"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from builder.lock import LockedRegistry
-from builder.locking import locked_registries
-from builder.recipe import Recipe, parse_recipe
+from builder.recipe.lock import LockedRegistry
+from builder.recipe.recipe import Recipe, parse_recipe
+from builder.resolve.make_lock import locked_registries
 from installer.errors import RecipeError
 
 SMALL = "name: demo\nversion: '1.0'\nimages: [busybox:1.36]\n"

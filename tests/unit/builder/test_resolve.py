@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from builder.connect import connect
-from builder.engine import Engine, familiar
-from builder.lock import Origin, Reason
-from builder.resolve import Wanted, resolve, several, substituted
-from builder.source import Places
+from builder.images.connect import connect
+from builder.images.engine import Engine, familiar
+from builder.images.resolve import Wanted, resolve, several, substituted
+from builder.images.source import Places
+from builder.recipe.lock import Origin, Reason
 from installer.errors import ContentError, NotFoundError, UsageError
-from installer.oci import media
-from installer.oci.credentials import CredentialStore
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
+from installer.registry.credentials import CredentialStore
 from tests.parts import images
 from tests.parts.faulty_registry import Fault, FaultyRegistry, status
 from tests.parts.images import File, Image, Layer, Run
@@ -179,18 +179,24 @@ def test_names_as_the_engine_knows_them(name: str, engine: str) -> None:
 def referring(server: FaultyRegistry, subject: str, name: str) -> str:
     """A manifest about `subject` in the registry; its digest."""
     config = {"mediaType": "application/x", "digest": server.put_blob(name.encode()), "size": len(name)}
-    about = {"mediaType": media.OCI_MANIFEST, "digest": subject, "size": 1}
-    document = {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": config, "layers": [], "subject": about}
-    return server.put_manifest(json.dumps(document).encode(), media.OCI_MANIFEST)
+    about = {"mediaType": media_types.OCI_MANIFEST, "digest": subject, "size": 1}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": config,
+        "layers": [],
+        "subject": about,
+    }
+    return server.put_manifest(json.dumps(document).encode(), media_types.OCI_MANIFEST)
 
 
 def listing(server: FaultyRegistry, *digests: str) -> Fault:
     entries = [
-        {"mediaType": media.OCI_MANIFEST, "digest": digest, "size": len(server.manifests[digest][1])}
+        {"mediaType": media_types.OCI_MANIFEST, "digest": digest, "size": len(server.manifests[digest][1])}
         for digest in digests
     ]
-    raw = json.dumps({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries}).encode()
-    return status(200, {"Content-Type": media.OCI_INDEX}, raw)
+    raw = json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}).encode()
+    return status(200, {"Content-Type": media_types.OCI_INDEX}, raw)
 
 
 @pytest.fixture
@@ -198,9 +204,9 @@ def server() -> Iterator[FaultyRegistry]:
     """A registry with an image that is called `app:1`."""
     with FaultyRegistry() as running:
         config = json.dumps({"os": "linux", "architecture": "amd64"}).encode()
-        entry = {"mediaType": media.OCI_CONFIG, "digest": running.put_blob(config), "size": len(config)}
-        document = {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": entry, "layers": []}
-        running.put_manifest(json.dumps(document).encode(), media.OCI_MANIFEST, "1")
+        entry = {"mediaType": media_types.OCI_CONFIG, "digest": running.put_blob(config), "size": len(config)}
+        document = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": entry, "layers": []}
+        running.put_manifest(json.dumps(document).encode(), media_types.OCI_MANIFEST, "1")
         yield running
 
 
@@ -231,7 +237,7 @@ def test_what_is_listed_without_referring(places: Places, server: FaultyRegistry
 def test_more_referrers_than_anybody_needs(
     places: Places, server: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("builder.resolve.MAX_REFERRERS", 1)
+    monkeypatch.setattr("builder.images.resolve.MAX_REFERRERS", 1)
     image = Digest.of(server.manifests["1"][1]).text
     server.on("GET", f"/referrers/{image}", listing(server, *(referring(server, image, name) for name in "ab")))
     server.on("GET", "/referrers/", listing(server))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.bundle.finding import DEPTH, expand, volumes_in
+from installer.bundle.volume_discovery import DEPTH, expand, volumes_in
 from installer.errors import UsageError
 
 if TYPE_CHECKING:

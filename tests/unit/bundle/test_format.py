@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import installer.bundle
-from builder.freeze import freeze
+from builder.release.freeze import freeze
 from installer.bundle import limits, tar
-from installer.bundle.front import Front, PinnedKey
+from installer.bundle.frozen_header import Front, PinnedKey
 from installer.bundle.manifest import (
     BundleBase,
     BundleBlob,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from installer.bundle import front
-from installer.bundle.front import ALIGNMENT, MAX_FRONT, Front, PinnedKey
+from installer.bundle import frozen_header
+from installer.bundle.frozen_header import ALIGNMENT, MAX_FRONT, Front, PinnedKey
 from installer.errors import BundleError
 
 PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
@@ -15,9 +15,9 @@ def test_a_front_is_read_as_it_was_written() -> None:
     written = Front("platform 1.2", KEYS, 5 * 512)
     block = written.encode()
     assert len(block) == ALIGNMENT
-    assert front.front_size(block[:64]) == ALIGNMENT
-    assert front.decode(block) == written
-    assert [key.text for key in front.decode(block).keys] == [PEM, MINISIGN]
+    assert frozen_header.front_size(block[:64]) == ALIGNMENT
+    assert frozen_header.decode(block) == written
+    assert [key.text for key in frozen_header.decode(block).keys] == [PEM, MINISIGN]
 
 
 def test_the_bytes_of_format_1_stay_as_they_are() -> None:
@@ -30,10 +30,10 @@ def test_a_long_front_takes_more_blocks() -> None:
     long = Front("demo", tuple(PinnedKey("ab", (f"{number:04d}" * 100,)) for number in range(64)), 0)
     block = long.encode()
     assert len(block) == 7 * ALIGNMENT
-    assert front.decode(block) == long
+    assert frozen_header.decode(block) == long
     for wrong in (block[:-ALIGNMENT], block + bytes(ALIGNMENT), block[:-1]):
         with pytest.raises(BundleError):
-            front.decode(wrong)
+            frozen_header.decode(wrong)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_a_long_front_takes_more_blocks() -> None:
 )  # fmt: skip
 def test_a_malformed_header_is_refused(header: bytes) -> None:
     with pytest.raises(BundleError):
-        front.front_size(header + b"{}" + bytes(64))
+        frozen_header.front_size(header + b"{}" + bytes(64))
 
 
 def block_of(text: bytes) -> bytes:
-    raw = front.MAGIC + b"%010d\n" % len(text) + text
+    raw = frozen_header.MAGIC + b"%010d\n" % len(text) + text
     return raw + bytes(-len(raw) % ALIGNMENT)
 
 
@@ -56,7 +56,7 @@ GOOD = b'{"format":1,"keys":[],"name":"demo","volume_size":512}'
 
 
 def test_the_hand_made_block_is_good() -> None:
-    assert front.decode(block_of(GOOD)) == Front("demo", (), 512)
+    assert frozen_header.decode(block_of(GOOD)) == Front("demo", (), 512)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_the_hand_made_block_is_good() -> None:
 )
 def test_anything_but_one_spelling_is_refused(text: bytes) -> None:
     with pytest.raises(BundleError):
-        front.decode(block_of(text))
+        frozen_header.decode(block_of(text))
 
 
 def test_padding_is_zeros() -> None:
     block = bytearray(block_of(GOOD))
-    for place in (len(front.MAGIC) + 11 + len(GOOD), ALIGNMENT - 1):
+    for place in (len(frozen_header.MAGIC) + 11 + len(GOOD), ALIGNMENT - 1):
         block[place] = 1
         with pytest.raises(BundleError):
-            front.decode(bytes(block))
+            frozen_header.decode(bytes(block))
         block[place] = 0
 
 

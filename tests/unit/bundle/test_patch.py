@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.patch import write_patch
-from installer.bundle.damage import verify_by_turns
+from builder.assemble.patch import write_patch
 from installer.bundle.limits import CHUNK
 from installer.bundle.patch import Request
 from installer.bundle.tar import BLOCK, header
 from installer.errors import AirferryError, BundleError, UsageError
 from installer.oci.digest import Digest
+from installer.verify.damage import verify_by_turns
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, open_bundle
 from tests.parts.counted import Counted

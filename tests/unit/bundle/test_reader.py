@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from blake3 import blake3
 
-from builder.sign import sign, sums_of
+from builder.release.sign import sign, sums_of
 from installer.bundle import sums
-from installer.bundle.damage import verify_by_turns
 from installer.bundle.limits import (
     BUNDLE_JSON,
     CHUNK,
@@ -41,10 +40,11 @@ from installer.errors import (
     UntrustedError,
     UsageError,
 )
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.value import replace
+from installer.verify.damage import verify_by_turns
 from tests.parts.bundles import Cargo, open_bundle, reference_cargo, several_volumes, signing_key, trust
 from tests.parts.counted import Counted
 from tests.parts.images import compact
@@ -89,7 +89,7 @@ def test_everything_comes_back(cargo: Cargo, volume: Path) -> None:
 
 def test_streams_begin_anywhere(cargo: Cargo, volumes: tuple[Path, ...]) -> None:
     large = random.Random(1).randbytes(10 * 1024 * 1024)
-    descriptor = Descriptor(media.OCTETS, Digest.of(large), len(large))
+    descriptor = Descriptor(media_types.OCTETS, Digest.of(large), len(large))
     with open_bundle(volumes) as bundle:
         for offset in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, len(large) - 1, len(large)):
             found, buffer = bytearray(), bytearray(1_000_003)
@@ -299,7 +299,7 @@ def test_the_program_is_new_enough(volume: Path) -> None:
 def test_damage_is_located_and_named(copy: Path) -> None:
     with open_bundle([copy]) as bundle:
         page = bundle.manifest.images[0]
-        layer = [blob for blob in bundle.closure(page).values() if blob.media_type == media.OCI_LAYER_GZIP][-1]
+        layer = [blob for blob in bundle.closure(page).values() if blob.media_type == media_types.OCI_LAYER_GZIP][-1]
         place = bundle._metadata.length + bundle.blob(layer.digest).pieces[0][1]
         flip(copy, place + 3)
         with pytest.raises(BundleError) as caught:
@@ -464,7 +464,7 @@ def test_what_one_volume_lacks_another_has(volumes: tuple[Path, ...], tmp_path: 
 
 
 def test_images_that_lack_a_part_in_volumes_that_come_in_turns(cargo: Cargo, tmp_path: Path) -> None:
-    kept = {blob: data for blob, data in cargo.blobs.items() if blob.media_type != media.OCI_LAYER}
+    kept = {blob: data for blob, data in cargo.blobs.items() if blob.media_type != media_types.OCI_LAYER}
     waiting = list(several_volumes(replace(cargo, blobs=kept), tmp_path))
 
     def change(bundle: Bundle, _volumes: frozenset[int], _why: str) -> None:
@@ -512,7 +512,7 @@ def test_indexes_that_do_not_follow(copy: Path, name: str) -> None:
 
 
 def test_an_image_without_one_of_its_layers(cargo: Cargo, tmp_path: Path) -> None:
-    kept = {blob: data for blob, data in cargo.blobs.items() if blob.media_type != media.OCI_LAYER}
+    kept = {blob: data for blob, data in cargo.blobs.items() if blob.media_type != media_types.OCI_LAYER}
     assert len(kept) < len(cargo.blobs)
     (path,) = replace(cargo, blobs=kept).write(tmp_path, key=signing_key())
     with open_bundle([path]) as bundle:
@@ -527,16 +527,16 @@ def test_an_image_without_one_of_its_layers(cargo: Cargo, tmp_path: Path) -> Non
 def nested(depth: int) -> Cargo:
     """An image behind `depth` indexes, each of which holds the next."""
     cargo = Cargo()
-    config = cargo.put(b"{}", media.OCI_CONFIG)
+    config = cargo.put(b"{}", media_types.OCI_CONFIG)
     entry = {"mediaType": config.media_type, "digest": str(config.digest), "size": config.size}
     root = cargo.put(
-        compact({"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": entry, "layers": []}),
-        media.OCI_MANIFEST,
+        compact({"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": entry, "layers": []}),
+        media_types.OCI_MANIFEST,
     )
     for _ in range(depth):
         entry = {"mediaType": root.media_type, "digest": str(root.digest), "size": root.size}
-        index = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [entry]}
-        root = cargo.put(compact(index), media.OCI_INDEX)
+        index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
+        root = cargo.put(compact(index), media_types.OCI_INDEX)
     name = "docker.io/library/deep:1"
     cargo.images.append(BundleImage(name, root.digest, root.media_type, root.size, root.digest, ()))
     return cargo

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.bundle.receipt import DIGITS, Receipt
 from installer.errors import AirferryError, BundleError, UsageError
+from installer.transfer.receipt import DIGITS, Receipt
 from installer.value import replace
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from builder.sign import attach, sign, sums_of
+from builder.release.sign import attach, sign, sums_of
 from installer.bundle import canonical
 from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, UNSIGNED
 from installer.bundle.signature import (

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.patch import write_patch
-from installer.bundle.damage import verify_by_turns
-from installer.bundle.describe import description, summary
+from builder.assemble.patch import write_patch
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBase, chunk_count, content_of
 from installer.bundle.patch import Request
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, ContentError, UsageError
-from installer.oci import media
+from installer.oci import media_types
 from installer.transfer.serve import Catalogue
 from installer.value import replace
+from installer.verify.damage import verify_by_turns
+from installer.verify.describe import description, summary
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.counted import Counted
@@ -168,7 +168,7 @@ def test_a_source_that_delivers_something_else(cargo: Cargo, update: Path, tmp_p
 
 def test_what_cannot_be_left_out(cargo: Cargo) -> None:
     fine = update_of(cargo, [shared_layer(cargo)]).skeleton()
-    manifests = [blob for blob in cargo.blobs if blob.media_type in media.MANIFESTS]
+    manifests = [blob for blob in cargo.blobs if blob.media_type in media_types.MANIFESTS]
     empty = [blob for blob in cargo.blobs if not blob.size]
     documents = [blob for blob in cargo.blobs if blob.digest == cargo.documents[0].digest]
     charts = [blob for blob in cargo.blobs if blob.digest == cargo.charts[0].archive]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from installer.lifecycle.changes import HIDDEN, Changes, compared_images, compared_values
+from installer.workflows.changes import HIDDEN, Changes, compared_images, compared_values
 
 OLD: dict[str, Any] = {
     "global": {"host": "http://a", "licence": "LIC-old", "env": [{"name": "DB_PASSWORD", "value": "pw-old"}]},

@@ -14,15 +14,15 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.relocation import Relocation
-from installer.commands.own_repository import own_repository
+from installer.cli.own_repository import own_repository
 from installer.errors import SiteError, UsageError
 from installer.objects.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
 from installer.objects.desired import Desired, desired
 from installer.objects.render import files
-from installer.oci.endpoint import HostSettings
 from installer.oci.reference import DigestRef, Repository
-from installer.oci.registry import Registry as Client
-from installer.oci.transport import Transport
+from installer.registry.client import Registry as Client
+from installer.registry.endpoint import HostSettings
+from installer.registry.transport import Transport
 from installer.report import Silent
 from installer.transfer.load import load
 from installer.transfer.serve import ChartRepository, Server

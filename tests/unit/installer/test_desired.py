@@ -16,7 +16,6 @@ from installer.chart.archive import unpacked
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
 from installer.errors import BundleError, ClusterError, SiteError, UsageError
-from installer.lifecycle.record import read, record
 from installer.objects import chart_configmap
 from installer.objects.chart_configmap import ChartFile, chart_file, config_map, repacked
 from installer.objects.custom_resource import custom_resource
@@ -24,6 +23,7 @@ from installer.objects.desired import Desired, desired
 from installer.objects.node_mirrors import node_mirrors
 from installer.objects.render import files, write
 from installer.site.site import Site
+from installer.workflows.record import read, record
 from tests.parts.application import CHARTS, Application, demo_app, packed
 from tests.parts.bundles import open_bundle, packed_chart
 from tests.parts.kubectl import tools

@@ -12,8 +12,8 @@ from installer.cluster.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STO
 from installer.cluster.workload import ReleaseName, Workload
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.diagnosis import problems
-from installer.diagnosis.outlook import Outlook
 from installer.diagnosis.release_state import refusal
+from installer.diagnosis.stall_detector import Outlook
 from installer.diagnosis.wait import DIAGNOSE_SECONDS, POLL_SECONDS, STEADY_SECONDS, Patience, until_rolled_out
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError
 from installer.report import Silent

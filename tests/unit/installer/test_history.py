@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from installer.errors import ClusterError
-from installer.lifecycle import history
-from installer.lifecycle.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
-from installer.lifecycle.record import FORMAT, InstalledChart, Record
 from installer.value import replace
+from installer.workflows import history
+from installer.workflows.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
+from installer.workflows.record import FORMAT, InstalledChart, Record
 
 if TYPE_CHECKING:
     from installer.cluster.kube import Cluster, Kind

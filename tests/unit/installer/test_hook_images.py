@@ -11,8 +11,8 @@ from installer.cluster.kube import DAEMON_SET, Kind, Object
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, NotReadyError
-from installer.lifecycle.hook_images import MAX_SECONDS, SETTLED_SECONDS, pull
 from installer.report import Silent
+from installer.workflows.hook_images import MAX_SECONDS, SETTLED_SECONDS, pull
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,11 +19,11 @@ from installer.cluster.kube import (
     Kind,
 )
 from installer.errors import SiteError
-from installer.lifecycle import install, record
 from installer.objects.desired import desired
 from installer.preflight import preflight
 from installer.preflight.preflight import Preflight
 from installer.report import Silent
+from installer.workflows import install, record
 from tests.parts.bundles import open_bundle, packed_chart
 from tests.unit.installer.test_desired import platform, site
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from installer.chart.releases import Releases
-    from installer.lifecycle.install import Prepared
+    from installer.workflows.install import Prepared
 
 TIME = "2026-01-31T00:00:00Z"
 

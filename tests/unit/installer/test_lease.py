@@ -12,9 +12,9 @@ import pytest
 from installer.cluster.kube import Cluster, ConflictError, Kind
 from installer.diagnosis.wait import POLL_SECONDS, Patience
 from installer.errors import ClusterError
-from installer.lifecycle.holder import Holder, has_ended
-from installer.lifecycle.lease import DURATION_SECONDS, Means, held
 from installer.report import Silent
+from installer.workflows.lease import DURATION_SECONDS, Means, held
+from installer.workflows.lock_owner import Holder, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable

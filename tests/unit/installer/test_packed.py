@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from installer import packed
 from installer.errors import AirferryError, StorageError
+from installer.frozen import compressed_libs
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"xz": lzma.compress, "zlib": zlib.compress}
 PARTS = (os.urandom(100_000), b"", b"second " * 50_000, b"x")
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, form: str) -> Path:
     streams = [COMPRESS[form](part) for part in PARTS]
     (tmp_path / "late" / f"native.py.{form}").write_bytes(b"".join(streams))
     sizes = [[len(stream), len(part)] for stream, part in zip(streams, PARTS, strict=True)]
-    (tmp_path / packed.LIST).write_text(
+    (tmp_path / compressed_libs.LIST).write_text(
         json.dumps([{"module": "late.native", "path": "late/native.py", "form": form, "sizes": sizes}])
     )
     return tmp_path
@@ -51,8 +51,8 @@ def test_a_library_appears_when_its_module_is_imported(folder: Path, form: str) 
     stream = COMPRESS[form](source.encode())
     (folder / "late" / f"native.py.{form}").write_bytes(stream)
     entry = {"module": "late.native", "path": "late/native.py", "form": form, "sizes": [[len(stream), len(source)]]}
-    (folder / packed.LIST).write_text(json.dumps([entry]))
-    packed.install(folder)
+    (folder / compressed_libs.LIST).write_text(json.dumps([entry]))
+    compressed_libs.install(folder)
     importlib.import_module("late")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("late.other")  # the listing of the folder is now known without the library
@@ -60,9 +60,9 @@ def test_a_library_appears_when_its_module_is_imported(folder: Path, form: str) 
     assert importlib.import_module("late.native").VALUE == 42
 
 
-def library(folder: Path) -> packed.PackedLibrary:
-    (entry,) = json.loads((folder / packed.LIST).read_text())
-    return packed.PackedLibrary(folder / entry["path"], entry["form"], tuple(map(tuple, entry["sizes"])))
+def library(folder: Path) -> compressed_libs.PackedLibrary:
+    (entry,) = json.loads((folder / compressed_libs.LIST).read_text())
+    return compressed_libs.PackedLibrary(folder / entry["path"], entry["form"], tuple(map(tuple, entry["sizes"])))
 
 
 def test_parts_come_together_in_their_order(folder: Path, form: str) -> None:
@@ -88,7 +88,7 @@ def test_a_damaged_library_is_an_error_with_the_next_step(folder: Path, form: st
         case "cut":
             path.write_bytes(raw[:-4])
         case "size":
-            found = packed.PackedLibrary(found.path, form, (*found.sizes[:-1], (found.sizes[-1][0], 2)))
+            found = compressed_libs.PackedLibrary(found.path, form, (*found.sizes[:-1], (found.sizes[-1][0], 2)))
         case _:
             path.unlink()
     with pytest.raises(StorageError, match="cannot unpack") as caught:
@@ -99,6 +99,6 @@ def test_a_damaged_library_is_an_error_with_the_next_step(folder: Path, form: st
 
 @pytest.mark.parametrize("text", ["", "{}}", '[{"module": "a"}]', '[{"module": "a", "path": "b", "sizes": [1]}]'])
 def test_a_bad_list_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / packed.LIST).write_text(text)
+    (tmp_path / compressed_libs.LIST).write_text(text)
     with pytest.raises(AirferryError, match=r"packed\.json"):
-        packed.install(tmp_path)
+        compressed_libs.install(tmp_path)

@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 import pytest
 
-from installer import packed, program
-from installer.bundle.front import ALIGNMENT, Front, PinnedKey
+from installer.bundle.frozen_header import ALIGNMENT, Front, PinnedKey
 from installer.errors import BundleError, StorageError, UsageError
+from installer.frozen import compressed_libs, program
 
 KEY = PinnedKey("ab" * 32, ("-----BEGIN PUBLIC KEY-----", "MFkw", "-----END PUBLIC KEY-----"))
 NOW = 2_000_000_000.0
@@ -203,7 +203,7 @@ def test_folders_of_killed_runs_are_removed_and_nothing_else(tmp_path: Path) -> 
     ]
     unpacking = left_folder(tmp_path, "staticx-unpack", mark=b"")
     cleaning = left_folder(tmp_path, "staticx-clean", mark=None)
-    (cleaning / "_internal" / packed.LIST).touch()
+    (cleaning / "_internal" / compressed_libs.LIST).touch()
     empty = tmp_path / "staticx-empty"
     empty.mkdir(mode=0o700)
     running = left_folder(tmp_path, "staticx-running")

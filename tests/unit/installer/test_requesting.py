@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from installer.bundle.patch import Request
-from installer.commands.requesting import _code
+from installer.cli.requesting import _code
 from installer.oci.digest import Digest
 
 SUMS = Digest.of(b"sums")

@@ -287,8 +287,8 @@ def locked_out(folder: Path) -> Iterator[None]:
 
 def test_a_home_of_somebody_else(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod often runs as a user of its own with root's HOME."""
+    from installer.cli.target import Target
     from installer.cluster.kubeconfig import Endpoint
-    from installer.commands.target import Target
     from installer.report import Lines
 
     write_auth(tmp_path / "home" / ".docker" / "config.json", "home.example")
@@ -302,12 +302,12 @@ def test_a_home_of_somebody_else(tmp_path: Path, capsys: Capture, monkeypatch: p
         with pytest.raises(errors.StorageError, match=r"\.kube/config: cannot look at it"):
             Target(session(home), None, "", plugin=False)
         pod = Endpoint("https://10.0.0.1:443", token="t")
-        monkeypatch.setattr("installer.commands.target.in_cluster", lambda _: pod)
+        monkeypatch.setattr("installer.cli.target.in_cluster", lambda _: pod)
         assert Target(session(home), None, "", plugin=False).cluster.endpoint == pod
 
 
 def test_a_bundle_in_a_folder_of_somebody_else(tmp_path: Path) -> None:
-    from installer.commands.shelf import Shelf
+    from installer.cli.volume_search import Shelf
 
     with locked_out(tmp_path / "there"), pytest.raises(errors.StorageError, match="Permission denied"):
         Shelf.of([tmp_path / "there" / "demo.tar"], None, None)

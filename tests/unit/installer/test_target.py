@@ -21,7 +21,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from installer.chart.releases import Releases
-from installer.commands.target import Target
+from installer.cli.target import Target
 from installer.errors import AirferryError
 from installer.report import Silent
 from installer.shell import Session

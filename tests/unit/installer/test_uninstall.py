@@ -11,10 +11,10 @@ import pytest
 from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.cluster.kube import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, POD, SECRET, ConflictError, Kind
 from installer.diagnosis.wait import Patience
-from installer.lifecycle.record import InstalledChart
-from installer.lifecycle.uninstall import GRACE_SECONDS
 from installer.objects.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
 from installer.value import replace
+from installer.workflows.record import InstalledChart
+from installer.workflows.uninstall import GRACE_SECONDS
 from tests.unit.installer.test_hook_images import Notes
 from tests.unit.installer.test_volumes import RECORD, World
 

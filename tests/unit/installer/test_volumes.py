@@ -14,11 +14,11 @@ from installer.cluster.volumes import at_stake, retain
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.errors import ClusterForbiddenError
-from installer.lifecycle.holder import Holder
-from installer.lifecycle.lease import Means
-from installer.lifecycle.record import FORMAT, InstalledChart, Record
-from installer.lifecycle.uninstall import Removal, data_of, uninstall
 from installer.report import Silent
+from installer.workflows.lease import Means
+from installer.workflows.lock_owner import Holder
+from installer.workflows.record import FORMAT, InstalledChart, Record
+from installer.workflows.uninstall import Removal, data_of, uninstall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.oci.registry import Registry
-from installer.oci.transport import HostSettings, Transport
+from installer.registry.client import Registry
+from installer.registry.transport import HostSettings, Transport
 from tests.parts.faulty_registry import FaultyRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from installer.oci.credentials import CredentialStore
+    from installer.registry.credentials import CredentialStore
 
 
 class Client:

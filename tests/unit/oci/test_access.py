@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.errors import RegistryAccessError, UsageError
-from installer.oci import credentials
-from installer.oci.authorization import Authorizer, Challenge, is_related, parse_challenges
-from installer.oci.credentials import Credentials, CredentialStore
-from installer.oci.endpoint import Endpoint, HostSettings, endpoint, joined, origin, place
-from installer.oci.proxies import Proxies, Proxy
+from installer.registry import credentials
+from installer.registry.authorization import Authorizer, Challenge, is_related, parse_challenges
+from installer.registry.credentials import Credentials, CredentialStore
+from installer.registry.endpoint import Endpoint, HostSettings, endpoint, joined, origin, place
+from installer.registry.proxies import Proxies, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

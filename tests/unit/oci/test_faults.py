@@ -22,14 +22,14 @@ from installer.errors import (
     StorageError,
     UsageError,
 )
-from installer.oci import media
-from installer.oci.credentials import Credentials
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.oci.reference import DigestRef, Repository, TagRef
-from installer.oci.registry import Registry
-from installer.oci.transport import HostSettings, Transport
 from installer.parallel import each
+from installer.registry.client import Registry
+from installer.registry.credentials import Credentials
+from installer.registry.transport import HostSettings, Transport
 from tests.parts.authority import Authority
 from tests.parts.faulty_registry import (
     FaultyRegistry,
@@ -59,7 +59,7 @@ def repository(server: FaultyRegistry) -> Repository:
 
 
 def blob(data: bytes = DATA) -> Descriptor:
-    return Descriptor(media.OCI_LAYER, Digest.of(data), len(data))
+    return Descriptor(media_types.OCI_LAYER, Digest.of(data), len(data))
 
 
 def download(client: Client, server: FaultyRegistry, descriptor: Descriptor, offset: int = 0) -> bytes:
@@ -191,7 +191,7 @@ class TestDownload:
 class TestRetries:
     @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
     def test_repeats_what_may_pass(self, server: FaultyRegistry, client: Client, code: int) -> None:
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", status(code), times=4)
         assert client.registry.manifest(TagRef(repository(server), "1")).raw == MANIFEST
         assert len(client.pauses) == 4
@@ -230,7 +230,7 @@ class TestRetries:
     def test_waits_as_long_as_it_is_told(
         self, server: FaultyRegistry, client: Client, headers: dict[str, str], least: float, most: float
     ) -> None:
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", status(429, headers), times=1)
         client.registry.manifest(TagRef(repository(server), "1"))
         assert least <= client.pauses[0] <= most
@@ -258,9 +258,9 @@ class TestRetries:
             server.on(method, pattern, status(503), times=1)
         assert not client.registry.has_blob(repository(server), blob())
         assert upload(client, server) == 3
-        client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
+        client.registry.put_manifest(repository(server), MANIFEST, media_types.OCI_MANIFEST, "1")
         assert server.blobs[blob().digest.text] == DATA
-        assert server.manifests["1"] == (media.OCI_MANIFEST, MANIFEST)
+        assert server.manifests["1"] == (media_types.OCI_MANIFEST, MANIFEST)
 
     @pytest.mark.parametrize("code", [400, 404])
     def test_a_part_of_a_manifest_may_be_unknown_for_a_moment(
@@ -268,12 +268,12 @@ class TestRetries:
     ) -> None:
         unknown = b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}'
         server.on("PUT", "/manifests/", status(code, body=unknown), times=2)
-        client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
-        assert server.manifests["1"] == (media.OCI_MANIFEST, MANIFEST)
+        client.registry.put_manifest(repository(server), MANIFEST, media_types.OCI_MANIFEST, "1")
+        assert server.manifests["1"] == (media_types.OCI_MANIFEST, MANIFEST)
         assert len(client.pauses) == 2
         server.on("PUT", "/manifests/", status(code, body=unknown))
         with pytest.raises(ContentError, match="MANIFEST_BLOB_UNKNOWN") as caught:
-            client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
+            client.registry.put_manifest(repository(server), MANIFEST, media_types.OCI_MANIFEST, "1")
         assert "is it clearing up" in caught.value.hint
 
     def test_does_not_send_again_what_arrived_although_the_answer_was_lost(
@@ -292,14 +292,14 @@ class TestRetries:
 class TestContent:
     def test_a_manifest_with_another_digest_is_refused(self, server: FaultyRegistry, client: Client) -> None:
         other = MANIFEST.replace(b'"size":1', b'"size":2')
-        digest = server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        digest = server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", changed(body=other))
         for ref in (DigestRef(repository(server), Digest(digest)), TagRef(repository(server), "1")):
             with pytest.raises(ContentError, match="expected sha256:"):
                 client.registry.manifest(ref)
 
     def test_a_manifest_may_come_without_a_stated_digest(self, server: FaultyRegistry, client: Client) -> None:
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", changed(headers={"Docker-Content-Digest": ""}))
         server.on("HEAD", "/manifests/", changed(headers={"Docker-Content-Digest": ""}))
         ref = TagRef(repository(server), "1")
@@ -307,15 +307,15 @@ class TestContent:
 
     @pytest.mark.parametrize("code", [405, 501])
     def test_head_may_be_unknown_to_a_registry(self, server: FaultyRegistry, client: Client, code: int) -> None:
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("HEAD", "/", status(code))
         found = client.registry.head_manifest(TagRef(repository(server), "1"))
-        assert found == Descriptor(media.OCI_MANIFEST, Digest.of(MANIFEST), len(MANIFEST))
+        assert found == Descriptor(media_types.OCI_MANIFEST, Digest.of(MANIFEST), len(MANIFEST))
         assert client.registry.head_manifest(TagRef(repository(server), "2")) is None
         assert not client.registry.has_blob(repository(server), blob())
 
     def test_head_states_another_digest(self, server: FaultyRegistry, client: Client) -> None:
-        digest = server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        digest = server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("HEAD", "/", changed(headers={"Docker-Content-Digest": "sha256:" + "0" * 64}), times=1)
         server.on("HEAD", "/", changed(headers={"Docker-Content-Digest": "sha256:\x1b[31m"}))
         for _ in range(2):
@@ -323,7 +323,7 @@ class TestContent:
                 client.registry.head_manifest(DigestRef(repository(server), Digest(digest)))
 
     def test_a_manifest_without_end_is_not_read_to_its_end(self, server: FaultyRegistry, client: Client) -> None:
-        server.put_manifest(MANIFEST + b" " * (5 << 20), media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST + b" " * (5 << 20), media_types.OCI_MANIFEST, "1")
         with pytest.raises(ContentError, match="larger than 4194304 bytes"):
             client.registry.manifest(TagRef(repository(server), "1"))
 
@@ -339,12 +339,12 @@ class TestContent:
         with pytest.raises(ContentError, match="stored it as 'sha256:1"):
             upload(client, server)
         with pytest.raises(ContentError, match="stored it as 'sha256:1"):
-            client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, "1")
+            client.registry.put_manifest(repository(server), MANIFEST, media_types.OCI_MANIFEST, "1")
 
     def test_a_wrong_upload_is_refused_in_the_words_of_the_registry(
         self, server: FaultyRegistry, client: Client
     ) -> None:
-        wrong = Descriptor(media.OCI_LAYER, Digest.of(b"other"), len(DATA))
+        wrong = Descriptor(media_types.OCI_LAYER, Digest.of(b"other"), len(DATA))
         with pytest.raises(ContentError, match="400: DIGEST_INVALID digest does not match"):
             client.registry.upload(repository(server), wrong, lambda start: iter([DATA[start:]]))
 
@@ -436,7 +436,7 @@ class TestContent:
         )
         for code in (200, 202):
             server.on("PUT", "/manifests/", changed(code=code), times=1)
-            client.registry.put_manifest(repository(server), MANIFEST, media.OCI_MANIFEST, str(code))
+            client.registry.put_manifest(repository(server), MANIFEST, media_types.OCI_MANIFEST, str(code))
             client.registry.confirm(TagRef(repository(server), str(code)), Digest.of(MANIFEST))
 
 
@@ -595,7 +595,7 @@ class TestAuthorization:
 
     def test_a_token_is_fetched_used_and_renewed(self, server: FaultyRegistry) -> None:
         client = admitted(server)
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         ref = TagRef(repository(server), "1")
         server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token",service="s"'), times=1)
         server.on("GET", "/token", status(200, body=b'{"token":"one","expires_in":100}'), times=1)
@@ -612,7 +612,7 @@ class TestAuthorization:
         assert server.seen[-1].headers["authorization"] == "Bearer three"
 
     def test_a_token_that_is_refused_early_is_renewed(self, server: FaultyRegistry, client: Client) -> None:
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         header = f'Bearer realm="{server.url}/token"'
         server.on("GET", "/manifests/", challenge(header), times=1)
         server.on("GET", "/token", status(200, body=b'{"token":"one"}'), times=1)
@@ -632,7 +632,7 @@ class TestAuthorization:
         assert server.blobs[blob().digest.text] == DATA
 
     def test_threads_share_one_token(self, server: FaultyRegistry, client: Client) -> None:
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         ref = TagRef(repository(server), "1")
         server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token"', always=False))
         server.on("GET", "/token", status(200, body=b'{"token":"one"}'))
@@ -642,7 +642,7 @@ class TestAuthorization:
 
     def test_an_identity_token_is_posted(self, server: FaultyRegistry) -> None:
         client = Client({server.address: HostSettings(credentials=Credentials(identity_token=SECRET))})
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token",service="s"'), times=1)
         server.on("POST", "/token", status(200, body=b'{"access_token":"one"}'))
         client.registry.manifest(TagRef(repository(server), "1"))
@@ -678,7 +678,7 @@ class TestAuthorization:
             mine = HostSettings(credentials=Credentials("user", SECRET), token_hosts=("127.0.0.2",))
             ca = HostSettings(ca=authority.certificate.read_bytes())
             client = Client({server.address: mine, tokens.address: ca})
-            server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+            server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
             server.on("GET", "/manifests/", challenge(f'Bearer realm="{tokens.url}/token"'), times=1)
             tokens.on("GET", "/token", status(200, body=b'{"token":"one"}'))
             client.registry.manifest(TagRef(repository(server), "1"))
@@ -743,7 +743,7 @@ class TestAuthorization:
         ["-1", "0", "1e400", '"60"', "null", "true", "1" + "0" * 30],
     )
     def test_a_senseless_life_of_a_token(self, server: FaultyRegistry, client: Client, life: str) -> None:
-        server.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", challenge(f'Bearer realm="{server.url}/token"'), times=1)
         server.on("GET", "/token", status(200, body=b'{"token":"one","expires_in":%b}' % life.encode()))
         for _ in range(2):
@@ -838,7 +838,7 @@ class TestUnreachable:
         authority = Authority(tmp_path)
         tls = authority.issue("registry", ["127.0.0.1", "127.0.0.2"])
         with FaultyRegistry(tls=tls) as one, FaultyRegistry("127.0.0.2", tls=tls) as two:
-            one.put_manifest(MANIFEST, media.OCI_MANIFEST, "1")
+            one.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
             client = Client(
                 {
                     one.address: HostSettings(ca=authority.certificate.read_bytes()),
@@ -869,7 +869,7 @@ def test_seeded_nonsense_is_refused_without_a_trace(server: FaultyRegistry) -> N
         "bytes 0-1/2",
         "text/html",
     ]
-    values += ["sha256:" + "a" * 64, "http://[", "/x", "é", "a" * 5000, media.OCI_INDEX, "Basic x", "=,=,"]
+    values += ["sha256:" + "a" * 64, "http://[", "/x", "é", "a" * 5000, media_types.OCI_INDEX, "Basic x", "=,=,"]
     bodies = [b"", b"{}", b"[]", b"null", b"\xff\xfe", MANIFEST, b'{"errors":[5]}', b'{"errors":{"a":1}}', DATA[:5000]]
     codes = [200, 200, 200, 201, 202, 204, 206, 301, 307, 400, 401, 404, 413, 416, 429, 500, 599]
     for _ in range(150):

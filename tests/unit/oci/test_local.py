@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.errors import AirferryError, ContentError, NotFoundError
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.docker_archive import DockerArchive
 from installer.oci.layout import OciLayout
@@ -207,7 +207,7 @@ class TestDockerArchive:
             assert source.manifest("redis:7") == source.manifest("docker.io/library/redis:7") == found
             assert isinstance(found, Manifest)
             assert [read(source, layer) for layer in found.layers] == LAYERS
-            assert {layer.media_type for layer in found.layers} == {media.OCI_LAYER}
+            assert {layer.media_type for layer in found.layers} == {media_types.OCI_LAYER}
             config = json.loads(read(source, found.config))
             assert config["rootfs"]["diff_ids"] == [layer.digest.text for layer in found.layers]
             assert read(source, found.layers[0], 5000) == LAYERS[0][5000:]
@@ -255,7 +255,7 @@ class TestDockerArchive:
         with DockerArchive(archive(tmp_path / "a.tar", members)) as source:
             found = source.manifest()
             assert isinstance(found, Manifest)
-            assert [layer.media_type for layer in found.layers] == [media.OCI_LAYER_GZIP, media.OCI_LAYER]
+            assert [layer.media_type for layer in found.layers] == [media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER]
             assert gzip.decompress(read(source, found.layers[0])) == LAYERS[0]
 
     def test_new_form(self, tmp_path: Path) -> None:

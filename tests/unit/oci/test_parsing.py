@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from installer import strict_json
 from installer.errors import ContentError, UsageError
-from installer.oci import media, strict_json
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import (
     MAX_DESCRIPTORS,
@@ -27,17 +28,23 @@ SHA = f"sha256:{HEX}"
 
 
 def descriptor(**more: Any) -> dict[str, Any]:
-    return {"mediaType": media.OCI_LAYER, "digest": SHA, "size": 5, **more}
+    return {"mediaType": media_types.OCI_LAYER, "digest": SHA, "size": 5, **more}
 
 
 def manifest(**more: Any) -> dict[str, Any]:
-    config = descriptor(mediaType=media.OCI_CONFIG)
-    return {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": config, "layers": [descriptor()], **more}
+    config = descriptor(mediaType=media_types.OCI_CONFIG)
+    return {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": config,
+        "layers": [descriptor()],
+        **more,
+    }
 
 
 def index(**more: Any) -> dict[str, Any]:
-    items = [descriptor(mediaType=media.OCI_MANIFEST, platform={"os": "linux", "architecture": "amd64"})]
-    return {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": items, **more}
+    items = [descriptor(mediaType=media_types.OCI_MANIFEST, platform={"os": "linux", "architecture": "amd64"})]
+    return {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": items, **more}
 
 
 def raw(document: object) -> bytes:
@@ -204,27 +211,27 @@ class TestJson:
 class TestManifest:
     def test_a_manifest(self) -> None:
         data = raw(manifest(annotations={"k": "v"}))
-        found = parse_manifest(data, media.OCI_MANIFEST)
+        found = parse_manifest(data, media_types.OCI_MANIFEST)
         assert isinstance(found, Manifest)
         assert found.raw == data
-        assert found.descriptor == Descriptor(media.OCI_MANIFEST, Digest.of(data), len(data))
+        assert found.descriptor == Descriptor(media_types.OCI_MANIFEST, Digest.of(data), len(data))
         # Configuration and layer have the same digest here: one blob.
         assert [blob.size for blob in found.blobs] == [5]
 
     def test_an_index(self) -> None:
-        found = parse_manifest(raw(index()), f"{media.OCI_INDEX}; charset=utf-8")
+        found = parse_manifest(raw(index()), f"{media_types.OCI_INDEX}; charset=utf-8")
         assert isinstance(found, Index)
         assert found.manifests[0].platform == Platform("linux", "amd64")
 
     def test_the_type_may_stand_in_one_place_only(self) -> None:
         document = manifest()
         del document["mediaType"]
-        assert isinstance(parse_manifest(raw(document), media.OCI_MANIFEST), Manifest)
+        assert isinstance(parse_manifest(raw(document), media_types.OCI_MANIFEST), Manifest)
 
     def test_foreign_layers_are_no_blobs_of_the_registry(self) -> None:
-        for kind in media.FOREIGN_LAYERS:
+        for kind in media_types.FOREIGN_LAYERS:
             layer = descriptor(mediaType=kind, digest="sha256:" + "0" * 64, urls=["https://evil.example/x"])
-            found = parse_manifest(raw(manifest(layers=[layer])), media.OCI_MANIFEST)
+            found = parse_manifest(raw(manifest(layers=[layer])), media_types.OCI_MANIFEST)
             assert isinstance(found, Manifest)
             assert [blob.digest.text for blob in found.blobs] == [SHA]
 
@@ -232,34 +239,34 @@ class TestManifest:
         ("document", "kind"),
         [
             # One document that is both kinds (CVE-2021-41190).
-            ({**manifest(), "manifests": index()["manifests"]}, media.OCI_MANIFEST),
-            ({**index(), "layers": []}, media.OCI_INDEX),
-            ({**index(), "config": descriptor()}, media.OCI_INDEX),
-            ({**manifest(), "fsLayers": []}, media.OCI_MANIFEST),
-            ({**index(), "fsLayers": []}, media.OCI_INDEX),
+            ({**manifest(), "manifests": index()["manifests"]}, media_types.OCI_MANIFEST),
+            ({**index(), "layers": []}, media_types.OCI_INDEX),
+            ({**index(), "config": descriptor()}, media_types.OCI_INDEX),
+            ({**manifest(), "fsLayers": []}, media_types.OCI_MANIFEST),
+            ({**index(), "fsLayers": []}, media_types.OCI_INDEX),
             # Delivered as something else than it says.
-            (manifest(), media.OCI_INDEX),
-            (index(), media.OCI_MANIFEST),
-            (manifest(), media.DOCKER_MANIFEST),
-            (manifest(mediaType=media.OCI_INDEX), media.OCI_MANIFEST),
-            (manifest(mediaType=None), media.OCI_MANIFEST),
-            (manifest(mediaType=[media.OCI_MANIFEST]), media.OCI_MANIFEST),
+            (manifest(), media_types.OCI_INDEX),
+            (index(), media_types.OCI_MANIFEST),
+            (manifest(), media_types.DOCKER_MANIFEST),
+            (manifest(mediaType=media_types.OCI_INDEX), media_types.OCI_MANIFEST),
+            (manifest(mediaType=None), media_types.OCI_MANIFEST),
+            (manifest(mediaType=[media_types.OCI_MANIFEST]), media_types.OCI_MANIFEST),
             (manifest(), "application/json"),
             (manifest(), ""),
             # Other versions.
-            (manifest(schemaVersion=1), media.OCI_MANIFEST),
-            (manifest(schemaVersion="2"), media.OCI_MANIFEST),
-            ({key: value for key, value in manifest().items() if key != "schemaVersion"}, media.OCI_MANIFEST),
+            (manifest(schemaVersion=1), media_types.OCI_MANIFEST),
+            (manifest(schemaVersion="2"), media_types.OCI_MANIFEST),
+            ({key: value for key, value in manifest().items() if key != "schemaVersion"}, media_types.OCI_MANIFEST),
             # Parts of the wrong kind.
-            ([], media.OCI_MANIFEST),
-            (None, media.OCI_MANIFEST),
-            (manifest(config=None), media.OCI_MANIFEST),
-            (manifest(config=[]), media.OCI_MANIFEST),
-            (manifest(layers=None), media.OCI_MANIFEST),
-            (manifest(layers={}), media.OCI_MANIFEST),
-            (manifest(layers=[None]), media.OCI_MANIFEST),
-            (manifest(layers=[descriptor()] * (MAX_DESCRIPTORS + 1)), media.OCI_MANIFEST),
-            (index(manifests="x"), media.OCI_INDEX),
+            ([], media_types.OCI_MANIFEST),
+            (None, media_types.OCI_MANIFEST),
+            (manifest(config=None), media_types.OCI_MANIFEST),
+            (manifest(config=[]), media_types.OCI_MANIFEST),
+            (manifest(layers=None), media_types.OCI_MANIFEST),
+            (manifest(layers={}), media_types.OCI_MANIFEST),
+            (manifest(layers=[None]), media_types.OCI_MANIFEST),
+            (manifest(layers=[descriptor()] * (MAX_DESCRIPTORS + 1)), media_types.OCI_MANIFEST),
+            (index(manifests="x"), media_types.OCI_INDEX),
         ],
     )
     def test_refused_documents(self, document: object, kind: str) -> None:
@@ -294,21 +301,24 @@ class TestManifest:
     )
     def test_refused_descriptors(self, change: dict[str, Any]) -> None:
         with pytest.raises(ContentError):
-            parse_manifest(raw(manifest(layers=[descriptor(**change)])), media.OCI_MANIFEST)
+            parse_manifest(raw(manifest(layers=[descriptor(**change)])), media_types.OCI_MANIFEST)
 
     def test_keys_that_go_reads_differently(self) -> None:
         text = raw(manifest()).replace(b'"layers"', b'"Layers": [], "layers"')
         with pytest.raises(ContentError, match="differ only in case"):
-            parse_manifest(text, media.OCI_MANIFEST)
+            parse_manifest(text, media_types.OCI_MANIFEST)
 
     def test_size_limit(self) -> None:
         data = raw(manifest())
-        assert parse_manifest(data + b" " * (MAX_MANIFEST - len(data)), media.OCI_MANIFEST).descriptor.size == 4194304
+        assert (
+            parse_manifest(data + b" " * (MAX_MANIFEST - len(data)), media_types.OCI_MANIFEST).descriptor.size
+            == 4194304
+        )
         with pytest.raises(ContentError, match="at most 4194304"):
-            parse_manifest(data + b" " * (MAX_MANIFEST - len(data) + 1), media.OCI_MANIFEST)
+            parse_manifest(data + b" " * (MAX_MANIFEST - len(data) + 1), media_types.OCI_MANIFEST)
 
     def test_embedded_data_is_not_believed(self) -> None:
-        found = parse_manifest(raw(manifest(layers=[descriptor(data="ZXZpbA==")])), media.OCI_MANIFEST)
+        found = parse_manifest(raw(manifest(layers=[descriptor(data="ZXZpbA==")])), media_types.OCI_MANIFEST)
         assert isinstance(found, Manifest)
 
 

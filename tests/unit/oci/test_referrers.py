@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.errors import ContentError, RegistryAccessError
-from installer.oci import media, referrers
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
 from installer.oci.reference import Repository
+from installer.registry import referrers
 from tests.parts.faulty_registry import FaultyRegistry, changed, status
 
 if TYPE_CHECKING:
@@ -22,15 +23,15 @@ ONE, TWO = (Digest.of(name) for name in (b"one", b"two"))
 
 
 def page(*digests: Digest) -> bytes:
-    entries = [{"mediaType": media.OCI_MANIFEST, "digest": digest.text, "size": 3} for digest in digests]
-    return json.dumps({"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries}).encode()
+    entries = [{"mediaType": media_types.OCI_MANIFEST, "digest": digest.text, "size": 3} for digest in digests]
+    return json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}).encode()
 
 
 def about(subject: Digest, name: str = "") -> Manifest:
     config = {"mediaType": "application/x", "digest": Digest.of(name.encode()).text, "size": len(name)}
-    subject_ = {"mediaType": media.OCI_MANIFEST, "digest": subject.text, "size": 7}
-    document = {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST, "config": config, "layers": []}
-    found = parse_manifest(json.dumps(document | {"subject": subject_}).encode(), media.OCI_MANIFEST)
+    subject_ = {"mediaType": media_types.OCI_MANIFEST, "digest": subject.text, "size": 7}
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": []}
+    found = parse_manifest(json.dumps(document | {"subject": subject_}).encode(), media_types.OCI_MANIFEST)
     assert isinstance(found, Manifest)
     return found
 
@@ -40,24 +41,24 @@ def listed(client: Client, server: FaultyRegistry) -> list[Digest]:
 
 
 def test_a_list_of_several_pages(server: FaultyRegistry, client: Client) -> None:
-    more = {"Content-Type": media.OCI_INDEX, "Link": f'</v2/app/referrers/{SUBJECT}?n=1&last=x>; rel="next"'}
+    more = {"Content-Type": media_types.OCI_INDEX, "Link": f'</v2/app/referrers/{SUBJECT}?n=1&last=x>; rel="next"'}
     server.on("GET", "/referrers/", status(200, more, page(ONE)), times=1)
     server.on("GET", "/referrers/", status(503), times=1)
-    server.on("GET", "/referrers/", status(200, {"Content-Type": media.OCI_INDEX}, page(TWO)))
+    server.on("GET", "/referrers/", status(200, {"Content-Type": media_types.OCI_INDEX}, page(TWO)))
     assert listed(client, server) == [ONE, TWO]
     assert [seen.query for seen in server.seen] == ["", "n=1&last=x", "n=1&last=x"]
 
 
 @pytest.mark.parametrize("link", ['<http://127.0.0.2:1/v2/app/referrers/x>; rel="next"', "nonsense", '<>; rel="next"'])
 def test_a_list_that_goes_on_elsewhere(server: FaultyRegistry, client: Client, link: str) -> None:
-    headers = {"Content-Type": media.OCI_INDEX, "Link": link}
+    headers = {"Content-Type": media_types.OCI_INDEX, "Link": link}
     server.on("GET", "/referrers/", status(200, headers, page(ONE)))
     with pytest.raises(RegistryAccessError, match="goes on elsewhere"):
         listed(client, server)
 
 
 def test_a_list_without_end(server: FaultyRegistry, client: Client) -> None:
-    headers = {"Content-Type": media.OCI_INDEX, "Link": f'</v2/app/referrers/{SUBJECT}>; rel="next"'}
+    headers = {"Content-Type": media_types.OCI_INDEX, "Link": f'</v2/app/referrers/{SUBJECT}>; rel="next"'}
     server.on("GET", "/referrers/", status(200, headers, page(ONE)))
     with pytest.raises(ContentError, match="more than 100 pages"):
         listed(client, server)
@@ -70,35 +71,35 @@ def test_a_registry_without_lists(server: FaultyRegistry, client: Client, code: 
     """It does not know the address, or answers with a page of its own; clients then keep a list under a tag."""
     server.on("GET", "/referrers/", status(code, {"Content-Type": kind} if kind else {}, b"<html>"))
     assert listed(client, server) == []
-    server.put_manifest(page(TWO), media.OCI_INDEX, f"sha256-{SUBJECT.hex}")
+    server.put_manifest(page(TWO), media_types.OCI_INDEX, f"sha256-{SUBJECT.hex}")
     assert listed(client, server) == [TWO]
 
 
 def test_a_tag_that_is_no_list(server: FaultyRegistry, client: Client) -> None:
-    server.put_manifest(about(ONE).raw, media.OCI_MANIFEST, f"sha256-{SUBJECT.hex}")
+    server.put_manifest(about(ONE).raw, media_types.OCI_MANIFEST, f"sha256-{SUBJECT.hex}")
     assert listed(client, server) == []
 
 
 def test_what_is_listed_is_no_list(server: FaultyRegistry, client: Client) -> None:
-    server.on("GET", "/referrers/", status(200, {"Content-Type": media.OCI_INDEX}, b"{}"))
+    server.on("GET", "/referrers/", status(200, {"Content-Type": media_types.OCI_INDEX}, b"{}"))
     with pytest.raises(ContentError, match="schema version"):
         listed(client, server)
 
 
 def test_others_stay_in_a_list_that_is_extended() -> None:
-    before = parse_manifest(page(ONE), media.OCI_INDEX)
+    before = parse_manifest(page(ONE), media_types.OCI_INDEX)
     signature = about(SUBJECT)
     raw = referrers.extended(before, signature)
     assert raw is not None
     entries = json.loads(raw)["manifests"]
     assert entries[0] == json.loads(before.raw)["manifests"][0]
     assert entries[1] == {
-        "mediaType": media.OCI_MANIFEST,
+        "mediaType": media_types.OCI_MANIFEST,
         "digest": signature.descriptor.digest.text,
         "size": signature.descriptor.size,
         "artifactType": "application/x",
     }
-    assert referrers.extended(parse_manifest(raw, media.OCI_INDEX), signature) is None
+    assert referrers.extended(parse_manifest(raw, media_types.OCI_INDEX), signature) is None
 
 
 @pytest.mark.parametrize("lists", [True, False])
@@ -107,7 +108,7 @@ def test_a_registry_says_whether_it_lists_what_it_gets(server: FaultyRegistry, c
     digest = signature.descriptor.digest
     if lists:
         server.on("PUT", "/manifests/", changed(headers={"OCI-Subject": SUBJECT.text}))
-    assert client.registry.put_manifest(repository, signature.raw, media.OCI_MANIFEST, digest.text) == lists
+    assert client.registry.put_manifest(repository, signature.raw, media_types.OCI_MANIFEST, digest.text) == lists
     if not lists:
         client.registry.list_referrer(repository, signature)
         assert listed(client, server) == [digest]
@@ -118,6 +119,6 @@ def test_what_is_about_nothing_is_not_listed(server: FaultyRegistry, client: Cli
     alone = json.loads(about(SUBJECT).raw)
     del alone["subject"]
     client.registry.list_referrer(
-        Repository(server.address, "app"), parse_manifest(json.dumps(alone).encode(), media.OCI_MANIFEST)
+        Repository(server.address, "app"), parse_manifest(json.dumps(alone).encode(), media_types.OCI_MANIFEST)
     )
     assert server.seen == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from installer.oci.throttle import ENOUGH, Throttle
+from installer.registry.throttle import ENOUGH, Throttle
 
 
 class Clock:

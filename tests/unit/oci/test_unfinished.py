@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.errors import ContentError, RegistryUnreachableError
-from installer.oci import media
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.oci.reference import Repository
-from installer.oci.registry import Registry
-from installer.oci.unfinished import MOST, Unfinished
+from installer.registry.client import Registry
+from installer.registry.upload_sessions import MOST, Unfinished
 from tests.parts.faulty_registry import FaultyRegistry, changed, partly, status
 from tests.unit.oci.conftest import Client
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 DATA = random.Random(8).randbytes(9 * MIB)
-BLOB = Descriptor(media.OCI_LAYER, Digest.of(DATA), len(DATA))
+BLOB = Descriptor(media_types.OCI_LAYER, Digest.of(DATA), len(DATA))
 START = "http://127.0.0.1:5000/v2/team/app/blobs/uploads/"
 
 
@@ -175,6 +175,6 @@ def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> No
 
 
 def test_a_wrong_digest_is_an_error_of_a_new_upload(server: FaultyRegistry, client: Client) -> None:
-    wrong = Descriptor(media.OCI_LAYER, Digest.of(b"other"), len(DATA))
+    wrong = Descriptor(media_types.OCI_LAYER, Digest.of(b"other"), len(DATA))
     with pytest.raises(ContentError, match="DIGEST_INVALID"):
         client.registry.upload(Repository(server.address, "a"), wrong, lambda start: [DATA[start:]])

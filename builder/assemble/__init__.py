@@ -1,0 +1,1 @@
+"""From lock to bundle: contents, volumes, plan, build; and the patches that mend a bundle."""

@@ -1,0 +1,1 @@
+"""Charts on the connected side: fetched, rendered in all ways that matter, and searched for images."""

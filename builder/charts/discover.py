@@ -1,0 +1,163 @@
+"""Which images a chart needs, and which more it can ask for, each with its reasons."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from builder.charts.render_matrix import PROFILE, Release, Rendering, Renderings, Seen, only
+from builder.charts.tree import Part
+from builder.charts.values_images import Spelling, switches_above
+from builder.recipe.lock import Failure, Reason
+from builder.recipe.recipe import KubernetesEntry
+from installer.chart.helm import parse_values
+from installer.errors import RecipeError
+from installer.value import Value
+
+
+class Discovery(Value):
+    """What one chart asks for, each with its places.
+
+    `images` are those of the profile by their full name, `optional` those that only further switches ask for;
+    `suspected` is text that may be an image or that only `helm test` asks for, and `unused` are repositories that the
+    values name, but no rendering, with the places there.
+    """
+
+    release: Release
+    images: Mapping[str, tuple[Reason, ...]]
+    optional: Mapping[str, tuple[Reason, ...]]
+    suspected: Mapping[str, tuple[Reason, ...]]
+    unused: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    renderings: tuple[Rendering, ...]
+
+
+def discover(release: Release, kubernetes: KubernetesEntry) -> Discovery:
+    """The images of `release`.
+
+    Raises RecipeError if the chart cannot be rendered with the profile, or then asks for something that is no image.
+    """
+    made = Renderings(release, kubernetes)
+    made.run()
+    return _Finder(release, made).discovery()
+
+
+class _Finder:
+    """Tells what was seen in the renderings of one chart apart."""
+
+    def __init__(self, release: Release, made: Renderings) -> None:
+        self.release, self.made = release, made
+        self.chart = release.fetched.chart.name
+        self.profile = {seen.identity for seen in made.seen[PROFILE]}
+        self.needed: dict[str, set[Reason]] = {}
+        self.optional: dict[str, set[Reason]] = {}
+        self.suspected: dict[str, set[Reason]] = {}
+        self.failures = set(made.failures)
+
+    def discovery(self) -> Discovery:
+        """What was found."""
+        for name, places in self.made.seen.items():
+            for seen in places:
+                if name == PROFILE or seen.identity not in self.profile:
+                    self._add(seen, needed=name == PROFILE)
+        return Discovery(
+            release=self.release,
+            images=_sorted(self.needed),
+            optional=_sorted({name: reasons for name, reasons in self.optional.items() if name not in self.needed}),
+            suspected=_sorted(self.suspected),
+            unused=self._unused(),
+            failures=tuple(sorted(self.failures)),
+            renderings=tuple(self.made.renderings),
+        )
+
+    def _add(self, seen: Seen, *, needed: bool) -> None:
+        reason = self._reason(seen)
+        if not seen.found.certain or seen.found.test_only:
+            self.suspected.setdefault(seen.found.text, set()).add(reason)
+        elif seen.reference:
+            found = self.needed if needed else self.optional
+            found.setdefault(str(seen.reference), set()).add(reason)
+        elif needed:
+            raise RecipeError(f"{reason}: {seen.defect}", hint="set the image in the chart's values.")
+        else:
+            self.failures.add(Failure(self.chart, seen.template, seen.defect, reason.switches, reason.values))
+
+    def _unused(self) -> tuple[str, ...]:
+        used = {
+            reference.repository
+            for places in self.made.seen.values()
+            for seen in places
+            if (reference := seen.reference)
+        }
+        return tuple(sorted({f"{item}: {item.repository}" for item in self.made.spelt if item.repository not in used}))
+
+    def _reason(self, seen: Seen) -> Reason:
+        found = seen.found
+        part = self.release.tree.part(seen.template)
+        spelt = self._spelt(seen, part)
+        return Reason(
+            chart=self.chart,
+            kind=found.kind,
+            namespace=found.namespace,
+            name=found.name,
+            container=found.container,
+            field=found.path,
+            hooks=",".join(found.hooks),
+            template=seen.template,
+            switches=(*part.switches, *self._inner_switches(seen, part, spelt)),
+            values=tuple(str(item) for item in spelt),
+        )
+
+    def _inner_switches(self, seen: Seen, part: Part, spelt: Iterable[Spelling]) -> tuple[str, ...]:
+        """The switches inside `part` that bring `seen` about."""
+        inner = sorted(switch for switch, owner in self.made.inner.items() if owner.switches == part.switches)
+
+        def made(*extra: str) -> bool:
+            places = self.made.seen.get(only((*part.switches, *extra)), set())
+            return any(other.identity == seen.identity for other in places)
+
+        in_profile = any(other.identity == seen.identity for other in self.made.seen[PROFILE])
+        if in_profile or not inner or made():
+            return ()
+        alone = next(((switch,) for switch in inner if made(switch)), ())
+        # Several are needed together: most likely those that stand above the image.
+        above = {".".join(path) for item in spelt for path, _ in switches_above(self.made.defaults, item.path)}
+        return alone or tuple(switch for switch in inner if switch in above)
+
+    def _spelt(self, seen: Seen, part: Part) -> list[Spelling]:
+        if seen.reference is None:
+            return []
+        fitting = [item for item in self.made.spelt if item.repository == seen.reference.repository]
+        own = [item for item in fitting if self.release.tree.owner(item.path) == part]
+        # A part may take it from values of a part above it, but the chart itself has too many of them to tell.
+        above = [item for item in fitting if part.path[:1] and item.path[:1] == part.path[:1]]
+        return own or above
+
+
+def _sorted(found: Mapping[str, Iterable[Reason]]) -> dict[str, tuple[Reason, ...]]:
+    return {name: tuple(sorted(found[name])) for name in sorted(found)}
+
+
+def merged(parts: Iterable[Mapping[str, tuple[Reason, ...]]]) -> dict[str, tuple[Reason, ...]]:
+    """Several maps of reasons as one."""
+    found: dict[str, set[Reason]] = {}
+    for part in parts:
+        for name, reasons in part.items():
+            found.setdefault(name, set()).update(reasons)
+    return _sorted(found)
+
+
+def resource_release(raw: bytes, file_name: str) -> tuple[str, str, dict[str, Any]]:
+    """Release, namespace and values that the custom resource in `raw` means: its own name, namespace and spec.values.
+
+    Raises RecipeError.
+    """
+    document = parse_values(raw, file_name, RecipeError)
+    metadata, spec = document.get("metadata"), document.get("spec")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    namespace = metadata.get("namespace", "default") if isinstance(metadata, dict) else None
+    values = spec.get("values", {}) if isinstance(spec, dict) else None
+    if not isinstance(name, str) or not isinstance(namespace, str) or not isinstance(values, dict):
+        raise RecipeError(
+            f"{file_name}: not a custom resource with metadata.name, spec and spec.values",
+            hint="start from the one that `airferry init` writes.",
+        )
+    return name, namespace, values

@@ -1,0 +1,189 @@
+"""Charts from where they are published: an HTTP chart repository, an OCI registry, or a local archive.
+
+Sources of the foreign rules: helm.sh/docs, "The Chart Repository Guide" (index file); the same, "Use OCI-based
+registries", and HIP 6 (charts as OCI artifacts: media types, `+` in versions written as `_` in tags).
+"""
+
+import json
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urljoin
+
+from builder.images.source import Places
+from builder.recipe.lock import LockedBlob, LockedManifest, Origin
+from builder.recipe.recipe import ChartEntry
+from installer.chart.helm import MAX_ARCHIVE, Chart
+from installer.errors import ContentError, NotFoundError, RecipeError
+from installer.files import read_bounded
+from installer.oci import media_types
+from installer.oci.digest import Digest
+from installer.oci.model import Index, Manifest, parse_manifest
+from installer.strict_yaml import load_yaml
+from installer.value import Value
+
+MAX_INDEX = 64 * 1024 * 1024
+"""The index of charts.wandb.ai has a few MiB; Helm holds it in memory too."""
+_HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
+
+
+class FetchedChart(Value):
+    """A chart with its archive in memory, and what the lock says about it. `manifest` is its form as OCI artifact."""
+
+    entry: ChartEntry
+    chart: Chart
+    origin: Origin
+    manifest: LockedManifest
+    blobs: tuple[LockedBlob, ...]
+
+    @property
+    def archive(self) -> Digest:
+        """The digest of the archive."""
+        return self.chart.digest
+
+
+class ChartFetcher:
+    """Fetches charts; reads the index of each repository once. Safe to use from several threads."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._indexes: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def fetch(self, entry: ChartEntry) -> FetchedChart:
+        """The chart that `entry` names, checked to be of that name and version.
+
+        Raises NotFoundError, ContentError, RecipeError and the errors of the transport.
+        """
+        if entry.path is not None:
+            origin = Origin("file", entry.path)
+            archive = read_bounded(self._places.path(entry.path), MAX_ARCHIVE, RecipeError)
+            return self._generated(entry, origin, archive)
+        repository = entry.repository or ""
+        if repository.startswith("oci://"):
+            return self._from_registry(entry, repository.removeprefix("oci://"))
+        return self._from_repository(entry, repository)
+
+    def _from_repository(self, entry: ChartEntry, repository: str) -> FetchedChart:
+        found = select(self._index(repository), entry.name, entry.version, repository)
+        problem: NotFoundError | None = None
+        for url in urls(found, repository):
+            try:
+                archive = self._places.transport.fetch(url, MAX_ARCHIVE)
+            except NotFoundError as exc:
+                problem = problem or exc
+                continue
+            stated, delivered = str(found.get("digest") or "").removeprefix("sha256:"), Digest.of(archive).hex
+            if stated and stated != delivered:
+                raise ContentError(
+                    f"{url}: the index of {repository} says sha256 {stated[:64]}, delivered is {delivered}",
+                    hint="the chart repository is inconsistent: ask its owner, or fetch the chart from elsewhere.",
+                )
+            return self._generated(entry, Origin("url", url), archive)
+        raise problem or NotFoundError(f"{repository}: {entry.name} {entry.version} has no usable URL in the index")
+
+    def _index(self, repository: str) -> Mapping[str, Any]:
+        with self._lock:
+            if repository not in self._indexes:
+                url = f"{repository}/index.yaml"
+                raw = self._places.transport.fetch(url, MAX_INDEX)
+                self._indexes[repository] = entries(raw, url)
+            return self._indexes[repository]
+
+    def _from_registry(self, entry: ChartEntry, folder: str) -> FetchedChart:
+        origin = Origin("registry", f"{folder}/{entry.name}", entry.version.replace("+", "_"))
+        manifest = self._places.manifest(origin)
+        if not isinstance(manifest, Manifest) or manifest.config.media_type != media_types.HELM_CONFIG:
+            raise ContentError(f"oci://{origin.location}:{origin.name} is no Helm chart", hint="an image of that name?")
+        layers = [layer for layer in manifest.layers if layer.media_type == media_types.HELM_CHART]
+        if len(layers) != 1:
+            raise ContentError(f"oci://{origin.location}:{origin.name} holds {len(layers)} charts instead of one")
+        chart = load(self._places.read(origin, layers[0], MAX_ARCHIVE), entry, origin)
+        return FetchedChart(entry, chart, origin, *_carried(manifest, {}))
+
+    def _generated(self, entry: ChartEntry, origin: Origin, archive: bytes) -> FetchedChart:
+        chart = load(archive, entry, origin)
+        config, raw = artifact(chart)
+        manifest = parse_manifest(raw, media_types.OCI_MANIFEST)
+        texts = {Digest.of(data): data.decode("ascii") for data in (config, raw)}
+        return FetchedChart(entry, chart, origin, *_carried(manifest, texts))
+
+
+def _carried(manifest: Manifest | Index, texts: Mapping[Digest, str]) -> tuple[LockedManifest, tuple[LockedBlob, ...]]:
+    """The lock's view of an artifact; `texts` are the blobs that are generated."""
+    held = manifest.blobs if isinstance(manifest, Manifest) else ()
+    blobs = [manifest.descriptor, *held]
+    locked = LockedManifest(manifest.descriptor.digest, tuple(blob.digest for blob in held))
+    return locked, tuple(
+        LockedBlob(blob.digest, blob.media_type, blob.size, texts.get(blob.digest, "")) for blob in blobs
+    )
+
+
+def load(archive: bytes, entry: ChartEntry, origin: Origin) -> Chart:
+    """The chart in `archive`. Raises ContentError if it is broken, RecipeError if it is another than `entry` names."""
+    chart = Chart.load(archive, source=f"chart {entry.name} ({origin})")
+    if (chart.name, chart.version) != (entry.name, entry.version):
+        raise RecipeError(
+            f"{origin}: holds {chart.name} {chart.version}, the recipe says {entry.name} {entry.version}",
+            hint="correct name and version in the recipe.",
+        )
+    return chart
+
+
+def artifact(chart: Chart) -> tuple[bytes, bytes]:
+    """The configuration and the manifest of `chart` as an OCI artifact, the same bytes every time.
+
+    Helm itself puts the time of the push into the manifest, so a pushed copy has another digest.
+    """
+    config = _compact(dict(chart.metadata))
+    titles = {"org.opencontainers.image.title": chart.name, "org.opencontainers.image.version": chart.version}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": {"mediaType": media_types.HELM_CONFIG, "digest": Digest.of(config).text, "size": len(config)},
+        "layers": [{"mediaType": media_types.HELM_CHART, "digest": chart.digest.text, "size": len(chart.archive)}],
+        "annotations": titles,
+    }
+    return config, _compact(manifest)
+
+
+def _compact(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def entries(raw: bytes, url: str) -> Mapping[str, Any]:
+    """The `entries` of an index file: chart name → list of versions. Raises ContentError."""
+    document = load_yaml(raw, url, ContentError)
+    found = document.get("entries") if isinstance(document, dict) else None
+    if not isinstance(found, dict):
+        raise ContentError(f"{url}: not the index of a chart repository", hint="check `repository` in the recipe.")
+    return found
+
+
+def select(index: Mapping[str, Any], name: str, version: str, repository: str) -> Mapping[str, Any]:
+    """The entry of exactly this version: a recipe says what is meant, a range would say it anew every day.
+
+    Raises NotFoundError naming some of what there is.
+    """
+    versions = index.get(name)
+    if not isinstance(versions, list):
+        known = ", ".join(sorted(str(key) for key in index)[:10])
+        raise NotFoundError(f"{repository}: no chart {name}", hint=f"it has: {known or 'no charts at all'}.")
+    for item in versions:
+        if isinstance(item, dict) and item.get("version") == version:
+            return item
+    # The index is sorted, newest first; pre-releases hide what people look for.
+    published = [str(item.get("version")) for item in versions if isinstance(item, dict)]
+    stable = [text for text in published if "-" not in text] or published
+    raise NotFoundError(
+        f"{repository}: no version {version} of chart {name}",
+        hint=f"versions are exact; the newest there: {', '.join(stable[:8]) or 'none'}.",
+    )
+
+
+def urls(found: Mapping[str, Any], repository: str) -> list[str]:
+    """Where the archive is; relative URLs are relative to the repository. URLs with credentials in them are ignored."""
+    listed = found.get("urls")
+    texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
+    return [url for url in (urljoin(f"{repository}/", text) for text in texts) if _HTTP.fullmatch(url)]

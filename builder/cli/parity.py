@@ -1,0 +1,74 @@
+"""The command that makes parity."""
+
+from pathlib import Path
+
+import click
+
+from builder.assemble.outputs import make_folder
+from builder.release.parity import Parity, write_parity
+from builder.release.sign import sums_of
+from installer.bundle.envelope import envelope_of
+from installer.bundle.reader import Bundle
+from installer.bundle.signature import Trust
+from installer.bundle.volume import VolumeFile
+from installer.bundle.volume_discovery import expand
+from installer.errors import UsageError
+from installer.oci.digest import Digest
+from installer.report import size as human
+from installer.shell import Session, common
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.option("--volumes", type=click.IntRange(1), help="So many lost volumes can be rebuilt. [default: 1]")
+@click.option("--redundancy", type=click.IntRange(1, 100), metavar="PERCENT", help="So much of all can be mended.")
+@click.option(
+    "-o",
+    "--folder",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write; a folder that is made if it does not exist. [default: beside the volumes]",
+)
+@click.option("--unsigned", is_flag=True, help="The volumes will never be signed; the receiver is told SHA256SUMS.")
+@common
+def parity(
+    session: Session,
+    *,
+    bundle: tuple[Path, ...],
+    volumes: int | None,
+    redundancy: int | None,
+    out: Path | None,
+    unsigned: bool,
+) -> None:
+    """Write PAR2 files, from which a lost volume of BUNDLE can be rebuilt on site.
+
+    Carry them on a medium of their own. Make them when all have signed: a signature changes the volumes. On site,
+    `repair` of the installer or `par2 repair` of any Linux does the rest.
+
+    \b
+      airferry parity volumes/                              # one lost volume can be rebuilt
+      airferry parity volumes/ --volumes 2 -o parity/
+      airferry parity platform-1.0.tar --redundancy 5       # damage in some places can be mended
+    """
+    if volumes and redundancy:
+        raise UsageError("--volumes and --redundancy are two ways to say how much", hint="give one of them.")
+    files = expand(bundle)
+    with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(sums_of(files[0])))) as opened:
+        opened.require_all()
+        if not unsigned and not all(envelope_of(path).signed for path in files):
+            raise UsageError("not signed yet, and signing changes the volumes", hint="sign first, or give --unsigned.")
+        sizes = [item["bytes"] for item in opened.files()]
+        planned = Parity.for_share(sizes, redundancy) if redundancy else Parity.for_lost(sizes, volumes or 1)
+        if out:
+            make_folder(out)
+        opened.verify(session.reporter)
+        written = write_parity(opened, planned, out or opened.path(0).absolute().parent, session.reporter)
+    made = {str(path): path.stat().st_size for path in written}
+    lines = [f"{path}: {count} bytes ({human(count)})" for path, count in made.items()]
+    found = [{"file": path, "bytes": count} for path, count in made.items()]
+    document = {"files": found, "block": planned.block, "recovery_blocks": planned.recovery}
+    session.emit(document, "\n".join(lines))
+    session.reporter.note("next: carry them on another medium than the volumes; on site: `repair` of the installer.")
+
+
+COMMANDS: tuple[click.Command, ...] = (parity,)

@@ -1,0 +1,56 @@
+"""The command that computes: plan. It needs no library that talks to registries or reads charts."""
+
+from pathlib import Path
+
+import click
+
+from builder.assemble.contents import contents
+from builder.assemble.delta_base import omission_of
+from builder.assemble.outputs import distribute, free_bytes
+from builder.assemble.plan import plan_document, plan_table
+from builder.assemble.volume_size import VolumeSize
+from builder.cli.options import base_options, lock_argument, volume_size_option
+from builder.recipe.lock import Lock
+from builder.recipe.locked_files import check_files
+from installer.errors import StorageError
+from installer.shell import Session, common
+
+
+@click.command()
+@lock_argument
+@click.option(
+    "--target", "targets", type=click.Path(path_type=Path), multiple=True, help="Where the bundle will be written."
+)
+@volume_size_option
+@base_options
+@common
+def plan(
+    session: Session,
+    *,
+    lock: Path,
+    targets: tuple[Path, ...],
+    size: VolumeSize | None,
+    have: tuple[str, ...],
+    bases: tuple[Path, ...],
+) -> None:
+    """Say what a bundle will hold and how large it will be, to the byte; nothing is fetched.
+
+    \b
+      airferry plan
+      airferry plan --target /media/stick
+      airferry plan --volume-size dvd                   which files, and which image is on which
+      airferry plan --base platform-1.0.lock            an update, for those who have loaded 1.0
+    """
+    read = Lock.load(lock)
+    check_files(read, lock.parent)
+    folders = [target if target.is_dir() else target.parent for target in targets] or [Path()]
+    planned = contents(read, size, omission_of(read, have, bases))
+    document = plan_document(read, planned, free_bytes(folders))
+    session.emit(document, plan_table(document))
+    try:
+        distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), folders)
+    except StorageError as exc:
+        session.reporter.note(f"note: too little free space: {exc.message}")
+
+
+COMMANDS: tuple[click.Command, ...] = (plan,)

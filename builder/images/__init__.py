@@ -1,0 +1,1 @@
+"""Where images come from, and what a name stands for there."""

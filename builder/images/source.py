@@ -1,0 +1,205 @@
+"""Where content comes from: one way to open a blob, whatever kind of place holds it.
+
+`Places` reaches every kind of origin that a lock can name; `LockSource` finds any blob of a lock by its digest.
+"""
+
+import io
+import threading
+from pathlib import Path
+from typing import Self
+
+from builder.images.engine import Engine
+from builder.recipe.lock import Lock, Origin, closure, reach
+from installer.bundle.limits import MAX_SMALL_BLOB
+from installer.errors import ContentError, NotFoundError, UsageError
+from installer.files import storage_error
+from installer.oci.digest import Digest
+from installer.oci.docker_archive import DockerArchive
+from installer.oci.layout import OciLayout
+from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
+from installer.oci.reference import DigestRef, TagRef
+from installer.oci.source import BlobStream
+from installer.registry.client import Registry
+from installer.registry.transport import Transport
+
+# Local places first; several remote ones in the order of the lock.
+_NEAR = ("inline", "file", "layout", "archive", "engine", "registry", "url")
+
+
+class FileStream:
+    """A local file from `offset` on. Raises NotFoundError, StorageError."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._path = path
+        try:
+            self._file = path.open("rb", buffering=0)
+            self._file.seek(offset)
+        except OSError as exc:
+            raise storage_error(exc, path, "read", missing=NotFoundError) from exc
+
+    def readinto(self, view: memoryview) -> int:
+        """See `BlobStream`."""
+        try:
+            return self._file.readinto(view) or 0
+        except OSError as exc:
+            raise storage_error(exc, self._path, "read") from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+
+class TextStream:
+    """Bytes in memory from `offset` on."""
+
+    def __init__(self, data: bytes, offset: int = 0) -> None:
+        self._file = io.BytesIO(data)
+        self._file.seek(offset)
+
+    def readinto(self, view: memoryview) -> int:
+        """See `BlobStream`."""
+        return self._file.readinto(view)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+
+class Places:
+    """All places that origins can name; paths are relative to `folder`. Safe to use from several threads."""
+
+    def __init__(self, folder: Path, registry: Registry, transport: Transport, engine: Engine) -> None:
+        self.folder, self.registry, self.transport, self.engine = folder, registry, transport, engine
+        self._opened: dict[Origin, OciLayout | DockerArchive] = {}
+        self._lock = threading.Lock()
+
+    def path(self, text: str) -> Path:
+        """The file that a recipe or lock calls `text`."""
+        return self.folder / text
+
+    def manifest(self, origin: Origin, digest: Digest | None = None) -> Manifest | Index:
+        """The manifest that the origin's name stands for, or in a registry the one with `digest`.
+
+        Raises the errors of the place, NotFoundError if it does not hold it.
+        """
+        if origin.kind == "registry":
+            reference = DigestRef(origin.repository, digest) if digest else TagRef(origin.repository, origin.name)
+            return self.registry.manifest(reference)
+        found = self._local(origin).manifest(_name(origin))
+        if digest not in (None, found.descriptor.digest):
+            raise NotFoundError(f"{origin}: holds {found.descriptor.digest}, not {digest}", hint="correct the recipe.")
+        return found
+
+    def child(self, origin: Origin, descriptor: Descriptor) -> Manifest | Index:
+        """A manifest that an index at `origin` names."""
+        if origin.kind == "registry":
+            return self.registry.manifest(DigestRef(origin.repository, descriptor.digest))
+        return parse_manifest(self.read(origin, descriptor, MAX_MANIFEST), descriptor.media_type)
+
+    def referrers(self, origin: Origin, digest: Digest) -> tuple[Descriptor, ...]:
+        """The manifests about `digest` that lie beside it; only registries keep any."""
+        return self.registry.referrers(origin.repository, digest) if origin.kind == "registry" else ()
+
+    def generates(self, origin: Origin, manifest: Manifest | Index) -> bool:
+        """Whether `manifest` was made here because the place has none: old docker archives name no manifests."""
+        if origin.kind not in ("archive", "engine"):
+            return False
+        try:
+            with self.open(origin, manifest.descriptor):
+                return False
+        except NotFoundError:
+            return True
+
+    def open(self, origin: Origin, descriptor: Descriptor, offset: int = 0) -> BlobStream:
+        """The blob from byte `offset` on. Raises NotFoundError where the place does not hold it."""
+        if origin.kind == "registry":
+            return self.registry.open(origin.repository, descriptor, offset)
+        if origin.kind == "url":
+            return TextStream(self.transport.fetch(origin.location, MAX_SMALL_BLOB), offset)
+        if origin.kind == "file":
+            return FileStream(self.path(origin.location), offset)
+        return self._local(origin).open(descriptor, offset)
+
+    def read(self, origin: Origin, descriptor: Descriptor, limit: int) -> bytes:
+        """The whole blob, verified. Raises ContentError if it is larger than `limit` or not what `descriptor` says."""
+        if descriptor.size > limit:
+            raise ContentError(f"{origin}: {descriptor.digest} has {descriptor.size} bytes; {limit} are allowed here")
+        data = bytearray(descriptor.size + 1)
+        done = 0
+        with self.open(origin, descriptor) as stream, memoryview(data) as view:
+            while count := stream.readinto(view[done:]):
+                done += count
+        found = bytes(data[:done])
+        descriptor.digest.check(found, f"{origin}")
+        return found
+
+    def _local(self, origin: Origin) -> OciLayout | DockerArchive:
+        with self._lock:
+            if origin not in self._opened:
+                self._opened[origin] = self._open_local(origin)
+            return self._opened[origin]
+
+    def _open_local(self, origin: Origin) -> OciLayout | DockerArchive:
+        if origin.kind == "layout":
+            return OciLayout(self.path(origin.location))
+        if origin.kind not in ("archive", "engine"):
+            raise UsageError(f"{origin}: no place that holds images")
+        engine = origin.kind == "engine"
+        archive = DockerArchive(self.engine.save(origin.location) if engine else self.path(origin.location))
+        # Layers of an old archive have digests only after they were read once.
+        archive.manifest(_name(origin))
+        return archive
+
+
+def _name(origin: Origin) -> str:
+    return origin.location if origin.kind == "engine" else origin.name
+
+
+class LockSource:
+    """Every blob of a lock, found by its digest: a `BlobSource`."""
+
+    def __init__(self, lock: Lock, places: Places) -> None:
+        self._places = places
+        self._texts = {blob.digest: blob.text.encode("ascii") for blob in lock.blobs if blob.text or not blob.size}
+        self._origins = _origins(lock)
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
+        """The blob from byte `offset` on, from the first place that holds it.
+
+        Raises NotFoundError if none does; its hint names `airferry lock`.
+        """
+        if descriptor.digest in self._texts:
+            return TextStream(self._texts[descriptor.digest], offset)
+        missing = ""
+        for origin in self._origins.get(descriptor.digest, ()):
+            try:
+                return self._places.open(origin, descriptor, offset)
+            except NotFoundError as exc:
+                missing = missing or exc.message
+        raise NotFoundError(
+            missing or f"{descriptor.digest}: the lock names no place for it",
+            hint="it is gone from where it was locked: run `airferry lock --update` to see what is there now.",
+        )
+
+
+def _origins(lock: Lock) -> dict[Digest, list[Origin]]:
+    """Every place of every blob, local places first."""
+    trees = lock.manifests_by_digest()
+    found: dict[Digest, list[Origin]] = {}
+    for document in lock.documents:
+        found.setdefault(document.digest, []).append(document.origin)
+    for chart in lock.charts:
+        reached = reach(trees, chart.artifact) if chart.origin.kind == "registry" else {chart.archive}
+        for digest in reached:
+            found.setdefault(digest, []).append(chart.origin)
+    for image in lock.images:
+        for digest in closure(trees, image):
+            found.setdefault(digest, []).append(image.origin)
+    return {
+        digest: sorted(set(origins), key=lambda origin: (_NEAR.index(origin.kind), origin))
+        for digest, origins in found.items()
+    }

@@ -1,0 +1,110 @@
+"""The proof that no image was forgotten: a document of the bundle that people can read and another program can check.
+
+It says which charts were rendered with which values, what was seen, and what became of every reference: `carried` by
+the image with this digest, `optional` (further switches ask for it), `excluded` by the recipe, or `suspected` (it may
+be no image, or only `helm test` asks for it). FORMAT.md of the bundle describes each key.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from builder.charts.discover import Discovery, merged
+from builder.charts.render_matrix import Rendering
+from builder.recipe.lock import Lock, LockedImage, Reason, is_mutable, why_left
+from builder.recipe.recipe import Recipe
+from builder.resolve.requirements import Needs
+from installer.bundle import canonical
+from installer.errors import BundleError, RecipeError
+from installer.oci.digest import Digest
+
+FORMAT = "airferry-proof/1"
+PROOF_NAME = "proof.json"
+
+
+def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
+    """The proof for what was `found`, of which `images` are carried. Raises RecipeError."""
+    document = {
+        "format": FORMAT,
+        "include": recipe.include,
+        "kubernetes": recipe.kubernetes.version,
+        "api_versions": list(recipe.kubernetes.api_versions),
+        "charts": [_chart(item) for item in found.discoveries],
+        "references": _references(found, images),
+        "failures": list(found.failures),
+    }
+    try:
+        return canonical.encode(document).decode("ascii")
+    except BundleError as exc:
+        raise RecipeError(f"the proof cannot be written: {exc.message}", hint="use ASCII in names.") from exc
+
+
+def unused_in(lock: Lock) -> dict[str, list[str]]:
+    """What the proof of `lock` calls unused, by chart."""
+    texts = [lock.blobs_by_digest()[item.digest].text for item in lock.documents if item.name == PROOF_NAME]
+    return {chart["name"]: chart["unused"] for text in texts for chart in json.loads(text)["charts"]}
+
+
+def _chart(found: Discovery) -> dict[str, Any]:
+    release, chart = found.release, found.release.fetched.chart
+    values = _text(release.values)
+    return {
+        "name": chart.name,
+        "version": chart.version,
+        "archive": chart.digest,
+        "release": release.name,
+        "namespace": release.namespace,
+        "document": release.document,
+        "values": values,
+        "missing": list(release.tree.missing),
+        "asking": list(release.tree.asking),
+        "unused": list(found.unused),
+        "renderings": [_rendering(item, values) for item in found.renderings],
+    }
+
+
+def _rendering(item: Rendering, values: str) -> dict[str, Any]:
+    overlay = _text(item.overlay)
+    return {
+        "name": item.name,
+        "overlay": overlay,
+        "digest": Digest.of(f"{values}\n{overlay}".encode("ascii")),
+        "operation": "upgrade" if item.upgrade else "install",
+        "lookup": "present" if item.found_by_lookup else "absent",
+        "objects": item.objects,
+        "references": item.references,
+    }
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    """Values as JSON text: they may hold what canonical JSON does not, such as fractions."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=True)
+
+
+def _references(found: Needs, images: Sequence[LockedImage]) -> list[dict[str, Any]]:
+    asked = merged([*(item.images for item in found.discoveries), *(item.optional for item in found.discoveries)])
+    references = [
+        _reference(image.source, "carried", image.reasons, digest=image.digest.text)
+        for image in sorted(images, key=lambda image: image.source)
+    ]
+    references += [_reference(name, "optional", reasons) for name, reasons in found.optional.items()]
+    references += [
+        _reference(item.image, "excluded", asked.get(item.image, ()), because=item.reason) for item in found.excluded
+    ]
+    references += [
+        _reference(text, "suspected", reasons, because=why_left(reasons)) for text, reasons in found.suspected.items()
+    ]
+    return references
+
+
+def _reference(
+    text: str, verdict: str, places: Sequence[Reason], *, digest: str = "", because: str = ""
+) -> dict[str, Any]:
+    return {
+        "reference": text,
+        "verdict": verdict,
+        "digest": digest,
+        "because": because,
+        "tag": "mutable" if verdict in ("carried", "optional") and is_mutable(text) else "fixed",
+        "places": list(places),
+    }

@@ -1,0 +1,45 @@
+"""The registry that an installation was made from, as the cluster's record says."""
+
+from collections.abc import Callable
+from functools import cache
+
+from installer.cli.loading import Place, held_in
+from installer.cluster.kube import Cluster
+from installer.errors import AirferryError
+from installer.registry.credentials import Credentials
+from installer.registry.endpoint import HostSettings
+from installer.shell import Session
+from installer.workflows import history
+from installer.workflows.history import Access
+from installer.workflows.record import Record
+from installer.workflows.rollback import credentials
+
+
+def as_recorded(access: Access, credentials: Credentials | None) -> Place:
+    """The registry that an installation was made from. Its images are not loaded, so no project is needed."""
+    ca = access.ca.encode() or None
+    settings = HostSettings(
+        plain_http=access.plain_http or None, ca=ca, credentials=credentials, token_hosts=access.token_hosts
+    )
+    return Place(access.host, "", settings)
+
+
+def held_as_recorded(session: Session, cluster: Cluster, note: Record) -> Callable[[str], bool | None]:
+    """The same of the registry that the installation `note` was made from; nothing is looked up before it is asked."""
+
+    @cache
+    def place() -> Place | None:
+        last = history.read(cluster, note).last
+        if last is None or last.access.on_nodes:
+            return None
+        return as_recorded(last.access, credentials(cluster, last))
+
+    @cache
+    def held(text: str) -> bool | None:
+        try:
+            return held_in(session, found)(text) if (found := place()) else None
+        except AirferryError:
+            # Who may look at pods may not always read Secrets.
+            return None
+
+    return held

@@ -1,0 +1,51 @@
+"""The cluster that arguments and environment name, for lightkube and for Helm alike."""
+
+import os
+from pathlib import Path
+
+from installer.chart.releases import Releases
+from installer.cluster.kube import Cluster
+from installer.cluster.kubeconfig import choose, in_cluster, read_kubeconfig, with_plugin
+from installer.errors import StorageError
+from installer.files import look_at
+from installer.frozen import program
+from installer.shell import Session
+
+
+class Target:
+    """A cluster: that of `kubeconfig`, else of the files in `KUBECONFIG`, else of `~/.kube/config`, else the one that
+    this runs in.
+
+    Raises SiteError for an unusable kubeconfig, UsageError where there is none.
+    """
+
+    def __init__(self, session: Session, kubeconfig: Path | None, context: str, *, plugin: bool) -> None:
+        # Helm's library would take them for the way to the API server as well, if they are there when it is loaded.
+        session.leave_no_proxies()
+        named = [Path(text) for text in session.environment.get("KUBECONFIG", "").split(os.pathsep) if text]
+        home = Path(session.environment.get("HOME") or "/", ".kube", "config")
+        files = [kubeconfig] if kubeconfig else named or [home]
+        self._file: Path | None = None
+        self._context = ""
+        inside = None if kubeconfig or named or _is_ours(home) else in_cluster(session.environment)
+        if inside:
+            # Helm finds its way by itself then.
+            endpoint = inside
+        else:
+            self._file, self._context = choose(files, context)
+            endpoint = read_kubeconfig(self._file, self._context)
+        if plugin:
+            endpoint = with_plugin(endpoint, program.child_environment(session.environment), session.now)
+        self.cluster = Cluster(endpoint)
+
+    def releases(self, namespace: str) -> Releases:
+        """Helm's releases in `namespace`."""
+        return Releases(self._file, context=self._context, namespace=namespace, server=self.cluster.endpoint.server)
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether `file` is there; where we may not look, it is another user's, as HOME often is in a pod."""
+    try:
+        return look_at(file) is not None
+    except StorageError:
+        return False

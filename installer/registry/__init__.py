@@ -1,0 +1,1 @@
+"""The client of container registries (OCI distribution specification 1.1)."""

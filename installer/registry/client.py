@@ -1,0 +1,302 @@
+"""The client of a registry's API: OCI distribution specification 1.1.
+
+Names in comments (`end-4a` and so on) are that specification's endpoints.
+"""
+
+import contextlib
+from functools import partial
+from urllib.parse import quote, urlencode
+
+from installer.errors import ContentError, NotFoundError, RegistryAccessError, RegistryUnreachableError
+from installer.oci import media_types
+from installer.oci.digest import Digest
+from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
+from installer.oci.reference import DigestRef, Reference, Repository
+from installer.registry import referrers
+from installer.registry.capabilities import Learnt
+from installer.registry.remote_blob import RemoteBlob
+from installer.registry.transport import Endpoint, Request, Response, TransientError, Transport
+from installer.registry.upload import SMALLEST, WORTH_ASKING, Begun, Content, Upload, check_stated
+from installer.registry.upload_sessions import Unfinished
+from installer.value import Value, replace
+
+_OK = frozenset({200})
+_HEAD_MISSING = frozenset({200, 404, 405, 501})
+_INVALID = frozenset({400, 409, 412, 415, 422})
+# The specification has 201 only; registries that do their work later answer otherwise.
+_STORED = frozenset({200, 201, 202})
+# Registries without lists of referrers do not know the address, or take it for a malformed one.
+_LISTS = frozenset({200, 400, 404, 405, 406, 501})
+_ENOUGH = 4
+_UNLIMITED = 1 << 62
+# After a request that was too large the next smaller of these is tried.
+_STEPS = (64 << 20, 16 << 20, 4 << 20, SMALLEST)
+
+
+class Registry:
+    """Pulls from and pushes to registries. Safe to use from several threads.
+
+    `unfinished` keeps addresses of uploads for later processes. Who `pushes` asks for the right to it from the first
+    request on: one token does for a repository then, and Quay, which makes a repository when a token to push into it
+    is asked for, would grant nothing on one that does not exist (quay/quay, endpoints/v2/v2auth.py).
+    Every method raises AirferryError: RegistryUnreachableError, RegistryAccessError, NotFoundError, ContentError.
+    """
+
+    def __init__(self, transport: Transport, unfinished: Unfinished | None = None, *, pushes: bool = False) -> None:
+        self._transport, self._pushes = transport, pushes
+        self._unfinished = unfinished or Unfinished(None)
+        # The largest request that something before an endpoint has not refused for its size, where one was.
+        self._limits: dict[Endpoint, int] = {}
+        self._mounts: dict[Endpoint, bool] = {}
+        self._refused: dict[Endpoint, int] = {}
+        # Uploads that were begun in the place of a mount.
+        self._begun: dict[tuple[Repository, Digest], Begun] = {}
+        self._resumes: dict[Endpoint, bool] = {}
+        self._lists: dict[Endpoint, bool] = {}
+
+    def learnt(self, host: str) -> Learnt:
+        """What is known of the registry `host` by now. Asks nothing."""
+        place = self._transport.endpoint(host)
+        refusals = self._transport.throttle(place.host).refusals
+        mounts, resumes, limit = self._mounts.get(place), self._resumes.get(place), self._limits.get(place)
+        return Learnt(mounts, resumes, limit, refusals, self._lists.get(place))
+
+    def manifest(self, ref: Reference) -> Manifest | Index:
+        """The manifest or index that `ref` names, its digest checked (end-3)."""
+        request = self._request(ref.repository, "GET", f"manifests/{ref.selector}", _OK, accept=media_types.ACCEPT)
+
+        def once() -> tuple[bytes, str, str]:
+            with self._transport.exchange(request) as response:
+                stated = response.header("Docker-Content-Digest")
+                return response.read(MAX_MANIFEST), response.header("Content-Type"), stated
+
+        raw, media_type, stated = self._transport.retrying(once)
+        if isinstance(ref, DigestRef):
+            ref.digest.check(raw, str(ref))
+        elif stated:
+            _stated_digest(stated, str(ref)).check(raw, str(ref))
+        try:
+            return parse_manifest(raw, media_type)
+        except ContentError as exc:
+            raise ContentError(f"{ref}: {exc.message}", hint=exc.hint) from exc
+
+    def head_manifest(self, ref: Reference) -> Descriptor | None:
+        """What `ref` names, or None if the registry does not have it (end-3)."""
+        request = self._request(
+            ref.repository, "HEAD", f"manifests/{ref.selector}", _HEAD_MISSING, accept=media_types.ACCEPT
+        )
+        with self._transport.send(request) as response:
+            status, size = response.status, response.length
+            digest, media_type = response.header("Docker-Content-Digest"), response.header("Content-Type")
+        if status == 404:
+            return None
+        if not digest and isinstance(ref, DigestRef):
+            digest = ref.digest.text
+        if status != 200 or size is None or not digest:
+            # Some registries do not answer HEAD, or not fully.
+            try:
+                return self.manifest(ref).descriptor
+            except NotFoundError:
+                return None
+        found = _stated_digest(digest, str(ref))
+        if isinstance(ref, DigestRef) and found != ref.digest:
+            raise ContentError(f"{ref}: the registry says that its digest is {found}")
+        return Descriptor(media_type.partition(";")[0].strip(), found, size)
+
+    def confirm(self, ref: Reference, digest: Digest) -> None:
+        """Have the registry say that `ref` names `digest`, to which it was just set.
+
+        It is asked again for a while: its replicas, and caches before it, learn of a push a moment later.
+        """
+
+        def once() -> None:
+            found = self.head_manifest(ref)
+            if found is None or found.digest != digest:
+                error = RegistryUnreachableError(
+                    f"{ref}: the registry answers {found.digest if found else 'not found'} right after the push",
+                    hint="a proxy or another client may be in between; run the same command again.",
+                )
+                raise TransientError(error)
+
+        self._transport.retrying(once)
+
+    def open(self, repository: Repository, descriptor: Descriptor, offset: int = 0) -> RemoteBlob:
+        """The content of `descriptor` from byte `offset` on (end-2; manifests end-3). Not verified here."""
+        manifest = descriptor.is_manifest or descriptor.is_index
+        path = f"{'manifests' if manifest else 'blobs'}/{descriptor.digest}"
+        accept = descriptor.media_type if manifest else "*/*"
+
+        def request(position: int) -> Response:
+            asked = self._request(repository, "GET", path, frozenset({200, 206}) if position else _OK, accept=accept)
+            if position:
+                # crane's registry understands no range without an end.
+                asked = asked.with_header("Range", f"bytes={position}-{descriptor.size - 1}")
+            return self._transport.exchange(asked)
+
+        return RemoteBlob(self._transport, request, descriptor, offset)
+
+    def blobs(self, repository: Repository) -> "RepositoryBlobs":
+        """`repository` as a BlobSource."""
+        return RepositoryBlobs(self, repository)
+
+    def has_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+        """Whether `repository` holds the blob. Raises ContentError if it is held with another size (end-2)."""
+        request = self._request(repository, "HEAD", f"blobs/{descriptor.digest}", _HEAD_MISSING)
+        with self._transport.send(request) as response:
+            status, size = response.status, response.length
+        if status == 200 and size is not None and size != descriptor.size:
+            raise ContentError(
+                f"{repository}@{descriptor.digest}: the registry holds {size} bytes instead of {descriptor.size}",
+                hint="its copy is damaged: have this blob deleted there, then run the same command again.",
+            )
+        return status == 200
+
+    def mount(self, repository: Repository, digest: Digest, source: Repository) -> bool:
+        """Have the registry take a blob over from `source`, a repository of the same registry (end-11).
+
+        False if it does not: then the blob must be uploaded, which goes on with what the registry has begun instead.
+        One that has refused `_ENOUGH` mounts and made none is not asked any more.
+        """
+        if source.host != repository.host:
+            return False
+        query = urlencode({"mount": digest.text, "from": self._path(source)})
+        request = self._request(repository, "POST", f"blobs/uploads/?{query}", frozenset({201, 202, 404, 405, 501}))
+        mounts, refused = self._mounts.get(request.endpoint, False), self._refused.get(request.endpoint, 0)
+        if not mounts and refused >= _ENOUGH:
+            return False
+        pull = f"repository:{self._path(source)}:pull"
+        with self._transport.send(request.with_scope(pull)) as response:
+            mounted = response.status == 201
+            self._begun.pop((repository, digest), None)
+            if response.status == 202:
+                with contextlib.suppress(RegistryAccessError):
+                    self._begun[repository, digest] = Begun.told(response, request)
+        self._mounts[request.endpoint] = mounted or mounts
+        self._refused[request.endpoint] = refused + (not mounted)
+        return mounted
+
+    def try_push(self, repository: Repository) -> None:
+        """Raise what a push into `repository` would be refused with. Nothing is stored.
+
+        An empty manifest under a digest that is not its own must be refused as invalid by every registry (end-7); who
+        may not push is refused before that. An upload that is begun and cancelled would say the same, but leaves files
+        behind in some registries.
+        """
+        request = self._request(repository, "PUT", f"manifests/{Digest.of(b'other')}", _INVALID)
+        raw = b"{}"
+        request = request.with_header("Content-Type", media_types.OCI_MANIFEST).with_body(lambda: [raw], len(raw))
+        with self._transport.send(request):
+            pass
+
+    def upload(self, repository: Repository, descriptor: Descriptor, content: Content, *, slowly: bool = False) -> int:
+        """Upload a blob in one piece, or in several where a proxy limits requests; what breaks off is continued.
+
+        `slowly` sends small requests, none of which is open while `content` makes people wait. Returns how many bytes
+        of it an earlier process had brought already.
+        """
+        start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
+        kept = self._unfinished if descriptor.size > WORTH_ASKING else Unfinished(None)
+        with kept.claim(start.url, descriptor.digest) as claim:
+            begun = self._begun.pop((repository, descriptor.digest), None)
+            upload = Upload(self._transport, start, descriptor, content, claim, begun)
+            tried = False
+
+            def once() -> None:
+                nonlocal tried
+                if tried and self.has_blob(repository, descriptor):
+                    # The connection broke after the registry had it all.
+                    claim.forget()
+                    return
+                tried = True
+                while refused := upload.send(SMALLEST if slowly else self._limits.get(start.endpoint, _UNLIMITED)):
+                    smaller = next(step for step in _STEPS if step < refused)
+                    self._limits[start.endpoint] = min(smaller, self._limits.get(start.endpoint, _UNLIMITED))
+
+            self._transport.retrying(once, lambda: upload.position)
+        if upload.resumable is not None:
+            self._resumes[start.endpoint] = upload.resumable
+        return upload.earlier
+
+    def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
+        """The manifests that refer to `digest` (end-12a); in a registry that lists none, those that clients list."""
+        request = self._request(repository, "GET", f"referrers/{digest}", _LISTS, accept=media_types.OCI_INDEX)
+        found: list[Descriptor] = []
+        for _ in range(referrers.PAGES):
+            page, link = self._transport.retrying(partial(self._page, request))
+            if page is None:
+                tagged = self._list(repository, digest)
+                return referrers.listed(tagged) if tagged else ()
+            found += referrers.listed(page)
+            if not link:
+                return tuple(found)
+            request = replace(request, url=referrers.following(request, link))
+        raise ContentError(f"{repository}@{digest}: its referrers fill more than {referrers.PAGES} pages")
+
+    def _page(self, request: Request) -> tuple[Manifest | Index | None, str]:
+        """A page of a list and where it goes on; None from a registry without lists."""
+        with self._transport.exchange(request) as response:
+            kind = response.header("Content-Type").partition(";")[0].strip()
+            raw = response.read(MAX_MANIFEST)
+            if response.status != 200 or kind != media_types.OCI_INDEX:
+                return None, ""
+            return parse_manifest(raw, kind), response.header("Link")
+
+    def _list(self, repository: Repository, digest: Digest) -> Manifest | Index | None:
+        """What clients list as referring to `digest`."""
+        try:
+            return self.manifest(referrers.tag_of(repository, digest))
+        except NotFoundError:
+            return None
+
+    def list_referrer(self, repository: Repository, manifest: Manifest | Index) -> None:
+        """Enter `manifest` in the list of what refers to its subject, where the registry keeps none itself."""
+        if manifest.subject is not None:
+            self._lists[self._transport.endpoint(repository.host)] = False
+            tag = referrers.tag_of(repository, manifest.subject.digest)
+            if raw := referrers.extended(self._list(repository, manifest.subject.digest), manifest):
+                self.put_manifest(repository, raw, media_types.OCI_INDEX, tag.tag)
+
+    def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> bool:
+        """Store a manifest under a tag or its digest (end-7). Whether it is there, `confirm` tells.
+
+        The result tells whether the registry lists it as a referrer of its subject.
+        """
+        request = self._request(repository, "PUT", f"manifests/{selector}", _STORED)
+        request = request.with_header("Content-Type", media_type).with_body(lambda: [raw], len(raw))
+        with self._transport.send(request) as response:
+            check_stated(response, Digest.of(raw), f"{repository}:{selector}")
+            listed = bool(response.header("OCI-Subject"))
+        if listed:
+            self._lists[request.endpoint] = True
+        return listed
+
+    def _request(
+        self, repository: Repository, method: str, path: str, expect: frozenset[int], *, accept: str = ""
+    ) -> Request:
+        endpoint = self._transport.endpoint(repository.host)
+        name = f"{endpoint.prefix}{repository.path}"
+        actions = "pull" if method in ("GET", "HEAD") and not self._pushes else "pull,push"
+        headers = {"Accept": accept} if accept else {}
+        url = f"{endpoint.origin}/v2/{quote(name)}/{path}"
+        return Request(endpoint, method, url, expect, headers, (f"repository:{name}:{actions}",))
+
+    def _path(self, repository: Repository) -> str:
+        return f"{self._transport.endpoint(repository.host).prefix}{repository.path}"
+
+
+class RepositoryBlobs(Value):
+    """A repository as a place that holds blobs (a `BlobSource`)."""
+
+    registry: Registry
+    repository: Repository
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> RemoteBlob:
+        """The blob from byte `offset` on. Raises NotFoundError."""
+        return self.registry.open(self.repository, descriptor, offset)
+
+
+def _stated_digest(text: str, what: str) -> Digest:
+    try:
+        return Digest(text)
+    except ContentError as exc:
+        raise ContentError(f"{what}: the registry states as digest {text[:80]!r}") from exc

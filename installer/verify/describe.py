@@ -1,0 +1,126 @@
+"""What a bundle holds, for people and for programs."""
+
+from typing import Any
+
+from installer import strict_json
+from installer.bundle.manifest import BundleImage, BundleManifest
+from installer.bundle.reader import Bundle
+from installer.errors import BundleError
+from installer.report import size
+
+MAX_PROOF = 16 << 20
+VERDICTS = ("carried", "optional", "excluded", "suspected")
+
+
+def description(bundle: Bundle) -> dict[str, Any]:
+    """The bundle's contents as plain values."""
+    manifest = bundle.manifest
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "sequence": manifest.sequence,
+        "created": manifest.created,
+        "expires": manifest.expires,
+        "platforms": [str(platform) for platform in manifest.platforms],
+        "bytes": bundle.size,
+        "volumes": len(manifest.volumes),
+        "missing_volumes": list(bundle.missing),
+        "volume_files": bundle.files(),
+        "sums": bundle.verdict.sums.text,
+        "signers": list(bundle.verdict.signers),
+        "images": [
+            {
+                "image": image.source,
+                "digest": image.digest.text,
+                "upstream": image.upstream.text,
+                "platforms": [str(platform) for platform in image.platforms],
+                "referrers": [digest.text for digest in image.referrers],
+                "not_carried": _rest(manifest, image),
+            }
+            for image in manifest.images
+        ],
+        "charts": [
+            {
+                "name": chart.name,
+                "version": chart.version,
+                "role": chart.role,
+                "release": chart.release,
+                "namespace": chart.namespace,
+                "digest": chart.archive.text,
+                "source": chart.source,
+            }
+            for chart in manifest.charts
+        ],
+        "documents": [
+            {"name": document.name, "kind": document.kind, "digest": document.digest.text}
+            for document in manifest.documents
+        ],
+        "blobs": len(manifest.blobs),
+        "content": manifest.content,
+        "bases": [{"name": base.name, "version": base.version, "content": base.content} for base in manifest.bases],
+        "not_carried": {"blobs": len(manifest.left_out), "bytes": sum(blob.size for blob in manifest.left_out)},
+        "proof": proof_counts(bundle),
+    }
+
+
+def proof_counts(bundle: Bundle) -> dict[str, int]:
+    """How many renderings the proof of completeness counts, references of each verdict, and what was not looked into.
+
+    Empty without a proof, or while a volume is missing. Raises BundleError for a proof that is none.
+    """
+    found = [document for document in bundle.manifest.documents if document.kind == "proof"]
+    if not found or bundle.missing:
+        return {}
+    proof = strict_json.parse(bundle.read(found[0].digest, MAX_PROOF), found[0].name, BundleError)
+    try:
+        verdicts = [reference["verdict"] for reference in proof["references"]]
+        renderings = sum(len(chart["renderings"]) for chart in proof["charts"])
+        failures = len(proof["failures"])
+    except (KeyError, TypeError) as exc:
+        raise BundleError(f"{found[0].name}: no proof of completeness ({type(exc).__name__})") from exc
+    return {"renderings": renderings, **{name: verdicts.count(name) for name in VERDICTS}, "failures": failures}
+
+
+def summary(bundle: Bundle, *, images: bool = False) -> str:
+    """The same for people; with `images`, each image and document is named."""
+    manifest = bundle.manifest
+    files = "one file" if len(manifest.volumes) == 1 else f"{len(manifest.volumes)} files"
+    lines = [
+        f"{manifest.name} {manifest.version} (sequence {manifest.sequence})",
+        f"created {manifest.created}, expires {manifest.expires}",
+        f"platforms: {', '.join(map(str, manifest.platforms))}",
+        f"{size(bundle.size)} in {files}; images: {len(manifest.images)}, charts: {len(manifest.charts)}",
+        f"SHA256SUMS: {bundle.verdict.sums}",
+        *(f"signed by {signer}" for signer in bundle.verdict.signers),
+        *(bundle.verdict.notes),
+    ]
+    lines += [f"volume {number} is missing" for number in bundle.missing]
+    if left_out := manifest.left_out:
+        names = ", ".join(map(str, manifest.bases))
+        amount = size(sum(blob.size for blob in left_out))
+        lines.append(f"an update of {names}; not carried, but to be in the registry: {amount} (blobs: {len(left_out)})")
+    for chart in manifest.charts:
+        lines.append(f"chart {chart.name} {chart.version} ({chart.role}): {chart.release} in {chart.namespace}")
+    if images and (counts := proof_counts(bundle)):
+        words = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
+        lines.append(
+            f"proof of completeness: references in {counts['renderings']} renderings: {words}; "
+            f"{counts['failures']} templates or subcharts not looked into"
+        )
+    if images:
+        for image in manifest.images:
+            lines += [f"image {image.source}{_in_part(manifest, image)}", f"    {image.digest}"]
+            lines += [f"    with {digest} about it" for digest in image.referrers]
+        lines += [f"document {document.name} ({document.kind})" for document in manifest.documents]
+    return "\n".join(lines)
+
+
+def _in_part(manifest: BundleManifest, image: BundleImage) -> str:
+    """How much of an image an update does not carry; empty for nothing."""
+    rest = _rest(manifest, image)
+    return f" (without {size(rest)} that the registry holds)" if rest else ""
+
+
+def _rest(manifest: BundleManifest, image: BundleImage) -> int:
+    """Bytes of an image that an update does not carry."""
+    return sum(blob.size for blob in manifest.parts(image) if not blob.pieces)

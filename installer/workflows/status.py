@@ -1,0 +1,203 @@
+"""What an installation is doing now, from its record and the cluster alone: no bundle is needed."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from installer.cluster import controller
+from installer.cluster.controller import CUSTOM_RESOURCE
+from installer.cluster.kube import Cluster, Object
+from installer.cluster.workload import Workload, workloads
+from installer.diagnosis import diagnosis
+from installer.diagnosis.cause import Cause
+from installer.diagnosis.foreign_images import strays
+from installer.diagnosis.image_pull import Holds
+from installer.diagnosis.release_state import helm_cause, resource_cause
+from installer.diagnosis.wait import Patience, pending_hooks, until_installed, until_rolled_out
+from installer.errors import NotReadyError
+from installer.objects.chart_source import describe
+from installer.report import printable
+from installer.value import Value, plain
+from installer.workflows import history
+from installer.workflows.record import InstalledChart, Record
+
+
+class WorkloadStatus(Value):
+    """A workload, and why it is not ready."""
+
+    workload: Workload
+    causes: tuple[Cause, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it must be ready for the release to be so: a hook that has served, or failed once, need not."""
+        return not self.workload.hook
+
+
+class ReleaseStatus(Value):
+    """A release. `helm` is Helm's word on its newest revision, empty if there is none; `causes` are about the whole."""
+
+    chart: str
+    version: str
+    release: str
+    namespace: str
+    helm: str
+    workloads: tuple[WorkloadStatus, ...]
+    causes: tuple[Cause, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is deployed and everything of it is rolled out."""
+        return self.helm == "deployed" and all(item.workload.ready for item in self.workloads if item.counts)
+
+
+class Status(Value):
+    """An installation. `phase` is what the custom resource says of itself, empty where there is none.
+
+    `chart` says where the operator reads the platform chart. `strays` are containers whose image is not from the
+    enclave's registry; whether it is `ready` does not depend on them, for they do run.
+    """
+
+    record: Record
+    phase: str
+    releases: tuple[ReleaseStatus, ...]
+    causes: tuple[Cause, ...]
+    chart: str
+    strays: tuple[Cause, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of it is there and rolled out."""
+        return bool(self.releases) and all(item.ready for item in self.releases) and not self.causes
+
+    def require(self) -> None:
+        """Raises NotReadyError unless all of it is ready."""
+        if not self.ready:
+            raise NotReadyError(f"{self.record.bundle} is not ready", hint="the causes are listed above.")
+
+    def document(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "installation": plain(self.record),
+            "ready": self.ready,
+            "phase": self.phase,
+            "causes": _documents(self.causes),
+            "chart": self.chart,
+            "strays": _documents(self.strays),
+            "releases": [
+                {
+                    "release": f"{item.namespace}/{item.release}",
+                    "chart": item.chart,
+                    "version": item.version,
+                    "helm": item.helm,
+                    "ready": item.ready,
+                    "causes": _documents(item.causes),
+                    "workloads": [
+                        {
+                            "workload": str(each.workload),
+                            "ready": each.workload.ready,
+                            "state": each.workload.state,
+                            "causes": _documents(each.causes),
+                        }
+                        for each in item.workloads
+                    ],
+                }
+                for item in self.releases
+            ],
+        }
+
+    def text(self) -> str:
+        """The same for people: one line a workload, causes below it with the next step."""
+        lines = [f"{self.record.bundle} {self.record.version}, installed {self.record.time}"]
+        if self.phase:
+            lines.append(f"custom resource: {self.phase}")
+        if self.chart:
+            lines.append(f"chart: {self.chart}")
+        lines += _lines(self.causes)
+        for item in self.releases:
+            name = f"{item.namespace}/{item.release} ({item.chart} {item.version})"
+            lines.append(f"release {name}: {item.helm or 'absent'}")
+            lines += _lines(item.causes)
+            for each in item.workloads:
+                lines.append(f"  {each.workload}: {each.workload.state}")
+                lines += _lines(each.causes, "    ")
+        if self.strays:
+            lines += ["images from elsewhere:", *_lines(self.strays)]
+        return "\n".join([*lines, "everything runs" if self.ready else "not ready"])
+
+
+def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -> Status:
+    """The state of the installation that `record` describes; `holds` asks the registry. Changes nothing."""
+    phase, chart, causes = "", "", []
+    if record.platform and record.operator:
+        name = record.platform.name
+        held = cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
+        phase = _phase(held)
+        chart = printable(describe(held["spec"].get("chart") or {})) if held else ""
+        if cause := resource_cause(cluster, name, record.operator.name):
+            causes.append(cause)
+    releases = tuple(_release(cluster, each, holds) for each in record.all_charts)
+    return Status(record, phase, releases, tuple(causes), chart, _strays(cluster, record))
+
+
+def until_ready(cluster: Cluster, record: Record, patience: Patience) -> Status:
+    """Wait until all of the installation that `record` describes runs, and return its state then.
+
+    Raises NotReadyError as soon as waiting cannot help, ClusterUnreachableError if the API server stays silent.
+    """
+    for chart in record.charts:
+        until_rolled_out(cluster, chart.name, patience)
+    if record.platform and record.operator:
+        platform = record.platform
+        held = patience.asked(lambda: cluster.get(CUSTOM_RESOURCE, platform.release, platform.namespace))
+        if held is not None:
+            until_installed(cluster, held, "", record.operator.name, platform.hooks, patience)
+            until_rolled_out(cluster, platform.name, patience)
+    return patience.asked(lambda: status(cluster, record, patience.holds))
+
+
+def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:
+    """Images from elsewhere; none are known of an installation without a history."""
+    last = history.read(cluster, record).last
+    if last is None:
+        return ()
+    return strays(cluster, [item.name for item in record.all_charts], last.access.host, last.images)
+
+
+def _phase(held: Object | None) -> str:
+    if held is None:
+        return "the custom resource does not exist"
+    return printable(str((held.get("status") or {}).get("phase") or "not seen by the controller yet"))
+
+
+def _release(cluster: Cluster, chart: InstalledChart, holds: Holds) -> ReleaseStatus:
+    helm = controller.release_status(cluster, chart.release, chart.namespace)
+    found = workloads(cluster, chart.name)
+    if helm != "deployed":
+        # Hooks that Helm waits for, or that have failed it; not all of them bear the labels of the release.
+        known = {str(item) for item in found}
+        found += [item for item in pending_hooks(cluster, chart.name, chart.hooks) if str(item) not in known]
+    about = helm_cause(chart.name, helm)
+    return ReleaseStatus(
+        chart=chart.chart,
+        version=chart.version,
+        release=chart.release,
+        namespace=chart.namespace,
+        helm=helm,
+        workloads=tuple(_workload(cluster, item, helm, holds) for item in found),
+        causes=(about,) if about else (),
+    )
+
+
+def _workload(cluster: Cluster, item: Workload, helm: str, holds: Holds) -> WorkloadStatus:
+    needed = not item.hook or helm != "deployed"
+    return WorkloadStatus(item, tuple(diagnosis.causes(cluster, item, holds)) if needed and not item.ready else ())
+
+
+def _documents(causes: Iterable[Cause]) -> list[dict[str, str]]:
+    return [cause.document() for cause in causes]
+
+
+def _lines(causes: Iterable[Cause], indent: str = "  ") -> Iterator[str]:
+    for cause in causes:
+        yield f"{indent}{cause.object}: {cause.detail}"
+        yield f"{indent}next: {cause.next}"

@@ -1,0 +1,306 @@
+"""Take an installation out of the cluster, whatever state it is in, and say what stays.
+
+The custom resource goes first, while its controller can still tidy up. A finalizer that nobody will ever remove is
+removed here, but only once there is no Helm release left that it protects: the controller insists on uninstalling a
+release even if there never was one, or if it cannot read its chart any more.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from installer.chart.releases import Releases
+from installer.cluster import controller, volumes
+from installer.cluster.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
+from installer.cluster.kube import (
+    CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
+    FIELD_MANAGER,
+    JOB,
+    SECRET,
+    VOLUME,
+    VOLUME_CLAIM,
+    AbsentError,
+    Cluster,
+    ConflictError,
+    Kind,
+    Object,
+    describe,
+)
+from installer.cluster.workload import ReleaseName, of_release, workloads
+from installer.diagnosis.wait import AGAIN, Patience
+from installer.errors import ClusterError, NotReadyError
+from installer.objects import chart_configmap
+from installer.objects.desired import MANAGED_BY
+from installer.value import Value
+from installer.workflows import history, hook_images, lease
+from installer.workflows.lease import Means
+from installer.workflows.record import PREFIX, InstalledChart, Record
+
+# The controller needs a moment even when all is well; only then is its silence a sign.
+GRACE_SECONDS = 15.0
+HOOK_SECONDS = 120
+
+
+class Leftover(Value):
+    """An object that outlives its release. `ours`: the installation made it, nobody else."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    reason: str
+    ours: bool
+
+    @property
+    def label(self) -> str:
+        """`Kind namespace/name`."""
+        return f"{self.kind.name} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.reason})"
+
+
+class Removal(Value):
+    """What was removed, in order, and what stays on purpose, each with the reason."""
+
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def uninstall(means: Means, record: Record, *, data: bool = False, crds: bool = False) -> Removal:
+    """Remove what `record` describes, with `data` also what `data_of` tells, with `crds` the kinds that it brought.
+
+    Run again after an interruption, it goes on. Raises ClusterError if an object cannot be removed or somebody else is
+    at work, ClusterForbiddenError before anything is removed if data cannot be kept from being deleted by a chart,
+    NotReadyError if the time does not suffice.
+    """
+    with lease.held(means, record.bundle, record.namespace) as held:
+        return _Uninstallation(held, record).run(data=data, crds=crds)
+
+
+class _Uninstallation:
+    def __init__(self, means: Means, record: Record) -> None:
+        self._cluster, self._releases, self._patience = means.cluster, means.releases, means.patience
+        self._record, self._removed = record, list[str]()
+
+    def run(self, *, data: bool, crds: bool) -> Removal:
+        cluster, record = self._cluster, self._record
+        saved = [] if data else self._saved()
+        if record.platform and record.operator:
+            hook_images.clear(cluster, record.platform.name)
+            remove = _remove_resource(cluster, self._releases, record.platform.name, record.operator, self._patience)
+            if remove:
+                self._note(f"{CUSTOM_RESOURCE.name} {record.platform.name}")
+        _remove_releases(cluster, self._releases, record, self._patience, self._note)
+        left = list({item.label: item for item in (*saved, *data_of(cluster, record))}.values())
+        if data:
+            self._remove_data([item for item in left if item.ours])
+            left = [item for item in left if not item.ours]
+        kept = [str(item) for item in left] + self._kinds(delete=crds)
+        kept += [f"Namespace {name}" for name in sorted({chart.namespace for chart in record.all_charts})]
+        kept += self._charts(record.operator.namespace) if record.operator else []
+        # The record goes last: until then a second run finds its way.
+        own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
+        for kind, name in own:
+            if cluster.delete(kind, name, record.namespace):
+                self._note(f"{kind.name} {record.namespace}/{name}")
+        return Removal(tuple(self._removed), tuple(kept))
+
+    def _saved(self) -> list[Leftover]:
+        """The volumes of claims that go with their releases, made to stay."""
+        names = [chart.name for chart in self._record.all_charts]
+        found = volumes.at_stake(self._cluster, self._releases, names)
+        volumes.retain(self._cluster, found)
+        return [_volume(item) for item in found]
+
+    def _remove_data(self, items: list[Leftover]) -> None:
+        """Delete `items` and see them gone: a volume claim waits for the last pod that uses it.
+
+        Volumes that were kept from going with their claims are left to Kubernetes again.
+        """
+        kept = [item for item in items if item.kind == VOLUME]
+        gone = [item for item in items if item.kind != VOLUME]
+        for item in [each for each in gone if self._cluster.delete(each.kind, each.name, each.namespace)]:
+            while self._cluster.get(item.kind, item.name, item.namespace):
+                self._patience.state(f"{item.label}: being deleted")
+                if self._patience.over():
+                    raise NotReadyError(f"{item.label} is not deleted in time", hint=AGAIN)
+                self._patience.rest()
+            self._note(item.label)
+        for item in kept:
+            if volumes.let_go(self._cluster, item.name):
+                self._note(item.label)
+
+    def _charts(self, namespace: str) -> list[str]:
+        """Remove the ConfigMap of charts; of one that others have a part in only ours, and it is said that it stays."""
+        name = chart_configmap.CONFIG_MAP_NAME
+        held = self._cluster.get(CONFIG_MAP, name, namespace)
+        if held is None or not controller.apply_time(held, FIELD_MANAGER):
+            return []
+        # What one has applied before and does not apply any more is removed, unless others own it, too.
+        left = self._cluster.apply(chart_configmap.without_charts(namespace))
+        if chart_configmap.is_ours(held) and not (left.get("data") or left.get("binaryData")):
+            self._cluster.delete(CONFIG_MAP, name, namespace)
+            self._note(f"ConfigMap {namespace}/{name}")
+            return []
+        self._note(f"our charts in ConfigMap {namespace}/{name}")
+        return [f"ConfigMap {namespace}/{name} (made or used by others)"]
+
+    def _kinds(self, *, delete: bool) -> list[str]:
+        """What is said of the CRDs that stay; with `delete` those go of which no object exists any more."""
+        kept = []
+        for name in sorted({name for chart in self._record.all_charts for name in chart.crds}):
+            definition = self._cluster.get(CUSTOM_RESOURCE_DEFINITION, name)
+            if definition is None:
+                continue
+            reason = "others may use it"
+            if delete:
+                count = len(self._cluster.find(_kind_of(definition)))
+                if not count and self._cluster.delete(CUSTOM_RESOURCE_DEFINITION, name):
+                    self._note(f"CustomResourceDefinition {name}")
+                    continue
+                reason = f"{count} objects of it exist"
+            kept.append(f"CustomResourceDefinition {name} ({reason})")
+        return kept
+
+    def _note(self, what: str) -> None:
+        self._removed.append(what)
+        self._patience.reporter.note(f"removed {what}")
+
+
+def _remove_releases(
+    cluster: Cluster,
+    releases: Callable[[str], Releases],
+    record: Record,
+    patience: Patience,
+    note: Callable[[str], None],
+) -> None:
+    """Remove what Helm installed from here, the last one first, and what it leaves behind."""
+    for chart in reversed(record.charts):
+        seconds = max(int(patience.left()), HOOK_SECONDS)
+        if releases(chart.namespace).uninstall(chart.release, timeout=seconds):
+            note(f"release {chart.name}")
+    # Helm leaves the Jobs of its hooks where a chart does not say otherwise.
+    for chart in record.all_charts:
+        for name in chart.hooks:
+            if cluster.delete(JOB, name, chart.namespace):
+                note(f"Job {chart.namespace}/{name}")
+
+
+def _remove_resource(
+    cluster: Cluster,
+    releases: Callable[[str], Releases],
+    name: ReleaseName,
+    operator: InstalledChart,
+    patience: Patience,
+) -> bool:
+    """Delete the custom resource and see it gone; False if there was none."""
+    if cluster.get(CUSTOM_RESOURCE, name.name, name.namespace) is None:
+        return False
+    cluster.delete(CUSTOM_RESOURCE, name.name, name.namespace)
+    start = seen = patience.clock()
+    while held := cluster.get(CUSTOM_RESOURCE, name.name, name.namespace):
+        release = controller.release_status(cluster, name.name, name.namespace)
+        patience.state(f"{describe(held)}: being deleted; Helm release: {release or 'none left'}")
+        now = patience.clock()
+        if not release:
+            # Whoever has just removed the release is about to take its finalizer off.
+            if now - seen >= GRACE_SECONDS:
+                _release_finalizer(cluster, held, patience)
+        elif now - start >= GRACE_SECONDS and (stuck := _stuck(cluster, name, operator.name)):
+            patience.reporter.note(f"removing release {name} without the controller: {stuck}")
+            releases(name.namespace).uninstall(name.name, timeout=HOOK_SECONDS)
+            # No last step of anybody else is to be waited for.
+            seen = start
+        else:
+            seen = now
+        if patience.over():
+            raise NotReadyError(f"{describe(held)} is not deleted in time", hint=AGAIN)
+        patience.rest()
+    return True
+
+
+def _stuck(cluster: Cluster, name: ReleaseName, operator: ReleaseName) -> str:
+    """Why the controller will not remove the release; empty while it may still be at work."""
+    running = [item for item in workloads(cluster, operator) if item.ready]
+    if not running:
+        return "it does not run"
+    said = controller.complaint(cluster, operator, name.name)
+    # Its last complaint may still be about the change before, with which it is not done yet.
+    return said if said.startswith(CLEANUP_FAILED) else ""
+
+
+def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> None:
+    """Take the controller's finalizer off; those of others stay."""
+    metadata = held["metadata"]
+    finalizers = metadata.get("finalizers") or []
+    if FINALIZER not in finalizers:
+        return
+    patience.reporter.note(f"{describe(held)}: no release exists; removing the finalizer {FINALIZER}")
+    rest = [item for item in finalizers if item != FINALIZER]
+    change = {"metadata": {"finalizers": rest, "resourceVersion": metadata["resourceVersion"]}}
+    # The controller may have come first after all; the next look tells.
+    with suppress(AbsentError, ConflictError):
+        cluster.merge(CUSTOM_RESOURCE, metadata["name"], metadata["namespace"], change)
+
+
+def data_of(cluster: Cluster, record: Record) -> list[Leftover]:
+    """Data and keys of the installation, which `uninstall` leaves unless it is told otherwise."""
+    found: dict[tuple[Kind, str, str], Leftover] = {}
+    for place in _secrets(cluster, record):
+        namespace, _, name = place.partition("/")
+        held = cluster.get(SECRET, name, namespace)
+        if held is not None:
+            ours = (held["metadata"].get("labels") or {}).items() >= MANAGED_BY.items()
+            found[SECRET, namespace, name] = Leftover(SECRET, namespace, name, "given by the site", ours)
+    for chart in record.all_charts:
+        for item in _left(cluster, chart.name):
+            found.setdefault((item.kind, item.namespace, item.name), item)
+        for volume in volumes.retained(cluster, chart.name):
+            found[VOLUME, "", volume.name] = _volume(volume)
+    return list(found.values())
+
+
+def _secrets(cluster: Cluster, record: Record) -> list[str]:
+    """The site's Secrets of the present state and of former ones, as `namespace/name`."""
+    found = set(record.secrets)
+    # Who wants to be rid of an installation is not to mend its history first.
+    with suppress(ClusterError):
+        for revision in history.read(cluster, record).revisions:
+            found.update(revision.record.secrets)
+    return sorted(found)
+
+
+def _left(cluster: Cluster, release: ReleaseName) -> list[Leftover]:
+    """Volume claims hold data, and Secrets the keys to it: a new installation needs both."""
+    # A StatefulSet makes its claims itself, with the labels of its pods and no note of Helm's.
+    found = [
+        _leftover(VOLUME_CLAIM, item, "holds data", ours=True)
+        for item in cluster.find(VOLUME_CLAIM, release.namespace)
+        if of_release(item, release) or _labelled(item, release)
+    ]
+    for item in cluster.find(SECRET, release.namespace):
+        made = of_release(item, release)
+        if made or _labelled(item, release):
+            found.append(_leftover(SECRET, item, "holds keys that a new installation needs", ours=made))
+    return found
+
+
+def _volume(item: volumes.Volume) -> Leftover:
+    return Leftover(VOLUME, "", item.name, item.content, ours=True)
+
+
+def _leftover(kind: Kind, item: Object, reason: str, *, ours: bool) -> Leftover:
+    return Leftover(kind, item["metadata"]["namespace"], item["metadata"]["name"], reason, ours)
+
+
+def _labelled(item: Object, release: ReleaseName) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    return bool(labels.get("app.kubernetes.io/instance") == release.name)
+
+
+def _kind_of(definition: Object) -> Kind:
+    """The kind that a CustomResourceDefinition makes, in the version that is stored."""
+    spec = definition["spec"]
+    version = next(item["name"] for item in spec["versions"] if item.get("storage"))
+    names = spec["names"]
+    return Kind(spec["group"], version, names["kind"], names["plural"], namespaced=spec["scope"] == "Namespaced")
