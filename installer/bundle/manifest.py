@@ -22,8 +22,7 @@ _CONTENT = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 NEVER = "never"
 HASH = 32
-ROLES = ("operator", "platform", "release")
-KINDS = ("values", "custom-resource", "site", "recipe", "lock", "proof", "other")
+KINDS = ("profile", "values", "resource", "manifests", "site", "recipe", "lock", "proof", "file", "other")
 
 
 def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - an assertion reads best this way
@@ -96,26 +95,18 @@ class BundleImage(Value):
 class BundleChart(Value):
     """A Helm chart: `archive` is its tgz, `artifact` the manifest of its form as an OCI artifact.
 
-    `role` says who installs it: `release` the installer itself, `operator` the installer as the W&B operator,
-    `platform` that operator. `release` and `namespace` are defaults; `values` names a document, or is empty.
+    What it becomes in the cluster is said by the steps of the bundle's profile.
     """
 
     name: str
     version: str
-    role: str
-    release: str
-    namespace: str
     archive: Digest
     artifact: Digest
     source: str
-    values: str
 
     def __post_init__(self) -> None:
         _require(bool(_FILE.fullmatch(self.name)), f"not a chart name: {self.name[:100]!r}")
         _require(bool(_VERSION.fullmatch(self.version)), f"not a chart version: {self.version[:100]!r}")
-        _require(self.role in ROLES, f"chart {self.name}: unknown role {self.role[:40]!r}")
-        _require(bool(_NAME.fullmatch(self.release)), f"chart {self.name}: not a release name: {self.release[:80]!r}")
-        _require(bool(_NAME.fullmatch(self.namespace)), f"chart {self.name}: not a namespace: {self.namespace[:80]!r}")
 
     @property
     def file_name(self) -> str:
@@ -307,9 +298,8 @@ class BundleManifest(Value):
             bool(self.bases) == (len(held) < len(self.blobs)),
             "a base without blobs that are left to it, or the reverse",
         )
-        documents = {document.name for document in self.documents}
-        for chart in self.charts:
-            _require(not chart.values or chart.values in documents, f"chart {chart.name}: {chart.values} is not held")
+        profiles = [document.name for document in self.documents if document.kind == "profile"]
+        _require(len(profiles) <= 1, f"several profiles: {', '.join(profiles)}")
 
     def _check_places(self) -> None:
         """Members follow each other without gaps: a header of one block, content, padding to whole blocks."""

@@ -1,8 +1,8 @@
 """The texts that answers in site.yaml are made of, each with the rule that it must follow."""
 
+import ipaddress
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -44,29 +44,24 @@ def _is_issuer(text: str) -> str:
 
 
 def _is_no_template(text: str) -> str:
-    """The platform chart hands such values to Helm's template engine."""
+    """Charts may hand such values to Helm's template engine (`tpl`)."""
     if "{{" in text:
         raise ValueError("must not hold {{, which Helm would take for a template")
     return text
 
 
-def _has_no_null(values: dict[str, Any]) -> dict[str, Any]:
-    """The W&B controller ends with a panic when it merges a null with its own values."""
-    if found := sorted(nulls(values)):
-        raise ValueError(f"null is not allowed here: {', '.join(found)}")
-    return values
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 
 
-def nulls(node: Any, path: str = "") -> Iterator[str]:
-    """The paths of all nulls in `node`."""
-    if node is None:
-        yield path
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from nulls(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from nulls(value, f"{path}[{index}]")
+def is_dns_name(text: str) -> bool:
+    """Whether `text` is a name that an Ingress rule may hold: lower case, no port, no IP address (RFC 1123)."""
+    if len(text) > 253 or not _DNS_NAME.fullmatch(text):
+        return False
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return True
+    return False
 
 
 # RFC 1123 labels, as Kubernetes asks of namespaces; object names may hold dots.
@@ -82,7 +77,6 @@ Project = Annotated[str, AfterValidator(_is_project)]
 Url = Annotated[str, Field(max_length=300), AfterValidator(_is_url)]
 ProxyUrl = Annotated[str, Field(max_length=300), AfterValidator(_is_proxy)]
 IssuerUrl = Annotated[str, Field(max_length=1000), AfterValidator(_is_issuer)]
-PlatformValues = Annotated[dict[str, Any], AfterValidator(_has_no_null)]
 # The charts put these into URLs as they are, so they hold nothing that means something there.
 ServerName = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:]{2,45}\])$")]
 ServerPort = Annotated[int, Field(ge=1, le=65535)]

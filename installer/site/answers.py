@@ -1,81 +1,16 @@
-"""The schema of site.yaml: its keys, their types, and what excludes what."""
+"""The keys of site.yaml that every application has: the registry, namespaces, values of single charts.
 
-import difflib
-import ipaddress
-import re
+An application's own keys stand beside them: its model of answers extends `SiteAnswers`.
+"""
+
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from installer.schema import Strict
-from installer.site.answer_types import (
-    DnsName,
-    EnvName,
-    File,
-    Label,
-    ObjectName,
-    PlainText,
-    PlatformValues,
-    Project,
-    ProxyUrl,
-    Quantity,
-    RegistryHost,
-    Text,
-    Url,
-)
+from installer.site.answer_types import File, Label, Project, RegistryHost, Text
 from installer.site.secret import SecretSource
-from installer.site.service_answers import (
-    BucketAnswers,
-    LdapAnswers,
-    MysqlAnswers,
-    OidcAnswers,
-    RedisAnswers,
-    SmtpAnswers,
-)
-
-Component = Literal[
-    "anaconda2",
-    "api",
-    "app",
-    "console",
-    "executor",
-    "filemeta",
-    "filestream",
-    "flat-run-fields-updater",
-    "frontend",
-    "glue",
-    "history-updater",
-    "mcp-server",
-    "metric-observer",
-    "mysql",
-    "nginx",
-    "operator",
-    "otel",
-    "parquet",
-    "parquet-metadata-cache",
-    "prometheus",
-    "redis",
-    "reloader",
-    "weave",
-    "weave-evaluate-model-worker",
-    "weave-trace",
-    "weave-trace-agent-scoring-worker",
-    "weave-trace-worker",
-]
-"""What of the platform can be given resources of its own."""
-
-
-_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
-
-
-def _known_components(values: dict[str, Any]) -> dict[str, Any]:
-    for name in values:
-        if name not in (known := get_args(Component)):
-            near = difflib.get_close_matches(name, known, n=1)
-            also = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ValueError(f"no component {name!r}; {also}")
-    return values
 
 
 class Login(Strict):
@@ -119,68 +54,6 @@ class RegistryAnswers(Strict):
         return self
 
 
-class IngressAnswers(Strict):
-    """The Ingress through which users reach the platform.
-
-    TLS: `tls_secret` is in the cluster already; `certificate` and `key` become a Secret.
-    """
-
-    ingress_class: Annotated[Text | None, Field(alias="class")] = None
-    annotations: dict[str, str] = Field(default_factory=dict)
-    additional_hosts: list[DnsName] = Field(default_factory=list)
-    tls_secret: ObjectName | None = None
-    certificate: File | None = None
-    key: SecretSource | None = None
-
-    @model_validator(mode="after")
-    def _one_certificate(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("`certificate` and `key` belong together")
-        if self.certificate and self.tls_secret:
-            raise ValueError("either `tls_secret` or `certificate` and `key`")
-        if self.key and self.key.in_cluster:
-            raise ValueError("a key that is in the cluster: name its Secret as `tls_secret`")
-        return self
-
-
-class ServiceAnswers(Strict):
-    """The Service through which users reach the platform instead of an Ingress: that of the chart's nginx."""
-
-    annotations: dict[str, str] = Field(default_factory=dict)
-    node_port: Annotated[int | None, Field(ge=1, le=65535)] = None
-
-
-class ProxyAnswers(Strict):
-    """The proxy through which the platform reaches what is outside of the cluster."""
-
-    http: ProxyUrl | None = None
-    https: ProxyUrl | None = None
-    no_proxy: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/*-]{1,260}$")]] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _any(self) -> Self:
-        if not (self.http or self.https):
-            raise ValueError("needs `http`, `https` or both")
-        return self
-
-
-class Toleration(Strict):
-    """As in a Pod."""
-
-    key: Text | None = None
-    operator: Literal["Equal", "Exists"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    seconds: Annotated[int | None, Field(alias="tolerationSeconds")] = None
-
-
-class ResourceAnswers(Strict):
-    """What a component's container asks for and may use."""
-
-    requests: dict[Literal["cpu", "memory"], Quantity] = Field(default_factory=dict)
-    limits: dict[Literal["cpu", "memory"], Quantity] = Field(default_factory=dict)
-
-
 class ChartAnswers(Strict):
     """What this site wants otherwise of one chart."""
 
@@ -188,74 +61,21 @@ class ChartAnswers(Strict):
     values: dict[str, Any] = Field(default_factory=dict)
 
 
-class Answers(Strict):
-    """The keys of site.yaml; templates/site.yaml explains them."""
+class SiteAnswers(Strict):
+    """The keys that every application has."""
 
     registry: RegistryAnswers
     namespace: Label | None = None
-    operator_namespace: Label | None = None
-    host: Url | None = None
-    expose: Literal["ingress", "LoadBalancer", "NodePort", "none"] = "ingress"
-    ingress: IngressAnswers | None = None
-    service: ServiceAnswers | None = None
-    license: SecretSource | None = None
-    certificates: list[File] = Field(default_factory=list)
-    chart_source: Literal["auto", "configmap", "oci", "temporary"] = "auto"
-    mysql: MysqlAnswers | None = None
-    bucket: BucketAnswers | None = None
-    redis: RedisAnswers | None = None
-    smtp: SmtpAnswers | None = None
-    oidc: OidcAnswers | None = None
-    ldap: LdapAnswers | None = None
-    session_hours: Annotated[int | None, Field(ge=1, le=8760)] = None
-    proxy: ProxyAnswers | None = None
-    env: dict[EnvName, PlainText] = Field(default_factory=dict)
-    secret_env: dict[EnvName, SecretSource] = Field(default_factory=dict)
-    storage_class: ObjectName | None = None
-    size: Literal["small", "medium", "large", "xlarge", "xxlarge"] | None = None
-    resources: Annotated[dict[str, ResourceAnswers], AfterValidator(_known_components)] = Field(default_factory=dict)
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: list[Toleration] = Field(default_factory=list)
-    values: PlatformValues = Field(default_factory=dict)
-    operator_values: dict[str, Any] = Field(default_factory=dict)
     charts: dict[str, ChartAnswers] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.ingress and self.expose != "ingress":
-            raise ValueError(f"`ingress` has no meaning with `expose: {self.expose}`")
-        if self.service and self.expose not in ("LoadBalancer", "NodePort"):
-            raise ValueError("`service` needs `expose: LoadBalancer` or `expose: NodePort`")
-        if self.service and self.service.node_port and self.expose != "NodePort":
-            raise ValueError("`service.node_port` needs `expose: NodePort`")
-        if self.host and self.expose == "ingress" and not is_dns_name(self.host_name):
-            raise ValueError(
-                "`host` must be a DNS name in lower case without a port, since the chart makes the name of an Ingress "
-                "rule of it; or choose another way with `expose`"
-            )
-        if both := sorted(self.env.keys() & self.secret_env.keys()):
-            raise ValueError(f"stands in `env` and in `secret_env`: {', '.join(both)}")
-        return self
-
-    @property
-    def host_name(self) -> str:
-        """`host` without its scheme; empty if there is none."""
-        return (self.host or "").partition("://")[2]
 
     def secret_sources(self) -> dict[str, SecretSource]:
         """Every secret that is named, by its key."""
         return dict(_sources(self, ""))
 
-
-def is_dns_name(text: str) -> bool:
-    """Whether `text` is a name that an Ingress rule may hold: lower case, no port, no IP address (RFC 1123)."""
-    if len(text) > 253 or not _DNS_NAME.fullmatch(text):
-        return False
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return True
-    return False
+    def free_values(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What the answers say in the words of charts, each with its key."""
+        for name, chart in self.charts.items():
+            yield f"charts.{name}.values", chart.values
 
 
 def _sources(node: Any, path: str) -> Iterator[tuple[str, SecretSource]]:

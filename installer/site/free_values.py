@@ -1,7 +1,6 @@
 """Values that a site gives in the words of the charts: none of them may be a secret.
 
-They stand in the custom resource, in Helm's records and in what `render` writes, for many to read.
-Source of the paths: values.yaml and templates of github.com/wandb/helm-charts, chart `operator-wandb` 0.43.8.
+They stand in resources, in Helm's records and in what `render` writes, for many to read.
 """
 
 import re
@@ -18,35 +17,13 @@ _PLACE = re.compile(
 )
 # The name of a key in a Secret, as in the chart's own `secretKey: REDIS_PASSWORD`.
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-_SECRETS = {
-    "global.license": "license",
-    "global.mysql.password": "mysql.password",
-    "global.redis.password": "redis.password",
-    "global.bucket.accessKey": "bucket.access_key",
-    "global.bucket.secretKey": "bucket.secret_key",
-    "global.defaultBucket.accessKey": "bucket.access_key",
-    "global.defaultBucket.secretKey": "bucket.secret_key",
-    "global.auth.oidc.secret": "oidc.secret",
-    "global.email.smtp.password": "smtp.password",
-    "global.slack.secret": "secret_env.GORILLA_SLACK_SECRET",
-    "global.clickhouse.password": "values.global.clickhouse.passwordSecret, which names a Secret",
-    "global.kafka.password": "values.global.kafka.passwordSecret, which names a Secret",
-}
-"""Where the platform chart takes a secret, and the answer that takes its place."""
-
-
-def misplaced(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Secrets that stand in `values` of the platform chart: their paths, and what to answer instead."""
-    for path, text in _texts(values):
-        if text and path in _SECRETS:
-            yield path, _SECRETS[path]
 
 
 def suspicious(values: Mapping[str, Any]) -> Iterator[str]:
     """The paths of texts in `values` that look like secrets by their keys."""
-    for path, text in _texts(values):
+    for path, text in texts(values):
         key = path.rpartition(".")[2]
-        if path not in _SECRETS and _SECRET.search(key) and not _PLACE.search(key) and _may_be_secret(text):
+        if _SECRET.search(key) and not _PLACE.search(key) and _may_be_secret(text):
             yield path
 
 
@@ -55,7 +32,8 @@ def _may_be_secret(text: str) -> bool:
     return bool(text) and "{{" not in text and not _NAME.fullmatch(text)
 
 
-def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in `node` with their dotted paths; an environment variable in a list has its name in the path."""
     if isinstance(node, str):
         yield path, node
     elif isinstance(node, Mapping):
@@ -64,7 +42,7 @@ def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield f"{path}.{node['name']}", node["value"]
             return
         for key, value in node.items():
-            yield from _texts(value, f"{path}.{key}" if path else str(key))
+            yield from texts(value, f"{path}.{key}" if path else str(key))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _texts(value, f"{path}[{index}]")
+            yield from texts(value, f"{path}[{index}]")

@@ -7,9 +7,9 @@ and for Prometheus those of github.com/prometheus-community/helm-charts.
 from collections.abc import Sequence
 from typing import Any
 
+from installer.apps.wandb.site.answers import Answers, IngressAnswers, ProxyAnswers, ServiceAnswers
+from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, services
 from installer.chart.retarget import merged
-from installer.site.answers import Answers, IngressAnswers, ProxyAnswers, ServiceAnswers
-from installer.site.service_values import TLS_SECRET, Authorities, services
 
 _OPERATOR = "operator"
 PULL_SECRET = "airferry-registry"  # noqa: S105 - a name

@@ -10,9 +10,8 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from installer.site.answers import Answers
-from installer.site.secret import Secret, SecretSource
-from installer.site.service_answers import (
+from installer.apps.wandb.site.answers import Answers
+from installer.apps.wandb.site.service_answers import (
     BucketAnswers,
     LdapAnswers,
     MysqlAnswers,
@@ -20,6 +19,7 @@ from installer.site.service_answers import (
     RedisAnswers,
     SmtpAnswers,
 )
+from installer.site.secret import Secret, SecretSource
 from installer.value import Value
 
 _MYSQL, _BUCKET, _REDIS = "airferry-mysql", "airferry-bucket", "airferry-redis"

@@ -1,0 +1,201 @@
+"""An application as its profile describes it: what a site is asked, and what the steps make of the answers.
+
+This half is data: it needs no cluster, so the connected side uses it too. What an application does in a cluster is the
+driver's, see `installer.workflows.driver`. A driver's folder may replace `Application` by a class of its own.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from installer.apps.profile import DOCUMENT, MAX_PROFILE, Installs, Profile, Step, parse_profile, placed
+from installer.apps.question_model import answers_model
+from installer.apps.questions import Question, Target
+from installer.bundle.reader import Bundle
+from installer.chart.retarget import merged
+from installer.errors import BundleError, SiteError
+from installer.schema import report
+from installer.site.answers import ChartAnswers, SiteAnswers
+from installer.site.secret import Secret, SecretSource
+from installer.site.site import HINT, PULL_SECRET, Site, SiteFiles, SiteSecret
+
+
+class Application:
+    """An application of which the profile says all."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+
+    @property
+    def answers(self) -> type[SiteAnswers]:
+        """The model of site.yaml: the keys that every application has, and the profile's questions."""
+        return answers_model(self.profile.questions)
+
+    def read_files(self, answers: SiteAnswers, files: SiteFiles) -> tuple[object, tuple[str, ...]]:  # noqa: ARG002
+        """A profile's questions name no files but those of secrets."""
+        return None, ()
+
+    def check(self, site: Site) -> None:
+        """Raises SiteError naming every answer that can have no effect."""
+        defects = [*self._unknown_charts(site.answers), *self._unheard(site.answers)]
+        if defects:
+            raise report("site.yaml", defects, SiteError, hint=HINT)
+
+    def open_questions(self, site: Site) -> list[str]:
+        """The questions that matter and have neither an answer nor a default, for people."""
+        asked = ((key, item) for key, item in self.profile.questions.items() if self._counts(item, site.answers))
+        return [f"{key}: {item.help}" for key, item in asked if self._answer(key, item, site.answers) is None]
+
+    def namespace(self, step: Step, site: Site) -> str:
+        """Where `step` goes; for what `site` says of it or of all."""
+        return self.own_answers(step, site).namespace or step.namespace or self.default_namespace(site)
+
+    def default_namespace(self, site: Site) -> str:
+        """The namespace of steps that have none of their own."""
+        return site.answers.namespace or self.profile.namespace
+
+    def own_answers(self, step: Step, site: Site) -> ChartAnswers:
+        """What `site` says of the chart of `step` under `charts`."""
+        found = (site.answers.charts.get(name) for name in names_of(step))
+        return next((item for item in found if item), ChartAnswers())
+
+    def values(self, step: Step, site: Site) -> dict[str, Any]:
+        """What this site adds to the values of the chart of `step`: `charts` wins over all. Holds no secret."""
+        values: dict[str, Any] = {}
+        for target, answer in self._targets(step, site.answers):
+            if not _in_resource(step, target):
+                values = merged(values, placed(_below_values(step, target.path), answer))
+        if site.answers.registry.pull_secret:
+            for path in self.profile.pull_secret.values.get(step.label, ()):
+                named: list[object] = [PULL_SECRET] if path.endswith("[]") else [{"name": PULL_SECRET}]
+                values = merged(values, placed(path.removesuffix("[]"), named))
+        return merged(values, self.own_answers(step, site).values)
+
+    def fields(self, step: Step, site: Site) -> dict[str, Any]:
+        """What this site changes in the resource of `step`, merged over it; the values of a chart in it aside."""
+        found: dict[str, Any] = {}
+        for target, answer in self._targets(step, site.answers):
+            if _in_resource(step, target):
+                found = merged(found, placed(target.path, answer))
+        return found
+
+    def secrets(self, site: Site, *, blank: bool) -> Iterator[SiteSecret]:
+        """The Secrets of the application; with `blank` without content, and nothing is read or asked for.
+
+        Raises SiteError if one cannot be had.
+        """
+        made: dict[tuple[str, str], dict[str, Secret]] = {}
+        for key, question in self.profile.questions.items():
+            source = self._answer(key, question, site.answers)
+            place = question.secret
+            if place is None or not isinstance(source, SecretSource) or source.in_cluster:
+                continue
+            namespace = self.namespace(self.profile.step(place.step), site)
+            text = Secret("") if blank else site.secret(source, key)
+            made.setdefault((place.name, namespace), {})[place.key] = text
+        for (name, namespace), data in made.items():
+            yield SiteSecret(name, namespace, data)
+
+    def place_of_values(self, step: Step) -> str:
+        """The key in site.yaml under which the values of the chart of `step` are set."""
+        return f"charts.{names_of(step)[0]}.values"
+
+    def _targets(self, step: Step, answers: SiteAnswers) -> Iterator[tuple[Target, Any]]:
+        """What goes to `step`, by target."""
+        for key, question in self.profile.questions.items():
+            answer = self._answer(key, question, answers)
+            if answer is not None and self._counts(question, answers):
+                for target in question.to:
+                    if target.step == step.label:
+                        yield target, _written(question, target, answer)
+
+    def _answer(self, key: str, question: Question, answers: SiteAnswers) -> Any:
+        answer = getattr(answers, key, None)
+        return question.default if answer is None else answer
+
+    def _counts(self, question: Question, answers: SiteAnswers) -> bool:
+        if question.when is None:
+            return True
+        other = self.profile.questions[question.when.question]
+        return bool(self._answer(question.when.question, other, answers) == question.when.is_)
+
+    def _unknown_charts(self, answers: SiteAnswers) -> Iterator[str]:
+        known = sorted({name for step in self.profile.steps for name in names_of(step)})
+        for name in answers.charts:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                also = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
+                yield f"charts.{name}: the bundle has no such chart; {also}"
+
+    def _unheard(self, answers: SiteAnswers) -> Iterator[str]:
+        for key in sorted(answers.model_fields_set & self.profile.unheard.keys()):
+            yield f"{key}: has no effect here: {self.profile.unheard[key]}"
+        for key in sorted(answers.model_fields_set & self.profile.questions.keys()):
+            question = self.profile.questions[key]
+            if question.when and not self._counts(question, answers):
+                yield f"{key}: counts only with `{question.when.question}: {question.when.is_}`"
+
+
+def application(profile: Profile) -> Application:
+    """The application that `profile` describes. Raises BundleError if it needs a driver that this program lacks."""
+    if profile.driver is None:
+        return Application(profile)
+    name = f"installer.apps.{profile.driver}.application"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name != name and exc.name != name.rpartition(".")[0]:
+            raise
+        raise BundleError(
+            f"the bundle's application needs the driver {profile.driver!r}, which this program does not have",
+            hint="use the installer that came with the bundle, or a newer one.",
+        ) from exc
+    made = module.application(profile)
+    if not isinstance(made, Application):
+        raise TypeError(f"{name}.application gives no Application")
+    return made
+
+
+def application_of(bundle: Bundle) -> Application | None:
+    """The application that `bundle` holds; None if it has no profile, as a bundle of images has none.
+
+    Raises BundleError.
+    """
+    for document in bundle.manifest.documents:
+        if document.kind == "profile":
+            return application(parse_profile(bundle.read(document.digest, MAX_PROFILE), DOCUMENT, BundleError))
+    return None
+
+
+def names_of(step: Step) -> list[str]:
+    """The names by which site.yaml may call the chart of `step`; none for what has no chart."""
+    names: Iterable[str | None] = ()
+    if step.chart:
+        names = (step.label, step.chart)
+    elif step.installs:
+        names = (step.installs.chart, step.name)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _in_resource(step: Step, target: Target) -> bool:
+    """Whether `target` is a field of the resource itself, and no value of a chart."""
+    return step.resource is not None and not _of(step.installs, target.path)
+
+
+def _of(installs: Installs | None, path: str) -> bool:
+    return installs is not None and path.startswith(f"{installs.values}.")
+
+
+def _below_values(step: Step, path: str) -> str:
+    return path.removeprefix(f"{step.installs.values}.") if step.installs else path
+
+
+def _written(question: Question, target: Target, answer: Any) -> Any:
+    """What goes to `target` for `answer`."""
+    if isinstance(answer, SecretSource) and question.secret:
+        named = (answer.secret, answer.key) if answer.in_cluster else (question.secret.name, question.secret.key)
+        return named[0] if target.put == "secret-name" else named[1]
+    if target.text is not None:
+        return target.text.replace("{}", str(answer))
+    return dict(answer) if isinstance(answer, Mapping) else answer

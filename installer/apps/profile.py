@@ -1,0 +1,210 @@
+"""The profile: what an application is, as data that travels signed in the bundle.
+
+A profile says which steps make up the application, in the order of their installation, and what a site is asked. Its
+author writes YAML; `airferry lock` resolves it (versions of charts, names of documents) into the document
+`profile.json` of the bundle, which has the same keys. docs/profiles.md explains them all.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from installer.apps.questions import Question
+from installer.errors import AirferryError
+from installer.schema import Strict, json_schema, validate
+from installer.site.answers import SiteAnswers
+from installer.strict_yaml import load_yaml
+
+MAX_PROFILE = 4 << 20
+DOCUMENT = "profile.json"
+"""The name of the resolved profile among the bundle's documents."""
+_PATH = re.compile(r"[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*", re.ASCII)
+
+
+def _is_values(value: Any) -> str | dict[str, Any] | None:
+    if value is None or isinstance(value, dict) or (isinstance(value, str) and value):
+        return value
+    raise ValueError("neither the name of a values file nor a mapping of values")
+
+
+def _is_path(text: str) -> str:
+    if not _PATH.fullmatch(text):
+        raise ValueError("not a path of keys like spec.values")
+    return text
+
+
+# RFC 1123 labels, as Kubernetes asks of namespaces and Helm of releases.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
+ChartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}$")]
+File = Annotated[str, Field(min_length=1, max_length=4096)]
+KeyPath = Annotated[str, AfterValidator(_is_path)]
+Values = Annotated[Any, AfterValidator(_is_values)]
+
+
+class Ready(Strict):
+    """When a resource is ready: its status condition `condition` is True, or the text at `path` equals `value`.
+
+    Either counts for the present generation only, where the status says `observedGeneration`.
+    """
+
+    condition: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    path: KeyPath | None = None
+    value: Annotated[str, Field(max_length=200)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.condition is None) == (self.path is None) or (self.path is None) != (self.value is None):
+            raise ValueError("needs either `condition`, or `path` and `value`")
+        return self
+
+    def __str__(self) -> str:
+        return f"condition {self.condition}" if self.condition else f"{self.path} = {self.value}"
+
+
+class Installs(Strict):
+    """The chart that a resource's controller installs, as a release of the resource's name, in its namespace, with the
+    values that stand at the path `values` of the resource."""
+
+    chart: ChartName
+    version: Version | None = None
+    values: KeyPath = "spec.values"
+
+
+class Step(Strict):
+    """One step: a `chart` that Helm installs from here, a `resource` that a controller acts upon, or `manifests`.
+
+    `name` is the release of a chart (default: the chart's name), and what manifests are called; a resource has a name
+    of its own. Without `namespace` it is that of the profile. `values` is the name of a values file or the values.
+    `manifests` are files, or folders of files, each a stream of YAML documents. `controller` names the step whose pods
+    act upon a resource: when it is not ready in time, they are looked at.
+    """
+
+    chart: ChartName | None = None
+    resource: File | None = None
+    manifests: Annotated[list[File], Field(min_length=1)] | None = None
+    name: Name | None = None
+    namespace: Name | None = None
+    version: Version | None = None
+    values: Values = None
+    installs: Installs | None = None
+    ready: Ready | None = None
+    controller: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [kind for kind in ("chart", "resource", "manifests") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError("needs one of `chart`, `resource`, `manifests`")
+        only = {"version": "chart", "values": "chart"}
+        only |= dict.fromkeys(("installs", "ready", "controller"), "resource")
+        for key, kind in only.items():
+            if getattr(self, key) is not None and kind != kinds[0]:
+                raise ValueError(f"`{key}` has no meaning for {kinds[0]}")
+        if self.manifests and not self.name:
+            raise ValueError("manifests need a `name`")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What the step is called: its name, else its chart's name or the resource's file."""
+        return self.name or self.chart or self.resource or ""
+
+
+class NamespaceEntry(Strict):
+    """What a namespace gets when it is made; `labels` also set its Pod Security level."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class PullSecret(Strict):
+    """Where pods learn the pull secret's name: at these paths of the values, by step; of all others the service account
+    `default` of the namespace gets it. A path that ends in `[]` takes plain names, else maps with `name`."""
+
+    values: dict[Name, list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(\[\])?$")]]] = Field(default_factory=dict)
+
+
+class LogPattern(Strict):
+    """What an operator's log line means: a text in it, the cause for people, and the next step."""
+
+    text: Annotated[str, Field(min_length=3, max_length=300)]
+    cause: Annotated[str, Field(min_length=1, max_length=500)]
+    next: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Profile(Strict):
+    """A profile, as written or resolved. Steps have names that differ."""
+
+    driver: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")] | None = None
+    namespace: Name = "default"
+    namespaces: dict[Name, NamespaceEntry] = Field(default_factory=dict)
+    steps: Annotated[list[Step], Field(min_length=1)]
+    questions: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")], Question] = Field(default_factory=dict)
+    pull_secret: PullSecret = PullSecret()
+    logs: list[LogPattern] = Field(default_factory=list)
+    unheard: dict[str, str] = Field(default_factory=dict)
+    """Questions without effect in these charts, each with what would know it; `airferry lock` finds them."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [step.label for step in self.steps]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"steps of the same name: {', '.join(twice)}; give each a `name`")
+        for step in self.steps:
+            if step.controller and step.controller not in names:
+                raise ValueError(f"there is no step {step.controller!r} (controller); known are {', '.join(names)}")
+        self._check_questions(names)
+        for name in self.pull_secret.values:
+            if name not in names:
+                raise ValueError(f"pull_secret.values: there is no step {name!r}; known are {', '.join(names)}")
+        return self
+
+    def _check_questions(self, names: list[str]) -> None:
+        if taken := sorted(self.questions.keys() & SiteAnswers.model_fields.keys()):
+            raise ValueError(f"questions: {', '.join(taken)} is a key of every application: choose another name")
+        for key, question in self.questions.items():
+            if question.when and question.when.question not in self.questions:
+                raise ValueError(f"questions.{key}: there is no question {question.when.question!r}")
+            for target in question.to:
+                if target.step not in names:
+                    raise ValueError(f"questions.{key}: there is no step {target.step!r}; known are {', '.join(names)}")
+
+    @property
+    def charts(self) -> Iterator[tuple[str, str]]:
+        """Name and version (empty if unresolved) of every chart of the steps, those that controllers install too."""
+        for step in self.steps:
+            if step.chart:
+                yield step.chart, step.version or ""
+            elif step.installs:
+                yield step.installs.chart, step.installs.version or ""
+
+    def step(self, label: str) -> Step:
+        """The step of this name. Raises KeyError."""
+        return {step.label: step for step in self.steps}[label]
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """The JSON Schema of a profile, for editors."""
+        return json_schema(Profile, "profile.yaml of airferry")
+
+
+def parse_profile(data: bytes, name: str, error: type[AirferryError]) -> Profile:
+    """The profile in the YAML (or JSON) document `data`. Raises `error` naming the file `name` and every defect."""
+    return validate(Profile, load_yaml(data, name, error), name, error, hint="docs/profiles.md explains every key.")
+
+
+def at_path(document: Mapping[str, Any], path: str) -> Any:
+    """What stands at the dotted `path`; None if nothing does."""
+    node: Any = document
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def placed(path: str, value: Any) -> dict[str, Any]:
+    """A mapping that holds `value` at the dotted `path` and nothing else."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)

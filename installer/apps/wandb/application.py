@@ -1,0 +1,147 @@
+"""The W&B platform as an application: its answers, the values and Secrets that are made of them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from installer.apps.application import Application, names_of
+from installer.apps.profile import Profile, Step
+from installer.apps.wandb.site import platform_values
+from installer.apps.wandb.site.answers import Answers
+from installer.apps.wandb.site.misplaced import misplaced
+from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, needed
+from installer.chart.retarget import merged
+from installer.errors import BundleError, SiteError
+from installer.schema import report
+from installer.site.answers import SiteAnswers
+from installer.site.certificates import Certificates, ServerCertificate
+from installer.site.secret import Secret
+from installer.site.site import HINT, Site, SiteFiles, SiteSecret
+from installer.value import Value
+
+
+class PlatformFiles(Value):
+    """What the files hold that the answers name: `certificates` are those of all authorities that the platform shall
+    trust, `authorities` those of single services, `server` is the certificate of its Ingress."""
+
+    certificates: tuple[str, ...]
+    authorities: Authorities
+    server: ServerCertificate | None
+
+
+class Platform(Application):
+    """The operator, and the platform that it installs from its custom resource."""
+
+    def __init__(self, profile: Profile) -> None:
+        super().__init__(profile)
+        self.platform = _only(profile, "resource that installs a chart", lambda step: step.installs is not None)
+        controller = self.platform.controller
+        self.operator = _only(profile, "chart that is its controller", lambda step: step.label == controller)
+
+    @property
+    def answers(self) -> type[SiteAnswers]:
+        """All keys."""
+        return Answers
+
+    def read_files(self, answers: SiteAnswers, files: SiteFiles) -> tuple[object, tuple[str, ...]]:
+        """The certificates, checked."""
+        own = _own(answers)
+        trusted = Certificates.joined(_trusted(own, files))
+        mysql, redis = (
+            files.certificates(part.ca if part else None, f"{key}.ca")
+            for key, part in (("mysql", own.mysql), ("redis", own.redis))
+        )
+        server = files.server(own.ingress.certificate if own.ingress else None, "ingress.certificate")
+        notes = [note for part in (trusted, mysql, redis) for note in part.notes]
+        authorities = Authorities(mysql="".join(mysql.pems), redis="".join(redis.pems))
+        return PlatformFiles(trusted.pems, authorities, server), (*notes, *_uncovered(own, server))
+
+    def check(self, site: Site) -> None:
+        """As for every application; and no secret may stand among the values of the platform."""
+        super().check(site)
+        names = names_of(self.platform)
+        defects = [
+            f"{above}.{path}: a secret must not stand here, for many may read what is made of it; use {answer}"
+            for above, values in site.answers.free_values()
+            if above == "values" or above.removeprefix("charts.").removesuffix(".values") in names
+            for path, answer in misplaced(values)
+        ]
+        if defects:
+            raise report("site.yaml", defects, SiteError, hint=HINT)
+
+    def namespace(self, step: Step, site: Site) -> str:
+        """The operator may have a namespace of its own."""
+        general = _own(site.answers).operator_namespace if step is self.operator else None
+        return self.own_answers(step, site).namespace or general or super().namespace(step, site)
+
+    def values(self, step: Step, site: Site) -> dict[str, Any]:
+        """What this site adds to the values of the two charts, or of another one."""
+        answers, files, free = _own(site.answers), _files(site), self.own_answers(step, site).values
+        if step is self.platform:
+            release = step.name or names_of(step)[0]
+            answered = platform_values.platform(answers, files.certificates, files.authorities, release)
+            return merged(merged(answered, answers.values), free)
+        if step is self.operator:
+            answered = platform_values.operator(answers, files.certificates)
+            return merged(merged(answered, answers.operator_values), free)
+        return super().values(step, site)
+
+    def secrets(self, site: Site, *, blank: bool) -> Iterator[SiteSecret]:
+        """The Secrets that the platform's values name, the one of its Ingress included."""
+        yield from super().secrets(site, blank=blank)
+        answers, files, namespace = _own(site.answers), _files(site), self.namespace(self.platform, site)
+        for item in needed(answers, files.authorities):
+            data = {key: Secret(text) for key, text in item.public.items()}
+            for key, part in item.data.items():
+                data[key] = Secret("") if blank else part.written(site.secret(part.source, part.path))
+            yield SiteSecret(item.name, namespace, data)
+        if files.server and answers.ingress and answers.ingress.key:
+            own = Secret("") if blank else site.secret(answers.ingress.key, "ingress.key", lines=True)
+            if not blank:
+                files.server.check_key(own, "ingress.key")
+            pair = {"tls.crt": Secret(files.server.chain), "tls.key": own}
+            yield SiteSecret(TLS_SECRET, namespace, pair, "kubernetes.io/tls")
+
+    def place_of_values(self, step: Step) -> str:
+        """Both charts have a key of their own."""
+        if step is self.platform:
+            return "values"
+        return "operator_values" if step is self.operator else super().place_of_values(step)
+
+
+application = Platform
+"""What the loader asks a driver's folder for."""
+
+
+def _own(answers: SiteAnswers) -> Answers:
+    if not isinstance(answers, Answers):
+        raise TypeError("answers of another application")
+    return answers
+
+
+def _files(site: Site) -> PlatformFiles:
+    if not isinstance(site.files, PlatformFiles):
+        raise TypeError("files of another application")
+    return site.files
+
+
+def _only(profile: Profile, what: str, fits: Any) -> Step:
+    found = [step for step in profile.steps if fits(step)]
+    if len(found) != 1:
+        raise BundleError(f"the profile needs one {what}, and has {len(found)}")
+    return found[0]
+
+
+def _trusted(answers: Answers, files: SiteFiles) -> Iterator[Certificates]:
+    """The authorities that all parts of the platform shall trust, file by file."""
+    for index, file in enumerate(answers.certificates):
+        yield files.certificates(file, f"certificates[{index}]")
+    if answers.bucket:
+        yield files.certificates(answers.bucket.ca, "bucket.ca")
+
+
+def _uncovered(answers: Answers, server: ServerCertificate | None) -> list[str]:
+    """A remark for each host of the Ingress that its certificate is not for."""
+    if server is None or answers.ingress is None:
+        return []
+    hosts = [*([answers.host_name] if answers.host else []), *answers.ingress.additional_hosts]
+    return [f"ingress.certificate: is not for {host}" for host in hosts if not server.covers(host)]
