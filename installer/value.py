@@ -5,12 +5,12 @@ classes (there are a hundred) and their objects (a bundle has tens of thousands)
 fields that must not show, such as passwords.
 """
 
-from typing import Any, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 from msgspec.structs import replace
 
-__all__ = ["Value", "fields", "plain", "replace"]
+__all__ = ["Value", "fields", "plain", "replace", "typed"]
 
 
 @dataclass_transform(frozen_default=True)
@@ -22,6 +22,9 @@ class Value(msgspec.Struct, metaclass=_Kind, frozen=True):
     """The base of values; `order=True` makes them sortable, `dict=True` lets them keep what was computed of them."""
 
 
+_Value = TypeVar("_Value", bound=Value)
+
+
 def fields(kind: type[Value]) -> tuple[str, ...]:
     """The names of what a value holds, in order."""
     return kind.__struct_fields__
@@ -31,3 +34,11 @@ def plain(value: Value) -> dict[str, Any]:
     """A value, and the values in it, as objects of JSON."""
     document: dict[str, Any] = msgspec.to_builtins(value)
     return document
+
+
+def typed(document: Any, kind: type[_Value]) -> _Value:
+    """The value of `kind` that `plain` has made `document` of. Raises ValueError naming the place of what is wrong."""
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as exc:
+        raise ValueError(str(exc)) from exc

@@ -226,3 +226,31 @@ def _guards_registries(node: Mapping[str, Any]) -> bool:
     if isinstance(security, Mapping) and security.get("allowInsecureImages") is False:
         return True
     return any(_guards_registries(value) for value in node.values() if isinstance(value, Mapping))
+
+
+def moved_object(item: Object, relocation: Relocation) -> Object:
+    """A copy of the object `item` that takes its images from the enclave, by digest where a container names a tag.
+
+    Only images whose repository is in the bundle are touched, as with `overrides`.
+    """
+    if relocation.names_stay:
+        return copy.deepcopy(item)
+    moved = merged(item, _map(item, relocation, ()))
+    digests = {str(relocation.target(tag)): digest for tag, digest in relocation.digests.items()}
+    _pin(moved, digests)
+    return moved
+
+
+def _pin(node: Any, digests: Mapping[str, Any]) -> None:
+    """Add the digest to every container's image that is named by one of the tags in `digests`."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("containers", "initContainers") and isinstance(value, list):
+                for container in value:
+                    image = container.get("image") if isinstance(container, dict) else None
+                    if isinstance(image, str) and image in digests:
+                        container["image"] = f"{image}@{digests[image]}"
+            _pin(value, digests)
+    elif isinstance(node, list):
+        for value in node:
+            _pin(value, digests)

@@ -67,8 +67,8 @@ def render(
     The folder is made for kubectl, Argo CD and Flux, and has registry mirrors for the nodes; its README.md tells how
     to use it. Values of Secrets are left out. Images that this enclave would not have are an error, as for `install`.
     """
+    from installer.apps.wandb.chart_source import Wish
     from installer.cli.loading import read_site
-    from installer.objects.chart_source import Wish
     from installer.objects.desired import desired
     from installer.objects.node_mirrors import node_mirrors
     from installer.objects.render import files, write
@@ -215,8 +215,8 @@ def _attempt(session: Session, bundle: Any, target: Any, site: Any, **how: Any) 
 
 def _wish(session: Session, bundle: Any, target: Any, chart_source: str, serve_address: str) -> Any:
     """Where the operator shall read its chart, and what this host can offer."""
+    from installer.apps.wandb.chart_source import Wish
     from installer.cli.own_repository import own_repository
-    from installer.objects.chart_source import Wish
 
     own = own_repository(bundle, target.cluster.endpoint.server, serve_address, session.reporter)
     return Wish(chart_source, repository=own)

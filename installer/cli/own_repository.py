@@ -3,9 +3,9 @@
 import socket
 from urllib.parse import urlsplit
 
+from installer.apps.wandb.chart_source import TemporaryRepository
 from installer.bundle.reader import Bundle
 from installer.errors import UsageError
-from installer.objects.chart_source import TemporaryRepository
 from installer.registry.proxies import is_loopback
 from installer.report import Reporter
 from installer.transfer.serve import ChartRepository, Server

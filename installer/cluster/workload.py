@@ -14,6 +14,8 @@ from installer.cluster.kube import DAEMON_SET, DEPLOYMENT, JOB, POD, REPLICA_SET
 from installer.value import Value
 
 KINDS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB)
+STEP_LABEL = "airferry/step"
+"""On objects of manifests: the step that applied them."""
 _RELEASE_NAME = "meta.helm.sh/release-name"
 _RELEASE_NAMESPACE = "meta.helm.sh/release-namespace"
 
@@ -129,9 +131,11 @@ def condition(obj: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def of_release(obj: Object, release: ReleaseName) -> bool:
-    """Whether Helm made `obj` for `release`."""
+    """Whether Helm made `obj` for `release`, or manifests of a step of that name hold it."""
     metadata = obj["metadata"]
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    if STEP_LABEL in labels:
+        return bool(labels[STEP_LABEL] == release.name)
     if _RELEASE_NAME in annotations:
         noted = (annotations[_RELEASE_NAME], annotations.get(_RELEASE_NAMESPACE, release.namespace))
         return noted == (release.name, release.namespace)

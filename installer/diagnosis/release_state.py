@@ -1,70 +1,14 @@
-"""What is wrong with a release as a whole: Helm's record of it, the W&B controller's refusal, the kind it needs."""
+"""What is wrong with a release as a whole: Helm's record of it, or a kind that it needs."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from installer.cluster import controller
-from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import CUSTOM_RESOURCE_DEFINITION, POD, Cluster, Object
-from installer.cluster.workload import ReleaseName, pods_of, workloads
-from installer.diagnosis.cause import Cause, brief
+from installer.cluster.kube import CUSTOM_RESOURCE_DEFINITION, Cluster, Object
+from installer.cluster.workload import ReleaseName
+from installer.diagnosis.cause import Cause
 from installer.errors import ClusterError
 
-MAX_DETAIL = 1200
-UNEXPLAINED = "controller-silent"
-_CHART_FILE = re.compile(r"(?:open|stat|lstat) (/charts/\S+?):? no such file", re.IGNORECASE)
-_INSTALL = "run `install` again:"
-# What the controller says (Helm's words mostly), in lower case; the cause, and the next step.
-_REFUSALS: tuple[tuple[str, str, str], ...] = (
-    (
-        "another operation",
-        "release-pending",
-        f"{_INSTALL} it ends what an interrupted controller has left, and wakes the controller.",
-    ),
-    (
-        "hooks failed",
-        "hook-failed",
-        f"mend what the hook Job lacks, then {_INSTALL} it wakes the controller.",
-    ),
-    (
-        "failed to download",
-        "chart-source-silent",
-        (
-            f"pods must reach that address (--serve-address names another one of this host); {_INSTALL} it brings the "
-            "chart to a lasting place where there is one."
-        ),
-    ),
-    (
-        "failed to pull chart",
-        "chart-source-silent",
-        (
-            "pods must reach the registry, trust it (registry.ca in site.yaml) and log in (registry.credentials); "
-            f"{_INSTALL} it wakes the controller."
-        ),
-    ),
-    # The API server calls these forbidden, too.
-    (
-        "exceeded quota",
-        "quota",
-        f"have the quota raised, or ask for less in the values of site.yaml, then {_INSTALL} it wakes the controller.",
-    ),
-    (
-        "failed quota",
-        "quota",
-        f"set what the quota asks for in the values of site.yaml, then {_INSTALL} it wakes the controller.",
-    ),
-    (
-        "forbidden",
-        "controller-forbidden",
-        "the operator's service account may not do this: correct operator_values in site.yaml, or ask for the right.",
-    ),
-    (
-        "invalid type for comparison",
-        "chart-too-early",
-        f"the chart reads a status that was not there yet; {_INSTALL} it wakes the controller.",
-    ),
-)
+INSTALL = "run `install` again:"
 _PENDING = {
     "pending-install": "its first installation is under way, or was interrupted",
     "pending-upgrade": "an upgrade is under way, or was interrupted",
@@ -80,43 +24,11 @@ def helm_cause(release: ReleaseName, status: str) -> Cause | None:
         return None
     where = f"release {release}"
     if not status:
-        step = f"{_INSTALL} it installs what is missing."
+        step = f"{INSTALL} it installs what is missing."
         return Cause("release-missing", where, "Helm knows of no such release", step)
     said = f"Helm calls it {status}: {_PENDING.get(status, 'it is not in service')}"
     kind = "release-pending" if status.startswith("pending-") else "release-failed"
-    return Cause(kind, where, said, f"if nobody else is at work on it, {_INSTALL} it goes on from there.")
-
-
-def resource_cause(cluster: Cluster, name: ReleaseName, operator: ReleaseName) -> Cause | None:
-    """What is wrong with the custom resource `name`; None if its controller has not refused it."""
-    where = f"{CUSTOM_RESOURCE.name} {name}"
-    crd = cluster.get(CUSTOM_RESOURCE_DEFINITION, f"{CUSTOM_RESOURCE.plural}.{CUSTOM_RESOURCE.group}")
-    if crd is not None and CUSTOM_RESOURCE.version not in _served(crd):
-        return _foreign(crd, [CUSTOM_RESOURCE.version])
-    held = cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
-    if held is None:
-        return Cause("resource-missing", where, "does not exist", f"{_INSTALL} it applies it.")
-    if (held.get("status") or {}).get("phase") != controller.INVALID:
-        return None
-    return refusal(cluster, operator, name)
-
-
-def refusal(cluster: Cluster, operator: ReleaseName, name: ReleaseName) -> Cause:
-    """Why the controller has refused the custom resource `name`, by its own log."""
-    said = brief(controller.complaint(cluster, operator, name.name), MAX_DETAIL)
-    where = f"{CUSTOM_RESOURCE.name} {name}"
-    if missing := _CHART_FILE.search(said):
-        pods = [pod["metadata"]["name"] for part in workloads(cluster, operator) for pod in pods_of(cluster, part)]
-        where = f"{POD.name.lower()} {operator.namespace}/{pods[0]}" if pods else f"release {operator}"
-        step = f"{_INSTALL} it brings the chart into the operator's pod and wakes the controller."
-        return Cause("chart-file-missing", where, f"has no chart at {missing[1]}; it says: {said}", step)
-    for sign, cause, step in _REFUSALS:
-        if sign in said.lower():
-            return Cause(cause, where, f"the controller says: {said}", step)
-    step = f"correct the values in site.yaml, then {_INSTALL} the controller does not try again by itself."
-    if not said:
-        return Cause(UNEXPLAINED, where, "the controller refuses it, and its log does not say why", step)
-    return Cause("controller-refuses", where, f"the controller says: {said}", step)
+    return Cause(kind, where, said, f"if nobody else is at work on it, {INSTALL} it goes on from there.")
 
 
 def require_own_kinds(cluster: Cluster, crds: Iterable[Mapping[str, Any]]) -> None:
@@ -129,14 +41,15 @@ def require_own_kinds(cluster: Cluster, crds: Iterable[Mapping[str, Any]]) -> No
         if held is None:
             continue
         ours = {version["name"] for version in crd["spec"]["versions"]}
-        theirs = {*_served(held), *((held.get("status") or {}).get("storedVersions") or [])}
+        theirs = {*served(held), *((held.get("status") or {}).get("storedVersions") or [])}
         if theirs - ours:
-            cause = _foreign(held, sorted(ours))
+            cause = foreign_kind(held, sorted(ours))
             raise ClusterError(f"{cause.object}: {cause.detail}", hint=cause.next)
 
 
-def _foreign(held: Object, ours: Sequence[str]) -> Cause:
-    name, theirs = held["metadata"]["name"], sorted(_served(held))
+def foreign_kind(held: Object, ours: Sequence[str]) -> Cause:
+    """The cause where the CustomResourceDefinition `held` is of another version than `ours`."""
+    name, theirs = held["metadata"]["name"], sorted(served(held))
     return Cause(
         "custom-kind-foreign",
         f"{CUSTOM_RESOURCE_DEFINITION.name} {name}",
@@ -146,5 +59,6 @@ def _foreign(held: Object, ours: Sequence[str]) -> Cause:
     )
 
 
-def _served(crd: Mapping[str, Any]) -> set[str]:
+def served(crd: Mapping[str, Any]) -> set[str]:
+    """The versions that a CustomResourceDefinition serves."""
     return {version["name"] for version in crd["spec"].get("versions") or [] if version.get("served")}

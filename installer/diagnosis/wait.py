@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from installer.cluster import controller
 from installer.cluster.kube import JOB, Cluster
 from installer.cluster.workload import ReleaseName, Workload, workload, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.image_pull import Holds
-from installer.diagnosis.release_state import UNEXPLAINED, refusal
 from installer.diagnosis.stall_detector import Outlook
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError, NotReadyError
 from installer.report import Reporter
@@ -25,7 +23,6 @@ POLL_SECONDS = 1.0
 DIAGNOSE_SECONDS = 5.0
 # An API server that has just come back does not know yet who may do what.
 UNSETTLED_SECONDS = 20.0
-LOG_ATTEMPTS = 3
 # A program without a probe counts as ready from its start until it fails again.
 STEADY_SECONDS = 15.0
 AGAIN = "mend the cause, then run the same command again: it continues."
@@ -146,51 +143,6 @@ def until_rolled_out(cluster: Cluster, release: ReleaseName, patience: Patience)
     while (found := patience.asked(look)) is None:
         patience.rest()
     return found
-
-
-def until_installed(
-    cluster: Cluster,
-    resource: Mapping[str, Any],
-    since: str,
-    operator: ReleaseName,
-    hooks: Iterable[str],
-    patience: Patience,
-) -> None:
-    """Wait until the W&B controller has deployed the release of `resource`, the object as we applied it.
-
-    `since` as for `controller.verdict`, `hooks` as for `pending_hooks`. Raises NotReadyError with the controller's own
-    words if it refuses, or with what it hangs on: hook Jobs, or its own pods.
-    """
-    name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
-    what, attempts = f"custom resource {namespace}/{name}", 0
-
-    def look() -> bool:
-        nonlocal attempts
-        found = controller.verdict(cluster, resource, since)
-        patience.state(f"{what}: {found.state}")
-        if found.installed:
-            return True
-        pending = pending_hooks(cluster, ReleaseName(name, namespace), hooks)
-        if found.refused:
-            cause = refusal(cluster, operator, ReleaseName(name, namespace))
-            # The controller writes the phase first, and why into its log after that.
-            if cause.cause == UNEXPLAINED and (attempts := attempts + 1) <= LOG_ATTEMPTS:
-                return False
-            more = [f"\n  {each}" for item in pending for each in diagnosis.causes(cluster, item, patience.holds)]
-            raise NotReadyError(f"{what}: {found.state}: {cause.detail}{''.join(more)}", hint=f"{cause.next} {AGAIN}")
-        missing = [*pending, *(item for item in workloads(cluster, operator) if not item.ready)]
-        if missing:
-            consider(cluster, what, missing, patience)
-        elif patience.over():
-            said = controller.complaint(cluster, operator, name)
-            raise NotReadyError(
-                f"{what}: {found.state}{f'; the controller says: {said}' if said else ''}",
-                hint=f"read the controller's log in namespace {operator.namespace}; {AGAIN}",
-            )
-        return False
-
-    while not patience.asked(look):
-        patience.rest()
 
 
 def consider(cluster: Cluster, what: str, missing: Sequence[Workload], patience: Patience) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from installer.apps.wandb import chart_configmap
 from installer.chart.helm import hook_events
 from installer.cluster.kube import Object
 from installer.errors import StorageError
 from installer.files import storage_error, write_atomic
-from installer.objects import chart_configmap
 from installer.objects.desired import ChartRelease, Desired
 from installer.objects.secret_manifests import SecretForm, secret_manifest
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
+from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.chart.releases import Releases
-from installer.cluster.controller import CUSTOM_RESOURCE
 from installer.cluster.kube import Cluster
 from installer.errors import ClusterError
 from installer.objects.desired import ChartRelease, Desired
-from installer.preflight.prerequisites import Finding, warning
+from installer.diagnosis.finding import Finding, warning
 
 
 def foreign_releases(

@@ -8,7 +8,7 @@ it as well, or may `bind`.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.cluster.controller import CUSTOM_RESOURCE
+from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.cluster.kube import (
     AUTOSCALER,
     CLUSTER_ROLE,

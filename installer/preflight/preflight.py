@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from installer.apps.wandb import chart_oci
+from installer.apps.wandb.chart_source import Wish
+from installer.apps.wandb.operator_rights import operator_rights
 from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
@@ -16,14 +19,11 @@ from installer.chart.relocation import Relocation
 from installer.cluster import volumes
 from installer.cluster.kube import VOLUME, Cluster, Kind, known
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
-from installer.objects import chart_oci
-from installer.objects.chart_source import Wish
 from installer.objects.desired import Desired, desired
 from installer.preflight import prerequisites
 from installer.preflight.foreign_releases import foreign_releases
-from installer.preflight.operator_rights import operator_rights
 from installer.preflight.permissions import missing_permissions
-from installer.preflight.prerequisites import Finding
+from installer.diagnosis.finding import Finding
 from installer.preflight.referenced import referenced
 from installer.preflight.room import images_on_nodes, nodes
 from installer.registry.client import Registry

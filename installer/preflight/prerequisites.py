@@ -37,22 +37,6 @@ _OPERATOR_IMAGE = re.compile(r"(^|/)(wandb/controller|wandb_tools/wandb-k8s-oper
 _COMPACT_JWS = re.compile(r"[\w-]+(\.[\w-]+){2}", re.ASCII)
 
 
-class Finding(Value):
-    """What is wrong with which object, and what to do; without `error` an installation is possible all the same."""
-
-    what: str
-    step: str
-    error: type[AirferryError] | None
-
-    def __str__(self) -> str:
-        return f"{self.what}; next: {self.step}"
-
-
-def warning(what: str, step: str) -> Finding:
-    """A finding that does not stand in the way."""
-    return Finding(what, step, None)
-
-
 def versions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Charts that say themselves that they are not for this version of Kubernetes."""
     version = cluster.version()

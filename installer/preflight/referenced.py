@@ -7,7 +7,8 @@ from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster, Kind, Object, na
 from installer.cluster.workload import pod_specs
 from installer.errors import SiteError
 from installer.objects.desired import Desired
-from installer.preflight.prerequisites import Finding, all_releases, named, warning
+from installer.diagnosis.finding import Finding, warning
+from installer.preflight.prerequisites import named
 from installer.value import Value
 
 _TLS_KEYS = ("tls.crt", "tls.key")

@@ -10,7 +10,7 @@ from installer.errors import ClusterError
 from installer.objects.desired import Desired
 from installer.oci.model import Platform
 from installer.oci.reference import DigestRef, parse_reference
-from installer.preflight.prerequisites import Finding, all_releases, warning
+from installer.diagnosis.finding import Finding, warning
 from installer.report import size
 
 _REPORTED, _REPORTED_NAMES = 50, 5

@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from installer.cluster.kube import SECRET, Cluster, Object
+from installer.cluster.kube import CUSTOM_RESOURCE_DEFINITION, SECRET, Cluster, Object
 from installer.errors import ClusterError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired
 from installer.oci.digest import Digest
-from installer.value import Value, plain, replace
+from installer.value import Value, plain, replace, typed
 from installer.workflows import record
 from installer.workflows.hook_images import pod_of
 from installer.workflows.record import Record
@@ -53,9 +53,10 @@ class Revision(Value):
     """A state that an installation was brought to, or, unless `finished`, was on its way to.
 
     `origin` is the number of the revision that a rollback went back to; 0 for an installation or an upgrade.
-    `resource` is the custom resource as it was applied. `images` are the references that the cluster asks for, each
-    with its digest; the chart is among them if it is in the registry. `hook_pods` are what runs as hooks of the
-    platform, see `hook_images.pod_of`. `claims` are the volume claims that the charts make as objects of their own.
+    `objects` are what resources and manifests were as they were applied, by step; definitions of kinds left out.
+    `images` are the references that the cluster asks for, each with its digest. `hook_pods` are what runs as hooks of
+    releases that controllers make, by step, see `hook_images.pod_of`. `claims` are the volume claims that the charts
+    make as objects of their own.
     """
 
     number: int
@@ -64,9 +65,9 @@ class Revision(Value):
     origin: int
     releases: tuple[ReleaseState, ...]
     access: Access
-    resource: Object | None
+    objects: Mapping[str, tuple[Object, ...]]
     images: Mapping[str, str]
-    hook_pods: tuple[Object, ...]
+    hook_pods: Mapping[str, tuple[Object, ...]]
     claims: tuple[str, ...] = ()
 
     def same(self, other: "Revision") -> bool:
@@ -74,7 +75,7 @@ class Revision(Value):
 
         def state(item: Revision) -> tuple[Any, ...]:
             releases = tuple(replace(each, revision=0) for each in item.releases)
-            return replace(item.record, time=""), releases, item.resource, dict(item.images)
+            return replace(item.record, time=""), releases, dict(item.objects), dict(item.images)
 
         return state(self) == state(other)
 
@@ -140,11 +141,6 @@ def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revi
         return ReleaseState(release.name.name, release.name.namespace, values_digest(release.values))
 
     images = {reference: digest.text for reference, digest in sorted(wanted.images.items())}
-    source = str(((wanted.resource or {}).get("spec") or {}).get("chart", {}).get("url") or "")
-    if source.startswith("oci://"):
-        # A chart in the registry is an artifact that a rollback needs like any image.
-        images[source.removeprefix("oci://")] = source.partition("@")[2]
-    pods = hook_pods(wanted.platform) if wanted.platform else ()
     return Revision(
         number=number,
         record=note,
@@ -152,9 +148,12 @@ def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revi
         origin=0,
         releases=tuple(state(release) for release in wanted.installed),
         access=access,
-        resource=wanted.resource,
+        objects={
+            step.name.name: tuple(item for item in step.objects if item["kind"] != CUSTOM_RESOURCE_DEFINITION.name)
+            for step in (*wanted.resources, *wanted.manifests)
+        },
         images=images,
-        hook_pods=pods,
+        hook_pods={step.name.name: hook_pods(step.installs) for step in wanted.resources if step.installs},
         claims=tuple(sorted(wanted.claims)),
     )
 
@@ -227,13 +226,7 @@ def _parsed(raw: bytes, what: str) -> Revision:
     # Values may hold keys that differ only in case (`http_proxy`, `HTTP_PROXY`): not a matter for the strict reader.
     try:
         doc = json.loads(raw[: 2 * MAX_SECRET])
-        note = record.parsed(doc.pop("record"), what)
-        releases = tuple(ReleaseState(**item) for item in doc.pop("releases"))
-        access = doc.pop("access")
-        access = Access(**{**access, "token_hosts": tuple(access.get("token_hosts", ()))})
-        pods, claims = tuple(doc.pop("hook_pods")), tuple(doc.pop("claims", ()))
-        return Revision(**doc, record=note, releases=releases, access=access, hook_pods=pods, claims=claims)
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ClusterError(
-            f"{what}: damaged ({type(exc).__name__})", hint="delete this Secret: only `rollback` needs it."
-        ) from exc
+        record.parsed(doc.get("record") if isinstance(doc, dict) else None, what)
+        return typed(doc, Revision)
+    except (ValueError, ClusterError) as exc:
+        raise ClusterError(f"{what}: damaged ({exc})", hint="delete this Secret: only `rollback` needs it.") from exc

@@ -8,13 +8,14 @@ interruption; the history is told at the end which state was reached.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from installer.apps.wandb.chart_source import TemporaryRepository, Wish
+from installer.apps.wandb.driver import Platform
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.cluster import volumes
 from installer.cluster.kube import Cluster
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
-from installer.objects.chart_source import TemporaryRepository, Wish
 from installer.objects.desired import Desired
 from installer.preflight import preflight
 from installer.registry.client import Registry
@@ -27,7 +28,6 @@ from installer.workflows.changes import Changes
 from installer.workflows.history import Access, History, Revision
 from installer.workflows.images_held import require_images
 from installer.workflows.lease import Means
-from installer.workflows.platform import Platform
 
 
 @dataclass(frozen=True)

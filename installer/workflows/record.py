@@ -1,7 +1,7 @@
 """What an installation was, noted in the cluster itself so that `status` and `uninstall` work from any host.
 
-One ConfigMap `airferry-NAME` per bundle name, in the operator's namespace. It holds names, versions and digests, and
-no values: values may be confidential.
+One ConfigMap `airferry-NAME` per bundle name, in the namespace of the first step. It holds names, versions and digests,
+and no values: values may be confidential.
 """
 
 import json
@@ -10,44 +10,76 @@ from typing import Any
 from installer import strict_json
 from installer.bundle.manifest import BundleManifest
 from installer.cluster.kube import CONFIG_MAP, Cluster, Object
+from installer.cluster.readiness import Readiness
 from installer.cluster.workload import ReleaseName
 from installer.errors import ClusterError, NotFoundError, UsageError
-from installer.objects.desired import MANAGED_BY, ChartRelease, Desired
+from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.oci.digest import Digest
-from installer.value import Value, plain, replace
+from installer.value import Value, plain, replace, typed
 
-FORMAT = "airferry-installation/1"
+FORMAT = "airferry-installation/2"
 KEY = "installation.json"
 PREFIX = "airferry-"
 MAX_RECORD = 256 * 1024
 
 
-class InstalledChart(Value):
-    """A chart and the Helm release it became.
+class InstalledObject(Value):
+    """An object that a step applied; `namespace` is empty for one that has none."""
 
-    `hooks` are the names of the Jobs that Helm runs for it, `crds` those of the CustomResourceDefinitions it brought.
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
+
+    @classmethod
+    def of(cls, item: Object, namespace: str = "") -> "InstalledObject":
+        """The identity of `item`; `namespace` counts where it names none."""
+        metadata = item["metadata"]
+        return cls(item["apiVersion"], item["kind"], metadata.get("namespace") or namespace, metadata["name"])
+
+
+class InstalledStep(Value):
+    """A step as it was installed: a `chart` of kind and the release it became, a `resource`, or `manifests`.
+
+    `release` and `namespace` are those of the release, of the resource, or of the step. Of a resource `chart`,
+    `version` and `archive` are those of the release that its controller makes, or empty. `hooks` are the names of the
+    Jobs that Helm runs, `crds` those of the CustomResourceDefinitions that came with it. `objects` are what was applied
+    from here: the resource, or the manifests. `controller` (`namespace/name`) is the release that acts upon a resource,
+    `values_at` the path of a chart's values in it.
     """
 
-    chart: str
-    version: str
-    archive: str
+    kind: str
     release: str
     namespace: str
-    hooks: tuple[str, ...]
+    chart: str = ""
+    version: str = ""
+    archive: str = ""
+    hooks: tuple[str, ...] = ()
     crds: tuple[str, ...] = ()
+    objects: tuple[InstalledObject, ...] = ()
+    ready: Readiness = Readiness()
+    controller: str = ""
+    values_at: str = ""
 
     @property
     def name(self) -> ReleaseName:
-        """The release."""
+        """The release, or what stands for one."""
         return ReleaseName(self.release, self.namespace)
+
+    @property
+    def controller_name(self) -> ReleaseName | None:
+        """The release that acts upon the resource."""
+        namespace, _, name = self.controller.partition("/")
+        return ReleaseName(name, namespace) if name else None
 
 
 class Record(Value):
     """An installation. `sums` is the digest of the bundle's SHA256SUMS, `time` when it last changed (UTC).
 
-    `charts` are those that Helm installed from the installer, in order; `operator` is one of them. `platform` is the
-    chart that the operator installs, and its release bears the name of the custom resource; `chart_source` says where
-    the operator reads it. `secrets` are `namespace/name`.
+    `steps` stand in the order of installation; `driver` is empty or the application's. `secrets` are `namespace/name`.
     """
 
     format: str
@@ -57,16 +89,24 @@ class Record(Value):
     sums: str
     time: str
     namespace: str
-    charts: tuple[InstalledChart, ...]
-    operator: InstalledChart | None
-    platform: InstalledChart | None
-    chart_source: str
+    driver: str
+    steps: tuple[InstalledStep, ...]
     secrets: tuple[str, ...]
 
     @property
-    def all_charts(self) -> tuple[InstalledChart, ...]:
-        """All charts in the order of installation; the operator's and then the platform's come last."""
-        return (*self.charts, *((self.platform,) if self.platform else ()))
+    def charts(self) -> tuple[InstalledStep, ...]:
+        """The releases that Helm made from here, in order."""
+        return tuple(step for step in self.steps if step.kind == "chart")
+
+    @property
+    def all_charts(self) -> tuple[InstalledStep, ...]:
+        """All releases in order, those that controllers make, too."""
+        return tuple(step for step in self.steps if step.chart)
+
+    @property
+    def resources(self) -> tuple[InstalledStep, ...]:
+        """The resources, in order."""
+        return tuple(step for step in self.steps if step.kind == "resource")
 
     def as_object(self) -> Object:
         """The ConfigMap."""
@@ -82,14 +122,8 @@ class Record(Value):
         }
 
 
-def record(manifest: BundleManifest, sums: Digest, wanted: Desired, time: str) -> Record:
+def record(manifest: BundleManifest, sums: Digest, driver: str, wanted: Desired, time: str) -> Record:
     """The record of installing `wanted` at `time`, like `2026-01-31T00:00:00Z`."""
-
-    def installed(release: ChartRelease) -> InstalledChart:
-        chart, name, hooks = release.chart, release.name, tuple(sorted(release.hooks))
-        crds = tuple(sorted({item["metadata"]["name"] for item in release.crds}))
-        return InstalledChart(chart.name, chart.version, chart.digest.text, name.name, name.namespace, hooks, crds)
-
     return Record(
         format=FORMAT,
         bundle=manifest.name,
@@ -98,11 +132,39 @@ def record(manifest: BundleManifest, sums: Digest, wanted: Desired, time: str) -
         sums=sums.text,
         time=time,
         namespace=wanted.home,
-        charts=tuple(installed(release) for release in wanted.installed),
-        operator=installed(wanted.operator) if wanted.operator else None,
-        platform=installed(wanted.platform) if wanted.platform else None,
-        chart_source=wanted.source.final.kind if wanted.source else "",
+        driver=driver,
+        steps=tuple(installed_step(step) for step in wanted.steps),
         secrets=tuple(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in wanted.secrets),
+    )
+
+
+def installed_step(step: DesiredStep) -> InstalledStep:
+    """`step` as the record keeps it."""
+    if isinstance(step, ChartRelease):
+        return _of_chart("chart", step)
+    if isinstance(step, Manifests):
+        crds = tuple(sorted(item["metadata"]["name"] for item in step.crds))
+        objects = tuple(InstalledObject.of(item, step.name.namespace) for item in step.objects)
+        return InstalledStep("manifests", step.name.name, step.name.namespace, crds=crds, objects=objects)
+    return _of_resource(step)
+
+
+def _of_resource(step: Resource) -> InstalledStep:
+    found = InstalledStep("resource", step.name.name, step.name.namespace)
+    if step.installs:
+        found = _of_chart("resource", step.installs)
+    rule = step.ready
+    ready = Readiness(rule.condition or "", rule.path or "", rule.value or "") if rule else Readiness()
+    controller = str(step.controller) if step.controller else ""
+    own = (InstalledObject.of(step.object),)
+    return replace(found, objects=own, ready=ready, controller=controller, values_at=step.values_at)
+
+
+def _of_chart(kind: str, release: ChartRelease) -> InstalledStep:
+    chart, name, hooks = release.chart, release.name, tuple(sorted(release.hooks))
+    crds = tuple(sorted({item["metadata"]["name"] for item in release.crds}))
+    return InstalledStep(
+        kind, name.name, name.namespace, chart.name, chart.version, chart.digest.text, hooks=hooks, crds=crds
     )
 
 
@@ -151,16 +213,9 @@ def read(config_map: Object) -> Record:
 
 def parsed(doc: Any, what: str) -> Record:
     """The record in the JSON document `doc`; `what` names it. Raises ClusterError."""
+    if isinstance(doc, dict) and doc.get("format") not in (FORMAT, None):
+        raise ClusterError(f"{what}: written by another version of this program", hint="use that version.")
     try:
-        if doc["format"] != FORMAT:
-            raise ClusterError(f"{what}: written by another version of this program", hint="use that version.")
-        charts = tuple(_chart(chart) for chart in doc.pop("charts"))
-        operator, platform = (_chart(each) if (each := doc.pop(key)) else None for key in ("operator", "platform"))
-        secrets = tuple(doc.pop("secrets"))
-        return Record(**doc, charts=charts, operator=operator, platform=platform, secrets=secrets)
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise ClusterError(f"{what}: damaged ({type(exc).__name__})", hint="run `install` again.") from exc
-
-
-def _chart(doc: dict[str, Any]) -> InstalledChart:
-    return InstalledChart(**{**doc, "hooks": tuple(doc["hooks"]), "crds": tuple(doc["crds"])})
+        return typed(doc, Record)
+    except ValueError as exc:
+        raise ClusterError(f"{what}: damaged ({exc})", hint="run `install` again.") from exc

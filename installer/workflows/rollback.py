@@ -8,13 +8,13 @@ import base64
 import json
 from collections.abc import Callable
 
+from installer.apps.wandb import chart_configmap
+from installer.apps.wandb.chart_source import is_repository
 from installer.chart.releases import Releases
 from installer.cluster import volumes
 from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, NotFoundError, UsageError
-from installer.objects import chart_configmap
-from installer.objects.chart_source import is_repository
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials
 from installer.site.platform_values import PULL_SECRET

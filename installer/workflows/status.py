@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from installer.cluster import controller
-from installer.cluster.controller import CUSTOM_RESOURCE
+from installer.apps.wandb import controller
+from installer.apps.wandb.chart_source import describe
+from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.cluster.kube import Cluster, Object
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis import diagnosis
@@ -14,7 +15,6 @@ from installer.diagnosis.image_pull import Holds
 from installer.diagnosis.release_state import helm_cause, resource_cause
 from installer.diagnosis.wait import Patience, pending_hooks, until_installed, until_rolled_out
 from installer.errors import NotReadyError
-from installer.objects.chart_source import describe
 from installer.report import printable
 from installer.value import Value, plain
 from installer.workflows import history

@@ -8,9 +8,10 @@ release even if there never was one, or if it cannot read its chart any more.
 from collections.abc import Callable
 from contextlib import suppress
 
+from installer.apps.wandb import chart_configmap, controller
+from installer.apps.wandb.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
 from installer.chart.releases import Releases
-from installer.cluster import controller, volumes
-from installer.cluster.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
+from installer.cluster import volumes
 from installer.cluster.kube import (
     CONFIG_MAP,
     CUSTOM_RESOURCE_DEFINITION,
@@ -29,7 +30,6 @@ from installer.cluster.kube import (
 from installer.cluster.workload import ReleaseName, of_release, workloads
 from installer.diagnosis.wait import AGAIN, Patience
 from installer.errors import ClusterError, NotReadyError
-from installer.objects import chart_configmap
 from installer.objects.desired import MANAGED_BY
 from installer.value import Value
 from installer.workflows import history, hook_images, lease

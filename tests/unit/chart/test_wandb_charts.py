@@ -16,7 +16,7 @@ from installer.cluster.workload import ReleaseName
 from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef
-from installer.preflight.operator_rights import operator_rights
+from installer.apps.wandb.operator_rights import operator_rights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

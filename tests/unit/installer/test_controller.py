@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from installer.cluster.controller import verdict
+from installer.apps.wandb.controller import verdict
 from installer.cluster.kube import SECRET, Cluster, Kind
 
 PROXIES = {"global": {"extraEnv": {"HTTP_PROXY": "http://p:3128", "http_proxy": "http://p:3128"}}}

@@ -16,9 +16,9 @@ from installer.chart.archive import unpacked
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
 from installer.errors import BundleError, ClusterError, SiteError, UsageError
-from installer.objects import chart_configmap
-from installer.objects.chart_configmap import ChartFile, chart_file, config_map, repacked
-from installer.objects.custom_resource import custom_resource
+from installer.apps.wandb import chart_configmap
+from installer.apps.wandb.chart_configmap import ChartFile, chart_file, config_map, repacked
+from installer.apps.wandb.custom_resource import custom_resource
 from installer.objects.desired import Desired, desired
 from installer.objects.node_mirrors import node_mirrors
 from installer.objects.render import files, write

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.cluster import controller
+from installer.apps.wandb import controller
 from installer.cluster.kube import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind, Object
 from installer.cluster.workload import ReleaseName, Workload
 from installer.diagnosis.cause import Cause

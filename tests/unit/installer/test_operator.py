@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from installer.cluster.controller import CUSTOM_RESOURCE
+from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.cluster.kube import DEPLOYMENT, POD, REPLICA_SET, SECRET, Cluster, Kind
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.report import Silent
-from installer.workflows import operator
+from installer.apps.wandb import operator
 
 OPERATOR, PLATFORM = ReleaseName("operator", "o"), ReleaseName("wandb", "w")
 START = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
+from installer.apps.wandb.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.cluster.kube import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, POD, SECRET, ConflictError, Kind
 from installer.diagnosis.wait import Patience
-from installer.objects.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
+from installer.apps.wandb.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
 from installer.value import replace
 from installer.workflows.record import InstalledChart
 from installer.workflows.uninstall import GRACE_SECONDS

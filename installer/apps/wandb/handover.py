@@ -5,13 +5,13 @@ what runs. It has been seen to refuse such a change shortly after an installatio
 and what it has refused it does not try again.
 """
 
-from installer.cluster.controller import apply_time, verdict
+from installer.apps.wandb import operator
+from installer.apps.wandb.chart_source import describe as describe_source
+from installer.apps.wandb.controller import apply_time, verdict
 from installer.cluster.kube import AUTOSCALER, FIELD_MANAGER, Cluster, Object, describe
 from installer.cluster.workload import ReleaseName, of_release
 from installer.diagnosis.wait import Patience, until_installed
 from installer.errors import NotReadyError
-from installer.objects.chart_source import describe as describe_source
-from installer.workflows import operator
 
 # The autoscaling controller looks every 15 s; where there is none, that must not hold us up.
 AUTOSCALER_SECONDS = 60.0

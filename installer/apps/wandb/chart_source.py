@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from installer.apps.wandb import chart_oci
+from installer.apps.wandb.chart_configmap import ChartFile, chart_file
 from installer.chart.helm import Chart
 from installer.errors import SiteError
-from installer.objects import chart_oci
-from installer.objects.chart_configmap import ChartFile, chart_file
 from installer.oci.reference import DigestRef
 from installer.site.site import Site, SiteSecret
 from installer.value import Value

@@ -9,7 +9,8 @@ from typing import Any
 
 from installer.cluster.kube import Kind, Object, namespace_of
 from installer.objects.desired import Desired
-from installer.preflight.prerequisites import Finding, named, warning
+from installer.diagnosis.finding import Finding, warning
+from installer.preflight.prerequisites import named
 
 _ROLES = ("Role", "ClusterRole")
 _MAKE = ("get", "create", "delete")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from installer.cluster.controller import CUSTOM_RESOURCE, INVALID, change_time, forget_pending, release_status
+from installer.apps.wandb.controller import CUSTOM_RESOURCE, INVALID, change_time, forget_pending, release_status
 from installer.cluster.kube import POD, SECRET, Cluster, Object
 from installer.cluster.workload import ReleaseName, condition, pods_of, workloads
 from installer.diagnosis.wait import AGAIN, Patience, until_rolled_out

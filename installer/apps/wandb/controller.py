@@ -7,10 +7,12 @@ stale. So the verdict rests on what the controller writes when it has applied a 
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from installer.cluster.kube import SECRET, Cluster, Kind, Object
+from installer.cluster.managed_fields import change_time, status_time
+from installer.cluster.release_record import release_status
 from installer.cluster.workload import ReleaseName, pods_of, workloads
 from installer.report import printable
 from installer.value import Value
@@ -62,26 +64,6 @@ def verdict(cluster: Cluster, resource: Mapping[str, Any], since: str) -> Verdic
     return Verdict(installed=False, refused=False, state=f"{phase}; Helm release: {status or 'none yet'}")
 
 
-def release_status(cluster: Cluster, release: str, namespace: str) -> str:
-    """Helm's word on the newest revision of `release`; empty if there is none."""
-    newest = _newest(cluster, release, namespace)
-    return str(newest["metadata"]["labels"].get("status", "")) if newest else ""
-
-
-def forget_pending(cluster: Cluster, release: str, namespace: str) -> str:
-    """Delete the newest revision of `release` if it is pending, and return what Helm called it, else an empty text.
-
-    Only to be called when its controller has given up: Helm refuses every change for the sake of a revision that
-    nobody is at work on any more. The one before it, which is in service, becomes the newest.
-    """
-    newest = _newest(cluster, release, namespace)
-    status = str(newest["metadata"]["labels"].get("status", "")) if newest else ""
-    if newest is None or not status.startswith("pending-"):
-        return ""
-    cluster.delete(SECRET, newest["metadata"]["name"], namespace)
-    return status
-
-
 def forget_applied(cluster: Cluster, resource: Mapping[str, Any]) -> bool:
     """Delete the controller's note of what it applied last, if that is `resource`; only after a later change failed.
 
@@ -89,21 +71,6 @@ def forget_applied(cluster: Cluster, resource: Mapping[str, Any]) -> bool:
     """
     name, namespace = resource["metadata"]["name"], resource["metadata"]["namespace"]
     return _active(cluster, resource) and cluster.delete(SECRET, f"{name}{_APPLIED}", namespace)
-
-
-def status_time(obj: Mapping[str, Any]) -> str:
-    """When the status of `obj` was last changed, by the clock of the API server; empty if never."""
-    return _last(obj, lambda entry: entry.get("subresource") == "status")
-
-
-def apply_time(obj: Mapping[str, Any], manager: str) -> str:
-    """When field manager `manager` last changed what it applies to `obj`, by the clock of the API server."""
-    return _last(obj, lambda entry: entry.get("manager") == manager and entry.get("operation") == "Apply")
-
-
-def change_time(obj: Mapping[str, Any]) -> str:
-    """When anything but the status of `obj` was last changed, by the clock of the API server."""
-    return _last(obj, lambda entry: entry.get("subresource") != "status")
 
 
 def complaint(cluster: Cluster, operator: ReleaseName, name: str) -> str:
@@ -117,12 +84,6 @@ def complaint(cluster: Cluster, operator: ReleaseName, name: str) -> str:
     return ""
 
 
-def _newest(cluster: Cluster, release: str, namespace: str) -> Object | None:
-    """The newest revision of `release` as Helm keeps it."""
-    found = cluster.find(SECRET, namespace, labels={"owner": "helm", "name": release})
-    return max(found, key=lambda item: int(item["metadata"]["labels"].get("version", "0")), default=None)
-
-
 def _error(line: str, name: str) -> str:
     """What a line of the controller's log (JSON) says if it is an error about `name`."""
     try:
@@ -133,11 +94,6 @@ def _error(line: str, name: str) -> str:
         return ""
     text = f"{entry.get('msg', '')} {entry.get('error', '')}".strip()
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
-
-
-def _last(obj: Mapping[str, Any], wanted: Callable[[Mapping[str, Any]], bool]) -> str:
-    entries = obj["metadata"].get("managedFields") or []
-    return max((str(entry.get("time") or "") for entry in entries if wanted(entry)), default="")
 
 
 def _active(cluster: Cluster, resource: Mapping[str, Any]) -> bool:

@@ -3,16 +3,15 @@
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from installer.cluster.controller import CUSTOM_RESOURCE
+from installer.apps.wandb import chart_configmap, handover, operator
+from installer.apps.wandb.chart_source import ChartSource, TemporaryRepository
+from installer.apps.wandb.chart_source import describe as describe_source
+from installer.apps.wandb.controller import CUSTOM_RESOURCE
+from installer.apps.wandb.custom_resource import with_chart
 from installer.cluster.kube import CONFIG_MAP, Cluster, Object, describe
 from installer.cluster.workload import Workload
 from installer.diagnosis.wait import Patience, until_rolled_out
-from installer.objects import chart_configmap
-from installer.objects.chart_source import ChartSource, TemporaryRepository
-from installer.objects.chart_source import describe as describe_source
-from installer.objects.custom_resource import with_chart
 from installer.objects.desired import ChartRelease
-from installer.workflows import handover, operator
 from installer.workflows.actions import Steps
 from installer.workflows.history import hook_pods
 

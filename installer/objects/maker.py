@@ -1,0 +1,349 @@
+"""Makes of bundle and site what shall stand in the cluster, and proves it.
+
+No image reference of any object leaves the enclave's registry or the bundle, for the first installation as well as for
+every later change (`helm upgrade` runs hooks that an installation does not).
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from installer.apps.application import Application, application_of
+from installer.apps.profile import Step, at_path, placed
+from installer.bundle.manifest import BundleChart
+from installer.bundle.reader import Bundle
+from installer.chart import pinning, retarget
+from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
+from installer.chart.images import references
+from installer.chart.relocation import Relocation
+from installer.cluster.kube import Object
+from installer.cluster.workload import STEP_LABEL, ReleaseName
+from installer.errors import BundleError, SiteError, UsageError
+from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
+from installer.objects.driver import ChartSourceRequest, Completed, Preparing
+from installer.oci.digest import Digest
+from installer.oci.reference import DigestRef, Reference
+from installer.site.site import Site, SiteSecret
+
+MAX_CHART = 32 * 1024 * 1024
+MAX_DOCUMENT = 4 * 1024 * 1024
+_EVENTS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
+_SHOWN = 20
+
+
+def desired(
+    bundle: Bundle,
+    site: Site,
+    driver: Preparing,
+    *,
+    kube_version: str = "",
+    api_versions: Iterable[str] = (),
+    blank: bool = False,
+    request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
+    names_stay: bool = False,
+) -> Desired:
+    """What `bundle` shall be at `site`, completed by `driver`; `kube_version` and `api_versions` are what the charts see of the cluster.
+
+    `request` says where a controller shall read its chart. With `names_stay` images keep their upstream names.
+    With `blank` no secret of the site is read, and Secrets have empty values.
+    Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
+    if the bundle does not hold together, UsageError if there is nothing to install.
+    """
+    application = application_of(bundle)
+    if application is None:
+        raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
+    application.check(site)
+    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), names_stay=names_stay)
+    steps = _all(maker.made(step) for step in application.profile.steps)
+    done = driver.completed(Completed(steps), maker, request, blank=blank)
+    releases = [step.installs if isinstance(step, Resource) else step for step in done.steps]
+    parts = [*done.steps, *(item for item in releases if item and item not in done.steps)]
+    places = _namespaces(parts)
+    secrets = [*site.pull_secrets(places, blank=blank), *application.secrets(site, blank=blank), *done.secrets]
+    places |= {secret.namespace for secret in secrets}
+    images = maker.digests(reference for part in parts for reference in part.images)
+    return Desired(
+        namespaces={place: maker.labels(place) for place in sorted(places)},
+        secrets=tuple(secret_object(secret) for secret in secrets),
+        steps=done.steps,
+        images={**images, **done.images},
+        suspects=tuple(dict.fromkeys(text for part in parts for text in part.suspects)),
+        open_questions=tuple(application.open_questions(site)),
+    )
+
+
+def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]:
+    """All steps. Raises SiteError with what is wrong with any of them."""
+    made: list[DesiredStep] = []
+    wrong: list[SiteError] = []
+    for make in makers:
+        try:
+            made.append(make())
+        except SiteError as exc:
+            wrong.append(exc)
+    if wrong:
+        raise SiteError("\n".join(exc.message for exc in wrong), hint=wrong[0].hint) from wrong[0]
+    return tuple(made)
+
+
+def _namespaces(parts: Iterable[DesiredStep]) -> set[str]:
+    """The namespaces of all parts, and those that their objects name."""
+    found = set()
+    for part in parts:
+        found.add(part.name.namespace)
+        found |= {str(item["metadata"]["namespace"]) for item in part.applied if item["metadata"].get("namespace")}
+    return found - {""}
+
+
+def secret_object(secret: SiteSecret) -> Object:
+    """A Secret of the site as an object."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": secret.name, "namespace": secret.namespace, "labels": dict(MANAGED_BY)},
+        "type": secret.type,
+        "data": {key: base64.b64encode(value.reveal().encode()).decode() for key, value in secret.data.items()},
+    }
+
+
+class Maker:
+    """Puts together what bundle and site say about one step each."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        application: Application,
+        site: Site,
+        kube_version: str,
+        api_versions: tuple[str, ...],
+        *,
+        names_stay: bool,
+    ) -> None:
+        self.bundle, self.application, self.site = bundle, application, site
+        self._kube_version, self._api_versions = kube_version, api_versions
+        images = [(image.source, image.digest) for image in bundle.manifest.images]
+        self.relocation = Relocation.of(images, site.registry, site.project, names_stay=names_stay)
+        targets = {self.relocation.target(image.reference): image.digest for image in bundle.manifest.images}
+        self._digests = {(target.repository, target.selector): digest for target, digest in targets.items()}
+
+    def made(self, step: Step) -> Callable[[], DesiredStep]:
+        """What makes `step`; it raises SiteError or BundleError."""
+        if step.chart:
+            return lambda: self.chart_release(step)
+        return (lambda: self._resource(step)) if step.resource else (lambda: self._manifests(step))
+
+    def labels(self, namespace: str) -> Mapping[str, str]:
+        """The labels that the profile asks for on `namespace`."""
+        profile = self.application.profile
+        asked = {
+            self.application.default_namespace(self.site) if name == profile.namespace else name: entry.labels
+            for name, entry in profile.namespaces.items()
+        }
+        return asked.get(namespace, {})
+
+    def chart(self, name: str, version: str | None) -> BundleChart:
+        """The bundle's chart. Raises BundleError."""
+        for chart in self.bundle.manifest.charts:
+            if (chart.name, chart.version) == (name, version or chart.version):
+                return chart
+        raise BundleError(f"the bundle has no chart {name} {version or ''}".rstrip())
+
+    def chart_release(self, step: Step, further: Mapping[str, Any] | None = None) -> ChartRelease:
+        """The release of the chart step `step`, proven; `further` values are merged over all others."""
+        entry = self.chart(step.chart or "", step.version)
+        given = merged_values(self._given(step), self.application.values(step, self.site), further or {})
+        name = ReleaseName(step.label, self.application.namespace(step, self.site))
+        return self._release(step, entry, name, given)
+
+    def _given(self, step: Step) -> dict[str, Any]:
+        """The values that the bundle gives to the chart."""
+        if isinstance(step.values, str):
+            return parse_values(self.document(step.values), step.values, BundleError)
+        return dict(step.values or {})
+
+    def _resource(self, step: Step) -> Resource:
+        name = step.resource or ""
+        template = parse_values(self.document(name), name, BundleError)
+        metadata = template.get("metadata")
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+            raise BundleError(f"{name}: not an object with metadata.name")
+        namespace = self.application.namespace(step, self.site)
+        resource = {**template, "metadata": {**metadata, "name": step.name or metadata["name"], "namespace": namespace}}
+        installs = None
+        if step.installs:
+            installs = self._installed(step, resource)
+            values = dict(installs.values)
+            resource = merged_values(without(resource, step.installs.values), placed(step.installs.values, values))
+        resource = merged_values(resource, self.application.fields(step, self.site))
+        bare = without(resource, step.installs.values) if step.installs else resource
+        moved = retarget.moved_object(bare, self.relocation)
+        resource = merged_values(resource, moved) if step.installs else moved
+        images, suspects = self._proven(f"resource {name}", [moved], f"the profile's resource {name}")
+        return Resource(
+            label=step.label,
+            object=resource,
+            installs=installs,
+            ready=step.ready,
+            controller=self._controller(step),
+            values_at=step.installs.values if step.installs else "",
+            images=images,
+            suspects=suspects,
+        )
+
+    def _installed(self, step: Step, resource: Object) -> ChartRelease:
+        """The release that the controller of the resource `step` makes."""
+        if step.installs is None:
+            raise AssertionError("asked for without `installs`")
+        entry = self.chart(step.installs.chart, step.installs.version)
+        given = at_path(resource, step.installs.values) or {}
+        if not isinstance(given, Mapping):
+            raise BundleError(f"{step.resource}: {step.installs.values} is not a mapping")
+        values = merged_values(given, self.application.values(step, self.site))
+        name = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"])
+        return self._release(step, entry, name, values)
+
+    def _controller(self, step: Step) -> ReleaseName | None:
+        if not step.controller:
+            return None
+        other = self.application.profile.step(step.controller)
+        return ReleaseName(other.label, self.application.namespace(other, self.site))
+
+    def _manifests(self, step: Step) -> Manifests:
+        name = ReleaseName(step.label, self.application.namespace(step, self.site))
+        objects = []
+        for document in step.manifests or ():
+            text = self.document(document).decode("utf-8", "replace")
+            objects += [self._manifest(item, document, name) for item in documents(text, document, BundleError)]
+        images, suspects = self._proven(f"manifests {name.name}", objects, "the manifests themselves")
+        return Manifests(name, tuple(objects), images, suspects)
+
+    def _manifest(self, item: Object, document: str, name: ReleaseName) -> Object:
+        """An object of a manifest as it is applied: moved into the enclave, and marked as part of its step."""
+        metadata = item.get("metadata")
+        if not isinstance(metadata, dict) or not metadata.get("name") or not item.get("kind"):
+            raise BundleError(f"{document}: holds something that is no object with a kind and a name")
+        labels = {**(metadata.get("labels") or {}), **MANAGED_BY, STEP_LABEL: name.name}
+        return retarget.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
+
+    def _release(self, step: Step, entry: BundleChart, name: ReleaseName, given: Mapping[str, Any]) -> ChartRelease:
+        """The chart `entry` with final values, its references proven."""
+        chart = self._loaded(entry)
+        values = self._moved(chart, given)
+
+        def upgrade(values: Mapping[str, Any]) -> Rendering:
+            return self._render(chart, values, name, upgrade=True)
+
+        upgraded = upgrade(values)
+        if pins := pinning.pins(upgraded, values, self.relocation, upgrade):
+            values = retarget.merged(values, pins)
+            upgraded = upgrade(values)
+        installed = self._render(chart, values, name, upgrade=False)
+        both = (*installed.objects, *upgraded.objects)
+        above = self.application.place_of_values(step)
+        images, suspects = self._proven(f"chart {entry.name}", both, above, upgraded.coalesced)
+        hooks = {
+            (item.get("kind"), item["metadata"]["name"]): item
+            for item in both
+            if _EVENTS.intersection(hook_events(item))
+        }
+        objects, run = tuple(installed.objects), tuple(hooks.values())
+        return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds)
+
+    def _loaded(self, entry: BundleChart) -> Chart:
+        raw = self.bundle.read(entry.archive, MAX_CHART)
+        return Chart.load(raw, source=f"chart {entry.name}", error=BundleError, values_error=SiteError)
+
+    def _moved(self, chart: Chart, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`values` that point into the enclave."""
+        found = dict(values)
+        if not self.relocation.names_stay:
+            found = retarget.merged(found, retarget.overrides(chart, found, self.relocation))
+        if self.site.on_nodes:
+            found = retarget.merged(found, retarget.without_pulls(chart.coalesced(found)))
+        return found
+
+    def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
+        """What each of `images`, references into the enclave, stands for."""
+        return {
+            str(image): image.digest
+            if isinstance(image, DigestRef)
+            else self._digests[image.repository, image.selector]
+            for image in images
+        }
+
+    def document(self, name: str) -> bytes:
+        """The content of the bundle's document `name`. Raises BundleError."""
+        for document in self.bundle.manifest.documents:
+            if document.name == name:
+                return self.bundle.read(document.digest, MAX_DOCUMENT)
+        raise BundleError(f"the bundle has no document {name!r}")
+
+    def _render(self, chart: Chart, values: Mapping[str, Any], name: ReleaseName, *, upgrade: bool) -> Rendering:
+        return chart.render(
+            values,
+            release=name.name,
+            namespace=name.namespace,
+            kube_version=self._kube_version,
+            api_versions=self._api_versions,
+            upgrade=upgrade,
+        )
+
+    def _proven(
+        self, what: str, objects: Sequence[Object], above: str, coalesced: Mapping[str, Any] | None = None
+    ) -> tuple[frozenset[Reference], tuple[str, ...]]:
+        """The images of `objects`, and texts that only look like images.
+
+        Raises SiteError if an image that the cluster would ask for is not one that the bundle brings along, or if
+        nodes would ask for it again where nobody answers. `above` is the key in site.yaml where `coalesced` come from.
+        """
+        if self.site.on_nodes:
+            _prove_held(what, objects)
+        strays = sorted(set(retarget.stray(objects, self.relocation)))
+        if strays:
+            offenders = list(dict.fromkeys(_offender(stray, above, coalesced) for stray in strays))
+            more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
+            raise SiteError(
+                "\n  ".join([f"{what}: images that this enclave will not have:", *offenders[:_SHOWN], *more]),
+                hint="remove or correct these values in site.yaml, switch the part off, or add the image to the recipe "
+                "and build again.",
+            )
+        images = frozenset(item.reference() for item in references(objects) if item.certain and not item.test_only)
+        return images, tuple(sorted({str(stray) for stray in retarget.suspects(objects, self.relocation)}))
+
+
+def merged_values(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """All `parts` merged, later ones over earlier ones."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        result = retarget.merged(result, part)
+    return result
+
+
+def without(document: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A copy of `document` without what stands at the dotted `path`."""
+    key, _, rest = path.partition(".")
+    below = document.get(key)
+    found = {name: value for name, value in document.items() if name != key}
+    if rest and isinstance(below, Mapping):
+        found[key] = without(below, rest)
+    return found
+
+
+def _offender(stray: retarget.Stray, above: str, coalesced: Mapping[str, Any] | None) -> str:
+    """A stray, with the places in site.yaml that can change it."""
+    if coalesced is None:
+        return f"{stray}; named by {above}"
+    paths = retarget.sources(coalesced, stray.found.text)
+    where = ", ".join(f"{above}.{path}" for path in paths) or "no value: a template of the chart has it fixed"
+    return f"{stray}; named by {where}"
+
+
+def _prove_held(what: str, objects: Sequence[Object]) -> None:
+    """Raises SiteError if a node would not be content with the image that it has."""
+    asking = list(dict.fromkeys(item.place for item in references(objects) if item.pulled and not item.test_only))
+    more = [f"and {len(asking) - _SHOWN} more"] if len(asking) > _SHOWN else []
+    if asking:
+        raise SiteError(
+            "\n  ".join([f"{what}: pulled at every start, from nowhere:", *asking[:_SHOWN], *more]),
+            hint="set their pull policy to IfNotPresent in the values of site.yaml, or set up a registry.",
+        )

@@ -1,0 +1,180 @@
+"""How resources come about in a cluster and go again: by the rule of their profile, or by a driver of their own.
+
+`PlainDriver` applies a resource and waits until its rule of readiness holds. An application whose controller needs
+more has the module `installer.apps.NAME.driver`, whose `DRIVER` replaces it.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from installer.cluster.kube import Cluster, Object, describe
+from installer.cluster.workload import Workload, workloads
+from installer.diagnosis.cause import Cause
+from installer.diagnosis.wait import AGAIN, Patience, consider, until_rolled_out
+from installer.errors import BundleError, ClusterError, NotReadyError, UsageError
+from installer.objects.desired import Desired, Resource
+from installer.objects.driver import ChartSourceRequest, Completed, Preparing, TemporaryRepository
+from installer.objects.maker import Maker
+from installer.diagnosis.finding import Finding
+from installer.value import Value
+from installer.workflows.actions import Actions
+from installer.workflows.record import InstalledStep, Record, installed_step
+
+
+class ResourceState(Value):
+    """What is to be told of a resource: a phrase, where its controller reads its chart (or empty), and what is wrong."""
+
+    phase: str
+    source: str = ""
+    causes: tuple[Cause, ...] = ()
+
+
+class Driver(Preparing, Protocol):
+    """What an application's resources need. All methods converge: run again after an interruption, they go on."""
+
+    def before(self, actions: Actions, wanted: Desired) -> None:
+        """Make what must be there before the first step."""
+
+    def bring_about(
+        self, step: Resource, actions: Actions, repository: TemporaryRepository | None
+    ) -> list[Workload]:
+        """Apply `step` and wait until it is ready. Raises ClusterError, NotReadyError with the causes."""
+
+    def bring_back(self, step: InstalledStep, former: Object, actions: Actions, hooks: Iterable[Object]) -> list[Workload]:
+        """The same with `former`, the resource as it was applied before; `hooks` see `Revision.hook_pods`."""
+
+    def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:
+        """What going back to `former` needs and the cluster no longer holds."""
+
+    def remove(self, step: InstalledStep, actions: Actions) -> None:
+        """Delete the resource and see it gone."""
+
+    def after_removal(self, record: Record, actions: Actions) -> list[str]:
+        """Remove what `before` has made; what stays of it, for people."""
+
+    def state(self, cluster: Cluster, step: InstalledStep) -> ResourceState:
+        """How the resource is."""
+
+    def until_ready(self, cluster: Cluster, step: InstalledStep, patience: Patience) -> None:
+        """Wait until the resource is ready. Raises NotReadyError."""
+
+
+class PlainDriver:
+    """Resources of which the profile says all."""
+
+    def completed(
+        self,
+        made: Completed,
+        maker: Maker,  # noqa: ARG002 - the signature is the protocol's
+        request: ChartSourceRequest,
+        *,
+        blank: bool,  # noqa: ARG002
+    ) -> Completed:
+        """`made` as it is."""
+        if request.kind:
+            raise UsageError("--chart-source has no meaning here: no controller of this application installs a chart")
+        return made
+
+    def checks(self, cluster: Cluster, wanted: Desired) -> Iterable[Callable[[], Iterable[Finding]]]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def before(self, actions: Actions, wanted: Desired) -> None:
+        """Nothing."""
+
+    def bring_about(
+        self,
+        step: Resource,
+        actions: Actions,
+        repository: TemporaryRepository | None,  # noqa: ARG002
+    ) -> list[Workload]:
+        """Apply `step` and wait until it is ready."""
+        return self.bring_back(installed_step(step), step.object, actions, ())
+
+    def bring_back(
+        self,
+        step: InstalledStep,
+        former: Object,
+        actions: Actions,
+        hooks: Iterable[Object],  # noqa: ARG002
+    ) -> list[Workload]:
+        """Apply `former` and wait until it is ready."""
+        actions.apply_once_served(former)
+        self.until_ready(actions.cluster, step, actions.patience)
+        return until_rolled_out(actions.cluster, step.name, actions.patience) if step.chart else []
+
+    def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:  # noqa: ARG002
+        """Nothing."""
+        return []
+
+    def remove(self, step: InstalledStep, actions: Actions) -> None:
+        """Delete the resource and wait until it is gone, its finalizers served."""
+        actions.delete(step.objects)
+
+    def after_removal(self, record: Record, actions: Actions) -> list[str]:  # noqa: ARG002
+        """Nothing."""
+        return []
+
+    def state(self, cluster: Cluster, step: InstalledStep) -> ResourceState:
+        """By the rule of the profile."""
+        held = _held(cluster, step)
+        if held is None:
+            what = str(step.objects[0])
+            cause = Cause("resource-missing", what, "does not exist", "run `install` again: it applies it.")
+            return ResourceState(f"{what} does not exist", causes=(cause,))
+        ready, said = step.ready.state(held)
+        if ready:
+            return ResourceState(f"{describe(held)}: {said}")
+        cause = Cause("resource-not-ready", describe(held), said, _LOOK.format(describe(held)))
+        return ResourceState(f"{describe(held)}: {said}", causes=(cause,))
+
+    def until_ready(self, cluster: Cluster, step: InstalledStep, patience: Patience) -> None:
+        """Wait until the rule of the profile holds; the pods of the controller are looked at meanwhile."""
+        what = str(step.objects[0])
+
+        def look() -> bool:
+            held = _held(cluster, step)
+            ready, said = step.ready.state(held) if held else (False, "does not exist")
+            patience.state(f"{what}: {said}")
+            if ready:
+                return True
+            controller = step.controller_name
+            missing = [item for item in workloads(cluster, controller) if not item.ready] if controller else []
+            if missing:
+                consider(cluster, what, missing, patience)
+            elif patience.over():
+                raise NotReadyError(f"{what} is not ready: {said}", hint=f"{_LOOK.format(what)} {AGAIN}")
+            return False
+
+        while not patience.asked(look):
+            patience.rest()
+
+
+_LOOK = "look at `kubectl describe` of {} and at the log of its controller."
+
+
+def driver_of(name: str | None) -> Driver:
+    """The driver called `name`, or the plain one. Raises BundleError if this program does not have it."""
+    if not name:
+        return PlainDriver()
+    module = f"installer.apps.{name}.driver"
+    try:
+        driver: Driver = importlib.import_module(module).DRIVER
+    except ModuleNotFoundError as exc:
+        if exc.name != module and exc.name != module.rpartition(".")[0]:
+            raise
+        raise BundleError(
+            f"the application needs the driver {name!r}, which this program does not have",
+            hint="use the installer that came with the bundle, or a newer one.",
+        ) from exc
+    return driver
+
+
+def _held(cluster: Cluster, step: InstalledStep) -> Object | None:
+    item = step.objects[0]
+    try:
+        kind = cluster.kind(item.api_version, item.kind)
+    except ClusterError:
+        return None
+    return cluster.get(kind, item.name, item.namespace)
