@@ -103,7 +103,7 @@ LIBRARIES: dict[str, str] = {
     "installer.site.certificates",
     "docker": "builder.images.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
-    "httpx2": "installer.cluster.kube installer.cluster.kube_channel",
+    "httpx2": "installer.cluster.kube installer.cluster.channel",
     "lightkube": "installer.cluster.kube",
     "msgspec": "installer.bundle.canonical installer.value",
     "par2": "installer.verify.par2",

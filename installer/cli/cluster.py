@@ -218,7 +218,7 @@ def _wish(session: Session, bundle: Any, target: Any, chart_source: str, serve_a
     from installer.apps.wandb.chart_source import Wish
     from installer.cli.own_repository import own_repository
 
-    own = own_repository(bundle, target.cluster.endpoint.server, serve_address, session.reporter)
+    own = own_repository(bundle, target.cluster.server, serve_address, session.reporter)
     return Wish(chart_source, repository=own)
 
 

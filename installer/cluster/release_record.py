@@ -1,6 +1,7 @@
 """Helm's own record of a release: the Secrets in which it keeps revisions."""
 
-from installer.cluster.kube import SECRET, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import SECRET
 
 
 def release_status(cluster: Cluster, release: str, namespace: str) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from installer.cluster.kube import CUSTOM_RESOURCE_DEFINITION, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.cause import Cause
 from installer.errors import ClusterError

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from installer.cluster.kube import JOB, Cluster
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import JOB
 from installer.cluster.workload import ReleaseName, Workload, workload, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause

@@ -10,7 +10,8 @@ from typing import Any
 from installer.apps.profile import Ready
 from installer.chart.helm import Chart, hook_events
 from installer.cluster import volumes
-from installer.cluster.kube import CUSTOM_RESOURCE_DEFINITION, FIELD_MANAGER, JOB, Object
+from installer.cluster.cluster import FIELD_MANAGER, Object
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB
 from installer.cluster.workload import ReleaseName
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference

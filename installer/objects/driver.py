@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from installer.cluster.kube import Cluster
+from installer.cluster.cluster import Cluster
 from installer.diagnosis.finding import Finding
 from installer.objects.desired import Desired, DesiredStep
 from installer.oci.digest import Digest

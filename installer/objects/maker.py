@@ -16,7 +16,7 @@ from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
 from installer.chart.images import references
 from installer.chart.relocation import Relocation
-from installer.cluster.kube import Object
+from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.errors import BundleError, SiteError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource

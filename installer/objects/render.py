@@ -14,7 +14,7 @@ import yaml
 
 from installer.apps.wandb import chart_configmap
 from installer.chart.helm import hook_events
-from installer.cluster.kube import Object
+from installer.cluster.cluster import Object
 from installer.errors import StorageError
 from installer.files import storage_error, write_atomic
 from installer.objects.desired import ChartRelease, Desired

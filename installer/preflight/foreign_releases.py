@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.chart.releases import Releases
-from installer.cluster.kube import Cluster
+from installer.cluster.cluster import Cluster
 from installer.errors import ClusterError
 from installer.objects.desired import ChartRelease, Desired
 from installer.diagnosis.finding import Finding, warning

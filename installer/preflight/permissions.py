@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import (
+from installer.cluster.cluster import AbsentError, Cluster, Object, namespace_of
+from installer.cluster.kinds import (
     AUTOSCALER,
     CLUSTER_ROLE,
     CONFIG_MAP,
@@ -17,6 +18,7 @@ from installer.cluster.kube import (
     DAEMON_SET,
     EVENT,
     JOB,
+    Kind,
     LEASE,
     NAMESPACE,
     POD,
@@ -25,11 +27,6 @@ from installer.cluster.kube import (
     ROLE,
     SECRET,
     VOLUME_CLAIM,
-    AbsentError,
-    Cluster,
-    Kind,
-    Object,
-    namespace_of,
 )
 from installer.cluster.workload import KINDS
 from installer.objects.desired import ChartRelease, Desired

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from installer.cluster.kube import Cluster, Object, describe
+from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.wait import AGAIN, Patience, consider, until_rolled_out

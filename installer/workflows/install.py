@@ -13,7 +13,7 @@ from installer.apps.wandb.driver import Platform
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.kube import Cluster
+from installer.cluster.cluster import Cluster
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
 from installer.objects.desired import Desired

@@ -12,7 +12,8 @@ from installer.apps.wandb import chart_configmap
 from installer.apps.wandb.chart_source import is_repository
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import CONFIG_MAP, SECRET
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.registry.client import Registry

@@ -6,7 +6,7 @@ from typing import Any
 from installer.apps.wandb import controller
 from installer.apps.wandb.chart_source import describe
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import Cluster, Object
+from installer.cluster.cluster import Cluster, Object
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause

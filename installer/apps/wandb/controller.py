@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from installer.cluster.kube import SECRET, Cluster, Kind, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import Kind, SECRET
 from installer.cluster.managed_fields import change_time, status_time
 from installer.cluster.release_record import release_status
 from installer.cluster.workload import ReleaseName, pods_of, workloads

@@ -8,7 +8,8 @@ from installer.apps.wandb.chart_source import ChartSource, TemporaryRepository
 from installer.apps.wandb.chart_source import describe as describe_source
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.apps.wandb.custom_resource import with_chart
-from installer.cluster.kube import CONFIG_MAP, Cluster, Object, describe
+from installer.cluster.cluster import Cluster, Object, describe
+from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.workload import Workload
 from installer.diagnosis.wait import Patience, until_rolled_out
 from installer.objects.desired import ChartRelease

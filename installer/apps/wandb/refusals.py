@@ -4,7 +4,8 @@ import re
 
 from installer.apps.wandb import controller
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import CUSTOM_RESOURCE_DEFINITION, POD, Cluster
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, POD
 from installer.cluster.workload import ReleaseName, pods_of, workloads
 from installer.diagnosis.cause import Cause, brief
 from installer.diagnosis.release_state import INSTALL, foreign_kind, served

@@ -5,7 +5,7 @@ from typing import Any
 
 from installer.apps.wandb import controller
 from installer.apps.wandb.refusals import UNEXPLAINED, refusal
-from installer.cluster.kube import Cluster
+from installer.cluster.cluster import Cluster
 from installer.cluster.workload import ReleaseName, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.wait import AGAIN, Patience, consider, pending_hooks

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from installer.apps.wandb.controller import verdict
-from installer.cluster.kube import SECRET, Cluster, Kind
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import Kind, SECRET
 
 PROXIES = {"global": {"extraEnv": {"HTTP_PROXY": "http://p:3128", "http_proxy": "http://p:3128"}}}
 OWN = {"apiVersion": "apps.wandb.com/v1", "namespace": "o"}

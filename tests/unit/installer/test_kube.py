@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.cluster import kube_channel
-from installer.cluster.kube import CONFIG_MAP, SECRET, AbsentError, Cluster, ConflictError, NoDryRunError
-from installer.cluster.kubeconfig import Endpoint, Plugin, with_plugin
+from installer.cluster import channel
+from installer.cluster.api_server import ApiServer
+from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError
+from installer.cluster.kinds import CONFIG_MAP, SECRET
+from installer.cluster.endpoint import Endpoint, Plugin, with_plugin
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
 from installer.preflight.prerequisites import silent_groups
 from tests.parts.authority import Authority
@@ -43,7 +45,7 @@ class Clients:
 
     def __call__(self, server: FaultyApi | str, **endpoint: Any) -> Cluster:
         url = server if isinstance(server, str) else server.url
-        self.opened.append(Cluster(Endpoint(url, context="test", **endpoint), sleep=self.pauses.append))
+        self.opened.append(ApiServer(Endpoint(url, context="test", **endpoint), sleep=self.pauses.append))
         return self.opened[-1]
 
 
@@ -119,21 +121,21 @@ def test_a_busy_server_is_asked_again_as_it_wishes(client: Clients, api: FaultyA
         Reply(200, {"gitVersion": "v1.35.4"}),
     ]
     assert client(api).version() == "v1.35.4"
-    assert client.pauses == [7.0, kube_channel.MAX_PAUSE]
+    assert client.pauses == [7.0, channel.MAX_PAUSE]
 
 
 def test_a_server_that_stays_busy_is_given_up(client: Clients, api: FaultyApi) -> None:
     api.answers = [Reply(503, {"message": "overloaded"})]
     with pytest.raises(ClusterUnreachableError, match="overloaded"):
         client(api).version()
-    assert len(api.asked) == kube_channel.ATTEMPTS
+    assert len(api.asked) == channel.ATTEMPTS
 
 
 def test_a_group_whose_own_server_is_down_is_passed_over(client: Clients, api: FaultyApi) -> None:
     groups = [{"versions": [{"groupVersion": name}]} for name in ("metrics.k8s.io/v1beta1", "apps/v1")]
     kinds = {"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]}
     down = Reply(503, {"message": "service unavailable"})
-    down_for_good = [down] * kube_channel.ATTEMPTS
+    down_for_good = [down] * channel.ATTEMPTS
     api.answers = [Reply(200, {"groups": groups}), Reply(200, KINDS), *down_for_good, Reply(200, kinds)]
     cluster = client(api)
     assert cluster.api_versions() == (
@@ -173,7 +175,7 @@ def test_a_server_that_has_answered_before_is_given_time_to_come_back(client: Cl
         api.answers = [Reply(200, {"gitVersion": "v1.35.4"}, headers=(("Connection", "close"),))]
         cluster = client(api)
         cluster.version()
-    for known, attempts in ((cluster, kube_channel.RESTART_ATTEMPTS), (client(api.url), kube_channel.ATTEMPTS)):
+    for known, attempts in ((cluster, channel.RESTART_ATTEMPTS), (client(api.url), channel.ATTEMPTS)):
         client.pauses.clear()
         with pytest.raises(ClusterUnreachableError):
             known.version()
@@ -181,7 +183,7 @@ def test_a_server_that_has_answered_before_is_given_time_to_come_back(client: Cl
 
 
 def test_an_endless_answer_is_cut(client: Clients, api: FaultyApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube_channel, "MAX_ANSWER", 1000)
+    monkeypatch.setattr(channel, "MAX_ANSWER", 1000)
     api.answers = [Reply(200, {"items": ["x" * 2000]})]
     with pytest.raises(ClusterError, match="exceeds 1000 bytes"):
         client(api).find(CONFIG_MAP)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.cluster.kubeconfig import Endpoint, Plugin, choose, in_cluster, read_kubeconfig, with_plugin
+from installer.cluster.endpoint import Endpoint, Plugin, with_plugin
+from installer.cluster.kubeconfig import choose, in_cluster, read_kubeconfig
 from installer.errors import ClusterForbiddenError, SiteError, UsageError
 
 if TYPE_CHECKING:

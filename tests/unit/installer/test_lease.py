@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.cluster.kube import Cluster, ConflictError, Kind
+from installer.cluster.cluster import Cluster, ConflictError
+from installer.cluster.kinds import Kind
 from installer.diagnosis.wait import POLL_SECONDS, Patience
 from installer.errors import ClusterError
 from installer.report import Silent

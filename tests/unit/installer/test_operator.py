@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import DEPLOYMENT, POD, REPLICA_SET, SECRET, Cluster, Kind
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import DEPLOYMENT, Kind, POD, REPLICA_SET, SECRET
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.report import Silent

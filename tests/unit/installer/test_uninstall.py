@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.apps.wandb.controller import CUSTOM_RESOURCE, FINALIZER
-from installer.cluster.kube import CONFIG_MAP, DEPLOYMENT, FIELD_MANAGER, POD, SECRET, ConflictError, Kind
+from installer.cluster.cluster import ConflictError, FIELD_MANAGER
+from installer.cluster.kinds import CONFIG_MAP, DEPLOYMENT, Kind, POD, SECRET
 from installer.diagnosis.wait import Patience
 from installer.apps.wandb.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
 from installer.value import replace
