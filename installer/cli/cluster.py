@@ -218,7 +218,7 @@ def _wish(session: Session, bundle: Any, target: Any, chart_source: str, serve_a
     from installer.cli.own_repository import own_repository
     from installer.objects.chart_source import Wish
 
-    own = own_repository(bundle, target.cluster.endpoint.server, serve_address, session.reporter)
+    own = own_repository(bundle, target.cluster.server, serve_address, session.reporter)
     return Wish(chart_source, repository=own)
 
 

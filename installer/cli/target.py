@@ -1,11 +1,12 @@
-"""The cluster that arguments and environment name, for lightkube and for Helm alike."""
+"""The cluster that arguments and environment name, for our own client and for Helm alike."""
 
 import os
 from pathlib import Path
 
 from installer.chart.releases import Releases
-from installer.cluster.kube import Cluster
-from installer.cluster.kubeconfig import choose, in_cluster, read_kubeconfig, with_plugin
+from installer.cluster.api_server import ApiServer
+from installer.cluster.endpoint import with_plugin
+from installer.cluster.kubeconfig import choose, in_cluster, read_kubeconfig
 from installer.errors import StorageError
 from installer.files import look_at
 from installer.frozen import program
@@ -36,11 +37,11 @@ class Target:
             endpoint = read_kubeconfig(self._file, self._context)
         if plugin:
             endpoint = with_plugin(endpoint, program.child_environment(session.environment), session.now)
-        self.cluster = Cluster(endpoint)
+        self.cluster = ApiServer(endpoint)
 
     def releases(self, namespace: str) -> Releases:
         """Helm's releases in `namespace`."""
-        return Releases(self._file, context=self._context, namespace=namespace, server=self.cluster.endpoint.server)
+        return Releases(self._file, context=self._context, namespace=namespace, server=self.cluster.server)
 
 
 def _is_ours(file: Path) -> bool:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from installer.cluster.kube import SECRET, Cluster, Kind, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import SECRET, Kind
 from installer.cluster.workload import ReleaseName, pods_of, workloads
 from installer.report import printable
 from installer.value import Value

@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from installer.chart.helm import hook_events
 from installer.chart.releases import Releases
-from installer.cluster.kube import VOLUME, VOLUME_CLAIM, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import VOLUME, VOLUME_CLAIM
 from installer.cluster.workload import ReleaseName
 from installer.errors import ClusterForbiddenError
 from installer.value import Value

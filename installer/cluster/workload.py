@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from installer.chart.helm import hook_events
-from installer.cluster.kube import DAEMON_SET, DEPLOYMENT, JOB, POD, REPLICA_SET, STATEFUL_SET, Cluster, Kind, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, JOB, POD, REPLICA_SET, STATEFUL_SET, Kind
 from installer.value import Value
 
 KINDS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB)

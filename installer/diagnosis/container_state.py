@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from installer.cluster.kube import CONFIG_MAP, POD, SECRET, Cluster, Kind, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import CONFIG_MAP, POD, SECRET, Kind
 from installer.diagnosis.cause import MAX_TEXT, Cause, brief
 from installer.diagnosis.image_pull import REASONS, Holds, failed_pull, is_silent, pull_cause
 from installer.errors import ClusterForbiddenError

@@ -6,7 +6,8 @@ to life: created, scheduled, volumes, image, start, readiness.
 
 from collections.abc import Iterator
 
-from installer.cluster.kube import JOB, POD, STATEFUL_SET, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import JOB, POD, STATEFUL_SET
 from installer.cluster.workload import Workload, condition, current, pods_of
 from installer.diagnosis.cause import Cause, brief
 from installer.diagnosis.container_state import ContainerState, configuration_cause

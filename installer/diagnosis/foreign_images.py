@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from installer.chart.images import as_reference
-from installer.cluster.kube import POD, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import POD
 from installer.cluster.workload import ReleaseName, pods_of, workloads
 from installer.diagnosis.cause import Cause, brief
 from installer.oci.reference import DigestRef, Reference

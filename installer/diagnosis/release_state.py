@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from installer.cluster import controller
+from installer.cluster.cluster import Cluster, Object
 from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import CUSTOM_RESOURCE_DEFINITION, POD, Cluster, Object
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, POD
 from installer.cluster.workload import ReleaseName, pods_of, workloads
 from installer.diagnosis.cause import Cause, brief
 from installer.errors import ClusterError

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.cluster.kube import NODE, POD, STORAGE_CLASS, VOLUME_CLAIM, Cluster, Object, is_default_class
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import NODE, POD, STORAGE_CLASS, VOLUME_CLAIM, is_default_class
 from installer.diagnosis.cause import Cause, brief
 from installer.errors import ClusterForbiddenError
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from installer.cluster import controller
-from installer.cluster.kube import JOB, Cluster
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import JOB
 from installer.cluster.workload import ReleaseName, Workload, workload, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause

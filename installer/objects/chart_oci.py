@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from installer.bundle.manifest import BundleImage
 from installer.chart.images import references
 from installer.chart.relocation import Relocation
-from installer.cluster.kube import Object
+from installer.cluster.cluster import Object
 from installer.errors import AirferryError
 from installer.oci.reference import DigestRef
 from installer.registry.proxies import is_loopback

@@ -7,8 +7,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from installer.cluster.cluster import Object
 from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import Object
 from installer.errors import BundleError, SiteError
 from installer.site.answer_types import nulls
 

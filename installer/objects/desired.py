@@ -17,7 +17,8 @@ from installer.chart.helm import Chart, Rendering, hook_events, parse_values
 from installer.chart.images import references
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
-from installer.cluster.kube import FIELD_MANAGER, JOB, Object
+from installer.cluster.cluster import FIELD_MANAGER, Object
+from installer.cluster.kinds import JOB
 from installer.cluster.workload import ReleaseName
 from installer.errors import BundleError, SiteError, UsageError
 from installer.objects import chart_oci

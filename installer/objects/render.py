@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from installer.chart.helm import hook_events
-from installer.cluster.kube import Object
+from installer.cluster.cluster import Object
 from installer.errors import StorageError
 from installer.files import storage_error, write_atomic
 from installer.objects import chart_configmap

@@ -5,7 +5,7 @@ An ExternalSecret is of External Secrets Operator (external-secrets.io), API ver
 
 from typing import Literal
 
-from installer.cluster.kube import Object
+from installer.cluster.cluster import Object
 
 SecretForm = Literal["placeholder", "external"]
 PLACEHOLDER = "VALUE-FROM-SITE"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from installer.chart.releases import Releases
+from installer.cluster.cluster import Cluster
 from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import Cluster
 from installer.errors import ClusterError
 from installer.objects.desired import ChartRelease, Desired
 from installer.preflight.prerequisites import Finding, warning

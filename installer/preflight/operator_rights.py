@@ -7,7 +7,8 @@ It can make only kinds that its rules name, and roles that grant no more than it
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.cluster.kube import Kind, Object, namespace_of
+from installer.cluster.cluster import Object, namespace_of
+from installer.cluster.kinds import Kind
 from installer.objects.desired import Desired
 from installer.preflight.prerequisites import Finding, named, warning
 

@@ -8,8 +8,9 @@ it as well, or may `bind`.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from installer.cluster.cluster import AbsentError, Cluster, Object, namespace_of
 from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import (
+from installer.cluster.kinds import (
     AUTOSCALER,
     CLUSTER_ROLE,
     CONFIG_MAP,
@@ -25,11 +26,7 @@ from installer.cluster.kube import (
     ROLE,
     SECRET,
     VOLUME_CLAIM,
-    AbsentError,
-    Cluster,
     Kind,
-    Object,
-    namespace_of,
 )
 from installer.cluster.workload import KINDS
 from installer.objects.desired import ChartRelease, Desired

@@ -14,7 +14,8 @@ from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
-from installer.cluster.kube import VOLUME, Cluster, Kind, known
+from installer.cluster.cluster import Cluster, known
+from installer.cluster.kinds import VOLUME, Kind
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
 from installer.objects import chart_oci
 from installer.objects.chart_source import Wish
@@ -168,7 +169,7 @@ def _held_against(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
 def _permissions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     if lines := missing_permissions(cluster, wanted):
         yield Finding(
-            "\n    ".join([f"context {cluster.endpoint.context!r} may not", *lines]),
+            "\n    ".join([f"context {cluster.context!r} may not", *lines]),
             "ask for these permissions, or use a context that has them.",
             ClusterForbiddenError,
         )
@@ -177,7 +178,7 @@ def _permissions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     lacking = [verb for verb in ("get", "patch") if going and not cluster.can_i(verb, VOLUME)]
     if lacking:
         yield prerequisites.warning(
-            f"context {cluster.endpoint.context!r} may not {', '.join(lacking)} {VOLUME}; Helm deletes the volume "
+            f"context {cluster.context!r} may not {', '.join(lacking)} {VOLUME}; Helm deletes the volume "
             f"claim {', '.join(going)} with its release, and its data could not be kept",
             "ask for these permissions: without them, `uninstall` refuses unless the data may go (--delete-data).",
         )

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.cluster.kube import (
+from installer.cluster.cluster import AbsentError, Cluster, Object, describe, namespace_of
+from installer.cluster.kinds import (
     CUSTOM_RESOURCE_DEFINITION,
     DEPLOYMENT,
     INGRESS_CLASS,
@@ -16,12 +17,7 @@ from installer.cluster.kube import (
     STORAGE_CLASS,
     VOLUME,
     VOLUME_CLAIM,
-    AbsentError,
-    Cluster,
-    Object,
-    describe,
     is_default_class,
-    namespace_of,
 )
 from installer.cluster.workload import of_release
 from installer.diagnosis.release_state import require_own_kinds

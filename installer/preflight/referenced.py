@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster, Kind, Object, namespace_of
+from installer.cluster.cluster import Cluster, Object, namespace_of
+from installer.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from installer.cluster.workload import pod_specs
 from installer.errors import SiteError
 from installer.objects.desired import Desired

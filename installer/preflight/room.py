@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from installer.chart.helm import hook_events
-from installer.cluster.kube import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET
 from installer.cluster.workload import pod_specs
 from installer.diagnosis.scheduling import quantity, requested
 from installer.errors import ClusterError

@@ -4,18 +4,9 @@ from collections.abc import Collection, Iterable
 
 from installer.chart.releases import Releases
 from installer.cluster import controller, volumes
+from installer.cluster.cluster import FIELD_MANAGER, NoDryRunError, Object, describe, known, namespace_of
 from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import (
-    CUSTOM_RESOURCE_DEFINITION,
-    FIELD_MANAGER,
-    JOB,
-    NAMESPACE,
-    NoDryRunError,
-    Object,
-    describe,
-    known,
-    namespace_of,
-)
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB, NAMESPACE
 from installer.cluster.workload import ReleaseName, Workload, condition
 from installer.diagnosis.wait import (
     AGAIN,

@@ -5,8 +5,9 @@ what runs. It has been seen to refuse such a change shortly after an installatio
 and what it has refused it does not try again.
 """
 
+from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe
 from installer.cluster.controller import apply_time, verdict
-from installer.cluster.kube import AUTOSCALER, FIELD_MANAGER, Cluster, Object, describe
+from installer.cluster.kinds import AUTOSCALER
 from installer.cluster.workload import ReleaseName, of_release
 from installer.diagnosis.wait import Patience, until_installed
 from installer.errors import NotReadyError

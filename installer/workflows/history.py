@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from installer.cluster.kube import SECRET, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import SECRET
 from installer.errors import ClusterError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired
 from installer.oci.digest import Digest

@@ -9,7 +9,8 @@ and a container whose program cannot be started has its image.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from installer.cluster.kube import DAEMON_SET, POD, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import DAEMON_SET, POD
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.cause import MAX_TEXT
 from installer.diagnosis.wait import AGAIN, Patience

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.kube import Cluster
+from installer.cluster.cluster import Cluster
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
 from installer.objects.chart_source import TemporaryRepository, Wish

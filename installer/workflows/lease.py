@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from installer.chart.releases import Releases
-from installer.cluster.kube import LEASE, Cluster, ConflictError, Object
+from installer.cluster.cluster import Cluster, ConflictError, Object
+from installer.cluster.kinds import LEASE
 from installer.diagnosis.wait import Patience
 from installer.errors import ClusterError, ClusterForbiddenError, ClusterUnreachableError
 from installer.objects.desired import MANAGED_BY

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from installer.cluster.cluster import Cluster, Object
 from installer.cluster.controller import CUSTOM_RESOURCE, INVALID, change_time, forget_pending, release_status
-from installer.cluster.kube import POD, SECRET, Cluster, Object
+from installer.cluster.kinds import POD, SECRET
 from installer.cluster.workload import ReleaseName, condition, pods_of, workloads
 from installer.diagnosis.wait import AGAIN, Patience, until_rolled_out
 from installer.errors import NotReadyError

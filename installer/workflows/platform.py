@@ -3,8 +3,9 @@
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import CONFIG_MAP, Cluster, Object, describe
+from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.workload import Workload
 from installer.diagnosis.wait import Patience, until_rolled_out
 from installer.objects import chart_configmap

@@ -9,7 +9,8 @@ from typing import Any
 
 from installer import strict_json
 from installer.bundle.manifest import BundleManifest
-from installer.cluster.kube import CONFIG_MAP, Cluster, Object
+from installer.cluster.cluster import Cluster, Object
+from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.workload import ReleaseName
 from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import CONFIG_MAP, SECRET
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.objects import chart_configmap

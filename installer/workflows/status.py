@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from installer.cluster import controller
+from installer.cluster.cluster import Cluster, Object
 from installer.cluster.controller import CUSTOM_RESOURCE
-from installer.cluster.kube import Cluster, Object
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause

@@ -10,22 +10,9 @@ from contextlib import suppress
 
 from installer.chart.releases import Releases
 from installer.cluster import controller, volumes
+from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError, Object, describe
 from installer.cluster.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
-from installer.cluster.kube import (
-    CONFIG_MAP,
-    CUSTOM_RESOURCE_DEFINITION,
-    FIELD_MANAGER,
-    JOB,
-    SECRET,
-    VOLUME,
-    VOLUME_CLAIM,
-    AbsentError,
-    Cluster,
-    ConflictError,
-    Kind,
-    Object,
-    describe,
-)
+from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, JOB, SECRET, VOLUME, VOLUME_CLAIM, Kind
 from installer.cluster.workload import ReleaseName, of_release, workloads
 from installer.diagnosis.wait import AGAIN, Patience
 from installer.errors import ClusterError, NotReadyError

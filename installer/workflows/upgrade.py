@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from installer.chart.releases import Releases
-from installer.cluster.kube import AbsentError, Cluster, ConflictError, NoDryRunError
+from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError
 from installer.errors import NotFoundError, PolicyError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.value import Value

@@ -11,7 +11,7 @@ from installer.chart.images import references
 from installer.chart.pinning import pins
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, overrides, stray, suspects
-from installer.cluster.kube import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
+from installer.cluster.kinds import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
 from installer.cluster.workload import ReleaseName
 from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest

@@ -13,7 +13,8 @@ from installer.workflows.history import KEPT, MAX_SECRET, Access, History, Relea
 from installer.workflows.record import FORMAT, InstalledChart, Record
 
 if TYPE_CHECKING:
-    from installer.cluster.kube import Cluster, Kind
+    from installer.cluster.cluster import Cluster
+    from installer.cluster.kinds import Kind
 
 CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ("job",), ("kinds.example.com",))
 NOTE = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), None, None, "", ())

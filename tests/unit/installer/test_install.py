@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from installer.chart.releases import Release
-from installer.cluster.kube import (
-    CONFIG_MAP,
-    CUSTOM_RESOURCE_DEFINITION,
-    VOLUME,
-    VOLUME_CLAIM,
-    Cluster,
-    ConflictError,
-    Kind,
-)
+from installer.cluster.cluster import Cluster, ConflictError
+from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, VOLUME, VOLUME_CLAIM, Kind
 from installer.errors import SiteError
 from installer.objects.desired import desired
 from installer.preflight import preflight

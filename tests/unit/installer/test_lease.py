@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.cluster.kube import Cluster, ConflictError, Kind
+from installer.cluster.cluster import Cluster, ConflictError
 from installer.diagnosis.wait import POLL_SECONDS, Patience
 from installer.errors import ClusterError
 from installer.report import Silent
@@ -18,6 +18,8 @@ from installer.workflows.lock_owner import Holder, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from installer.cluster.kinds import Kind
 
 ELSEWHERE = "another-machine pid:[1] 7 7"
 

@@ -288,7 +288,7 @@ def locked_out(folder: Path) -> Iterator[None]:
 def test_a_home_of_somebody_else(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod often runs as a user of its own with root's HOME."""
     from installer.cli.target import Target
-    from installer.cluster.kubeconfig import Endpoint
+    from installer.cluster.endpoint import Endpoint
     from installer.report import Lines
 
     write_auth(tmp_path / "home" / ".docker" / "config.json", "home.example")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from installer.chart.releases import Release, Releases
-from installer.cluster.kube import LEASE, VOLUME, VOLUME_CLAIM, Cluster, ConflictError, Kind
+from installer.cluster.cluster import Cluster, ConflictError
+from installer.cluster.kinds import LEASE, VOLUME, VOLUME_CLAIM, Kind
 from installer.cluster.volumes import at_stake, retain
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
