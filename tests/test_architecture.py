@@ -64,7 +64,7 @@ MATRIX: dict[str, str] = {
     "frozen": "errors value files bundle",
     "shell": "errors value report files registry frozen",
     "transfer": "errors value report files parallel documents oci registry chart bundle",
-    "cluster": "errors value report files documents chart",
+    "cluster": "errors value report files documents registry chart",
     "diagnosis": "errors value report oci chart cluster",
     "site": "errors value files documents oci registry chart bundle",
     "objects": "errors value report files documents oci registry chart bundle cluster site",
@@ -103,9 +103,7 @@ LIBRARIES: dict[str, str] = {
     "installer.site.certificates",
     "docker": "builder.images.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
-    "httpx2": "installer.cluster.kube installer.cluster.channel",
-    "lightkube": "installer.cluster.kube",
-    "msgspec": "installer.bundle.canonical installer.value",
+    "msgspec": "installer.bundle.canonical installer.cluster.api_server installer.cluster.channel installer.value",
     "par2": "installer.verify.par2",
     "pydantic": (
         "builder.recipe.recipe installer.schema installer.site.answer_types installer.site.answers "
@@ -116,11 +114,12 @@ LIBRARIES: dict[str, str] = {
     "segno": "installer.cli.requesting",
     "staticx": "builder.release.static_wrapper",
     "tqdm": "installer.report",
-    "urllib3": "installer.registry.failures installer.registry.transport",
+    "urllib3": "installer.cluster.api_server installer.cluster.channel installer.cluster.endpoint "
+    "installer.cluster.failures installer.registry.failures installer.registry.transport",
     "yaml": "installer.objects.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
     "subprocess": (
-        "builder.release.program installer.verify.par2 installer.cluster.kubeconfig installer.registry.credentials "
+        "builder.release.program installer.verify.par2 installer.cluster.endpoint installer.registry.credentials "
         "installer.transfer.containerd"
     ),
     "http.server": "installer.transfer.serve",
@@ -286,7 +285,7 @@ def test_only_the_shell_and_the_reporter_print() -> None:
     assert printers == {"installer.shell", "installer.report"}
 
 
-_ALWAYS = "docker helm_python httpx2 lightkube par2 pydantic requests segno tqdm yaml"
+_ALWAYS = "docker helm_python par2 pydantic requests segno tqdm yaml"
 _WITH_NETWORK = f"{_ALWAYS} cryptography.x509 cryptography.hazmat.primitives.serialization"
 _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile urllib3"
 

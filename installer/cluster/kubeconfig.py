@@ -6,96 +6,22 @@ in the file itself stays in memory; nothing of it is written anywhere.
 
 import base64
 import binascii
-import datetime as dt
-import json
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from installer import strict_json
-from installer.errors import ClusterForbiddenError, SiteError, UsageError
+from installer.cluster.endpoint import Endpoint, Plugin
+from installer.errors import SiteError, UsageError
 from installer.files import look_at, read_bounded
+from installer.report import printable
 from installer.strict_yaml import load_yaml
 
 MAX_KUBECONFIG = 1024 * 1024
 MAX_FILE = 256 * 1024
-PLUGIN_SECONDS = 60
-# Credentials are renewed so long before they expire.
-EXPIRY_MARGIN = dt.timedelta(seconds=10)
+MAX_HINT = 1000
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 _WHERE = "name one with --kubeconfig or KUBECONFIG; k3s has it in /etc/rancher/k3s/k3s.yaml."
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
-
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """A program named by a kubeconfig that prints credentials (client-go credential plugin).
-
-    With `told` it is told of the cluster, and of `config`, what the kubeconfig has for it there.
-    """
-
-    api_version: str
-    command: str
-    arguments: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    told: bool = False
-    config: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """How credentials came about: by running `plugin` with `environment`.
-
-    `expires` is None if it did not say when they do; `now` is the clock (UTC).
-    """
-
-    plugin: Plugin
-    environment: Mapping[str, str] = field(repr=False)
-    now: Callable[[], dt.datetime] = field(repr=False)
-    expires: dt.datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An API server and an identity. PEM texts are bytes; an empty value means: not given.
-
-    `ca` empty and `verify` true: the host's own certificate store decides. `plugin` has not been run yet, `login` has.
-    """
-
-    server: str
-    context: str = ""
-    namespace: str = "default"
-    ca: bytes = b""
-    verify: bool = True
-    server_name: str = ""
-    proxy: str = ""
-    certificate: bytes = field(default=b"", repr=False)
-    key: bytes = field(default=b"", repr=False)
-    token: str = field(default="", repr=False)
-    token_file: Path | None = None
-    username: str = ""
-    password: str = field(default="", repr=False)
-    plugin: Plugin | None = None
-    login: Login | None = None
-
-    def __post_init__(self) -> None:
-        if not self.server.startswith(("https://", "http://")):
-            raise SiteError(f"not the address of an API server: {self.server[:200]!r}")
-        if bool(self.certificate) != bool(self.key):
-            raise SiteError(f"context {self.context!r}: a client certificate needs its key, and a key its certificate")
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must never be shown."""
-        return tuple(text for text in (self.token, self.password, self.key.decode("ascii", "replace")) if text)
-
-    @property
-    def expired(self) -> bool:
-        """Whether the credentials that a plugin gave are not worth sending any more."""
-        login = self.login
-        return bool(login and login.expires and login.expires - EXPIRY_MARGIN <= login.now())
 
 
 def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
@@ -133,7 +59,7 @@ def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
         proxy=_text(cluster, "proxy-url", path),
         certificate=_material(user, "client-certificate", path),
         key=_material(user, "client-key", path),
-        token="" if token_file else _text(user, "token", path),
+        token="" if token_file else _text(user, "token", path).strip(),
         token_file=path.parent / token_file if token_file else None,
         username=_text(user, "username", path),
         password=_text(user, "password", path),
@@ -191,88 +117,6 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     )
 
 
-def with_plugin(endpoint: Endpoint, environment: Mapping[str, str], now: Callable[[], dt.datetime]) -> Endpoint:
-    """`endpoint` with the credentials that its plugin prints when run with `environment`; `now` is the clock (UTC).
-
-    Source: Kubernetes API reference, ExecCredential (client.authentication.k8s.io v1, v1beta1). Raises
-    ClusterForbiddenError if the plugin fails or prints none.
-    """
-    plugin = endpoint.plugin
-    if plugin is None:
-        return endpoint
-    status = _run(
-        plugin, {**environment, **dict(plugin.environment), "KUBERNETES_EXEC_INFO": _exec_info(endpoint, plugin)}
-    )
-    token, certificate, key = (status.get(name, "") for name in ("token", "clientCertificateData", "clientKeyData"))
-    if not all(isinstance(text, str) for text in (token, certificate, key)) or not (token or certificate):
-        raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed neither token nor certificate")
-    login = Login(plugin, environment, now, _expiry(status.get("expirationTimestamp"), plugin))
-    return replace(endpoint, token=token, certificate=certificate.encode(), key=key.encode(), plugin=None, login=login)
-
-
-def renewed(endpoint: Endpoint) -> Endpoint:
-    """`endpoint` with new credentials from the plugin that gave those it has; as it is if none did.
-
-    Raises as `with_plugin`.
-    """
-    login = endpoint.login
-    return with_plugin(replace(endpoint, plugin=login.plugin), login.environment, login.now) if login else endpoint
-
-
-def _exec_info(endpoint: Endpoint, plugin: Plugin) -> str:
-    """What a plugin finds in its environment: ExecCredential, with `spec.cluster` where the kubeconfig wants that."""
-    cluster: dict[str, Any] = {"server": endpoint.server}
-    if endpoint.server_name:
-        cluster["tls-server-name"] = endpoint.server_name
-    if not endpoint.verify:
-        cluster["insecure-skip-tls-verify"] = True
-    if endpoint.ca:
-        cluster["certificate-authority-data"] = base64.b64encode(endpoint.ca).decode()
-    if endpoint.proxy:
-        cluster["proxy-url"] = endpoint.proxy
-    if plugin.config is not None:
-        cluster["config"] = plugin.config
-    spec = {"interactive": False, **({"cluster": cluster} if plugin.told else {})}
-    return json.dumps({"kind": "ExecCredential", "apiVersion": plugin.api_version, "spec": spec})
-
-
-def _expiry(text: Any, plugin: Plugin) -> dt.datetime | None:
-    """RFC 3339, as Kubernetes writes times. Raises ClusterForbiddenError."""
-    if text is None:
-        return None
-    try:
-        time = dt.datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        time = None
-    if time is None or time.tzinfo is None:
-        raise ClusterForbiddenError(f"credential plugin {plugin.command}: expirationTimestamp is no time")
-    return time
-
-
-def _run(plugin: Plugin, environment: Mapping[str, str]) -> dict[str, Any]:
-    hint = f"run {plugin.command} by hand to see why."
-    command = [plugin.command, *plugin.arguments]
-    try:
-        done = subprocess.run(
-            command,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=PLUGIN_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as exc:
-        raise ClusterForbiddenError(
-            f"credential plugin {plugin.command}: failed ({type(exc).__name__})", hint=hint
-        ) from None
-    doc = strict_json.parse(done.stdout[:MAX_FILE], f"credential plugin {plugin.command}", ClusterForbiddenError)
-    status = doc.get("status") if isinstance(doc, dict) else None
-    if not isinstance(status, dict):
-        raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed no credentials", hint=hint)
-    return status
-
-
 def _no_context(docs: Mapping[Path, Mapping[str, Any]], name: str) -> UsageError:
     """The error for a context that stands in none of the files."""
     groups = [doc.get("contexts") for doc in docs.values()]
@@ -315,7 +159,8 @@ def _material(doc: Mapping[str, Any], key: str, path: Path) -> bytes:
     text = _text(doc, f"{key}-data", path)
     if text:
         try:
-            return base64.b64decode(text, validate=True)
+            # Some tools wrap the lines.
+            return base64.b64decode("".join(text.split()), validate=True)
         except binascii.Error:
             raise SiteError(f"{path}: {key}-data is not base64") from None
     name = _text(doc, key, path)
@@ -353,4 +198,5 @@ def _plugin(doc: Any, extensions: Any, path: Path) -> Plugin | None:
             ),
             None,
         ),
+        install_hint=printable(" ".join(_text(doc, "installHint", path).split()))[:MAX_HINT],
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from installer.chart.helm import hook_events
 from installer.cluster.cluster import Cluster, Object
-from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, JOB, Kind, POD, REPLICA_SET, STATEFUL_SET
+from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, JOB, POD, REPLICA_SET, STATEFUL_SET, Kind
 from installer.value import Value
 
 KINDS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB)

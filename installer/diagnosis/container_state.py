@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from installer.cluster.cluster import Cluster, Object
-from installer.cluster.kinds import CONFIG_MAP, Kind, POD, SECRET
+from installer.cluster.kinds import CONFIG_MAP, POD, SECRET, Kind
 from installer.diagnosis.cause import MAX_TEXT, Cause, brief
 from installer.diagnosis.image_pull import REASONS, Holds, failed_pull, is_silent, pull_cause
 from installer.errors import ClusterForbiddenError

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.chart.releases import Releases
 from installer.cluster.cluster import Cluster
+from installer.diagnosis.finding import Finding, warning
 from installer.errors import ClusterError
 from installer.objects.desired import ChartRelease, Desired
-from installer.diagnosis.finding import Finding, warning
 
 
 def foreign_releases(

@@ -18,7 +18,6 @@ from installer.cluster.kinds import (
     DAEMON_SET,
     EVENT,
     JOB,
-    Kind,
     LEASE,
     NAMESPACE,
     POD,
@@ -27,6 +26,7 @@ from installer.cluster.kinds import (
     ROLE,
     SECRET,
     VOLUME_CLAIM,
+    Kind,
 )
 from installer.cluster.workload import KINDS
 from installer.objects.desired import ChartRelease, Desired

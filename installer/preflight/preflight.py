@@ -18,13 +18,13 @@ from installer.chart.releases import Releases
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
 from installer.cluster.cluster import Cluster, known
-from installer.cluster.kinds import Kind, VOLUME
+from installer.cluster.kinds import VOLUME, Kind
+from installer.diagnosis.finding import Finding
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
 from installer.objects.desired import Desired, desired
 from installer.preflight import prerequisites
 from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
-from installer.diagnosis.finding import Finding
 from installer.preflight.referenced import referenced
 from installer.preflight.room import images_on_nodes, nodes
 from installer.registry.client import Registry

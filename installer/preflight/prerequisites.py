@@ -21,12 +21,11 @@ from installer.cluster.kinds import (
 )
 from installer.cluster.workload import of_release
 from installer.diagnosis.release_state import require_own_kinds
-from installer.errors import AirferryError, ClusterError, SiteError
+from installer.errors import ClusterError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.preflight.permissions import custom_kinds
 from installer.site.answers import is_dns_name
 from installer.site.service_values import LICENSE, LICENSE_KEY
-from installer.value import Value
 
 # The controllers of v1 and v2 under all names by which W&B publishes them.
 _OPERATOR_IMAGE = re.compile(r"(^|/)(wandb/controller|wandb_tools/wandb-k8s-operator|wandb/operator)(:|@|$)")

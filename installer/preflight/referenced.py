@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from installer.cluster.cluster import Cluster, Object, namespace_of
-from installer.cluster.kinds import CONFIG_MAP, Kind, SECRET
+from installer.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from installer.cluster.workload import pod_specs
+from installer.diagnosis.finding import Finding, warning
 from installer.errors import SiteError
 from installer.objects.desired import Desired
-from installer.diagnosis.finding import Finding, warning
 from installer.preflight.prerequisites import named
 from installer.value import Value
 

@@ -6,12 +6,12 @@ from installer.chart.helm import hook_events
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET
 from installer.cluster.workload import pod_specs
+from installer.diagnosis.finding import Finding, warning
 from installer.diagnosis.scheduling import quantity, requested
 from installer.errors import ClusterError
 from installer.objects.desired import Desired
 from installer.oci.model import Platform
 from installer.oci.reference import DigestRef, parse_reference
-from installer.diagnosis.finding import Finding, warning
 from installer.report import size
 
 _REPORTED, _REPORTED_NAMES = 50, 5

@@ -11,12 +11,12 @@ from typing import Protocol
 from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis.cause import Cause
+from installer.diagnosis.finding import Finding
 from installer.diagnosis.wait import AGAIN, Patience, consider, until_rolled_out
 from installer.errors import BundleError, ClusterError, NotReadyError, UsageError
 from installer.objects.desired import Desired, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing, TemporaryRepository
 from installer.objects.maker import Maker
-from installer.diagnosis.finding import Finding
 from installer.value import Value
 from installer.workflows.actions import Actions
 from installer.workflows.record import InstalledStep, Record, installed_step
@@ -36,12 +36,12 @@ class Driver(Preparing, Protocol):
     def before(self, actions: Actions, wanted: Desired) -> None:
         """Make what must be there before the first step."""
 
-    def bring_about(
-        self, step: Resource, actions: Actions, repository: TemporaryRepository | None
-    ) -> list[Workload]:
+    def bring_about(self, step: Resource, actions: Actions, repository: TemporaryRepository | None) -> list[Workload]:
         """Apply `step` and wait until it is ready. Raises ClusterError, NotReadyError with the causes."""
 
-    def bring_back(self, step: InstalledStep, former: Object, actions: Actions, hooks: Iterable[Object]) -> list[Workload]:
+    def bring_back(
+        self, step: InstalledStep, former: Object, actions: Actions, hooks: Iterable[Object]
+    ) -> list[Workload]:
         """The same with `former`, the resource as it was applied before; `hooks` see `Revision.hook_pods`."""
 
     def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:

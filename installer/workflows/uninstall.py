@@ -12,8 +12,8 @@ from installer.apps.wandb import chart_configmap, controller
 from installer.apps.wandb.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.cluster import AbsentError, Cluster, ConflictError, FIELD_MANAGER, Object, describe
-from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, JOB, Kind, SECRET, VOLUME, VOLUME_CLAIM
+from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError, Object, describe
+from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, JOB, SECRET, VOLUME, VOLUME_CLAIM, Kind
 from installer.cluster.workload import ReleaseName, of_release, workloads
 from installer.diagnosis.wait import AGAIN, Patience
 from installer.errors import ClusterError, NotReadyError

@@ -334,7 +334,7 @@ def test_only_the_enclave_side_is_in_the_program(members: Path) -> None:
         "installer.frozen.program",
         "installer.bundle.reader",
         "installer.transfer.load",
-        "lightkube",
+        "installer.cluster.api_server",
         "segno",
     }
     assert wanted <= found

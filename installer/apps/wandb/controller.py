@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from installer.cluster.cluster import Cluster, Object
-from installer.cluster.kinds import Kind, SECRET
+from installer.cluster.kinds import SECRET, Kind
 from installer.cluster.managed_fields import change_time, status_time
 from installer.cluster.release_record import release_status
 from installer.cluster.workload import ReleaseName, pods_of, workloads

@@ -8,7 +8,7 @@ and what it has refused it does not try again.
 from installer.apps.wandb import operator
 from installer.apps.wandb.chart_source import describe as describe_source
 from installer.apps.wandb.controller import apply_time, verdict
-from installer.cluster.cluster import Cluster, FIELD_MANAGER, Object, describe
+from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe
 from installer.cluster.kinds import AUTOSCALER
 from installer.cluster.workload import ReleaseName, of_release
 from installer.diagnosis.wait import Patience, until_installed

@@ -9,8 +9,8 @@ from typing import Any
 
 from installer.cluster.cluster import Object, namespace_of
 from installer.cluster.kinds import Kind
-from installer.objects.desired import Desired
 from installer.diagnosis.finding import Finding, warning
+from installer.objects.desired import Desired
 from installer.preflight.prerequisites import named
 
 _ROLES = ("Role", "ClusterRole")

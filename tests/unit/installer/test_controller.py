@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.apps.wandb.controller import verdict
-from installer.cluster.cluster import Cluster
-from installer.cluster.kinds import Kind, SECRET
+from installer.cluster.controller import verdict
+from installer.cluster.kinds import SECRET, Kind
+
+if TYPE_CHECKING:
+    from installer.cluster.cluster import Cluster
 
 PROXIES = {"global": {"extraEnv": {"HTTP_PROXY": "http://p:3128", "http_proxy": "http://p:3128"}}}
 OWN = {"apiVersion": "apps.wandb.com/v1", "namespace": "o"}

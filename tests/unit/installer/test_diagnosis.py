@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.apps.wandb import controller
-from installer.cluster.cluster import Object
-from installer.cluster.kinds import DEPLOYMENT, JOB, Kind, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM
+from installer.cluster import controller
+from installer.cluster.kinds import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind
 from installer.cluster.workload import ReleaseName, Workload
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.diagnosis import problems
@@ -22,7 +21,7 @@ from installer.report import Silent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.cluster.cluster import Cluster
+    from installer.cluster.cluster import Cluster, Object
 
 IMAGE = "reg.example:5000/a/t:1"
 PULL = f'failed to pull and unpack image "{IMAGE}": failed to resolve reference "{IMAGE}": '

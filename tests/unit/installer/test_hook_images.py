@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.cluster.cluster import Object
 from installer.cluster.kinds import DAEMON_SET, Kind
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
@@ -18,7 +17,7 @@ from installer.workflows.hook_images import MAX_SECONDS, SETTLED_SECONDS, pull
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from installer.cluster.cluster import Cluster
+    from installer.cluster.cluster import Cluster, Object
 
 RELEASE = ReleaseName("wandb", "n")
 IMAGE = "reg.example/a/hook:1"

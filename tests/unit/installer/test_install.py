@@ -10,7 +10,7 @@ import pytest
 
 from installer.chart.releases import Release
 from installer.cluster.cluster import Cluster, ConflictError
-from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, Kind, VOLUME, VOLUME_CLAIM
+from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, VOLUME, VOLUME_CLAIM, Kind
 from installer.errors import SiteError
 from installer.objects.desired import desired
 from installer.preflight import preflight

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.cluster import endpoint
 from installer.cluster.endpoint import Endpoint, Plugin, with_plugin
 from installer.cluster.kubeconfig import choose, in_cluster, read_kubeconfig
 from installer.errors import ClusterForbiddenError, SiteError, UsageError
@@ -44,11 +45,22 @@ def test_material_in_the_file_and_beside_it(tmp_path: Path) -> None:
     assert (found.context, found.namespace, found.server_name, found.verify) == ("c", "n", "name", True)
 
 
+def test_lines_that_tools_have_wrapped_are_joined(tmp_path: Path) -> None:
+    data = base64.encodebytes(b"CA" * 100).decode()
+    assert data.count("\n") > 1
+    cluster = {"certificate-authority-data": data}
+    found = read_kubeconfig(kubeconfig(tmp_path, cluster=cluster, user={"token": "tok-1234\n"}))
+    assert (found.ca, found.token) == (b"CA" * 100, "tok-1234")
+
+
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
-    found = read_kubeconfig(kubeconfig(tmp_path, user={"token": "tok-1234", "username": "u", "password": "pass-1"}))
-    assert "tok-1234" not in repr(found)
-    assert "pass-1" not in repr(found)
-    assert set(found.secrets) == {"tok-1234", "pass-1"}
+    user = {"token": "tok-1234", "username": "u", "password": "pass-1"}
+    found = read_kubeconfig(kubeconfig(tmp_path, cluster={"proxy-url": "http://u:pass-2@proxy"}, user=user))
+    assert not [secret for secret in ("tok-1234", "pass-1", "pass-2") if secret in repr(found)]
+    assert set(found.secrets) == {"tok-1234", "pass-1", "pass-2"}
+    with pytest.raises(SiteError) as caught:
+        read_kubeconfig(kubeconfig(tmp_path, cluster={"proxy-url": "socks5://u:pass-2@proxy"}))
+    assert "pass-2" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_a_token_file_wins_over_a_token(tmp_path: Path) -> None:
@@ -59,7 +71,13 @@ def test_a_token_file_wins_over_a_token(tmp_path: Path) -> None:
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"server": "api:6443"}, {}, "not the address"),
     ({"server": 7}, {}, "server is not text"),
+    ({"server": "https://"}, {}, "not the address"),
+    ({"server": "https://api:99999"}, {}, "not the address"),
+    ({"proxy-url": "socks5://proxy:1080"}, {}, "proxy-url with scheme 'socks5'"),
+    ({"proxy-url": "proxy:3128"}, {}, "proxy-url with scheme ''"),
+    ({"certificate-authority-data": "Q0E=", "insecure-skip-tls-verify": True}, {}, "insecure-skip-tls-verify as well"),
     ({"certificate-authority-data": "%%%"}, {}, "not base64"),
+    ({}, {"token": "to ken"}, "its token has blanks"),
     ({}, {"client-certificate-data": "Q0VSVA=="}, "needs its key"),
     ({}, {"auth-provider": {"name": "gcp"}}, "auth-provider"),
     ({}, {"as": "root"}, "impersonation"),
@@ -115,6 +133,27 @@ def test_a_plugin_gives_a_token_and_sees_what_it_is_given(tmp_path: Path) -> Non
 def test_a_plugin_that_gives_nothing_is_named(tmp_path: Path, script: str) -> None:
     with pytest.raises(ClusterForbiddenError, match="plugin"):
         with_plugin(plugin(tmp_path, script), {}, lambda: NOW)
+
+
+@pytest.mark.parametrize("end", ["exit 3", "echo '{}'"])
+def test_what_a_plugin_says_is_told(tmp_path: Path, end: str) -> None:
+    script = f"seq 10000 >&2; printf 'the session\\033[2J\\n has expired' >&2; {end}"
+    with pytest.raises(ClusterForbiddenError, match=r"10000 the session\\x1b\[2J has expired$") as caught:
+        with_plugin(plugin(tmp_path, script), {}, lambda: NOW)
+    assert len(caught.value.message) < 2000
+
+
+def test_how_to_get_a_plugin_is_told(tmp_path: Path) -> None:
+    user = {"exec": {"apiVersion": V1, "command": "./absent", "installHint": "get it from\n the share"}}
+    with pytest.raises(ClusterForbiddenError, match="absent: not found") as caught:
+        with_plugin(read_kubeconfig(kubeconfig(tmp_path, user=user)), {}, lambda: NOW)
+    assert caught.value.hint == "get it from the share"
+
+
+def test_a_plugin_that_takes_too_long_is_told_with_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "PLUGIN_SECONDS", 0.5)
+    with pytest.raises(ClusterForbiddenError, match=r"after 0\.5 seconds: open the page$"):
+        with_plugin(plugin(tmp_path, "echo open the page >&2; exec sleep 60"), {}, lambda: NOW)
 
 
 def test_a_plugin_is_told_of_the_cluster_if_the_kubeconfig_wants_that(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from installer.cluster.cluster import Cluster, ConflictError
-from installer.cluster.kinds import Kind
 from installer.diagnosis.wait import POLL_SECONDS, Patience
 from installer.errors import ClusterError
 from installer.report import Silent
@@ -19,6 +18,8 @@ from installer.workflows.lock_owner import Holder, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from installer.cluster.kinds import Kind
 
 ELSEWHERE = "another-machine pid:[1] 7 7"
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from installer.apps.wandb.controller import CUSTOM_RESOURCE
-from installer.cluster.cluster import Cluster
-from installer.cluster.kinds import DEPLOYMENT, Kind, POD, REPLICA_SET, SECRET
+from installer.cluster.controller import CUSTOM_RESOURCE
+from installer.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, SECRET, Kind
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.report import Silent
-from installer.apps.wandb import operator
+from installer.workflows import operator
+
+if TYPE_CHECKING:
+    from installer.cluster.cluster import Cluster
 
 OPERATOR, PLATFORM = ReleaseName("operator", "o"), ReleaseName("wandb", "w")
 START = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)

@@ -9,8 +9,8 @@ import pytest
 from installer.chart.helm import Chart
 from installer.chart.releases import Release, Releases
 from installer.cluster.cluster import Cluster
-from installer.cluster.kinds import VOLUME
 from installer.cluster.endpoint import Endpoint
+from installer.cluster.kinds import VOLUME
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.scheduling import quantity, requested
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.apps.wandb.controller import CUSTOM_RESOURCE, FINALIZER
-from installer.cluster.cluster import ConflictError, FIELD_MANAGER
-from installer.cluster.kinds import CONFIG_MAP, DEPLOYMENT, Kind, POD, SECRET
+from installer.cluster.cluster import FIELD_MANAGER, ConflictError
+from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
+from installer.cluster.kinds import CONFIG_MAP, DEPLOYMENT, POD, SECRET, Kind
 from installer.diagnosis.wait import Patience
-from installer.apps.wandb.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
+from installer.objects.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
 from installer.value import replace
 from installer.workflows.record import InstalledChart
 from installer.workflows.uninstall import GRACE_SECONDS

@@ -10,7 +10,7 @@ import pytest
 
 from installer.chart.releases import Release, Releases
 from installer.cluster.cluster import Cluster, ConflictError
-from installer.cluster.kinds import Kind, LEASE, VOLUME, VOLUME_CLAIM
+from installer.cluster.kinds import LEASE, VOLUME, VOLUME_CLAIM, Kind
 from installer.cluster.volumes import at_stake, retain
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, JOB, Kind, STATEFUL_SET
+from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, JOB, STATEFUL_SET, Kind
 from installer.cluster.workload import ReleaseName, of_release, workload
 
 

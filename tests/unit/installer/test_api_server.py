@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.cluster import channel
+from installer.cluster import api_server, channel
 from installer.cluster.api_server import ApiServer
-from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError
-from installer.cluster.kinds import CONFIG_MAP, SECRET
+from installer.cluster.cluster import AbsentError, ConflictError, NoDryRunError
 from installer.cluster.endpoint import Endpoint, Plugin, with_plugin
+from installer.cluster.kinds import CONFIG_MAP, JOB, SECRET, STORAGE_CLASS
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
 from installer.preflight.prerequisites import silent_groups
 from tests.parts.authority import Authority
 from tests.parts.faulty_api import FaultyApi, Reply, refusal
+from tests.parts.proxy import ForwardProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,10 @@ def api() -> Iterator[FaultyApi]:
 class Clients:
     """Makes clients that wait no real time, and remembers their pauses."""
 
-    opened: list[Cluster] = field(default_factory=list)
+    opened: list[ApiServer] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
 
-    def __call__(self, server: FaultyApi | str, **endpoint: Any) -> Cluster:
+    def __call__(self, server: FaultyApi | str, **endpoint: Any) -> ApiServer:
         url = server if isinstance(server, str) else server.url
         self.opened.append(ApiServer(Endpoint(url, context="test", **endpoint), sleep=self.pauses.append))
         return self.opened[-1]
@@ -213,6 +214,23 @@ def test_a_token_file_is_read_again_for_each_request(client: Clients, api: Fault
     assert [each.authorization for each in api.asked] == ["Bearer first", "Bearer second"]
 
 
+def test_a_token_that_is_none_is_refused_and_not_shown(client: Clients, api: FaultyApi, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("eyJfirst\neyJsecond\n")
+    with pytest.raises(SiteError, match="line breaks") as caught:
+        client(api, token_file=file).version()
+    assert "eyJ" not in f"{caught.value.message} {caught.value.hint}"
+    assert api.asked == []
+
+
+def test_a_token_of_a_file_is_a_secret_as_well(client: Clients, api: FaultyApi, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("token-1")
+    api.answers = [refusal(422, "Invalid", "token-1 is no name")]
+    with pytest.raises(ClusterError, match=r"\*\*\* is no name"):
+        client(api, token_file=file).find(CONFIG_MAP)
+
+
 def test_a_redirect_is_not_followed(client: Clients, api: FaultyApi) -> None:
     with FaultyApi() as other:
         other.answers = [Reply(200, {"gitVersion": "v6.6.6"})]
@@ -259,6 +277,64 @@ def test_an_expired_server_certificate_is_refused(client: Clients, tmp_path: Pat
         api.answers = [Reply(200)]
         with pytest.raises(ClusterUnreachableError, match="expired"):
             client(api, ca=authority.certificate.read_bytes()).version()
+
+
+def test_the_way_out_of_a_refused_certificate_is_told(client: Clients, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ca = authority.certificate.read_bytes()
+    cases: list[tuple[str, int, dict[str, Any], str]] = [
+        ("api.enclave", 1, {"ca": ca}, "tls-server-name"),
+        ("127.0.0.1", 1, {"ca": ca, "server_name": "api.enclave"}, "tls-server-name"),
+        ("127.0.0.1", 1, {}, "certificate-authority-data"),
+        ("127.0.0.1", -1, {"ca": ca}, "clock"),
+    ]
+    for number, (name, days, endpoint, words) in enumerate(cases):
+        with FaultyApi(authority.issue(f"server-{number}", [name], lifetime=timedelta(days=days))) as api:
+            api.answers = [Reply(200)]
+            with pytest.raises(ClusterUnreachableError, match="its certificate is not trusted") as caught:
+                client(api, **endpoint).version()
+            assert words in caught.value.hint
+    assert client.pauses == [], "asking again cannot help"
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["https", "http"])
+def test_a_proxy_leads_to_the_server_and_learns_its_own_password_only(
+    client: Clients, tmp_path: Path, *, secure: bool
+) -> None:
+    authority = Authority(tmp_path)
+    login = base64.b64encode("me:p%40ß".encode()).decode()
+    with (
+        FaultyApi(authority.issue("server", ["api.enclave"]) if secure else None) as api,
+        ForwardProxy(api.url.partition("//")[2], f"Basic {login}") as proxy,
+    ):
+        api.answers = [Reply(200, {"gitVersion": "v1.35.4"})]
+        server = f"{'https' if secure else 'http'}://api.enclave:6443"
+        more = {"ca": authority.certificate.read_bytes()} if secure else {}
+        way = f"http://me:p%2540%C3%9F@{proxy.address}"
+        assert client(server, proxy=way, token="token-1", **more).version() == "v1.35.4"
+        assert proxy.asked == [("CONNECT" if secure else "GET", "api.enclave:6443")]
+        assert api.asked[-1].authorization == "Bearer token-1"
+        with pytest.raises(
+            ClusterUnreachableError, match=r"its proxy http://127.0.0.1:\d+ does not lead there"
+        ) as caught:
+            client(server, proxy=f"http://me:canary-1@{proxy.address}", **more).version()
+        assert "proxy-url" in caught.value.hint
+
+
+@pytest.mark.parametrize("server", ["https://api:6443", "http://api:6443"])
+def test_a_dead_proxy_is_not_taken_for_the_server(client: Clients, server: str) -> None:
+    words = f"{server}: its proxy http://127.0.0.1:1 does not lead there: Connection refused"
+    with pytest.raises(ClusterUnreachableError, match=words) as caught:
+        client(server, proxy="http://me:canary-1@127.0.0.1:1").version()
+    assert "proxy-url" in caught.value.hint
+
+
+def test_what_was_handled_before_is_not_taken_for_the_cause(client: Clients) -> None:
+    try:
+        raise OSError("another error")
+    except OSError:
+        with pytest.raises(ClusterUnreachableError, match="Connection refused"):
+            client("http://127.0.0.1:1").version()
 
 
 @pytest.mark.parametrize("part", ["ca", "certificate"])
@@ -330,6 +406,33 @@ def test_lists_are_read_in_parts_and_say_what_they_hold(client: Clients, api: Fa
     assert [(item["kind"], item["metadata"]["name"]) for item in found] == [("Secret", "a"), ("Secret", "b")]
     assert "continue=more" in api.asked[1].path
     assert all("labelSelector=owner%3Dhelm" in each.path for each in api.asked)
+
+
+def test_a_list_without_end_is_cut(client: Clients, api: FaultyApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_server, "MAX_OBJECTS", 10)
+    api.answers = [Reply(200, {"metadata": {"continue": "more"}, "items": [{}] * 4})]
+    with pytest.raises(ClusterError, match="more than 10 objects"):
+        client(api).find(CONFIG_MAP)
+    assert len(api.asked) == 3
+
+
+def test_names_lead_to_no_other_path(client: Clients, api: FaultyApi) -> None:
+    api.answers = [Reply(200, OBJECT)]
+    client(api, namespace="n").get(CONFIG_MAP, "../a?b")
+    client(api).get(STORAGE_CLASS, "a", "b")
+    client(f"{api.url}/k8s/c-1").get(CONFIG_MAP, "a", "b")
+    assert [each.path for each in api.asked] == [
+        "/api/v1/namespaces/n/configmaps/..%2Fa%3Fb",
+        "/apis/storage.k8s.io/v1/storageclasses/a",
+        "/k8s/c-1/api/v1/namespaces/b/configmaps/a",
+    ]
+
+
+def test_what_belongs_to_an_object_is_deleted_with_it(client: Clients, api: FaultyApi) -> None:
+    api.answers = [Reply(200)]
+    assert client(api).delete(JOB, "a", "b")
+    (asked,) = api.asked
+    assert asked.path == "/apis/batch/v1/namespaces/b/jobs/a?propagationPolicy=Background"
 
 
 def test_logs_that_are_not_there_are_empty(client: Clients, api: FaultyApi) -> None:

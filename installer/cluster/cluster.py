@@ -1,0 +1,123 @@
+"""What workflows need of a Kubernetes cluster. Objects are plain dictionaries as the API server sends them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from installer.cluster.kinds import Kind
+from installer.errors import ClusterError, ClusterUnreachableError
+
+Object = dict[str, Any]
+
+FIELD_MANAGER = "airferry"
+
+
+class AbsentError(ClusterError):
+    """No such object, kind or namespace."""
+
+
+class ConflictError(ClusterError):
+    """Others own these fields, the object exists already, or it is no longer the one that was looked at."""
+
+
+class UnavailableError(ClusterUnreachableError):
+    """Something answers, but not the server that is meant."""
+
+
+class NoDryRunError(ClusterError):
+    """An admission webhook of the cluster does not support dry runs."""
+
+
+class Cluster(Protocol):
+    """A Kubernetes API server. Not for use from several threads.
+
+    Every method raises ClusterUnreachableError where no answer comes, ClusterForbiddenError for 401 and 403, and
+    ClusterError for any other refusal; messages are bounded, printable and free of the secrets given to `hide`.
+    An object without a namespace, of a kind that has namespaces, is that of the context's namespace.
+    """
+
+    @property
+    def server(self) -> str:
+        """The API server's address, `https://host:port`."""
+
+    @property
+    def context(self) -> str:
+        """The kubeconfig's name for this cluster and identity."""
+
+    @property
+    def silent_groups(self) -> tuple[str, ...]:
+        """The group versions that did not answer the last call of `api_versions`."""
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Never show these texts in a message, neither plain nor in base64. Shorter than 4 characters says nothing."""
+
+    def version(self) -> str:
+        """The server's version, such as `v1.35.4`."""
+
+    def api_versions(self) -> tuple[str, ...]:
+        """What charts see as `.Capabilities.APIVersions`: group versions, and `group/version/Kind` of each kind.
+
+        Of a group that another server provides (Kubernetes documentation, "Aggregation Layer") there are no kinds
+        while that one is down, as for Helm; `silent_groups` names it then.
+        """
+
+    def kind(self, api_version: str, name: str) -> Kind:
+        """The kind as the server knows it. Raises AbsentError if it does not."""
+
+    def can_i(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        """Whether this identity may do `verb` on objects of `kind` in `namespace` (all of them if empty)."""
+
+    def apply(self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False) -> Object:
+        """Server-side apply of `obj` as field manager `airferry`; the object as the server then holds it.
+
+        Fields that others own are left to them: ConflictError unless `force`. With `dry_run` nothing is stored.
+        """
+
+    def create(self, obj: Mapping[str, Any]) -> Object:
+        """Create `obj`, and nothing if it exists: ConflictError."""
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
+        """The object, or None if there is none (also if its kind does not exist)."""
+
+    def find(
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> list[Object]:
+        """All objects of `kind` in `namespace` (everywhere if empty) that have these labels and fields."""
+
+    def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
+        """Delete an object, its dependents in the background; False if there was none."""
+
+    def merge(self, kind: Kind, name: str, namespace: str, change: Mapping[str, Any]) -> Object:
+        """A JSON merge patch (RFC 7386). With `metadata.resourceVersion` in it, it applies to that state only."""
+
+    def logs(
+        self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False
+    ) -> list[str]:
+        """The last `tail` lines of a container, of its run before this one if `previous`; empty if there are none."""
+
+    def events(self, namespace: str, kind: str, name: str) -> list[Object]:
+        """The events about one object, oldest first."""
+
+
+def known(cluster: Cluster, item: Object) -> Kind | None:
+    """The kind of `item`, or None where the cluster does not have it yet: charts bring kinds along."""
+    try:
+        return cluster.kind(item["apiVersion"], item["kind"])
+    except AbsentError:
+        return None
+
+
+def describe(obj: Mapping[str, Any]) -> str:
+    """`Kind namespace/name` of an object, for people."""
+    metadata = obj.get("metadata") or {}
+    namespace = metadata.get("namespace")
+    return f"{obj.get('kind', 'object')} {namespace + '/' if namespace else ''}{metadata.get('name', '?')}"
+
+
+def namespace_of(obj: Mapping[str, Any], default: str) -> str:
+    """The namespace that a rendered object names, or `default`, that of its release."""
+    return str(obj["metadata"].get("namespace") or default)
