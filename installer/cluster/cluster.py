@@ -23,6 +23,10 @@ class UnavailableError(ClusterUnreachableError):
     """Something answers, but not the server that is meant."""
 
 
+class WebhookError(ClusterError):
+    """An admission or conversion webhook does not answer, as it does until its pods serve."""
+
+
 class NoDryRunError(ClusterError):
     """An admission webhook of the cluster does not support dry runs."""
 

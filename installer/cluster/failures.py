@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError, ProxyError
 
-from installer.cluster.cluster import AbsentError, ConflictError, NoDryRunError, UnavailableError
+from installer.cluster.cluster import AbsentError, ConflictError, NoDryRunError, UnavailableError, WebhookError
 from installer.cluster.endpoint import Endpoint
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError
 
@@ -53,6 +53,8 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
             message,
             hint="another tool manages these fields: --take-over overwrites them; or change them with that tool.",
         )
+    if exc.code == 500 and "failed calling webhook" in exc.message:
+        return WebhookError(message, hint="look at the pods behind that webhook.")
     if exc.code in (502, 503, 504):
         return UnavailableError(message, hint="the API server, or what stands before it, is not ready.")
     hints = {

@@ -121,13 +121,13 @@ def _unbound(cluster: Cluster, claim: Object) -> Iterator[Cause]:
     except ClusterForbiddenError:
         classes = {name: {}} if name and "not found" not in said else {}
     has = f"the cluster has {', '.join(sorted(classes))}" if classes else "the cluster has none"
-    step = "name one that exists under storage_class in site.yaml, or have this one made"
+    step = "name one that exists in site.yaml, or have this one made"
     if name and name not in classes:
         yield Cause(
             "storage-class-missing", where, f"pending: storage class {name} does not exist ({said})", f"{step}: {has}."
         )
     elif not name and not any(map(is_default_class, classes.values())):
-        step = "name a class under storage_class in site.yaml, or have one made the default"
+        step = "name a class in site.yaml, or have one made the default"
         said = f"pending: no storage class is named and the cluster has no default one ({said})"
         yield Cause("no-default-storage-class", where, said, f"{step}: {has}.")
     elif classes.get(name or "", {}).get("volumeBindingMode") != "WaitForFirstConsumer" or _failed(events):

@@ -3,7 +3,7 @@
 `installer.objects.maker` makes it, `render` writes it down, `install` brings it about.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,15 +98,17 @@ class Resource:
     """An object that a controller acts upon: ready when `ready` says so.
 
     `installs` is the release that the controller makes of it, `controller` the step whose pods run that controller.
-    `values_at` is the path of that release's values in it. `addition` is what a driver needs beside it.
+    `values_at` is the path of that release's values in it, `pulled` whether the controller pulls its chart from the
+    registry. `addition` is what a driver needs beside it.
     """
 
     label: str
-    object: Object = field(repr=False)
+    document: Object = field(repr=False)
     installs: ChartRelease | None
     ready: Ready | None
     controller: ReleaseName | None
     values_at: str = ""
+    pulled: bool = False
     images: frozenset[Reference] = frozenset()
     suspects: tuple[str, ...] = ()
     addition: object = field(default=None, repr=False)
@@ -114,7 +116,7 @@ class Resource:
     @property
     def name(self) -> ReleaseName:
         """Its own name and namespace; a release that its controller makes has the same."""
-        metadata = self.object["metadata"]
+        metadata = self.document["metadata"]
         return ReleaseName(metadata["name"], metadata.get("namespace", ""))
 
     @property
@@ -125,12 +127,12 @@ class Resource:
     @property
     def objects(self) -> tuple[Object, ...]:
         """The resource alone."""
-        return (self.object,)
+        return (self.document,)
 
     @property
     def applied(self) -> list[Object]:
         """The resource alone."""
-        return [self.object]
+        return [self.document]
 
     @property
     def crds(self) -> tuple[Object, ...]:
@@ -147,7 +149,7 @@ class Desired:
 
     `images` are all references that the cluster will ask for, each with the digest that the bundle has for it; what
     controllers pull, too. `suspects` are texts in arguments, variables and ConfigMaps that look like references to
-    other images, and where they stand.
+    other images, and where they stand. `keys` are those of site.yaml that answer for what preflight looks at.
     """
 
     namespaces: Mapping[str, Mapping[str, str]]
@@ -156,6 +158,7 @@ class Desired:
     images: Mapping[str, Digest] = field(repr=False)
     suspects: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def installed(self) -> tuple[ChartRelease, ...]:
@@ -179,12 +182,19 @@ class Desired:
         return tuple(step for step in found if isinstance(step, ChartRelease))
 
     @property
-    def parts(self) -> Iterator[DesiredStep]:
+    def parts(self) -> tuple[DesiredStep, ...]:
         """Everything that has objects: the steps, and the releases that controllers make."""
-        for step in self.steps:
-            yield step
-            if isinstance(step, Resource) and step.installs:
-                yield step.installs
+        made = [step.installs for step in self.resources if step.installs]
+        return (*self.steps, *made)
+
+    @property
+    def applied(self) -> tuple[Resource | Manifests, ...]:
+        """The steps whose objects are applied from here, without Helm."""
+        return tuple(step for step in self.steps if not isinstance(step, ChartRelease))
+
+    def key(self, topic: str) -> str:
+        """Where site.yaml says something about `topic` (storage-class, ingress-class, host, resources), for people."""
+        return self.keys.get(topic, "the values of the chart")
 
     @property
     def claims(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from installer.cluster.cluster import Cluster
+from installer.cluster.cluster import Cluster, Object
 from installer.diagnosis.finding import Finding
 from installer.objects.desired import Desired, DesiredStep
 from installer.oci.digest import Digest
@@ -57,3 +57,6 @@ class Preparing(Protocol):
 
     def checks(self, cluster: Cluster, wanted: Desired) -> Iterable[Callable[[], Iterable[Finding]]]:
         """Further looks of `preflight`."""
+
+    def beforehand(self, wanted: Desired) -> tuple[Object, ...]:
+        """Objects that must be there before the first step; an installation may add to what is in the cluster."""

@@ -56,8 +56,8 @@ def desired(
     maker = Maker(bundle, application, site, kube_version, tuple(api_versions), names_stay=names_stay)
     steps = _all(maker.made(step) for step in application.profile.steps)
     done = driver.completed(Completed(steps), maker, request, blank=blank)
-    releases = [step.installs if isinstance(step, Resource) else step for step in done.steps]
-    parts = [*done.steps, *(item for item in releases if item and item not in done.steps)]
+    made = [step.installs for step in done.steps if isinstance(step, Resource) and step.installs]
+    parts = [*done.steps, *made]
     places = _namespaces(parts)
     secrets = [*site.pull_secrets(places, blank=blank), *application.secrets(site, blank=blank), *done.secrets]
     places |= {secret.namespace for secret in secrets}
@@ -69,6 +69,7 @@ def desired(
         images={**images, **done.images},
         suspects=tuple(dict.fromkeys(text for part in parts for text in part.suspects)),
         open_questions=tuple(application.open_questions(site)),
+        keys=application.keys,
     )
 
 
@@ -135,7 +136,7 @@ class Maker:
     def labels(self, namespace: str) -> Mapping[str, str]:
         """The labels that the profile asks for on `namespace`."""
         profile = self.application.profile
-        asked = {
+        asked: dict[str, Mapping[str, str]] = {
             self.application.default_namespace(self.site) if name == profile.namespace else name: entry.labels
             for name, entry in profile.namespaces.items()
         }
@@ -181,7 +182,7 @@ class Maker:
         images, suspects = self._proven(f"resource {name}", [moved], f"the profile's resource {name}")
         return Resource(
             label=step.label,
-            object=resource,
+            document=resource,
             installs=installs,
             ready=step.ready,
             controller=self._controller(step),

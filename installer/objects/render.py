@@ -1,8 +1,7 @@
 """Everything that an installation would apply, as files: for a security officer to read, or for GitOps to apply.
 
-`namespaces`, `base` and `platform` are kustomizations, applied in this order; `secrets` holds what stands for Secrets,
-`review` what the operator makes of the custom resource, and `nodes` registry mirrors for the container runtimes.
-No file holds a secret.
+`namespaces`, `secrets` and a folder for each step are kustomizations, applied in this order; `review` holds values and
+what controllers make of resources, and `nodes` registry mirrors for the container runtimes. No file holds a secret.
 """
 
 import re
@@ -12,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from installer.apps.wandb import chart_configmap
 from installer.chart.helm import hook_events
 from installer.cluster.cluster import Object
 from installer.errors import StorageError
 from installer.files import storage_error, write_atomic
-from installer.objects.desired import ChartRelease, Desired
+from installer.objects.desired import Desired, DesiredStep
+from installer.objects.driver import Preparing
 from installer.objects.secret_manifests import SecretForm, secret_manifest
 
 _INSTALL = frozenset({"pre-install", "post-install"})
@@ -28,13 +27,12 @@ _GUIDE = """\
 1. Images: `load` of the installer brings them into the registry, or `import` onto each node.
 2. Secrets: those in `secrets`, after `namespaces`. Placeholders are in no kustomization: fill in or seal their values,
    and keep filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator;
-   the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key. Passwords of MySQL and
-   Redis and the keys of an S3 bucket are percent-encoded there, and GORILLA_EMAIL_SINK is smtp://USER:PASSWORD@HOST:PORT.
-3. Objects: `base` before `platform`, since the second needs the CustomResourceDefinition of the first.
-   - by hand: `kubectl apply --server-side -k FOLDER` for `namespaces`, `base` and `platform`, one after the other
-   - Argo CD: one Application for this folder with server-side apply; `platform` is its second wave
+   the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key.{notes}
+3. Objects: the folders of the steps, in the order of their numbers, since later ones need kinds that earlier ones bring.
+   - by hand: `kubectl apply --server-side -k FOLDER` for `namespaces` and each step, one after the other
+   - Argo CD: one Application for this folder with server-side apply; each step is a wave of its own
    - Flux: a Kustomization for each of these folders, and each depends on the one before
-4. `review` is for reading: values, and what the operator is going to make. `nodes` is for the container runtimes, if
+4. `review` is for reading: values, and what controllers are going to make. `nodes` is for the container runtimes, if
    they shall find images under their upstream names.
 """
 # Plain text in the eyes of every YAML reader; Helm's and Kubernetes' ones still take `y` and `on` for booleans.
@@ -83,42 +81,46 @@ def write(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
     return written
 
 
-def files(wanted: Desired, form: SecretForm = "placeholder") -> dict[str, bytes]:
-    """The contents by path, the folders that are applied first and in order."""
-    base: dict[str, bytes] = {}
-    namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in wanted.namespaces]
-    for number, release in enumerate(wanted.installed):
-        if crds := release.crds:
-            base[f"2{number}-{release.name.name}-crds.yaml"] = documents(crds)
-    if wanted.source and wanted.source.final.file and wanted.operator:
-        place = wanted.operator.name.namespace
-        base["30-chart-configmap.yaml"] = documents([chart_configmap.config_map(wanted.source.final.file, place, None)])
+def files(wanted: Desired, driver: Preparing, form: SecretForm = "placeholder", notes: str = "") -> dict[str, bytes]:
+    """The contents by path, the folders that are applied first and in order; `notes` are about the Secrets."""
+    namespaces = [_namespace(name, labels) for name, labels in wanted.namespaces.items()]
     secrets = {_key(item): item for item in wanted.secrets}
     review: dict[str, bytes] = {}
-    for number, release in enumerate(wanted.installed):
-        objects = _objects(release)
+    steps: dict[str, dict[str, bytes]] = {}
+    beforehand = driver.beforehand(wanted)
+    if beforehand:
+        steps["1-beforehand"] = {"objects.yaml": documents(beforehand)}
+    for number, step in enumerate(wanted.steps, len(steps) + 1):
+        content = {"crds.yaml": documents(step.crds)} if step.crds else {}
+        objects = _objects(step)
         secrets |= {_key(item): item for item in objects if item["kind"] == "Secret"}
-        rest = [item for item in objects if item["kind"] != "Secret"]
-        base[f"4{number}-{release.name.name}-objects.yaml"] = documents(rest)
-        review[f"{release.name.name}-values.yaml"] = documents([release.values])
+        content["objects.yaml"] = documents(item for item in objects if item["kind"] != "Secret")
+        steps[f"{number}-{step.name.name}"] = content
+    for release in wanted.releases:
+        name = release.name.name
+        if release in wanted.steps:
+            review[f"{name}-values.yaml"] = documents([release.values])
+        else:
+            made = (
+                secret_manifest(item, "placeholder") if item["kind"] == "Secret" else item for item in _objects(release)
+            )
+            review[f"{name}-objects.yaml"] = documents(made)
     manifests = {f"{name}.yaml": documents([secret_manifest(item, form)]) for name, item in sorted(secrets.items())}
-    folders = {"namespaces": _kustomization({"10-namespaces.yaml": documents(namespaces)})}
+    folders = {"namespaces": _kustomization({"namespaces.yaml": documents(namespaces)})}
     if form == "external" and manifests:
         folders["secrets"] = _kustomization(manifests)
-    folders["base"] = _kustomization(base)
-    if wanted.resource and wanted.platform:
-        folders["platform"] = _kustomization({"90-custom-resource.yaml": documents([wanted.resource])}, _LATER)
-        name = wanted.platform.name
-        made = _objects(wanted.platform)
-        review[f"{name.name}-objects.yaml"] = documents(
-            secret_manifest(item, "placeholder") if item["kind"] == "Secret" else item for item in made
-        )
+    folders |= {name: _kustomization(content, _wave(number)) for number, (name, content) in enumerate(steps.items())}
     found = {f"{folder}/{name}": data for folder, content in folders.items() for name, data in content.items()}
     if form == "placeholder":
         found |= {f"secrets/{name}": data for name, data in manifests.items()}
     found["kustomization.yaml"] = _kustomization(folders)["kustomization.yaml"]
-    found["README.md"] = _GUIDE.encode()
+    found["README.md"] = _GUIDE.replace("{notes}", f" {notes}" if notes else "").encode()
     return {**found, **{f"review/{name}": data for name, data in review.items()}}
+
+
+def _namespace(name: str, labels: Mapping[str, str]) -> Object:
+    metadata = {"name": name, **({"labels": dict(labels)} if labels else {})}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
 def documents(objects: Iterable[Mapping[str, Any]]) -> bytes:
@@ -129,11 +131,14 @@ def documents(objects: Iterable[Mapping[str, Any]]) -> bytes:
     return text.encode("ascii")
 
 
-# Argo CD: after all others, and not refused because the CustomResourceDefinition is not there yet.
-_LATER = {
-    "argocd.argoproj.io/sync-wave": "1",
-    "argocd.argoproj.io/sync-options": "SkipDryRunOnMissingResource=true",
-}
+def _wave(number: int) -> dict[str, str]:
+    """Argo CD: after the steps before, and not refused because a CustomResourceDefinition is not there yet."""
+    if not number:
+        return {}
+    return {
+        "argocd.argoproj.io/sync-wave": str(number),
+        "argocd.argoproj.io/sync-options": "SkipDryRunOnMissingResource=true",
+    }
 
 
 def _kustomization(resources: Mapping[str, Any], annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -153,15 +158,15 @@ def _key(secret: Object) -> str:
     return f"{secret['metadata']['namespace']}-{secret['metadata']['name']}"
 
 
-def _objects(release: ChartRelease) -> list[Object]:
-    """What an installation of `release` brings, CustomResourceDefinitions aside.
+def _objects(step: DesiredStep) -> list[Object]:
+    """What an installation of `step` brings, CustomResourceDefinitions of its own aside.
 
     Hooks of an installation are among it, as ordinary objects; those of an upgrade or of `helm test` are not.
     """
-    own = {(item["kind"], item["metadata"]["name"]) for item in release.crds}
+    own = {(item["kind"], item["metadata"]["name"]) for item in step.crds}
     return [
-        _placed(item, release.name.namespace)
-        for item in release.objects
+        _placed(item, step.name.namespace)
+        for item in step.objects
         if (item["kind"], item["metadata"]["name"]) not in own
         and (not (events := hook_events(item)) or _INSTALL.intersection(events))
     ]

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.chart.releases import Releases
-from installer.cluster.cluster import Cluster
+from installer.cluster.cluster import Cluster, known
 from installer.diagnosis.finding import Finding, warning
 from installer.errors import ClusterError
 from installer.objects.desired import ChartRelease, Desired
@@ -15,14 +14,15 @@ def foreign_releases(
 ) -> Iterator[Finding]:
     """Releases that would be replaced: of another chart only with `take_over`, and never without a word.
 
-    What was installed from here has our label; what the operator has made has a custom resource.
+    What was installed from here has our label; what a controller has made has a resource.
     """
     for item in wanted.installed:
         yield from _found(releases, item, take_over=take_over)
-    if wanted.platform:
-        name = wanted.platform.name
-        if cluster.get(CUSTOM_RESOURCE, name.name, name.namespace) is None:
-            yield from _found(releases, wanted.platform, take_over=take_over)
+    for step in wanted.resources:
+        kind = known(cluster, step.document)
+        held = cluster.get(kind, step.name.name, step.name.namespace) if kind else None
+        if step.installs and held is None:
+            yield from _found(releases, step.installs, take_over=take_over)
 
 
 def _found(releases: Callable[[str], Releases], item: ChartRelease, *, take_over: bool) -> Iterator[Finding]:

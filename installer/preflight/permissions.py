@@ -8,7 +8,6 @@ it as well, or may `bind`.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.cluster.cluster import AbsentError, Cluster, Object, namespace_of
 from installer.cluster.kinds import (
     AUTOSCALER,
@@ -72,32 +71,41 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
     """Kinds, namespaces and verbs; the same may come several times."""
     for release in wanted.installed:
         yield from _helm_needs(cluster, release)
-    for release in (*wanted.installed, *((wanted.platform,) if wanted.platform else ())):
-        place = release.name.namespace
-        for kind in KINDS:
-            yield kind, place, ("get", "list")
-        yield POD, place, ("get", "list", "delete")
-        yield POD_LOG, place, ("get",)
-        yield JOB, place, ("delete",)
-        yield VOLUME_CLAIM, place, ("get", "list")
-        yield SECRET, place, ("get", "list", "delete")
-        for kind in (EVENT, REPLICA_SET):
-            yield kind, place, ("list",)
-    if wanted.platform:
-        # Before it is changed, what an interrupted pull of hook images left is removed, and autoscalers are waited for.
-        yield DAEMON_SET, wanted.platform.name.namespace, ("delete",)
-        yield AUTOSCALER, wanted.platform.name.namespace, ("list",)
+    for release in wanted.releases:
+        yield from _workload_needs(release.name.namespace)
+    brought = custom_kinds(item for part in wanted.parts for item in (*part.crds, *part.objects))
+    for step in wanted.applied:
+        yield from _workload_needs(step.name.namespace)
+        for item in step.applied:
+            if kind := _kind(cluster, item, brought):
+                yield kind, namespace_of(item, step.name.namespace), ("get", "create", "patch", "delete")
+    for step in wanted.resources:
+        if step.installs:
+            # Before it is changed, what an interrupted pull of hook images left is removed, and autoscalers waited for.
+            yield DAEMON_SET, step.name.namespace, ("delete",)
+            yield AUTOSCALER, step.name.namespace, ("list",)
     yield CONFIG_MAP, wanted.home, _MANAGE
     yield SECRET, wanted.home, _MANAGE
     yield LEASE, wanted.home, ("get", "create", "patch", "delete")
     for secret in wanted.secrets:
         yield SECRET, secret["metadata"]["namespace"], ("get", "create", "patch", "delete")
-    if wanted.resource:
-        yield CUSTOM_RESOURCE, wanted.resource["metadata"]["namespace"], ("get", "create", "patch", "delete")
     for name in wanted.namespaces:
         # Who may not even look cannot create either, and may be meant to work in what others have made.
         if cluster.can_i("get", NAMESPACE, name=name) and cluster.get(NAMESPACE, name) is None:
             yield NAMESPACE, "", ("create", "patch")
+
+
+def _workload_needs(place: str) -> Iterator[tuple[Kind, str, Iterable[str]]]:
+    """What waiting for workloads, finding what hinders them, and removing what they leave takes."""
+    for kind in KINDS:
+        yield kind, place, ("get", "list")
+    yield POD, place, ("get", "list", "delete")
+    yield POD_LOG, place, ("get",)
+    yield JOB, place, ("delete",)
+    yield VOLUME_CLAIM, place, ("get", "list")
+    yield SECRET, place, ("get", "list", "delete")
+    for kind in (EVENT, REPLICA_SET):
+        yield kind, place, ("list",)
 
 
 def _helm_needs(cluster: Cluster, release: ChartRelease) -> Iterator[tuple[Kind, str, Iterable[str]]]:

@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from installer.apps.wandb import chart_oci
-from installer.apps.wandb.chart_source import Wish
-from installer.apps.wandb.operator_rights import operator_rights
 from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
-from installer.cluster.cluster import Cluster, known
-from installer.cluster.kinds import VOLUME, Kind
-from installer.diagnosis.finding import Finding
+from installer.cluster.cluster import Cluster
+from installer.cluster.kinds import VOLUME
+from installer.diagnosis.finding import Finding, warning
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
-from installer.objects.desired import Desired, desired
+from installer.objects.desired import Desired
+from installer.objects.driver import ChartSourceRequest, Preparing
+from installer.objects.maker import desired
 from installer.preflight import prerequisites
 from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
@@ -91,10 +90,11 @@ class Preflight:
 def look(
     bundle: Bundle,
     site: Site,
+    driver: Preparing,
     cluster: Cluster,
     registry: Registry | None,
     releases: Callable[[str], Releases],
-    wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
+    request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
     *,
     take_over: bool = False,
 ) -> Preflight:
@@ -107,16 +107,16 @@ def look(
     kube_version, api_versions = cluster.version(), cluster.api_versions()
     findings = list(_registry(bundle, site, registry)) if registry is not None else []
     try:
-        wanted = desired(bundle, site, kube_version=kube_version, api_versions=api_versions, wish=wish)
+        wanted = desired(bundle, site, driver, kube_version=kube_version, api_versions=api_versions, request=request)
     except SiteError as exc:
         return Preflight(None, (*findings, _finding(exc)))
     cluster.hide(
         base64.b64decode(text).decode()
         for item in wanted.secrets
         for key, text in item["data"].items()
-        if key != chart_oci.USERNAME
+        if key != "username"
     )
-    for check in _checks(bundle, site, cluster, wanted):
+    for check in (*_checks(bundle, site, cluster, wanted), *driver.checks(cluster, wanted)):
         findings += _held_against(check)
     findings += _held_against(lambda: foreign_releases(cluster, releases, wanted, take_over=take_over))
     return Preflight(wanted, tuple(dict.fromkeys(findings)))
@@ -125,8 +125,8 @@ def look(
 def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> Iterator[Callable[[], Iterable[Finding]]]:
     named = frozenset(_texts(site.answers.model_dump(by_alias=True)))
     own = [
-        (release.name.namespace, source.secret, source.key)
-        for release in ((wanted.platform,) if wanted.platform else ())
+        (place, source.secret, source.key)
+        for place in _places_of_secrets(wanted)
         for source in site.answers.secret_sources().values()
         if source.secret and source.key
     ]
@@ -134,14 +134,11 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: prerequisites.versions(cluster, wanted)
     yield lambda: prerequisites.silent_groups(cluster)
     yield lambda: prerequisites.kinds(cluster, wanted)
-    yield lambda: operator_rights(wanted, _platform_kinds(cluster, wanted))
     yield lambda: prerequisites.definitions(cluster, wanted)
-    yield lambda: prerequisites.operators(cluster, wanted)
     yield lambda: prerequisites.ingress_classes(cluster, wanted)
     yield lambda: prerequisites.ingress_hosts(wanted)
     yield lambda: prerequisites.storage_classes(cluster, wanted)
     yield lambda: referenced(cluster, wanted, named, own)
-    yield lambda: prerequisites.licence(wanted)
     yield lambda: nodes(cluster, wanted, bundle.manifest.platforms)
     if site.on_nodes:
         yield lambda: images_on_nodes(cluster, wanted)
@@ -151,11 +148,10 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
 _SUSPECT = "if the program in that container makes pods of it, add the image to the recipe; otherwise ignore this."
 
 
-def _platform_kinds(cluster: Cluster, wanted: Desired) -> dict[tuple[str, str], Kind]:
-    """The kinds of the platform's objects that the cluster has."""
-    objects = wanted.platform.objects if wanted.platform else ()
-    found = {(item["apiVersion"], item["kind"]): known(cluster, item) for item in objects}
-    return {key: kind for key, kind in found.items() if kind}
+def _places_of_secrets(wanted: Desired) -> list[str]:
+    """Where a Secret that site.yaml names has to be: beside what a controller makes, else beside the first release."""
+    made = [step.name.namespace for step in wanted.resources if step.installs]
+    return made[:1] or [release.name.namespace for release in wanted.installed][:1]
 
 
 def _held_against(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
@@ -173,11 +169,11 @@ def _permissions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             "ask for these permissions, or use a context that has them.",
             ClusterForbiddenError,
         )
-    made = prerequisites.all_releases(wanted)
+    made = wanted.releases
     going = sorted(frozenset[str]().union(*(volumes.deletable(item.objects, item.name.namespace) for item in made)))
     lacking = [verb for verb in ("get", "patch") if going and not cluster.can_i(verb, VOLUME)]
     if lacking:
-        yield prerequisites.warning(
+        yield warning(
             f"context {cluster.context!r} may not {', '.join(lacking)} {VOLUME}; Helm deletes the volume "
             f"claim {', '.join(going)} with its release, and its data could not be kept",
             "ask for these permissions: without them, `uninstall` refuses unless the data may go (--delete-data).",

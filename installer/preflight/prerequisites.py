@@ -3,15 +3,12 @@
 Each function looks at one thing and yields what is wrong with it.
 """
 
-import base64
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from installer.cluster.cluster import AbsentError, Cluster, Object, describe, namespace_of
+from installer.cluster.cluster import AbsentError, Cluster, Object, namespace_of
 from installer.cluster.kinds import (
     CUSTOM_RESOURCE_DEFINITION,
-    DEPLOYMENT,
     INGRESS_CLASS,
     STATEFUL_SET,
     STORAGE_CLASS,
@@ -19,23 +16,18 @@ from installer.cluster.kinds import (
     VOLUME_CLAIM,
     is_default_class,
 )
-from installer.cluster.workload import of_release
+from installer.diagnosis.finding import Finding, warning
 from installer.diagnosis.release_state import require_own_kinds
 from installer.errors import ClusterError, SiteError
-from installer.objects.desired import ChartRelease, Desired
+from installer.objects.desired import ChartRelease, Desired, DesiredStep
 from installer.preflight.permissions import custom_kinds
-from installer.site.answers import is_dns_name
-from installer.site.service_values import LICENSE, LICENSE_KEY
-
-# The controllers of v1 and v2 under all names by which W&B publishes them.
-_OPERATOR_IMAGE = re.compile(r"(^|/)(wandb/controller|wandb_tools/wandb-k8s-operator|wandb/operator)(:|@|$)")
-_COMPACT_JWS = re.compile(r"[\w-]+(\.[\w-]+){2}", re.ASCII)
+from installer.site.answer_types import is_dns_name
 
 
 def versions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Charts that say themselves that they are not for this version of Kubernetes."""
     version = cluster.version()
-    for release in all_releases(wanted):
+    for release in wanted.releases:
         if not release.chart.accepts(version):
             yield Finding(
                 f"chart {release.chart.name} {release.chart.version} is for Kubernetes "
@@ -57,13 +49,13 @@ def silent_groups(cluster: Cluster) -> Iterator[Finding]:
 
 def kinds(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Kinds that neither the cluster nor the bundle has."""
-    brought = custom_kinds(item for release in all_releases(wanted) for item in (*release.crds, *release.objects))
+    brought = custom_kinds(item for part in wanted.parts for item in (*part.crds, *part.objects))
     lacking: dict[tuple[str, str], list[str]] = {}
-    for release in all_releases(wanted):
-        for item in release.applied:
+    for part in wanted.parts:
+        for item in part.applied:
             needed = str(item["apiVersion"]), str(item["kind"])
             if needed not in brought and (needed in lacking or not _has(cluster, *needed)):
-                lacking.setdefault(needed, []).append(f"{named(item, release)} (chart {release.chart.name})")
+                lacking.setdefault(needed, []).append(f"{named(item, part)} ({part.origin})")
     for (api_version, kind), items in sorted(lacking.items()):
         names = sorted(set(items))
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -78,7 +70,7 @@ def kinds(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
 def ingress_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Ingresses whose class does not exist."""
     found = [
-        (item, release) for release in all_releases(wanted) for item in release.objects if item.get("kind") == "Ingress"
+        (item, release) for release in wanted.releases for item in release.objects if item.get("kind") == "Ingress"
     ]
     if not found:
         return
@@ -89,38 +81,36 @@ def ingress_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             yield Finding(
                 f"{named(item, release)} wants the ingress class {name!r}; this cluster has "
                 f"{', '.join(sorted(there)) or 'none'}",
-                "name one of these in site.yaml (ingress.class), or install that ingress controller.",
+                f"name one of these in site.yaml ({wanted.key('ingress-class')}), or install that ingress controller.",
                 SiteError,
             )
         elif not name and not any(map(is_default_class, there.values())):
             yield warning(
                 f"{named(item, release)} names no ingress class, and none is this cluster's default",
-                "name one in site.yaml (ingress.class) unless your ingress controller takes such Ingresses.",
+                f"name one in site.yaml ({wanted.key('ingress-class')}) unless your ingress controller takes such Ingresses.",
             )
 
 
 def ingress_hosts(wanted: Desired) -> Iterator[Finding]:
-    """Hosts for which the API server refuses an Ingress; W&B's chart makes them of the address that users type.
+    """Hosts for which the API server refuses an Ingress; charts make them of the address that users type.
 
     Source of the rules: Kubernetes, pkg/apis/networking/validation, `ValidateIngressRules`.
     """
-    for release in all_releases(wanted):
+    for release in wanted.releases:
         for item in release.objects:
             rules = ((item.get("spec") or {}).get("rules") or []) if item["kind"] == "Ingress" else []
             hosts = dict.fromkeys(str(rule.get("host") or "") for rule in rules)
             for host in (host for host in hosts if host and not is_dns_name(host.removeprefix("*."))):
                 yield Finding(
                     f"{named(item, release)} is for the host {host!r}, which is no DNS name without a port",
-                    "set `host` in site.yaml, or `expose` to something else than ingress."
-                    if release is wanted.platform
-                    else "correct the values of this chart in site.yaml.",
+                    f"correct it in site.yaml ({wanted.key('host')}), or reach the application another way than by Ingress.",
                     SiteError,
                 )
 
 
 def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Volume claims that are not there yet and whose class does not exist."""
-    claims = [claim for release in all_releases(wanted) for claim in _claims(cluster, release)]
+    claims = [claim for release in wanted.releases for claim in _claims(cluster, release)]
     if not claims:
         return
     there = {item["metadata"]["name"]: item for item in cluster.find(STORAGE_CLASS)}
@@ -130,14 +120,14 @@ def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
         if name and name not in there:
             yield Finding(
                 f"{owner} wants the storage class {name!r}; this cluster has {', '.join(sorted(there)) or 'none'}",
-                "name one of these in site.yaml (storage_class), or have that one made.",
+                f"name one of these in site.yaml ({wanted.key('storage-class')}), or have that one made.",
                 SiteError,
             )
         elif name is None and not any(map(is_default_class, there.values())):
             known = f" among {', '.join(sorted(there))}" if there else ""
             yield Finding(
                 f"{owner} names no storage class, and this cluster has no default one{known}",
-                "name one in site.yaml (storage_class), or have one made the default.",
+                f"name one in site.yaml ({wanted.key('storage-class')}), or have one made the default.",
                 SiteError,
             )
 
@@ -194,63 +184,6 @@ def definitions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             )
 
 
-def operators(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
-    """Another W&B operator that would take the same custom resource for its own."""
-    if not (wanted.operator and wanted.resource):
-        return
-    place = wanted.resource["metadata"]["namespace"]
-    for item in cluster.find(DEPLOYMENT):
-        spec = item["spec"]["template"]["spec"]
-        containers = spec.get("containers") or []
-        if not any(_OPERATOR_IMAGE.search(str(each.get("image"))) for each in containers):
-            continue
-        mine = (
-            of_release(item, wanted.operator.name) and item["metadata"]["namespace"] == wanted.operator.name.namespace
-        )
-        if not mine and _watches(containers, item, place):
-            yield Finding(
-                f"{describe(item)} is a W&B operator as well and watches namespace {place}",
-                "two operators undo each other's work: remove that one, or confine it to other namespaces.",
-                ClusterError,
-            )
-
-
-def _watches(containers: Iterable[Mapping[str, Any]], item: Object, namespace: str) -> bool:
-    """Whether an operator looks at `namespace`: at all of them, unless an argument or a variable confines it."""
-    for container in containers:
-        words = [str(word) for word in container.get("args") or []]
-        words += [
-            f"--isolation-namespaces={each.get('value')}"
-            for each in container.get("env") or []
-            if each.get("name") == "ISOLATION_NAMESPACES" and each.get("value")
-        ]
-        for word in words:
-            flag, _, names = word.partition("=")
-            if flag == "--isolation-namespaces":
-                return namespace in names.split(",")
-    return bool(item["spec"].get("replicas", 1))
-
-
-def licence(wanted: Desired) -> Iterator[Finding]:
-    """A licence that is none: W&B's server starts with it all the same, and says so to its users only.
-
-    It is a signed token in the compact form of JWS (RFC 7515, section 7.1).
-    """
-    for item in wanted.secrets:
-        if item["metadata"]["name"] == LICENSE:
-            text = base64.b64decode(item["data"][LICENSE_KEY]).decode(errors="replace")
-            if not _COMPACT_JWS.fullmatch(text):
-                yield warning(
-                    "license in site.yaml is no licence of W&B: that is one line, three parts with a dot between them",
-                    "copy the whole of it from where W&B gives licences out, and run the same command again.",
-                )
-
-
-def all_releases(wanted: Desired) -> tuple[ChartRelease, ...]:
-    """All releases, the one that the operator makes included."""
-    return (*wanted.installed, *((wanted.platform,) if wanted.platform else ()))
-
-
 def _has(cluster: Cluster, api_version: str, name: str) -> bool:
     try:
         cluster.kind(api_version, name)
@@ -259,6 +192,6 @@ def _has(cluster: Cluster, api_version: str, name: str) -> bool:
     return True
 
 
-def named(item: Object, release: ChartRelease) -> str:
+def named(item: Object, part: DesiredStep) -> str:
     """An object for people; it may not name its namespace itself."""
-    return f"{item['kind']} {namespace_of(item, release.name.namespace)}/{item['metadata']['name']}"
+    return f"{item['kind']} {namespace_of(item, part.name.namespace)}/{item['metadata']['name']}"

@@ -34,21 +34,20 @@ def referenced(
     """
     needs: dict[_Need, str] = {_Need(SECRET, *place): "site.yaml" for place in own}
     made = {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in wanted.secrets}
-    for release in all_releases(wanted):
-        for item in release.applied:
-            made.add((item["kind"], namespace_of(item, release.name.namespace), item["metadata"]["name"]))
+    for part in wanted.parts:
+        for item in part.applied:
+            place = namespace_of(item, part.name.namespace)
+            made.add((item["kind"], place, item["metadata"]["name"]))
             for kind, name, key in _referred(item):
-                needs.setdefault(
-                    _Need(kind, namespace_of(item, release.name.namespace), name, key), named(item, release)
-                )
+                needs.setdefault(_Need(kind, place, name, key), named(item, part))
     held: dict[tuple[Kind, str, str], Object | None] = {}
     for need, owner in sorted(needs.items()):
-        place = need.kind, need.namespace, need.name
+        asked = need.kind, need.namespace, need.name
         if (need.kind.name, need.namespace, need.name) in made:
             continue
-        if place not in held:
-            held[place] = cluster.get(need.kind, need.name, need.namespace)
-        if found := _lack(held[place], need, owner):
+        if asked not in held:
+            held[asked] = cluster.get(need.kind, need.name, need.namespace)
+        if found := _lack(held[asked], need, owner):
             yield (
                 found
                 if need.name in answered

@@ -67,8 +67,8 @@ def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[
     """Requests of the rendered pods against what the nodes have and others have asked for."""
     asked = [
         (spec, _copies(item, len(fitting)))
-        for release in all_releases(wanted)
-        for item in release.objects
+        for part in wanted.parts
+        for item in part.objects
         if not hook_events(item)
         for spec in pod_specs(item)
     ]
@@ -83,7 +83,7 @@ def _room(cluster: Cluster, wanted: Desired, fitting: list[Object]) -> Iterator[
         needed = sum(requested(spec, resource) * copies for spec, copies in asked)
         free = sum(capacity) - sum(requested(spec, resource) for spec in busy)
         largest = max((requested(spec, resource) for spec, copies in asked if copies), default=0.0)
-        step = "give the cluster more, or lower the requests in site.yaml (size, or resources in values)."
+        step = f"give the cluster more, or lower the requests in site.yaml ({wanted.key('resources')})."
         if needed > free:
             yield warning(f"the pods ask for {text(needed)}, and the nodes have {text(max(free, 0))} left", step)
         elif largest > max(capacity):

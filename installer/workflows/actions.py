@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.cluster import AbsentError, Object, describe, known, namespace_of
+from installer.cluster.cluster import AbsentError, Object, WebhookError, describe, known, namespace_of
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, NAMESPACE
 from installer.cluster.workload import ReleaseName, Workload, condition
 from installer.diagnosis.wait import AGAIN, not_ready, pending_hooks, until_rolled_out, while_hooks_run

@@ -34,7 +34,7 @@ class Driver(Preparing, Protocol):
     """What an application's resources need. All methods converge: run again after an interruption, they go on."""
 
     def before(self, actions: Actions, wanted: Desired) -> None:
-        """Make what must be there before the first step."""
+        """Bring `beforehand` about."""
 
     def bring_about(self, step: Resource, actions: Actions, repository: TemporaryRepository | None) -> list[Workload]:
         """Apply `step` and wait until it is ready. Raises ClusterError, NotReadyError with the causes."""
@@ -47,11 +47,11 @@ class Driver(Preparing, Protocol):
     def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:
         """What going back to `former` needs and the cluster no longer holds."""
 
-    def remove(self, step: InstalledStep, actions: Actions) -> None:
-        """Delete the resource and see it gone."""
+    def remove(self, step: InstalledStep, actions: Actions) -> list[str]:
+        """Delete the resource and see it gone; what was there, for people."""
 
-    def after_removal(self, record: Record, actions: Actions) -> list[str]:
-        """Remove what `before` has made; what stays of it, for people."""
+    def after_removal(self, record: Record, actions: Actions, note: Callable[[str], None]) -> list[str]:
+        """Remove what `before` has made, and tell `note` what; what stays of it, for people."""
 
     def state(self, cluster: Cluster, step: InstalledStep) -> ResourceState:
         """How the resource is."""
@@ -80,6 +80,10 @@ class PlainDriver:
         """None."""
         return ()
 
+    def beforehand(self, wanted: Desired) -> tuple[Object, ...]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
     def before(self, actions: Actions, wanted: Desired) -> None:
         """Nothing."""
 
@@ -90,7 +94,7 @@ class PlainDriver:
         repository: TemporaryRepository | None,  # noqa: ARG002
     ) -> list[Workload]:
         """Apply `step` and wait until it is ready."""
-        return self.bring_back(installed_step(step), step.object, actions, ())
+        return self.bring_back(installed_step(step), step.document, actions, ())
 
     def bring_back(
         self,
@@ -108,11 +112,11 @@ class PlainDriver:
         """Nothing."""
         return []
 
-    def remove(self, step: InstalledStep, actions: Actions) -> None:
+    def remove(self, step: InstalledStep, actions: Actions) -> list[str]:
         """Delete the resource and wait until it is gone, its finalizers served."""
-        actions.delete(step.objects)
+        return actions.delete(step.objects)
 
-    def after_removal(self, record: Record, actions: Actions) -> list[str]:  # noqa: ARG002
+    def after_removal(self, record: Record, actions: Actions, note: Callable[[str], None]) -> list[str]:  # noqa: ARG002
         """Nothing."""
         return []
 

@@ -151,7 +151,7 @@ def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revi
         access=access,
         objects={
             step.name.name: tuple(item for item in step.objects if item["kind"] != CUSTOM_RESOURCE_DEFINITION.name)
-            for step in (*wanted.resources, *wanted.manifests)
+            for step in wanted.applied
         },
         images=images,
         hook_pods={step.name.name: hook_pods(step.installs) for step in wanted.resources if step.installs},

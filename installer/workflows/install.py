@@ -8,26 +8,29 @@ interruption; the history is told at the end which state was reached.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from installer.apps.wandb.chart_source import TemporaryRepository, Wish
-from installer.apps.wandb.driver import Platform
+from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.cluster import volumes
 from installer.cluster.cluster import Cluster
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
-from installer.objects.desired import Desired
+from installer.objects.desired import ChartRelease, Desired, DesiredStep, Manifests
+from installer.objects.driver import ChartSourceRequest, TemporaryRepository
 from installer.preflight import preflight
 from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.site.site import Site
 from installer.value import replace
 from installer.workflows import history, lease, record, upgrade
-from installer.workflows.actions import Steps
+from installer.workflows.actions import Actions
 from installer.workflows.changes import Changes
+from installer.workflows.driver import Driver, driver_of
 from installer.workflows.history import Access, History, Revision
 from installer.workflows.images_held import require_images
 from installer.workflows.lease import Means
+from installer.workflows.record import Record
+from installer.workflows.removal import remove_dropped
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Prepared:
     """An installation or upgrade that can be carried out. `history` is what has been so far."""
 
     wanted: Desired = field(repr=False)
-    note: record.Record
+    note: Record
     history: History
     changes: Changes
     access: Access
@@ -43,16 +46,16 @@ class Prepared:
     repository: TemporaryRepository | None
 
     @property
-    def needs_registry(self) -> bool:
-        """Whether the operator shall read its chart from the registry."""
-        return self.wanted.source is not None and self.wanted.source.final.kind == "oci"
+    def pulled_charts(self) -> frozenset[str]:
+        """The charts that controllers shall pull from the registry."""
+        return frozenset(item.installs.chart.name for item in self.wanted.resources if item.installs and item.pulled)
 
 
 @dataclass(frozen=True)
 class Installation:
     """What an install did: `changed` names what it had to write, in order; empty if all was in place."""
 
-    record: record.Record
+    record: Record
     changed: tuple[str, ...]
     workloads: tuple[Workload, ...] = field(repr=False)
 
@@ -68,18 +71,20 @@ def prepare(
     time: str,
     policy: upgrade.Policy | None = None,
     take_over: bool = False,
-    wish: Wish = Wish(),  # noqa: B008 - it cannot be changed
+    request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
 ) -> Prepared:
     """Check that `bundle` can be installed at `site`; `policy` says that it is to be an upgrade, and which.
 
     `releases` gives the Helm releases of a namespace, `registry` takes the images (None: nodes have them), `time` is
-    now (UTC), and `wish` says where the operator shall read the platform chart. Changes nothing.
+    now (UTC), and `request` says where a controller shall read its chart. Changes nothing.
     Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
     to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there is
     nothing to upgrade, PolicyError for a downgrade that the policy does not allow, SiteError if a release would move.
     """
-    wanted = preflight.look(bundle, site, cluster, registry, releases, wish, take_over=take_over).require(reporter)
-    note = record.record(bundle.manifest, bundle.verdict.sums, wanted, time)
+    name = driver_name(bundle)
+    looked = preflight.look(bundle, site, driver_of(name), cluster, registry, releases, request, take_over=take_over)
+    wanted = looked.require(reporter)
+    note = record.record(bundle.manifest, bundle.verdict.sums, name, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
     past = history.read(cluster, note)
     if policy is None and before and before.sums != note.sums and past.settled:
@@ -94,13 +99,19 @@ def prepare(
         changes = Changes((), (), (), ())
     else:
         changes = upgrade.changes(releases, policy, wanted, note, before, past)
-    names = [chart.name for chart in (*note.all_charts, *upgrade.dropped(past, note))]
+    names = [step.name for step in (*note.steps, *upgrade.dropped(past, note)) if step.chart]
     kept = tuple(map(str, volumes.at_stake(cluster, releases, names, wanted.claims)))
     changes = replace(changes, overwritten=overwritten, volumes=kept)
     ca = (site.registry_ca or b"").decode()
     answers = site.answers.registry
     access = Access(site.registry, answers.plain_http, ca, site.on_nodes, tuple(answers.token_hosts))
-    return Prepared(wanted, note, past, changes, access, take_over, wish.repository)
+    return Prepared(wanted, note, past, changes, access, take_over, request.repository)
+
+
+def driver_name(bundle: Bundle) -> str:
+    """The driver of the application in `bundle`; empty if it has none. Raises BundleError."""
+    found = application_of(bundle)
+    return (found.profile.driver if found else None) or ""
 
 
 def carry_out(prepared: Prepared, means: Means, registry: Registry | None) -> Installation:
@@ -112,28 +123,36 @@ def carry_out(prepared: Prepared, means: Means, registry: Registry | None) -> In
     wanted, note = prepared.wanted, prepared.note
     if registry is not None:
         require_images(registry, {reference: digest.text for reference, digest in wanted.images.items()})
-    changed = Steps(means).namespaces(wanted.namespaces)
+    changed = Actions(means).namespaces(wanted.namespaces)
     with lease.held(means, note.bundle, note.namespace) as held:
-        steps = Steps(held, take_over=prepared.take_over, changed=changed)
-        found = _brought_about(prepared, held, steps)
-    return Installation(note, tuple(steps.changed), tuple(found))
+        actions = Actions(held, take_over=prepared.take_over, changed=changed)
+        found = _brought_about(prepared, held, actions)
+    return Installation(note, tuple(actions.changed), tuple(found))
 
 
-def _brought_about(prepared: Prepared, means: Means, steps: Steps) -> list[Workload]:
+def _brought_about(prepared: Prepared, means: Means, actions: Actions) -> list[Workload]:
     wanted, note = prepared.wanted, prepared.note
-    past, revision = begin(means.cluster, steps, prepared.history, note, _revision(prepared))
+    driver = driver_of(note.driver)
+    past, revision = begin(means.cluster, actions, prepared.history, note, _revision(prepared))
     dropped = upgrade.dropped(past, note)
-    steps.keep_volumes((*note.all_charts, *dropped), wanted.claims)
+    actions.keep_volumes((*note.steps, *dropped), wanted.claims)
     for secret in wanted.secrets:
-        steps.apply(secret)
-    found = [item for release in wanted.releases for item in steps.release(release)]
-    if wanted.operator and wanted.platform and wanted.source and wanted.resource:
-        platform = Platform(wanted.operator, wanted.platform, wanted.source, wanted.resource)
-        found += platform.bring_about(steps, means.cluster, means.patience, prepared.repository)
-    for chart in dropped:
-        steps.removed(chart)
+        actions.apply(secret)
+    driver.before(actions, wanted)
+    found = [item for step in wanted.steps for item in _step(step, actions, driver, prepared.repository)]
+    remove_dropped(actions, driver, dropped, upgrade.pruned(past, note))
     finish(means, past, revision)
     return found
+
+
+def _step(
+    step: DesiredStep, actions: Actions, driver: Driver, repository: TemporaryRepository | None
+) -> list[Workload]:
+    if isinstance(step, ChartRelease):
+        return actions.release(step)
+    if isinstance(step, Manifests):
+        return actions.manifests(step.name, step.objects)
+    return driver.bring_about(step, actions, repository)
 
 
 def _revision(prepared: Prepared) -> Revision:
@@ -144,7 +163,7 @@ def _revision(prepared: Prepared) -> Revision:
 
 
 def begin(
-    cluster: Cluster, steps: Steps, past: History, note: record.Record, coming: Revision
+    cluster: Cluster, actions: Actions, past: History, note: Record, coming: Revision
 ) -> tuple[History, Revision]:
     """Note in record and history what is about to be, unless it is there already.
 
@@ -155,7 +174,7 @@ def begin(
             f"the installation of {note.bundle} was changed by somebody else just now", hint="run the command again."
         )
     if record.keep(cluster, note):
-        steps.note(f"ConfigMap {note.namespace}/{record.PREFIX}{note.bundle}")
+        actions.note(f"ConfigMap {note.namespace}/{record.PREFIX}{note.bundle}")
     return (past if coming in past.revisions else history.keep(cluster, past, coming)), coming
 
 

@@ -157,7 +157,7 @@ def _of_resource(step: Resource) -> InstalledStep:
     rule = step.ready
     ready = Readiness(rule.condition or "", rule.path or "", rule.value or "") if rule else Readiness()
     controller = str(step.controller) if step.controller else ""
-    own = (InstalledObject.of(step.object),)
+    own = (InstalledObject.of(step.document),)
     return replace(found, objects=own, ready=ready, controller=controller, values_at=step.values_at)
 
 

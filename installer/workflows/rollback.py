@@ -1,33 +1,34 @@
 """Back to what ran before, from what the cluster itself holds: no bundle is needed.
 
-The former chart of the platform lies where the custom resource has always taken it from, Helm keeps the former
-revisions of the releases that were installed from here, and the history knows which belong together.
+Helm keeps the former revisions of the releases that were installed from here, and the history holds the resources and
+manifests of each state, and knows which belong together.
 """
 
 import base64
 import json
 from collections.abc import Callable
 
-from installer.apps.wandb import chart_configmap
-from installer.apps.wandb.chart_source import is_repository
+from installer.apps.profile import at_path
 from installer.chart.releases import Releases
 from installer.cluster import volumes
 from installer.cluster.cluster import Cluster
-from installer.cluster.kinds import CONFIG_MAP, SECRET
+from installer.cluster.kinds import SECRET
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials
-from installer.site.platform_values import PULL_SECRET
+from installer.site.site import PULL_SECRET
 from installer.value import Value, replace
 from installer.workflows import history, lease
-from installer.workflows.actions import Steps
+from installer.workflows.actions import Actions
 from installer.workflows.changes import Change, Changes, compared, compared_images, compared_values
+from installer.workflows.driver import Driver, driver_of
 from installer.workflows.history import History, ReleaseState, Revision
 from installer.workflows.images_held import require_images
 from installer.workflows.install import Installation, begin, finish
 from installer.workflows.lease import Means
-from installer.workflows.record import InstalledChart, Record
+from installer.workflows.record import InstalledObject, InstalledStep, Record
+from installer.workflows.removal import remove_dropped
 from installer.workflows.upgrade import bundle_line, chart_lines
 
 
@@ -57,14 +58,17 @@ def prepare(
     last = past.last
     if last and last.finished and last.same(goal):
         raise UsageError(f"revision {goal.number} is what runs already")
-    missing = [*_missing_secrets(cluster, goal.record), *_missing_chart(cluster, goal)]
-    missing += _missing_releases(releases, goal)
+    missing = [*_missing_secrets(cluster, goal.record), *_missing_releases(releases, goal)]
+    driver = driver_of(goal.record.driver)
+    missing += [
+        text for step in goal.record.resources for text in driver.lost(cluster, step, goal.objects[step.release][0])
+    ]
     if missing:
         raise ClusterError(
             "\n  ".join([f"revision {goal.number} cannot be had again; the cluster no longer holds:", *missing]),
             hint="run `upgrade --allow-downgrade` with the bundle of that version instead.",
         )
-    names = [chart.name for chart in (*goal.record.all_charts, *_added(past, goal.record))]
+    names = [step.name for step in (*goal.record.steps, *_added(past, goal.record)) if step.chart]
     kept = tuple(map(str, volumes.at_stake(cluster, releases, names, goal.claims)))
     return Return(past, goal, replace(goal.record, time=time), replace(_changes(past, goal), volumes=kept))
 
@@ -78,29 +82,34 @@ def carry_out(back: Return, means: Means, registry: Registry | None, *, take_ove
     if registry is not None:
         require_images(registry, back.goal.images)
     with lease.held(means, back.note.bundle, back.note.namespace) as held:
-        steps = Steps(held, take_over=take_over)
-        found = _gone_back(back, held, steps)
-    return Installation(back.note, tuple(steps.changed), tuple(found))
+        actions = Actions(held, take_over=take_over)
+        found = _gone_back(back, held, actions)
+    return Installation(back.note, tuple(actions.changed), tuple(found))
 
 
-def _gone_back(back: Return, means: Means, steps: Steps) -> list[Workload]:
+def _gone_back(back: Return, means: Means, actions: Actions) -> list[Workload]:
     goal, note, last = back.goal, back.note, back.past.last
     unfinished = last is not None and not last.finished and last.origin == goal.number
     number = last.number if last and unfinished else back.past.next_number()
     attempt = replace(goal, number=number, record=note, finished=False, origin=goal.number)
-    past, attempt = begin(means.cluster, steps, back.past, note, attempt)
-    states = {(item.release, item.namespace): item for item in goal.releases}
-    added = _added(back.past, note)
-    steps.keep_volumes((*note.all_charts, *added), goal.claims)
-    found = []
-    for chart in note.charts:
-        found += steps.back_to(chart, states[chart.release, chart.namespace].revision)
-    if note.operator and note.platform and goal.resource:
-        found += steps.resource(goal.resource, note.operator.name, note.platform.hooks, goal.hook_pods)
-    for chart in added:
-        steps.removed(chart)
+    past, attempt = begin(means.cluster, actions, back.past, note, attempt)
+    added, driver = _added(back.past, note), driver_of(note.driver)
+    actions.keep_volumes((*note.steps, *added), goal.claims)
+    found = [item for step in note.steps for item in _step(step, goal, actions, driver)]
+    remove_dropped(actions, driver, added, _surplus(back.past, note))
     finish(means, past, attempt)
     return found
+
+
+def _step(step: InstalledStep, goal: Revision, actions: Actions, driver: Driver) -> list[Workload]:
+    """Bring `step` back to what it was in `goal`."""
+    if step.kind == "chart":
+        states = {(item.release, item.namespace): item for item in goal.releases}
+        return actions.back_to(step, states[step.release, step.namespace].revision)
+    objects = goal.objects[step.release]
+    if step.kind == "manifests":
+        return actions.manifests(step.name, objects)
+    return driver.bring_back(step, objects[0], actions, goal.hook_pods.get(step.release, ()))
 
 
 def credentials(cluster: Cluster, goal: Revision) -> Credentials | None:
@@ -121,9 +130,9 @@ def _changes(past: History, goal: Revision) -> Changes:
     if last is None:
         return Changes((), (), (), ())
     values: tuple[Change, ...] = ()
-    if last.resource and goal.resource:
-        now, then = (item["spec"].get("values") or {} for item in (last.resource, goal.resource))
-        values = compared_values(goal.resource["metadata"]["name"], now, then)
+    for step in goal.record.resources:
+        now, then = (at_path((item.objects.get(step.release) or ({},))[0], step.values_at) for item in (last, goal))
+        values += compared_values(step.release, now or {}, then or {})
     return Changes(
         bundle=compared(bundle_line(last.record), bundle_line(goal.record)),
         charts=compared(chart_lines(last.record), chart_lines(goal.record)),
@@ -132,11 +141,19 @@ def _changes(past: History, goal: Revision) -> Changes:
     )
 
 
-def _added(past: History, note: Record) -> list[InstalledChart]:
-    """The releases that came with the state that is left."""
-    names = {chart.name for chart in note.charts}
+def _added(past: History, note: Record) -> list[InstalledStep]:
+    """The steps that came with the state that is left."""
+    names = {(step.kind, step.name) for step in note.steps}
     last = past.last
-    return [chart for chart in last.record.charts if chart.name not in names] if last else []
+    return [step for step in last.record.steps if (step.kind, step.name) not in names] if last else []
+
+
+def _surplus(past: History, note: Record) -> list[InstalledObject]:
+    """The objects of the steps that stay, that came with the state that is left."""
+    last, then = past.last, {item for step in note.steps for item in step.objects}
+    stays = {(step.kind, step.name) for step in note.steps}
+    now = [step for step in last.record.steps if (step.kind, step.name) in stays] if last else []
+    return [item for step in now for item in step.objects if item not in then]
 
 
 def _missing_secrets(cluster: Cluster, note: Record) -> list[str]:
@@ -146,21 +163,6 @@ def _missing_secrets(cluster: Cluster, note: Record) -> list[str]:
         if cluster.get(SECRET, name, namespace) is None:
             found.append(f"Secret {place}")
     return found
-
-
-def _missing_chart(cluster: Cluster, goal: Revision) -> list[str]:
-    """The chart where the operator would read it: in its ConfigMap; a registry is looked at with the images."""
-    spec = (goal.resource or {}).get("spec", {}).get("chart") or {}
-    if is_repository(spec):
-        return [f"chart repository {spec['url']}, which ended with the installer"]
-    path = str(spec.get("path") or "")
-    if not goal.record.operator or not path.startswith(f"{chart_configmap.MOUNT}/"):
-        return []
-    namespace, key = goal.record.operator.namespace, path.removeprefix(f"{chart_configmap.MOUNT}/")
-    held = cluster.get(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace) or {}
-    return (
-        [] if key in (held.get("binaryData") or {}) else [f"chart {key} in ConfigMap {chart_configmap.CONFIG_MAP_NAME}"]
-    )
 
 
 def _missing_releases(releases: Callable[[str], Releases], goal: Revision) -> list[str]:

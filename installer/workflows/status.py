@@ -3,22 +3,20 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from installer.apps.wandb import controller
-from installer.apps.wandb.chart_source import describe
-from installer.apps.wandb.controller import CUSTOM_RESOURCE
-from installer.cluster.cluster import Cluster, Object
+from installer.cluster.cluster import Cluster
+from installer.cluster.release_record import release_status
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.foreign_images import strays
 from installer.diagnosis.image_pull import Holds
-from installer.diagnosis.release_state import helm_cause, resource_cause
-from installer.diagnosis.wait import Patience, pending_hooks, until_installed, until_rolled_out
+from installer.diagnosis.release_state import helm_cause
+from installer.diagnosis.wait import Patience, pending_hooks, until_rolled_out
 from installer.errors import NotReadyError
-from installer.report import printable
 from installer.value import Value, plain
 from installer.workflows import history
-from installer.workflows.record import InstalledChart, Record
+from installer.workflows.driver import driver_of
+from installer.workflows.record import InstalledStep, Record
 
 
 class WorkloadStatus(Value):
@@ -51,9 +49,9 @@ class ReleaseStatus(Value):
 
 
 class Status(Value):
-    """An installation. `phase` is what the custom resource says of itself, empty where there is none.
+    """An installation. `phase` is what the resources say of themselves, empty where there are none.
 
-    `chart` says where the operator reads the platform chart. `strays` are containers whose image is not from the
+    `chart` says where a controller reads the chart that it installs. `strays` are containers whose image is not from the
     enclave's registry; whether it is `ready` does not depend on them, for they do run.
     """
 
@@ -127,16 +125,17 @@ class Status(Value):
 
 def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -> Status:
     """The state of the installation that `record` describes; `holds` asks the registry. Changes nothing."""
-    phase, chart, causes = "", "", []
-    if record.platform and record.operator:
-        name = record.platform.name
-        held = cluster.get(CUSTOM_RESOURCE, name.name, name.namespace)
-        phase = _phase(held)
-        chart = printable(describe(held["spec"].get("chart") or {})) if held else ""
-        if cause := resource_cause(cluster, name, record.operator.name):
-            causes.append(cause)
-    releases = tuple(_release(cluster, each, holds) for each in record.all_charts)
-    return Status(record, phase, releases, tuple(causes), chart, _strays(cluster, record))
+    driver = driver_of(record.driver)
+    states = [driver.state(cluster, step) for step in record.resources]
+    releases = tuple(_release(cluster, step, holds) for step in record.steps if step.kind != "resource" or step.chart)
+    return Status(
+        record=record,
+        phase="; ".join(state.phase for state in states),
+        releases=releases,
+        causes=tuple(cause for state in states for cause in state.causes),
+        chart="; ".join(state.source for state in states if state.source),
+        strays=_strays(cluster, record),
+    )
 
 
 def until_ready(cluster: Cluster, record: Record, patience: Patience) -> Status:
@@ -144,14 +143,12 @@ def until_ready(cluster: Cluster, record: Record, patience: Patience) -> Status:
 
     Raises NotReadyError as soon as waiting cannot help, ClusterUnreachableError if the API server stays silent.
     """
-    for chart in record.charts:
-        until_rolled_out(cluster, chart.name, patience)
-    if record.platform and record.operator:
-        platform = record.platform
-        held = patience.asked(lambda: cluster.get(CUSTOM_RESOURCE, platform.release, platform.namespace))
-        if held is not None:
-            until_installed(cluster, held, "", record.operator.name, platform.hooks, patience)
-            until_rolled_out(cluster, platform.name, patience)
+    driver = driver_of(record.driver)
+    for step in record.steps:
+        if step.kind == "resource":
+            driver.until_ready(cluster, step, patience)
+        if step.kind != "resource" or step.chart:
+            until_rolled_out(cluster, step.name, patience)
     return patience.asked(lambda: status(cluster, record, patience.holds))
 
 
@@ -160,17 +157,12 @@ def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:
     last = history.read(cluster, record).last
     if last is None:
         return ()
-    return strays(cluster, [item.name for item in record.all_charts], last.access.host, last.images)
+    return strays(cluster, [item.name for item in record.steps], last.access.host, last.images)
 
 
-def _phase(held: Object | None) -> str:
-    if held is None:
-        return "the custom resource does not exist"
-    return printable(str((held.get("status") or {}).get("phase") or "not seen by the controller yet"))
-
-
-def _release(cluster: Cluster, chart: InstalledChart, holds: Holds) -> ReleaseStatus:
-    helm = controller.release_status(cluster, chart.release, chart.namespace)
+def _release(cluster: Cluster, chart: InstalledStep, holds: Holds) -> ReleaseStatus:
+    # Manifests have no release of Helm's: they are there or not, which their workloads tell.
+    helm = release_status(cluster, chart.release, chart.namespace) if chart.chart else "deployed"
     found = workloads(cluster, chart.name)
     if helm != "deployed":
         # Hooks that Helm waits for, or that have failed it; not all of them bear the labels of the release.

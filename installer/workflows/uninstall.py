@@ -1,31 +1,24 @@
 """Take an installation out of the cluster, whatever state it is in, and say what stays.
 
-The custom resource goes first, while its controller can still tidy up. A finalizer that nobody will ever remove is
-removed here, but only once there is no Helm release left that it protects: the controller insists on uninstalling a
-release even if there never was one, or if it cannot read its chart any more.
+Steps go in the reverse of the order in which they came, so that a resource goes while its controller can still tidy up.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
-from installer.apps.wandb import chart_configmap, controller
-from installer.apps.wandb.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
-from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError, Object, describe
+from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, JOB, SECRET, VOLUME, VOLUME_CLAIM, Kind
-from installer.cluster.workload import ReleaseName, of_release, workloads
-from installer.diagnosis.wait import AGAIN, Patience
+from installer.cluster.workload import ReleaseName, of_release
+from installer.diagnosis.wait import AGAIN
 from installer.errors import ClusterError, NotReadyError
 from installer.objects.desired import MANAGED_BY
 from installer.value import Value
-from installer.workflows import history, hook_images, lease
+from installer.workflows import history, lease
+from installer.workflows.actions import Actions
+from installer.workflows.driver import driver_of
 from installer.workflows.lease import Means
-from installer.workflows.record import PREFIX, InstalledChart, Record
-
-# The controller needs a moment even when all is well; only then is its silence a sign.
-GRACE_SECONDS = 15.0
-HOOK_SECONDS = 120
+from installer.workflows.record import PREFIX, InstalledStep, Record
+from installer.workflows.removal import removed
 
 
 class Leftover(Value):
@@ -68,23 +61,22 @@ class _Uninstallation:
     def __init__(self, means: Means, record: Record) -> None:
         self._cluster, self._releases, self._patience = means.cluster, means.releases, means.patience
         self._record, self._removed = record, list[str]()
+        self._actions, self._driver = Actions(means), driver_of(record.driver)
 
     def run(self, *, data: bool, crds: bool) -> Removal:
         cluster, record = self._cluster, self._record
         saved = [] if data else self._saved()
-        if record.platform and record.operator:
-            hook_images.clear(cluster, record.platform.name)
-            remove = _remove_resource(cluster, self._releases, record.platform.name, record.operator, self._patience)
-            if remove:
-                self._note(f"{CUSTOM_RESOURCE.name} {record.platform.name}")
-        _remove_releases(cluster, self._releases, record, self._patience, self._note)
+        for step in reversed(record.steps):
+            for what in removed(step, self._actions, self._driver):
+                self._note(what)
+            self._hook_jobs(step)
         left = list({item.label: item for item in (*saved, *data_of(cluster, record))}.values())
         if data:
             self._remove_data([item for item in left if item.ours])
             left = [item for item in left if not item.ours]
         kept = [str(item) for item in left] + self._kinds(delete=crds)
-        kept += [f"Namespace {name}" for name in sorted({chart.namespace for chart in record.all_charts})]
-        kept += self._charts(record.operator.namespace) if record.operator else []
+        kept += [f"Namespace {name}" for name in sorted({step.namespace for step in record.steps if step.namespace})]
+        kept += self._driver.after_removal(record, self._actions, self._note)
         # The record goes last: until then a second run finds its way.
         own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
         for kind, name in own:
@@ -92,9 +84,15 @@ class _Uninstallation:
                 self._note(f"{kind.name} {record.namespace}/{name}")
         return Removal(tuple(self._removed), tuple(kept))
 
+    def _hook_jobs(self, step: InstalledStep) -> None:
+        """Remove the Jobs of hooks, which Helm leaves where a chart does not say otherwise."""
+        for name in step.hooks:
+            if self._cluster.delete(JOB, name, step.namespace):
+                self._note(f"Job {step.namespace}/{name}")
+
     def _saved(self) -> list[Leftover]:
         """The volumes of claims that go with their releases, made to stay."""
-        names = [chart.name for chart in self._record.all_charts]
+        names = [step.name for step in self._record.all_charts]
         found = volumes.at_stake(self._cluster, self._releases, names)
         volumes.retain(self._cluster, found)
         return [_volume(item) for item in found]
@@ -117,25 +115,10 @@ class _Uninstallation:
             if volumes.let_go(self._cluster, item.name):
                 self._note(item.label)
 
-    def _charts(self, namespace: str) -> list[str]:
-        """Remove the ConfigMap of charts; of one that others have a part in only ours, and it is said that it stays."""
-        name = chart_configmap.CONFIG_MAP_NAME
-        held = self._cluster.get(CONFIG_MAP, name, namespace)
-        if held is None or not controller.apply_time(held, FIELD_MANAGER):
-            return []
-        # What one has applied before and does not apply any more is removed, unless others own it, too.
-        left = self._cluster.apply(chart_configmap.without_charts(namespace))
-        if chart_configmap.is_ours(held) and not (left.get("data") or left.get("binaryData")):
-            self._cluster.delete(CONFIG_MAP, name, namespace)
-            self._note(f"ConfigMap {namespace}/{name}")
-            return []
-        self._note(f"our charts in ConfigMap {namespace}/{name}")
-        return [f"ConfigMap {namespace}/{name} (made or used by others)"]
-
     def _kinds(self, *, delete: bool) -> list[str]:
         """What is said of the CRDs that stay; with `delete` those go of which no object exists any more."""
         kept = []
-        for name in sorted({name for chart in self._record.all_charts for name in chart.crds}):
+        for name in sorted({name for step in self._record.steps for name in step.crds}):
             definition = self._cluster.get(CUSTOM_RESOURCE_DEFINITION, name)
             if definition is None:
                 continue
@@ -152,82 +135,6 @@ class _Uninstallation:
     def _note(self, what: str) -> None:
         self._removed.append(what)
         self._patience.reporter.note(f"removed {what}")
-
-
-def _remove_releases(
-    cluster: Cluster,
-    releases: Callable[[str], Releases],
-    record: Record,
-    patience: Patience,
-    note: Callable[[str], None],
-) -> None:
-    """Remove what Helm installed from here, the last one first, and what it leaves behind."""
-    for chart in reversed(record.charts):
-        seconds = max(int(patience.left()), HOOK_SECONDS)
-        if releases(chart.namespace).uninstall(chart.release, timeout=seconds):
-            note(f"release {chart.name}")
-    # Helm leaves the Jobs of its hooks where a chart does not say otherwise.
-    for chart in record.all_charts:
-        for name in chart.hooks:
-            if cluster.delete(JOB, name, chart.namespace):
-                note(f"Job {chart.namespace}/{name}")
-
-
-def _remove_resource(
-    cluster: Cluster,
-    releases: Callable[[str], Releases],
-    name: ReleaseName,
-    operator: InstalledChart,
-    patience: Patience,
-) -> bool:
-    """Delete the custom resource and see it gone; False if there was none."""
-    if cluster.get(CUSTOM_RESOURCE, name.name, name.namespace) is None:
-        return False
-    cluster.delete(CUSTOM_RESOURCE, name.name, name.namespace)
-    start = seen = patience.clock()
-    while held := cluster.get(CUSTOM_RESOURCE, name.name, name.namespace):
-        release = controller.release_status(cluster, name.name, name.namespace)
-        patience.state(f"{describe(held)}: being deleted; Helm release: {release or 'none left'}")
-        now = patience.clock()
-        if not release:
-            # Whoever has just removed the release is about to take its finalizer off.
-            if now - seen >= GRACE_SECONDS:
-                _release_finalizer(cluster, held, patience)
-        elif now - start >= GRACE_SECONDS and (stuck := _stuck(cluster, name, operator.name)):
-            patience.reporter.note(f"removing release {name} without the controller: {stuck}")
-            releases(name.namespace).uninstall(name.name, timeout=HOOK_SECONDS)
-            # No last step of anybody else is to be waited for.
-            seen = start
-        else:
-            seen = now
-        if patience.over():
-            raise NotReadyError(f"{describe(held)} is not deleted in time", hint=AGAIN)
-        patience.rest()
-    return True
-
-
-def _stuck(cluster: Cluster, name: ReleaseName, operator: ReleaseName) -> str:
-    """Why the controller will not remove the release; empty while it may still be at work."""
-    running = [item for item in workloads(cluster, operator) if item.ready]
-    if not running:
-        return "it does not run"
-    said = controller.complaint(cluster, operator, name.name)
-    # Its last complaint may still be about the change before, with which it is not done yet.
-    return said if said.startswith(CLEANUP_FAILED) else ""
-
-
-def _release_finalizer(cluster: Cluster, held: Object, patience: Patience) -> None:
-    """Take the controller's finalizer off; those of others stay."""
-    metadata = held["metadata"]
-    finalizers = metadata.get("finalizers") or []
-    if FINALIZER not in finalizers:
-        return
-    patience.reporter.note(f"{describe(held)}: no release exists; removing the finalizer {FINALIZER}")
-    rest = [item for item in finalizers if item != FINALIZER]
-    change = {"metadata": {"finalizers": rest, "resourceVersion": metadata["resourceVersion"]}}
-    # The controller may have come first after all; the next look tells.
-    with suppress(AbsentError, ConflictError):
-        cluster.merge(CUSTOM_RESOURCE, metadata["name"], metadata["namespace"], change)
 
 
 def data_of(cluster: Cluster, record: Record) -> list[Leftover]:

@@ -6,6 +6,7 @@ The doing is that of every installation, see `installer.workflows.install`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from installer.apps.profile import at_path
 from installer.chart.releases import Releases
 from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError
 from installer.errors import NotFoundError, PolicyError, SiteError
@@ -13,7 +14,7 @@ from installer.objects.desired import ChartRelease, Desired
 from installer.value import Value
 from installer.workflows.changes import Changes, compared, compared_images, compared_values
 from installer.workflows.history import History
-from installer.workflows.record import InstalledChart, Record
+from installer.workflows.record import InstalledObject, InstalledStep, Record
 
 
 class Policy(Value):
@@ -69,7 +70,8 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
     """
     found = []
     definitions = [crd for release in wanted.installed for crd in release.definitions]
-    for item in (*wanted.secrets, *definitions, *((wanted.resource,) if wanted.resource else ())):
+    objects = [item for step in wanted.applied for item in step.applied]
+    for item in (*wanted.secrets, *definitions, *objects):
         try:
             cluster.apply(item, dry_run=True)
         except ConflictError as exc:
@@ -82,20 +84,34 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
     return tuple(found)
 
 
-def dropped(past: History, note: Record) -> list[InstalledChart]:
-    """The releases of the state that was reached last that are no part of `note`."""
-    names = {chart.name for chart in note.charts}
+def dropped(past: History, note: Record) -> list[InstalledStep]:
+    """The steps of the state that was reached last that are no part of `note`."""
+    names = {(step.kind, step.name) for step in note.steps}
     settled = past.settled
-    return [chart for chart in settled.record.charts if chart.name not in names] if settled else []
+    return [step for step in settled.record.steps if (step.kind, step.name) not in names] if settled else []
+
+
+def pruned(past: History, note: Record) -> list[InstalledObject]:
+    """The objects that a step of `note` applied in the state that was reached last, and does not any more."""
+    settled = past.settled
+    now = {item for step in note.steps for item in step.objects}
+    stays = {(step.kind, step.name) for step in note.steps}
+    former = [step for step in settled.record.steps if (step.kind, step.name) in stays] if settled else []
+    return [item for step in former for item in step.objects if item not in now]
 
 
 def stays_in_place(before: Record, note: Record) -> None:
-    """Raises SiteError if the platform's release would be another one: its data belongs to its name and namespace."""
-    for old, new in ((before.platform, note.platform), (before.operator, note.operator)):
-        if old and (new is None or new.name != old.name):
+    """Raises SiteError if a step would move, or a release that a controller makes would become another one: its data
+    belongs to its name and namespace."""
+    for old in before.steps:
+        new = [step for step in note.steps if (step.kind, step.release) == (old.kind, old.release)]
+        bound = old.kind == "resource" and bool(old.chart)
+        if bound:
+            new = [step for step in note.steps if step.kind == "resource" and step.chart == old.chart]
+        if (bound and not new) or (new and new[0].name != old.name):
             raise SiteError(
-                f"chart {old.chart} is installed as {old.name}; this would "
-                f"{f'make it {new.name}' if new else 'drop it'}",
+                f"{(old.chart and f'chart {old.chart}') or old.kind} is installed as {old.name}; this would "
+                f"{f'make it {new[0].name}' if new else 'drop it'}",
                 hint="a release cannot be moved: keep its namespace in site.yaml, or uninstall first.",
             )
 
@@ -110,7 +126,7 @@ def chart_lines(note: Record) -> dict[str, str]:
     return {f"{item.chart} as {item.namespace}/{item.release}": _version(item) for item in note.all_charts}
 
 
-def _version(item: InstalledChart) -> str:
+def _version(item: InstalledStep) -> str:
     return f"{item.version} {item.archive[:19]}"
 
 
@@ -124,6 +140,8 @@ def _values(
         if helm.history(release.name.name):
             found.append((release, helm.values(release.name.name)))
     settled = past.settled
-    if wanted.platform and settled and settled.resource:
-        found.append((wanted.platform, settled.resource["spec"].get("values") or {}))
+    for step in wanted.resources:
+        former = settled.objects.get(step.name.name) if settled else None
+        if step.installs and former:
+            found.append((step.installs, at_path(former[0], step.values_at) or {}))
     return found

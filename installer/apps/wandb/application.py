@@ -1,12 +1,12 @@
 """The W&B platform as an application: its answers, the values and Secrets that are made of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from installer.apps.application import Application, names_of
 from installer.apps.profile import Profile, Step
 from installer.apps.wandb.site import platform_values
-from installer.apps.wandb.site.answers import Answers
+from installer.apps.wandb.site.answers import Answers, own_answers
 from installer.apps.wandb.site.misplaced import misplaced
 from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, needed
 from installer.chart.retarget import merged
@@ -31,6 +31,17 @@ class PlatformFiles(Value):
 class Platform(Application):
     """The operator, and the platform that it installs from its custom resource."""
 
+    keys: Mapping[str, str] = {  # noqa: RUF012 - never changed
+        "ingress-class": "ingress.class",
+        "storage-class": "storage_class",
+        "host": "host",
+        "resources": "size, or resources in values",
+    }
+    secret_notes = (
+        "Passwords of MySQL and Redis and the keys of an S3\n   bucket are percent-encoded there, and "
+        "GORILLA_EMAIL_SINK is smtp://USER:PASSWORD@HOST:PORT."
+    )
+
     def __init__(self, profile: Profile) -> None:
         super().__init__(profile)
         self.platform = _only(profile, "resource that installs a chart", lambda step: step.installs is not None)
@@ -44,7 +55,7 @@ class Platform(Application):
 
     def read_files(self, answers: SiteAnswers, files: SiteFiles) -> tuple[object, tuple[str, ...]]:
         """The certificates, checked."""
-        own = _own(answers)
+        own = own_answers(answers)
         trusted = Certificates.joined(_trusted(own, files))
         mysql, redis = (
             files.certificates(part.ca if part else None, f"{key}.ca")
@@ -70,12 +81,12 @@ class Platform(Application):
 
     def namespace(self, step: Step, site: Site) -> str:
         """The operator may have a namespace of its own."""
-        general = _own(site.answers).operator_namespace if step is self.operator else None
+        general = own_answers(site.answers).operator_namespace if step is self.operator else None
         return self.own_answers(step, site).namespace or general or super().namespace(step, site)
 
     def values(self, step: Step, site: Site) -> dict[str, Any]:
         """What this site adds to the values of the two charts, or of another one."""
-        answers, files, free = _own(site.answers), _files(site), self.own_answers(step, site).values
+        answers, files, free = own_answers(site.answers), _files(site), self.own_answers(step, site).values
         if step is self.platform:
             release = step.name or names_of(step)[0]
             answered = platform_values.platform(answers, files.certificates, files.authorities, release)
@@ -88,7 +99,7 @@ class Platform(Application):
     def secrets(self, site: Site, *, blank: bool) -> Iterator[SiteSecret]:
         """The Secrets that the platform's values name, the one of its Ingress included."""
         yield from super().secrets(site, blank=blank)
-        answers, files, namespace = _own(site.answers), _files(site), self.namespace(self.platform, site)
+        answers, files, namespace = own_answers(site.answers), _files(site), self.namespace(self.platform, site)
         for item in needed(answers, files.authorities):
             data = {key: Secret(text) for key, text in item.public.items()}
             for key, part in item.data.items():
@@ -110,12 +121,6 @@ class Platform(Application):
 
 application = Platform
 """What the loader asks a driver's folder for."""
-
-
-def _own(answers: SiteAnswers) -> Answers:
-    if not isinstance(answers, Answers):
-        raise TypeError("answers of another application")
-    return answers
 
 
 def _files(site: Site) -> PlatformFiles:

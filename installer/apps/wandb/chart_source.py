@@ -7,15 +7,16 @@ installation only, and is followed by a handover to one that lasts.
 Source of the shapes of `spec.chart`: github.com/wandb/operator v1.22.0, pkg/wandb/spec/charts.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from installer.apps.wandb import chart_oci
 from installer.apps.wandb.chart_configmap import ChartFile, chart_file
+from installer.apps.wandb.site.answers import own_answers
 from installer.chart.helm import Chart
 from installer.errors import SiteError
+from installer.objects.driver import ChartSourceRequest
 from installer.oci.reference import DigestRef
 from installer.site.site import Site, SiteSecret
 from installer.value import Value
@@ -48,26 +49,6 @@ class ChartSource:
         return self.lasting or self
 
 
-@dataclass(frozen=True, slots=True)
-class TemporaryRepository:
-    """A chart repository of this process: it answers at `url` while the context that `serve` gives is open."""
-
-    url: str
-    serve: Callable[[], AbstractContextManager[object]] = field(repr=False)
-
-
-class Wish(Value):
-    """What is asked for, and what this host can offer.
-
-    `kind` is a source or `auto`; the site's answer counts where it is empty. `refusal` says why the registry does not
-    hold the chart; empty if it does. Without a `repository` there is no temporary one.
-    """
-
-    kind: str = ""
-    refusal: str = ""
-    repository: TemporaryRepository | None = None
-
-
 class Placed(Value):
     """The platform chart: its archive, its place in the registry as an artifact, and the namespace it is for."""
 
@@ -76,16 +57,18 @@ class Placed(Value):
     namespace: str
 
 
-def choose(wish: Wish, placed: Placed, site: Site, controller: str, *, blank: bool = False) -> ChartSource:
+def choose(
+    request: ChartSourceRequest, placed: Placed, site: Site, controller: str, *, blank: bool = False
+) -> ChartSource:
     """The source for the chart `placed`; `controller` is the version of the operator's image, empty if unknown.
 
     `auto` prefers what needs no server: a ConfigMap, then the registry, and a repository for the time of the
     installation only where neither works. With `blank` no secret is read.
     Raises SiteError if what is asked for, or by `auto` everything, is impossible, with all the reasons.
     """
-    kind = wish.kind or site.answers.chart_source
+    kind = request.kind or own_answers(site.answers).chart_source
     file, reason = _fits(placed.chart)
-    objection = wish.refusal or chart_oci.objection(site, controller)
+    objection = request.refusal or chart_oci.objection(site, controller)
     if kind == "configmap" and not file:
         raise SiteError(reason, hint="choose --chart-source oci if the operator can reach the registry, or temporary.")
     if kind == "oci" and objection:
@@ -97,7 +80,7 @@ def choose(wish: Wish, placed: Placed, site: Site, controller: str, *, blank: bo
         lasting = _oci(placed, site, blank=blank)
     if lasting and kind != "temporary":
         return lasting
-    if wish.repository is None:
+    if request.repository is None:
         raise SiteError(
             f"no source for the platform chart:\n  {reason}\n  {objection}\n  no temporary repository here"
             if kind == AUTO
@@ -105,7 +88,7 @@ def choose(wish: Wish, placed: Placed, site: Site, controller: str, *, blank: bo
             hint="`install --serve-address` names an address of this host that pods can reach; "
             "what is rendered needs a source that lasts.",
         )
-    spec = {"url": wish.repository.url, "name": placed.chart.name, "version": placed.chart.version}
+    spec = {"url": request.repository.url, "name": placed.chart.name, "version": placed.chart.version}
     return ChartSource("temporary", spec, lasting=lasting)
 
 

@@ -7,11 +7,13 @@ and what it has refused it does not try again.
 
 from installer.apps.wandb import operator
 from installer.apps.wandb.chart_source import describe as describe_source
-from installer.apps.wandb.controller import apply_time, verdict
+from installer.apps.wandb.controller import verdict
+from installer.apps.wandb.waiting import until_installed
 from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe
 from installer.cluster.kinds import AUTOSCALER
+from installer.cluster.managed_fields import apply_time
 from installer.cluster.workload import ReleaseName, of_release
-from installer.diagnosis.wait import Patience, until_installed
+from installer.diagnosis.wait import Patience
 from installer.errors import NotReadyError
 
 # The autoscaling controller looks every 15 s; where there is none, that must not hold us up.

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
-from installer.apps.wandb.controller import CUSTOM_RESOURCE, INVALID, change_time, forget_pending, release_status
+from installer.apps.wandb.controller import CUSTOM_RESOURCE, INVALID
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import POD, SECRET
+from installer.cluster.managed_fields import change_time
+from installer.cluster.release_record import forget_pending, release_status
 from installer.cluster.workload import ReleaseName, condition, pods_of, workloads
 from installer.diagnosis.wait import AGAIN, Patience, until_rolled_out
 from installer.errors import NotReadyError

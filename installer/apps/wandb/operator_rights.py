@@ -10,7 +10,7 @@ from typing import Any
 from installer.cluster.cluster import Object, namespace_of
 from installer.cluster.kinds import Kind
 from installer.diagnosis.finding import Finding, warning
-from installer.objects.desired import Desired
+from installer.objects.desired import ChartRelease
 from installer.preflight.prerequisites import named
 
 _ROLES = ("Role", "ClusterRole")
@@ -22,26 +22,26 @@ _STEP = (
 )
 
 
-def operator_rights(wanted: Desired, kinds: Mapping[tuple[str, str], Kind]) -> Iterator[Finding]:
+def operator_rights(
+    operator: ChartRelease, platform: ChartRelease, kinds: Mapping[tuple[str, str], Kind]
+) -> Iterator[Finding]:
     """What the operator is not allowed to make or to grant; a warning each, for others may have granted it more.
 
     `kinds` are the cluster's, by `apiVersion` and `kind`.
     """
-    if not (wanted.operator and wanted.platform):
-        return
-    place, home = wanted.platform.name.namespace, wanted.operator.name.namespace
+    place, home = platform.name.namespace, operator.name.namespace
     held: _Rules = [
         rule
-        for item in wanted.operator.objects
+        for item in operator.objects
         if item["kind"] == "ClusterRole" or (item["kind"] == "Role" and namespace_of(item, home) == place)
         for rule in item["rules"] or []
     ]
     told: set[str] = set()
-    for item in wanted.platform.applied:
+    for item in platform.applied:
         for lack in (*_making(item, kinds, held), *_granting(item, held)):
             if lack not in told:
                 told.add(lack)
-                yield warning(f"the operator may not {lack}, which {named(item, wanted.platform)} needs", _STEP)
+                yield warning(f"the operator may not {lack}, which {named(item, platform)} needs", _STEP)
 
 
 def _making(item: Object, kinds: Mapping[tuple[str, str], Kind], held: _Rules) -> Iterator[str]:
