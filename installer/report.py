@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Protocol, TextIO
 
 
@@ -52,6 +52,11 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def count(items: Sized, noun: str) -> str:
+    """How many there are: `1 image`, `2 images`."""
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""What both command lines share: options of every command, results and talk, errors, signals and exit codes.
+"""What both command lines share: results and talk, errors, signals and exit codes.
 
 stdout carries the result and nothing else, stderr the talk. Only modules of the command line read the environment, the
 clock and the arguments, and they do so through this one.
@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import datetime as dt
 import errno
-import functools
 import gc
 import io
 import json
@@ -17,11 +16,11 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -33,28 +32,32 @@ from installer.report import Reporter, printable, reporter
 if TYPE_CHECKING:
     from installer.registry.credentials import CredentialStore
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = InterruptedByUserError.exit_code
 _ECHO_SECONDS = 0.5
-CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-"""Settings of every command: what `click.group(context_settings=…)` takes."""
-
-language_option = click.option(
-    "--language", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="Language of the page."
-)
-PROOF_HELP = "Write a proof of the verification to this file (.json), and a page beside it (.txt)."
+Form = Literal["text", "json"]
+"""The form of a result."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """One run of one command: the form of its result, who hears of its progress, and the process's surroundings."""
+    """One run of one command: the form of its result, who hears of its progress, and the process's surroundings.
 
-    output: Literal["text", "json"]
+    `executable` is the frozen file that runs, None where the program runs from source.
+    """
+
+    output: Form
     reporter: Reporter
     environment: Mapping[str, str]
+    executable: Path | None = None
     emitted: list[Any] = field(default_factory=list, repr=False)
     """The results so far."""
+
+    @classmethod
+    def start(cls, output: Form, *, quiet: bool, executable: Path | None) -> "Session":
+        """The session of this process."""
+        dumb = os.environ.get("TERM") == "dumb"
+        return cls(output, reporter(quiet=quiet, dumb=dumb), dict(os.environ), executable)
 
     def emit(self, document: Any, text: str) -> None:
         """Print the result: `document` as JSON, or `text`, whatever the user chose. Raises StorageError."""
@@ -167,37 +170,16 @@ def _stdout_lost(exc: OSError) -> AirferryError:
     return storage_error(exc, Path("/dev/stdout"), "write the result")
 
 
-def common(command: _F) -> _F:
-    """Give a command `--output` and `--quiet`, and pass it a `Session` as its first argument."""
-
-    @click.option(
-        "--output", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the result on stdout."
-    )
-    @click.option("-q", "--quiet", is_flag=True, help="No progress and remarks on stderr; errors are printed.")
-    @functools.wraps(command)
-    def wrapped(*args: Any, form: Literal["text", "json"], quiet: bool, **kwargs: Any) -> Any:
-        session = Session(form, reporter(quiet=quiet, dumb=os.environ.get("TERM") == "dumb"), dict(os.environ))
-        try:
-            return command(session, *args, **kwargs)
-        except (AirferryError, InterruptedByUserError) as exc:
-            # Who asked for JSON gets some, in any case.
-            if form == "json" and not session.emitted:
-                session.emit({"error": {"code": exc.exit_code, "message": exc.message, "next": exc.hint}}, "")
-            raise
-        finally:
-            session.reporter.end()
-
-    return wrapped  # type: ignore[return-value] # a decorator that changes the signature cannot be typed as one
-
-
-def run(command: click.Command, program: str, arguments: Sequence[str] | None = None, *, obj: Any = None) -> int:
+def run(
+    command: click.Command, program: str, arguments: Sequence[str] | None = None, *, executable: Path | None = None
+) -> int:
     """Run `command` with `arguments` (the process's own by default); every error printed; the exit code.
 
-    `obj` is what the root context of click holds for the commands.
+    `program` is the name that it calls itself, `executable` as in Session.
     """
     try:
         with _signals_raise():
-            code = command.main(args=arguments, prog_name=program, standalone_mode=False, obj=obj)
+            code = command.main(args=arguments, prog_name=program, standalone_mode=False, obj=executable)
             return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
         for line in exc.format_message().splitlines():
@@ -221,7 +203,7 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         return 1
 
 
-def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
+def main(command: click.Command, program: str, *, executable: Path | None = None) -> NoReturn:
     """Run `command` as the whole process."""
     open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -229,7 +211,7 @@ def main(command: click.Command, program: str, *, obj: Any = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     # The metadata of a large bundle are a million objects, none of them garbage: look for that less often.
     gc.set_threshold(50_000)
-    code = run(command, program, obj=obj)
+    code = run(command, program, executable=executable)
     # All clean-up of ours has run, and what was printed is out or lost. Taking the interpreter down as well would free
     # a million objects one by one, and wait for threads that may still wait for a slow host.
     for stream in (sys.stdout, sys.stderr):

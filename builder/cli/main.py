@@ -1,67 +1,46 @@
 """`airferry`: the command line of the connected side."""
 
-import importlib
-
 import click
 
 from installer import __version__, shell
+from installer.commands import SETTINGS, Commands
 
 PROGRAM = "airferry"
-
-
-MODULES = {
-    "builder.cli.recipe": ("init", "lock", "list"),
-    "builder.cli.plan": ("plan",),
-    "builder.cli.build": ("build",),
-    "builder.cli.bundle": ("keygen", "sign", "verify", "inspect", "freeze"),
-    "builder.cli.sheet": ("sheet", "explain"),
-    "builder.cli.media": ("media", "patch"),
-    "builder.cli.parity": ("parity",),
+COMMANDS = {
+    "init": ("builder.cli.recipe.init:init", "Write a commented recipe and its companions."),
+    "lock": ("builder.cli.recipe.lock:lock", "Resolve every tag to a digest, every chart to an archive."),
+    "list": ("builder.cli.recipe.list_images:list_images", "List the images, each with what asks for it."),
+    "plan": ("builder.cli.recipe.plan:plan", "Say how large a bundle will be, to the byte."),
+    "build": ("builder.cli.recipe.build:build", "Fetch everything and write one bundle."),
+    "keygen": ("builder.cli.bundle.keygen:keygen", "Make a release key."),
+    "sign": ("builder.cli.bundle.sign:sign", "Sign a bundle in place."),
+    "verify": ("builder.cli.bundle.verify:verify", "Check signature, structure and every byte."),
+    "inspect": ("builder.cli.bundle.inspect:inspect", "Show what a bundle holds."),
+    "explain": ("builder.cli.bundle.explain:explain", "Say how to verify with stock tools only."),
+    "freeze": ("builder.cli.bundle.freeze:freeze", "Make one executable of installer and bundle."),
+    "sheet": ("builder.cli.carry.sheet:sheet", "Make the run sheet: one page for everybody on the way."),
+    "media": ("builder.cli.carry.media:media", "Write volumes onto sticks and discs, and prove them."),
+    "parity": ("builder.cli.carry.parity:parity", "Write PAR2 files that stand in for lost volumes."),
+    "patch": ("builder.cli.carry.patch:patch", "Answer a request from the enclave with a small file."),
 }
 
 
-class Commands(click.Group):
-    """Imports the module of a command when the command is wanted: each brings libraries that take time to load."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """In the order of their use."""
-        return [name for names in MODULES.values() for name in names]
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As usual; of a name that does not exist it is said which one may be meant."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as exc:
-            raise click.exceptions.NoSuchCommand(
-                exc.command_name, possibilities=self.list_commands(ctx), ctx=ctx
-            ) from None
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None if there is none of this name."""
-        for module, names in MODULES.items():
-            if cmd_name in names:
-                commands: tuple[click.Command, ...] = importlib.import_module(module).COMMANDS
-                return next(command for command in commands if command.name == cmd_name)
-        return None
-
-
-@click.group(cls=Commands, context_settings=shell.CONTEXT)
+@click.group(cls=Commands, table=COMMANDS, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Carry container images and Helm charts across an air gap.
 
     \b
     On this side:
-      airferry init                                   a commented recipe
-      airferry lock                                   every name resolved, to be committed
-      airferry plan                                   what will it hold, how large will it be
-      airferry build                                  one bundle
+      airferry init               a commented recipe
+      airferry lock               every name resolved, to be committed
+      airferry plan               what will it hold, how large will it be
+      airferry build              one bundle
       airferry sign BUNDLE --key release.key
-      airferry parity VOLUMES                         for several volumes: one more that stands in for any of them
+      airferry parity VOLUMES     one more that stands in for any of them
       airferry freeze BUNDLE --key release.pub -o FILE
-      airferry sheet BUNDLE --key release.pub         one page for everybody on the way, to be printed
+      airferry sheet BUNDLE --key release.pub
+                                  one page for everybody on the way
     On the other side FILE does the rest: ./FILE verify, load, install.
 
     The result of a command goes to stdout (JSON with --output json, errors too), all talk to stderr. The exit code says

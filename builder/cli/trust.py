@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -11,27 +12,47 @@ from installer.bundle.open_bundle import open_current, trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
 from installer.bundle.volume_discovery import expand
+from installer.commands import FILE, PATH, together
 from installer.errors import UntrustedError
 
-_file = click.Path(path_type=Path, dir_okay=False)
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path), nargs=-1, required=True)
+bundle_argument = click.argument("bundle", type=PATH, nargs=-1, required=True)
 """Files of a bundle, or folders that hold them."""
-key_option = click.option(
-    "-k", "--key", "keys", type=_file, multiple=True, help="Public key (.pub) to trust; may be repeated."
-)
-sums_option = click.option(
-    "--sums", default="", metavar="SHA256", help="Instead of a key: the SHA-256 of SHA256SUMS, as its sender told it."
-)
 
 
-def open_trusted(places: Sequence[Path], keys: Sequence[Path], sums: str, now: dt.datetime) -> Bundle:
+@dataclass(frozen=True)
+class TrustChoice:
+    """Whom to trust: the public key files `keys`, or the typed SHA-256 of SHA256SUMS."""
+
+    keys: tuple[Path, ...]
+    sums: str
+
+
+trust_options = together(
+    "trust",
+    TrustChoice,
+    [
+        click.option(
+            "-k", "--key", "keys", type=FILE, multiple=True, help="Public key (.pub) to trust; may be repeated."
+        ),
+        click.option(
+            "--sums",
+            default="",
+            metavar="SHA256",
+            help="Instead of a key: the SHA-256 of SHA256SUMS, as its sender told it.",
+        ),
+    ],
+)
+"""The command gets `trust`."""
+
+
+def open_trusted(places: Sequence[Path], trust: TrustChoice, now: dt.datetime) -> Bundle:
     """The bundle in `places`, authenticated by key files or by the typed SHA-256 of SHA256SUMS, and current.
 
     Raises UsageError, UntrustedError, BundleError, IncompleteError, PolicyError, StorageError.
     """
     files = expand(places)
     try:
-        return open_current([VolumeFile(path) for path in files], trust_in(keys, sums), now)
+        return open_current([VolumeFile(path) for path in files], trust_in(trust.keys, trust.sums), now)
     except UntrustedError as exc:
         if envelope_of(files[0]).signed:
             raise

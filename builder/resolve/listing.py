@@ -6,8 +6,8 @@ from typing import Any
 from builder.assemble.plan import image_bytes
 from builder.recipe.lock import Lock, Reason, is_mutable, why_left
 from builder.resolve.completeness_report import unused_in
-from builder.resolve.requirements import Needs, count
-from installer.report import size
+from builder.resolve.requirements import Needs
+from installer.report import count, size
 
 MAX_REASONS = 4
 """Places that a table shows for each image; the JSON form shows all."""

@@ -9,14 +9,14 @@ from builder.recipe import lock as locked
 from builder.recipe.lock import Lock, LockedBlob, LockedChart, LockedDocument, LockedRegistry, OptionalImage, Origin
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
-from builder.resolve.requirements import Needs, count, locked_chart, needs
+from builder.resolve.requirements import Needs, locked_chart, needs
 from installer.bundle.manifest import NEVER
 from installer.errors import AirferryError, ContentError, RecipeError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
-from installer.report import Reporter
+from installer.report import Reporter, count
 from installer.site.site import Site
 from installer.value import replace
 

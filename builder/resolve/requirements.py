@@ -24,7 +24,7 @@ from installer.files import read_bounded
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import parse_reference
-from installer.report import Reporter
+from installer.report import Reporter, count
 from installer.site.site import Site
 from installer.value import Value, replace
 
@@ -239,8 +239,3 @@ def _with_operator(values: Mapping[str, Any], namespace: str) -> Mapping[str, An
 def values_name(entry: ChartEntry) -> str:
     """The document that holds values which stand in the recipe itself."""
     return f"{entry.name}-values.json"
-
-
-def count(items: Sequence[object], noun: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

@@ -24,7 +24,7 @@ from installer.site.site import HINT, PULL_SECRET, Site, SiteFiles, SiteSecret
 class Application:
     """An application of which the profile says all."""
 
-    keys: Mapping[str, str] = {}  # noqa: RUF012 - never changed
+    keys: Mapping[str, str] = {}
     """The keys of site.yaml that answer for what preflight looks at, see `Desired.key`."""
     secret_notes = ""
     """What is to be known about the content of Secrets by whoever fills them in by hand."""

@@ -1,16 +1,47 @@
-"""The cluster that arguments and environment name, for our own client and for Helm alike."""
+"""The cluster that arguments and environment name, for lightkube and for Helm alike."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+
+import click
 
 from installer.chart.releases import Releases
 from installer.cluster.api_server import ApiServer
 from installer.cluster.endpoint import with_plugin
 from installer.cluster.kubeconfig import choose, in_cluster, read_kubeconfig
+from installer.commands import FILE, together
 from installer.errors import StorageError
 from installer.files import look_at
 from installer.frozen import program
 from installer.shell import Session
+
+
+@dataclass(frozen=True)
+class ClusterChoice:
+    """Which cluster is meant."""
+
+    kubeconfig: Path | None
+    context: str
+    allow_exec_plugin: bool
+
+    def target(self, session: Session) -> "Target":
+        """The cluster. Raises the errors of Target."""
+        return Target(session, self.kubeconfig, self.context, plugin=self.allow_exec_plugin)
+
+
+cluster_options = together(
+    "cluster",
+    ClusterChoice,
+    [
+        click.option("--kubeconfig", type=FILE, help="How to reach the cluster. [default: as kubectl does]"),
+        click.option("--context", default="", help="Context in that file. [default: its current one]"),
+        click.option(
+            "--allow-exec-plugin", is_flag=True, help="Run the program that the kubeconfig names for its login."
+        ),
+    ],
+)
+"""The command gets `cluster`."""
 
 
 class Target:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from pydantic import ConfigDict
+
 from installer.chart.helm import parse_values
 from installer.errors import AirferryError, SiteError
 from installer.files import look_at, read_bounded
@@ -94,11 +96,21 @@ class ApplicationAnswers(Protocol):
 class RegistryOnly:
     """No application: the keys that every application has, as for a bundle of images."""
 
-    answers = SiteAnswers
+    answers: type[SiteAnswers] = SiteAnswers
 
     def read_files(self, answers: SiteAnswers, files: SiteFiles) -> tuple[object, tuple[str, ...]]:  # noqa: ARG002
         """Nothing: none of the keys is the application's."""
         return None, ()
+
+
+class _RegistryPart(SiteAnswers):
+    model_config = ConfigDict(extra="ignore")
+
+
+class RegistryPart(RegistryOnly):
+    """The part of site.yaml about the registry; what else stands there is not looked at."""
+
+    answers: type[SiteAnswers] = _RegistryPart
 
 
 @dataclass(frozen=True)

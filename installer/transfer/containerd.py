@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from installer.bundle.manifest import BundleBlob, BundleImage
 from installer.bundle.reader import Bundle
@@ -29,8 +29,8 @@ from installer.errors import (
     StorageError,
 )
 from installer.oci.digest import Digest
-from installer.report import Reporter, size
-from installer.transfer.image_archive import ImageArchive, Names
+from installer.report import Reporter, count, size
+from installer.transfer.image_archive import ImageArchive, Names, described
 from installer.value import Value
 
 _ELSEWHERE = ("/var/lib/rancher/rke2/bin", "/var/lib/rancher/k3s/data/current/bin")
@@ -148,10 +148,25 @@ class Imported(Value):
     left_out: Mapping[BundleImage, AirferryError]
     lacking: tuple[BundleBlob, ...]
 
+    def document(self, names: Names) -> dict[str, Any]:
+        """As plain values, each image with its `names`; without what is lacking."""
+        new, there = ({image: names[image] for image in some} for some in (self.new, self.present))
+        return {
+            "images": described(new, present=False) + described(there, present=True),
+            "left_out": {image.source: error.message for image, error in self.left_out.items()},
+            "sent": self.sent,
+        }
+
+    def text(self, names: Names) -> str:
+        """The same for people."""
+        lines = [f"{names[image][0]}  imported" for image in self.new]
+        lines += [f"{names[image][0]}  was there" for image in self.present]
+        return "\n".join([*lines, self.summary()])
+
     def summary(self) -> str:
         """One line for people."""
-        count = len(self.new) + len(self.present)
-        return f"{count} images, {len(self.new)} of them new: {size(self.sent)} sent"
+        images = count([*self.new, *self.present], "image")
+        return f"{images}, {len(self.new)} of them new: {size(self.sent)} sent"
 
     def check(self) -> None:
         """Raises the error of the first image that was left out."""

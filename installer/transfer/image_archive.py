@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from installer.bundle import canonical
 from installer.bundle.limits import CHUNK, INDEX_JSON, OCI_LAYOUT
@@ -40,6 +41,14 @@ def names_on_node(images: Iterable[BundleImage], relocation: Relocation) -> Name
         digest = DigestRef(target.repository, image.digest)
         found[image] = (str(target), str(digest)) if isinstance(target, TagRef) else (str(digest),)
     return found
+
+
+def described(names: Names, *, present: bool) -> list[dict[str, Any]]:
+    """Images and their names, as plain values; `present` says that they were there before."""
+    return [
+        {"source": image.source, "names": list(some), "digest": image.digest.text, "present": present}
+        for image, some in names.items()
+    ]
 
 
 class ImageArchive(Value):

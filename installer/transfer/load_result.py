@@ -1,15 +1,17 @@
 """What a load did, for people and programs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from installer.bundle.manifest import BundleBlob, BundleManifest
+from installer.errors import BundleError
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference, TagRef
 from installer.registry.capabilities import Learnt
-from installer.report import size
+from installer.report import count, size
 from installer.transfer.receipt import Receipt
-from installer.value import Value
+from installer.value import Value, plain
 
 
 class Loaded(Value):
@@ -25,7 +27,6 @@ class LoadedChart(Value):
     """A chart as an OCI artifact in the registry, or why the registry does not take it: `refusal`."""
 
     name: str
-    role: str
     target: TagRef
     digest: Digest
     present: bool
@@ -55,17 +56,57 @@ class LoadResult:
         """What `registry` holds now of the bundle that was loaded."""
         return Receipt.of(manifest, {image.source for image in self.images}, registry)
 
-    def refusal(self, role: str) -> str:
-        """Why the registry does not take the charts of `role`; empty if it has them."""
-        return "; ".join(chart.refusal for chart in self.charts if chart.role == role and chart.refusal)
+    def refusal(self, names: Collection[str]) -> str:
+        """Why the registry does not take the charts `names`; empty if it has them."""
+        return "; ".join(chart.refusal for chart in self.charts if chart.name in names and chart.refusal)
+
+    def document(self) -> dict[str, Any]:
+        """As plain values, without what is lacking."""
+        return {
+            "images": [
+                {"source": item.source, "target": str(item.target), "digest": item.digest.text, "present": item.present}
+                for item in self.images
+            ],
+            "charts": [
+                {"chart": item.name, "target": str(item.target), "digest": item.digest.text, "refusal": item.refusal}
+                for item in self.charts
+            ],
+            "left_out": dict(self.left_out),
+            "sent": self.sent,
+            "resumed": self.resumed,
+            "mounted": self.mounted,
+            "present": self.present,
+            "registry": plain(self.learnt),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people, without the counts."""
+        return [
+            *(f"{item.target}  {_state(present=item.present)}" for item in self.images),
+            *(f"{item.target}  {item.refusal or _state(present=item.present)}" for item in self.charts),
+            *(f"{name}  left out: {reason}" for name, reason in self.left_out.items()),
+        ]
+
+    def check(self) -> None:
+        """Raises BundleError if something was left out."""
+        if self.left_out:
+            raise BundleError(
+                f"{len(self.left_out)} left out, because they need what is damaged or missing; all others are loaded",
+                hint="bring a good copy of these volumes, and run the same command again.",
+            )
+
+
+def _state(*, present: bool) -> str:
+    return "was there" if present else "loaded"
 
 
 def summary(result: LoadResult) -> str:
     """One line for people."""
     new = sum(not image.present for image in result.images)
-    charts = len([chart for chart in result.charts if not chart.refusal])
+    charts = [chart for chart in result.charts if not chart.refusal]
+    also = f", {count(charts, 'chart')}" if charts else ""
     return (
-        f"{len(result.images)} images, {new} of them new{f', {charts} charts' if charts else ''}: "
+        f"{count(result.images, 'image')}, {new} of them new{also}: "
         f"{size(result.sent)} sent, {f'{size(result.resumed)} by an interrupted load, ' if result.resumed else ''}"
         f"{size(result.mounted)} shared inside the registry, "
         f"{size(result.present)} already there"

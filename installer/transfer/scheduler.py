@@ -166,7 +166,7 @@ class Rounds:
             if self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive):
                 target = self._relocation.chart(chart.name, chart.version)
                 if self._sender.is_there(target, self._sender.artifact(chart, target)):
-                    brought[chart] = LoadedChart(chart.name, chart.role, target, chart.artifact, present=True)
+                    brought[chart] = LoadedChart(chart.name, target, chart.artifact, present=True)
                 return
             try:
                 brought[chart] = _chart(self._sender, self._relocation, chart)
@@ -262,5 +262,5 @@ def _chart(sender: Sender, relocation: Relocation, chart: BundleChart) -> Loaded
                 sender.bring(Job(blob, (target.repository,)))
             sender.name(target, image)
     except (ContentError, NotFoundError, RegistryAccessError) as exc:
-        return LoadedChart(chart.name, chart.role, target, chart.artifact, present=False, refusal=exc.message)
-    return LoadedChart(chart.name, chart.role, target, chart.artifact, present)
+        return LoadedChart(chart.name, target, chart.artifact, present=False, refusal=exc.message)
+    return LoadedChart(chart.name, target, chart.artifact, present)

@@ -43,9 +43,6 @@ def description(bundle: Bundle) -> dict[str, Any]:
             {
                 "name": chart.name,
                 "version": chart.version,
-                "role": chart.role,
-                "release": chart.release,
-                "namespace": chart.namespace,
                 "digest": chart.archive.text,
                 "source": chart.source,
             }
@@ -100,7 +97,7 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
         amount = size(sum(blob.size for blob in left_out))
         lines.append(f"an update of {names}; not carried, but to be in the registry: {amount} (blobs: {len(left_out)})")
     for chart in manifest.charts:
-        lines.append(f"chart {chart.name} {chart.version} ({chart.role}): {chart.release} in {chart.namespace}")
+        lines.append(f"chart {chart.name} {chart.version}")
     if images and (counts := proof_counts(bundle)):
         words = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
         lines.append(

@@ -31,7 +31,7 @@ class PlatformFiles(Value):
 class Platform(Application):
     """The operator, and the platform that it installs from its custom resource."""
 
-    keys: Mapping[str, str] = {  # noqa: RUF012 - never changed
+    keys: Mapping[str, str] = {
         "ingress-class": "ingress.class",
         "storage-class": "storage_class",
         "host": "host",

@@ -14,7 +14,7 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.relocation import Relocation
-from installer.cli.own_repository import own_repository
+from installer.cli.cluster.own_repository import own_repository
 from installer.errors import SiteError, UsageError
 from installer.apps.wandb.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
 from installer.objects.desired import Desired, desired

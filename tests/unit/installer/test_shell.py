@@ -15,20 +15,20 @@ import click
 import pytest
 
 from installer import errors, shell
-from installer.shell import Session, common
+from installer.commands import SETTINGS, Command
+from installer.shell import Session
 from tests.parts.process import wait_until
 
 Capture = pytest.CaptureFixture[str]
 
 
-@click.group(context_settings=shell.CONTEXT)
+@click.group(context_settings=SETTINGS)
 def program() -> None:
     """A program."""
 
 
-@program.command()
+@program.command(cls=Command)
 @click.argument("kind")
-@common
 def act(session: Session, kind: str) -> None:
     """Do something."""
     session.reporter.note("a remark")
@@ -119,9 +119,9 @@ SLEEPER = """
 import os, time
 import click
 from installer import shell
+from installer.commands import Command
 
-@click.command()
-@shell.common
+@click.command(cls=Command)
 def command(session):
     try:
         print("ready", flush=True)
@@ -258,8 +258,8 @@ def test_nobody_answers_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_terminal_that_lacks_a_character() -> None:
     script = (
-        "import click; from installer import shell\n"
-        "@click.command()\n@shell.common\n"
+        "import click; from installer import commands, shell\n"
+        "@click.command(cls=commands.Command)\n"
         "def command(session): session.emit({}, 'größer als 나')\n"
         "shell.main(command, 'program')"
     )

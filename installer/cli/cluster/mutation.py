@@ -1,12 +1,17 @@
 """What the commands that change a cluster share: the question before, the means, the report afterwards."""
 
-from typing import Any
-
 import click
 
+from installer.cli.target import Target
+from installer.diagnosis.diagnosis import unknown
+from installer.diagnosis.image_pull import Holds
+from installer.diagnosis.wait import Patience
 from installer.shell import Session
-
-TIME = "%Y-%m-%dT%H:%M:%SZ"
+from installer.value import plain
+from installer.workflows.changes import Changes
+from installer.workflows.install import Installation
+from installer.workflows.lease import Means
+from installer.workflows.lock_owner import Holder
 
 
 def ask(question: str) -> None:
@@ -14,20 +19,19 @@ def ask(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def means(session: Session, target: Any, timeout: int, holds: Any = None) -> Any:
-    """With what the cluster is changed, and by whom; at most `timeout` seconds are waited; `holds` as in Patience."""
-    from installer.diagnosis.wait import Patience
-    from installer.workflows.lease import Means
-    from installer.workflows.lock_owner import Holder
+def time_of(session: Session) -> str:
+    """Now, as records and histories have it."""
+    return session.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    patience = Patience(timeout, session.reporter, **({"holds": holds} if holds else {}))
+
+def means(session: Session, target: Target, timeout: int, holds: Holds = unknown) -> Means:
+    """With what the cluster is changed, and by whom; at most `timeout` seconds are waited; `holds` as in Patience."""
+    patience = Patience(timeout, session.reporter, holds=holds)
     return Means(target.cluster, target.releases, patience, Holder.this_process(), session.now)
 
 
-def report(session: Session, done: Any, changes: Any) -> None:
+def report(session: Session, done: Installation, changes: Changes) -> None:
     """Print what an installation, an upgrade or a rollback has done."""
-    from installer.value import plain
-
     changed = [f"changed {what}" for what in done.changed] or ["nothing had to be changed"]
     ready = [f"{item}: {item.state}" for item in done.workloads]
     document = {

@@ -1,11 +1,12 @@
-"""The platform chart served by this process, for an operator that has no other source yet."""
+"""Charts served by this process, for a controller that has no other source yet."""
 
 import socket
 from urllib.parse import urlsplit
 
-from installer.apps.wandb.chart_source import TemporaryRepository
+from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.errors import UsageError
+from installer.objects.driver import TemporaryRepository
 from installer.registry.proxies import is_loopback
 from installer.report import Reporter
 from installer.transfer.serve import ChartRepository, Server
@@ -24,7 +25,10 @@ def own_repository(bundle: Bundle, api_server: str, address: str, reporter: Repo
         if address:
             raise UsageError(f"--serve-address {address}: pods cannot reach a loopback address")
         return None
-    charts = [chart for chart in bundle.manifest.charts if chart.role == "platform"]
+    application = application_of(bundle)
+    steps = application.profile.steps if application else []
+    pulled = {step.installs.chart for step in steps if step.installs}
+    charts = [chart for chart in bundle.manifest.charts if chart.name in pulled]
     shown = f"[{host}]" if ":" in host else host
     return TemporaryRepository(
         f"http://{shown}:{port}/charts",

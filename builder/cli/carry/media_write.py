@@ -1,36 +1,29 @@
-"""The commands for the way: media, patch."""
+"""The command `media write`."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from builder.assemble.outputs import distribute
-from builder.assemble.patch import write_patch
-from builder.cli.options import FILE
-from builder.cli.places import places_of
-from builder.images.previous_bundle import EarlierBundles, open_own
-from builder.images.source import LockSource
-from builder.recipe.lock import Lock
 from builder.release.media_copy import Copy, put
 from installer.bundle.envelope import read_envelope
-from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand, volumes_in
+from installer.bundle.volume_discovery import volumes_in
+from installer.commands import EXISTING, FOLDER, Command
 from installer.device import Device, device_of
 from installer.errors import UsageError
-from installer.files import check_output, read_bounded, storage_error
+from installer.files import storage_error
 from installer.frozen.program import locate
 from installer.oci.digest import Digest
-from installer.oci.source import BlobSource
 from installer.parallel import each
 from installer.report import size as human
-from installer.shell import Session, common
+from installer.shell import Session
 from installer.value import Value
 
 _FAT_FILE = 2**32 - 1
@@ -52,27 +45,17 @@ class _Volume(Value):
         return [self.title, what, f"SHA256SUMS begins {groups}"]
 
 
-@click.group()
-def media() -> None:
-    """Sticks and discs: write volumes onto them, and prove that the medium returns them.
-
-    \b
-      airferry media write /media/stick --from platform-1.0.tar
-    """
-
-
-@media.command()
-@click.argument("folders", metavar="DIR...", type=click.Path(path_type=Path, file_okay=False), nargs=-1, required=True)
+@click.command("write", cls=Command)
+@click.argument("folders", metavar="DIR...", type=FOLDER, nargs=-1, required=True)
 @click.option(
     "--from",
     "sources",
-    type=click.Path(path_type=Path, exists=True),
+    type=EXISTING,
     multiple=True,
     required=True,
     help="A volume, the installer, or a folder with volumes; may be repeated.",
 )
-@common
-def write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, ...]) -> None:
+def media_write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, ...]) -> None:
     """Copy volumes and installer onto mounted media, wait for them, and read everything back from the device.
 
     Each file goes to the first DIR that has room for it. Beside each lies NAME.sha256, for `sha256sum -c`. What is
@@ -97,67 +80,6 @@ def write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, .
     document = [_document(folder, device, copies, volumes) for folder, device in devices.items()]
     session.emit({"media": document}, "\n".join(_text(item) for item in document))
     session.reporter.note("next: unmount the media, write these lines on them, and carry the checksums another way.")
-
-
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
-@click.option("--request", required=True, help="The file that `verify --request` wrote, or its line of text.")
-@click.option("-o", "--file", "out", type=FILE, required=True, help="The patch to write.")
-@click.option(
-    "--from",
-    "earlier",
-    type=click.Path(path_type=Path, exists=True),
-    multiple=True,
-    metavar="BUNDLE",
-    help="An earlier bundle that holds what an update leaves out; may be repeated.",
-)
-@click.option("--lock", type=FILE, help="The lock of the bundle: what it leaves out is fetched.")
-@common
-def patch(
-    session: Session,
-    *,
-    bundle: tuple[Path, ...],
-    request: str,
-    out: Path,
-    earlier: tuple[Path, ...],
-    lock: Path | None,
-) -> None:
-    """Answer a request from the enclave with a small file that holds just what is damaged there.
-
-    It also answers `load --request` for an update: with what the registry there turned out not to hold. BUNDLE are the
-    sender's own volumes. Inside, the patch is named beside them; nobody has to sign it. The request may be typed in:
-    its end tells whether it was copied right.
-
-    \b
-      airferry patch volumes/ --request request.json -o patch.tar
-      airferry patch platform-2.0-update.tar --request request.json --from platform-1.0.tar -o patch.tar
-      ./wandb-installer load --bundle /media/discs --bundle patch.tar
-    """
-    typed = request.lower().lstrip().startswith(REQUEST)
-    wanted = Request.decode(request.encode() if typed else read_bounded(Path(request), MAX_PATCH_JSON))
-    check_output(
-        out, [*expand(bundle), *expand(earlier), *([] if typed else [Path(request)]), *([lock] if lock else [])]
-    )
-    with open_own(bundle) as opened, _left_out(session, earlier, lock, out.parent) as source:
-        size, chunks = write_patch(opened, wanted, out, source)
-        for item in opened.files():
-            if item["volume"] in wanted.volumes:
-                session.reporter.note(f"all of volume {item['volume']} is wanted: {item['path']} itself would do, too")
-    session.emit({"file": str(out), "bytes": size, "chunks": chunks}, f"{out}: {size} bytes ({human(size)})")
-    session.reporter.note("next: carry it over, and name it with --bundle beside the volumes.")
-
-
-@contextmanager
-def _left_out(session: Session, earlier: Sequence[Path], lock: Path | None, spool: Path) -> Iterator[BlobSource | None]:
-    """Where blobs come from that an update does not carry; None if no place is named."""
-    with ExitStack() as stack:
-        fetched = None
-        if lock is not None:
-            read = Lock.load(lock)
-            fetched = LockSource(read, stack.enter_context(places_of(session, read.registries, lock.parent, spool)))
-        bundles = [open_own([place]) for place in earlier]
-        found = stack.enter_context(EarlierBundles(bundles, fetched, session.reporter))
-        yield found if bundles or fetched else None
 
 
 def _files(sources: Sequence[Path]) -> list[Path]:
@@ -241,6 +163,3 @@ def _text(item: Mapping[str, Any]) -> str:
     if item["write_on_it"]:
         lines += ["  write on it:", *(f"    {line}" for line in item["write_on_it"])]
     return "\n".join(lines)
-
-
-COMMANDS: tuple[click.Command, ...] = (media, patch)

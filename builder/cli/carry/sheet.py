@@ -1,59 +1,31 @@
-"""The commands that write pages for people: explain, sheet."""
+"""The command `sheet`."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from builder.cli.options import FILE
-from builder.cli.trust import bundle_argument, key_option, open_trusted, sums_option
+from builder.cli.key_names import key_names
+from builder.cli.trust import TrustChoice, bundle_argument, open_trusted, trust_options
 from builder.recipe.checksum import sha256_of, size_of
 from builder.release.html_page import html
 from builder.release.run_sheet import Program, RunSheet
 from installer.bundle.envelope import read_envelope
-from installer.bundle.open_bundle import read_keys
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
 from installer.bundle.volume_discovery import expand
+from installer.commands import FILE, Command, language_option
 from installer.errors import UsageError
 from installer.files import check_output, write_atomic
 from installer.frozen.program import locate
 from installer.oci.digest import Digest
 from installer.page import Language, plain, text
 from installer.report import Reporter
-from installer.shell import Session, common, language_option
-from installer.verify.manual_verification import explanation
+from installer.shell import Session
 
 
-def _names(keys: Sequence[Path]) -> Mapping[str, str]:
-    """The names of the key files, by fingerprint; of a key in several files the first."""
-    return {key.fingerprint: path.name for path in reversed(keys) for key in read_keys([path])}
-
-
-@click.command()
+@click.command(cls=Command)
 @bundle_argument
-@key_option
-@sums_option
-@language_option
-@common
-def explain(
-    session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], sums: str, language: Language
-) -> None:
-    """Say how to reach the verdict of `verify` with stock tools only: openssl, minisign, tar, sha256sum, grep.
-
-    \b
-      airferry explain platform-1.0.tar --key release.pub
-      airferry explain volumes/ --key release.pub --key release.minisign.pub --language ko
-    """
-    with open_trusted(bundle, keys, sums, session.now()) as opened:
-        page = explanation(opened, _names(keys))
-    session.emit(plain(page, language), text(page, language))
-
-
-@click.command()
-@bundle_argument
-@key_option
-@sums_option
+@trust_options
 @click.option("--installer", type=FILE, help="The frozen file, or the program without a bundle, that goes along.")
 @click.option(
     "--rate", default=20, show_default=True, type=click.IntRange(1, 10_000), help="MB/s of media and network."
@@ -62,13 +34,11 @@ def explain(
 @click.option("--html", "as_html", is_flag=True, help="As HTML, which prints on one A4 page.")
 @click.option("-o", "--file", "out", type=FILE, help="Write the page to this file.  [default: print it]")
 @language_option
-@common
 def sheet(
     session: Session,
     *,
     bundle: tuple[Path, ...],
-    keys: tuple[Path, ...],
-    sums: str,
+    trust: TrustChoice,
     installer: Path | None,
     also: tuple[Path, ...],
     rate: int,
@@ -86,11 +56,11 @@ def sheet(
       airferry sheet volumes/ --key release.pub --also parity.par2 --language ko --html -o sheet.html
     """
     if out is not None:
-        check_output(out, [*expand(bundle), *also, *keys, *([installer] if installer else [])])
+        check_output(out, [*expand(bundle), *also, *trust.keys, *([installer] if installer else [])])
     others = tuple((path.name, size_of(path)) for path in also)
-    with open_trusted(bundle, keys, sums, session.now()) as opened:
+    with open_trusted(bundle, trust, session.now()) as opened:
         program = _program(installer, opened, session.reporter) if installer else None
-        page = RunSheet(opened, program, others, rate * 1_000_000, _names(keys)).page
+        page = RunSheet(opened, program, others, rate * 1_000_000, key_names(trust.keys)).page
     content = html(page, language) if as_html else text(page, language)
     if out is None:
         session.emit(plain(page, language), content)
@@ -118,6 +88,3 @@ def _program(path: Path, bundle: Bundle, reporter: Reporter) -> Program:
                 f"{path}: carries another bundle, {found.name}", hint="make it anew from this one: `airferry freeze`."
             )
     return Program(path.name, size_of(path), sha256_of(path, reporter), carries=found.volume_size > 0)
-
-
-COMMANDS: tuple[click.Command, ...] = (sheet, explain)

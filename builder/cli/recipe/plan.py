@@ -1,4 +1,4 @@
-"""The command that computes: plan. It needs no library that talks to registries or reads charts."""
+"""The command `plan`. It needs no library that talks to registries or reads charts."""
 
 from pathlib import Path
 
@@ -8,30 +8,25 @@ from builder.assemble.contents import contents
 from builder.assemble.delta_base import omission_of
 from builder.assemble.outputs import distribute, free_bytes
 from builder.assemble.plan import plan_document, plan_table
-from builder.assemble.volume_size import VolumeSize
-from builder.cli.options import base_options, lock_argument, volume_size_option
+from builder.cli.options import lock_argument
+from builder.cli.recipe.content_options import ContentOptions, content_options
 from builder.recipe.lock import Lock
 from builder.recipe.locked_files import check_files
+from installer.commands import PATH, Command
 from installer.errors import StorageError
-from installer.shell import Session, common
+from installer.shell import Session
 
 
-@click.command()
+@click.command(cls=Command)
 @lock_argument
-@click.option(
-    "--target", "targets", type=click.Path(path_type=Path), multiple=True, help="Where the bundle will be written."
-)
-@volume_size_option
-@base_options
-@common
+@click.option("--target", "targets", type=PATH, multiple=True, help="Where the bundle will be written.")
+@content_options
 def plan(
     session: Session,
     *,
     lock: Path,
     targets: tuple[Path, ...],
-    size: VolumeSize | None,
-    have: tuple[str, ...],
-    bases: tuple[Path, ...],
+    content: ContentOptions,
 ) -> None:
     """Say what a bundle will hold and how large it will be, to the byte; nothing is fetched.
 
@@ -44,13 +39,10 @@ def plan(
     read = Lock.load(lock)
     check_files(read, lock.parent)
     folders = [target if target.is_dir() else target.parent for target in targets] or [Path()]
-    planned = contents(read, size, omission_of(read, have, bases))
+    planned = contents(read, content.size, omission_of(read, content.have, content.bases))
     document = plan_document(read, planned, free_bytes(folders))
     session.emit(document, plan_table(document))
     try:
         distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), folders)
     except StorageError as exc:
         session.reporter.note(f"note: too little free space: {exc.message}")
-
-
-COMMANDS: tuple[click.Command, ...] = (plan,)

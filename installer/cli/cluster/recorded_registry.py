@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
-from installer.cli.loading import Place, held_in
+from installer.cli.registry_place import Place, held_in
 from installer.cluster.cluster import Cluster
 from installer.errors import AirferryError
 from installer.registry.credentials import Credentials

@@ -1,4 +1,4 @@
-"""What the commands that fill a registry share: where it is, how it is reached, who logs in."""
+"""The registry that a command talks to: where it is, how it is reached, who logs in."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING
 
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.errors import AirferryError, RegistryUnreachableError, SiteError, UsageError
+from installer.errors import AirferryError, RegistryUnreachableError, UsageError
 from installer.files import read_bounded
 from installer.oci.reference import parse_reference
 from installer.registry.client import Registry
 from installer.registry.endpoint import HostSettings
-from installer.registry.harbor import create_project
 from installer.registry.transport import Transport
 from installer.registry.upload_sessions import Unfinished
 from installer.shell import Session
-from installer.transfer.destinations import projects, repositories
-from installer.transfer.load import load
-from installer.transfer.load_result import LoadResult
 from installer.value import Value
 
 if TYPE_CHECKING:
@@ -40,30 +36,6 @@ def host_settings(*, plain_http: bool, ca: Path | None, token_hosts: tuple[str, 
     return HostSettings(plain_http=plain_http or None, ca=authority, token_hosts=token_hosts)
 
 
-def read_site(session: Session, file: Path, *, for_charts: bool = True) -> "Site":
-    """The answers in `file`; secrets that are kept in the environment or asked for are had from the session.
-
-    Without `for_charts` its `values` are of no use: they are not read the way Helm does, whose library takes a second
-    to unpack.
-    """
-    from installer.chart.helm import parse_values
-    from installer.site.site import MAX_SITE, Site
-    from installer.strict_yaml import load_yaml
-
-    site = Site.load(
-        read_bounded(file, MAX_SITE, SiteError),
-        file.parent,
-        name=file.name,
-        now=session.now(),
-        environment=session.environment.get,
-        prompt=session.ask_secret,
-        parse=parse_values if for_charts else load_yaml,
-    )
-    for note in site.notes:
-        session.reporter.note(note)
-    return site
-
-
 def of_site(site: "Site") -> Place:
     """The registry of a site. Raises UsageError if it has none."""
     if site.on_nodes:
@@ -78,37 +50,19 @@ def of_site(site: "Site") -> Place:
     return Place(site.registry, site.project, settings)
 
 
-def load_into(
-    session: Session, bundle: Bundle, place: Place, *, sha256: bool = False, whole_only: bool = False
-) -> LoadResult:
-    """Load all images of `bundle`. Raises the errors of `installer.transfer.load.load`."""
-    registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
-    result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
-    if told := str(result.learnt):
-        session.reporter.note(f"{place.registry}: {told}")
-    return result
-
-
 def relocation_to(place: Place, bundle: Bundle) -> Relocation:
     """Where the images of `bundle` lie at `place`. Raises UsageError."""
     return Relocation(place.registry, place.project, frozenset(image.reference for image in bundle.manifest.images))
 
 
-def create_projects(session: Session, bundle: Bundle, place: Place) -> None:
-    """Have a Harbor make the projects that a load writes into. Raises the errors of `create_project`."""
-    transport = _transport(session, place)
-    for project in projects(repositories(bundle.manifest, relocation_to(place, bundle))):
-        made = create_project(transport, place.registry, project)
-        session.reporter.note(f"project {project}: {'made' if made else 'was there'}")
-
-
 def registry_at(session: Session, place: Place, *, pushes: bool = False) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
     state = session.state()
-    return Registry(_transport(session, place), Unfinished(state / "uploads" if state else None), pushes=pushes)
+    return Registry(transport_to(session, place), Unfinished(state / "uploads" if state else None), pushes=pushes)
 
 
-def _transport(session: Session, place: Place) -> Transport:
+def transport_to(session: Session, place: Place) -> Transport:
+    """The way to the registry at `place`."""
     hosts = {place.registry: place.settings}
     return Transport(hosts=hosts, credentials=session.credentials(), proxies=session.proxies())
 

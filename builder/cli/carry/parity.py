@@ -1,4 +1,4 @@
-"""The command that makes parity."""
+"""The command `parity`."""
 
 from pathlib import Path
 
@@ -12,25 +12,25 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.bundle.volume_discovery import expand
+from installer.commands import EXISTING, FOLDER, Command
 from installer.errors import UsageError
 from installer.oci.digest import Digest
 from installer.report import size as human
-from installer.shell import Session, common
+from installer.shell import Session
 
 
-@click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.command(cls=Command)
+@click.argument("bundle", type=EXISTING, nargs=-1, required=True)
 @click.option("--volumes", type=click.IntRange(1), help="So many lost volumes can be rebuilt. [default: 1]")
 @click.option("--redundancy", type=click.IntRange(1, 100), metavar="PERCENT", help="So much of all can be mended.")
 @click.option(
     "-o",
     "--folder",
     "out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Where to write; a folder that is made if it does not exist. [default: beside the volumes]",
 )
 @click.option("--unsigned", is_flag=True, help="The volumes will never be signed; the receiver is told SHA256SUMS.")
-@common
 def parity(
     session: Session,
     *,
@@ -69,6 +69,3 @@ def parity(
     document = {"files": found, "block": planned.block, "recovery_blocks": planned.recovery}
     session.emit(document, "\n".join(lines))
     session.reporter.note("next: carry them on another medium than the volumes; on site: `repair` of the installer.")
-
-
-COMMANDS: tuple[click.Command, ...] = (parity,)

@@ -1,4 +1,4 @@
-"""The command that fetches: build."""
+"""The command `build`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,36 +11,36 @@ from builder.assemble.contents import Contents, contents
 from builder.assemble.delta_base import named_files, omission_of
 from builder.assemble.outputs import distribute, make_folder
 from builder.assemble.plan import left_out, left_out_line
-from builder.assemble.volume_size import VolumeSize
-from builder.cli.options import base_options, lock_argument, volume_size_option
+from builder.cli.options import lock_argument
 from builder.cli.places import places_of
+from builder.cli.recipe.content_options import ContentOptions, content_options
 from builder.images.previous_bundle import EarlierBundles, open_own
 from builder.images.source import LockSource
 from builder.recipe.lock import Lock
 from builder.recipe.locked_files import check_files, locked_files
 from installer.bundle.envelope import envelope_of
 from installer.bundle.volume_discovery import expand
+from installer.commands import EXISTING, PATH, Command
 from installer.errors import UsageError
 from installer.files import check_output
 from installer.report import size as human
-from installer.shell import Session, common
+from installer.shell import Session
 
 
-@click.command()
+@click.command(cls=Command)
 @lock_argument
 @click.option(
     "-o",
     "--file",
     "outs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     help="The bundle to write, or the folder for NAME-VERSION.tar; with --volume-size folders, made if need be.",
 )
-@volume_size_option
-@base_options
+@content_options
 @click.option(
     "--reuse",
-    type=click.Path(path_type=Path, exists=True),
+    type=EXISTING,
     multiple=True,
     metavar="BUNDLE",
     help="Take the bytes of blobs that this earlier bundle holds from it, verified, instead of fetching them.",
@@ -53,15 +53,12 @@ from installer.shell import Session, common
     help="Large downloads at a time, where the source is slower than this machine; six times as many small ones.",
 )
 @click.option("--no-sync", is_flag=True, help="Return before the disk has it, without reading it back.")
-@common
 def build(
     session: Session,
     *,
     lock: Path,
     outs: tuple[Path, ...],
-    size: VolumeSize | None,
-    have: tuple[str, ...],
-    bases: tuple[Path, ...],
+    content: ContentOptions,
     reuse: tuple[Path, ...],
     threads: int,
     no_sync: bool,
@@ -79,13 +76,14 @@ def build(
       airferry build --have receipt.json                         an update for the registry that this came from
     """
     read = Lock.load(lock)
-    planned = contents(read, size, omission_of(read, have, bases))
-    paths = output_paths(planned, outs, several=size is not None)
+    planned = contents(read, content.size, omission_of(read, content.have, content.bases))
+    paths = output_paths(planned, outs, several=content.size is not None)
     check_files(read, lock.parent)
-    inputs = [lock, *locked_files(read, lock.parent), *named_files(have), *expand(bases), *expand(reuse)]
+    named = [*named_files(content.have), *expand(content.bases), *expand(reuse)]
+    inputs = [lock, *locked_files(read, lock.parent), *named]
     for path in paths:
         check_output(path, inputs)
-    with places_of(session, read.registries, lock.parent, lock.parent if size else paths[0].parent) as places:
+    with places_of(session, read.registries, lock.parent, lock.parent if content.size else paths[0].parent) as places:
         fetched = LockSource(read, places)
         with EarlierBundles([open_own([place]) for place in reuse], fetched, session.reporter) as source:
             digest = build_bundle(planned, source, paths, session.reporter, threads=threads, sync=not no_sync)
@@ -94,7 +92,7 @@ def build(
     volumes = [{"file": str(path), "bytes": length} for path, length in zip(paths, sizes, strict=True)]
     document = {"file": str(paths[0]), "bytes": sum(sizes), "sums": digest.text, "volumes": volumes}
     document["left_out"] = omitted = left_out(planned)
-    if have or bases:
+    if content.have or content.bases:
         lines.append(left_out_line(omitted))
     session.emit(document, "\n".join([*lines, f"SHA256SUMS: {digest}"]))
     names = " ".join(map(str, paths))
@@ -117,6 +115,3 @@ def output_paths(planned: Contents, outs: Sequence[Path], *, several: bool) -> l
     for folder in outs:
         make_folder(folder)
     return distribute(dict(zip(planned.file_names, planned.volume_sizes, strict=True)), outs or [Path()])
-
-
-COMMANDS: tuple[click.Command, ...] = (build,)

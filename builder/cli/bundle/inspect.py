@@ -1,0 +1,35 @@
+"""The command `inspect`."""
+
+from pathlib import Path
+
+import click
+
+from builder.cli.trust import TrustChoice, bundle_argument, trust_options
+from builder.release.sign import sums_of
+from installer.bundle.open_bundle import trust_in
+from installer.bundle.reader import Bundle
+from installer.bundle.signature import Trust
+from installer.bundle.volume import VolumeFile
+from installer.bundle.volume_discovery import expand
+from installer.commands import Command
+from installer.oci.digest import Digest
+from installer.shell import Session
+from installer.verify.describe import description, summary
+
+
+@click.command(cls=Command)
+@bundle_argument
+@trust_options
+def inspect(session: Session, *, bundle: tuple[Path, ...], trust: TrustChoice) -> None:
+    """Show what BUNDLE holds. Without a key the answer is marked as unverified.
+
+    \b
+      airferry inspect platform-1.0.tar --key release.pub
+      airferry inspect platform-1.0.tar --output json | jq -r '.images[].image'
+    """
+    trusted = bool(trust.keys or trust.sums)
+    files = expand(bundle)
+    given = trust_in(trust.keys, trust.sums) if trusted else Trust(sums=Digest.of(sums_of(files[0])))
+    with Bundle.open([VolumeFile(path) for path in files], given) as opened:
+        head = "" if trusted else "UNVERIFIED: no key was given, anyone may have written this\n"
+        session.emit({**description(opened), "authentic": trusted}, head + summary(opened, images=True))

@@ -1,0 +1,1 @@
+"""The commands for the way: pages to print, media, parity, patches."""

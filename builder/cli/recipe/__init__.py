@@ -1,0 +1,1 @@
+"""The commands from a recipe to a bundle."""

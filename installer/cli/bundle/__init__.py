@@ -1,0 +1,1 @@
+"""The commands about the bundle itself: they need neither registry nor cluster."""

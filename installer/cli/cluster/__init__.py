@@ -1,0 +1,1 @@
+"""The commands about an installation in the cluster."""

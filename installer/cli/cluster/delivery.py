@@ -1,0 +1,63 @@
+"""What `install` and `upgrade` share: prepare, load the images, carry out, report."""
+
+from dataclasses import dataclass
+
+from installer.bundle.reader import Bundle
+from installer.cli.cluster.mutation import means, report, time_of
+from installer.cli.registry.load_images import load_into
+from installer.cli.registry_place import held_in, of_site, registry_at, registry_of
+from installer.cli.target import Target
+from installer.objects.driver import ChartSourceRequest
+from installer.shell import Session
+from installer.site.site import Site
+from installer.transfer.load_result import summary
+from installer.value import replace
+from installer.workflows.install import Prepared, carry_out, prepare
+from installer.workflows.upgrade import Policy
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A bundle on its way into a cluster. `policy` says that it is an upgrade, and which; `take_over` as the option."""
+
+    session: Session
+    bundle: Bundle
+    target: Target
+    site: Site
+    request: ChartSourceRequest
+    policy: Policy | None
+    take_over: bool
+
+    def prepare(self, refusal: str = "") -> Prepared:
+        """What is to be done; `refusal` is why the registry does not take the chart. Raises the errors of `prepare`."""
+        return prepare(
+            self.bundle,
+            self.site,
+            self.target.cluster,
+            self.target.releases,
+            registry=registry_of(self.session, self.site),
+            reporter=self.session.reporter,
+            time=time_of(self.session),
+            policy=self.policy,
+            take_over=self.take_over,
+            request=replace(self.request, refusal=refusal),
+        )
+
+    def carry_out(self, prepared: Prepared, timeout: int) -> None:
+        """Load the images, do what was prepared, and print what came of it; at most `timeout` seconds are waited.
+
+        Whether the registry takes charts is known only then: if not, what has to be done is worked out anew.
+        """
+        session = self.session
+        if self.site.on_nodes:
+            done = carry_out(prepared, means(session, self.target, timeout), None)
+            report(session, done, prepared.changes)
+            return
+        place = of_site(self.site)
+        loaded = load_into(session, self.bundle, place)
+        session.reporter.note(summary(loaded))
+        if refusal := loaded.refusal(prepared.pulled_charts):
+            prepared = self.prepare(refusal)
+        held = means(session, self.target, timeout, held_in(session, place))
+        done = carry_out(prepared, held, registry_at(session, place))
+        report(session, done, prepared.changes)

@@ -1,0 +1,55 @@
+"""The command `install`."""
+
+from pathlib import Path
+
+import click
+
+from installer.cli.cluster.chart_choice import ChartChoice, chart_options
+from installer.cli.cluster.delivery import Delivery
+from installer.cli.opening import BundleChoice, bundle_options
+from installer.cli.options import site_option, take_over_option, timeout_option
+from installer.cli.site_file import read_site
+from installer.cli.target import ClusterChoice, cluster_options
+from installer.commands import Command
+from installer.shell import Session
+
+
+@click.command(cls=Command)
+@bundle_options
+@site_option
+@cluster_options
+@take_over_option
+@chart_options
+@timeout_option
+def install(
+    session: Session,
+    *,
+    choice: BundleChoice,
+    site_file: Path,
+    cluster: ClusterChoice,
+    take_over: bool,
+    chart: ChartChoice,
+    timeout: int,
+) -> None:
+    """Verify, load the images, install the application step by step, and wait until all of it runs.
+
+    Run it again after an interruption or a changed site.yaml: it does what is left to do, and nothing else.
+
+    A controller that installs a chart itself reads it again on every later change. `--chart-source auto` puts it where
+    it lasts; a `temporary` repository serves it from here until it is handed over.
+
+    \b
+    Example:
+      PROGRAM install --site site.yaml --kubeconfig admin.conf
+    """
+    with choice.open(session) as bundle:
+        target = cluster.target(session)
+        site, request = read_site(session, bundle, site_file), chart.request(session, bundle, target)
+        delivery = Delivery(session, bundle, target, site, request, policy=None, take_over=take_over)
+        prepared = delivery.prepare()
+        bundle.verify(session.reporter)
+        for line in prepared.changes.overwritten:
+            session.reporter.note(f"overwriting what others have set: {line}")
+        for line in prepared.changes.volumes:
+            session.reporter.note(f"its claim will be deleted, the volume is kept: {line}")
+        delivery.carry_out(prepared, timeout)

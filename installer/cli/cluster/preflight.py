@@ -1,0 +1,43 @@
+"""The command `preflight`."""
+
+from pathlib import Path
+
+import click
+
+from installer.cli.cluster.chart_choice import ChartChoice, chart_options
+from installer.cli.opening import BundleChoice, bundle_options
+from installer.cli.options import site_option
+from installer.cli.registry_place import registry_of
+from installer.cli.site_file import read_site
+from installer.cli.target import ClusterChoice, cluster_options
+from installer.commands import Command
+from installer.preflight.preflight import look
+from installer.shell import Session
+from installer.workflows.driver import driver_of
+from installer.workflows.install import driver_name
+
+
+@click.command(cls=Command)
+@bundle_options
+@site_option
+@cluster_options
+@chart_options
+def preflight(
+    session: Session, *, choice: BundleChoice, site_file: Path, cluster: ClusterChoice, chart: ChartChoice
+) -> None:
+    """Tell everything that stands in the way of `install`, and change nothing.
+
+    Looks at image references, permissions, kinds, classes, Secrets, volumes, nodes, other operators, and the registry.
+    `install` and `upgrade` begin with the same. Of several exit codes it ends with the lowest.
+
+    \b
+    Example:
+      PROGRAM preflight --site site.yaml
+    """
+    with choice.open(session) as bundle:
+        target = cluster.target(session)
+        site = read_site(session, bundle, site_file)
+        request, driver = chart.request(session, bundle, target), driver_of(driver_name(bundle))
+        found = look(bundle, site, driver, target.cluster, registry_of(session, site), target.releases, request)
+    session.emit(found.document(), found.text())
+    found.verdict()

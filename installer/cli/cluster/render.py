@@ -1,0 +1,76 @@
+"""The command `render`."""
+
+from pathlib import Path
+
+import click
+
+from installer.apps.application import application_of
+from installer.cli.cluster.chart_choice import chart_source_option
+from installer.cli.opening import BundleChoice, bundle_options
+from installer.cli.options import site_option
+from installer.cli.site_file import read_site
+from installer.commands import FOLDER, Command
+from installer.objects.driver import ChartSourceRequest
+from installer.objects.maker import desired
+from installer.objects.node_mirrors import node_mirrors
+from installer.objects.render import files, write
+from installer.objects.secret_manifests import SecretForm
+from installer.shell import Session
+from installer.workflows.driver import driver_of
+from installer.workflows.install import driver_name
+
+
+@click.command(cls=Command)
+@bundle_options
+@site_option
+@click.option("-o", "--output-dir", type=FOLDER, required=True, help="Folder for the files; made if it does not exist.")
+@click.option("--kube-version", default="", metavar="VERSION", help="Version of Kubernetes that charts shall assume.")
+@click.option(
+    "--secrets",
+    default="placeholder",
+    show_default=True,
+    type=click.Choice(("placeholder", "external")),
+    help="Manifests to be filled in or sealed, or objects of External Secrets Operator.",
+)
+@click.option("--keep-image-names", is_flag=True, help="For nodes with the mirrors of `nodes`: upstream names stay.")
+@chart_source_option
+def render(
+    session: Session,
+    *,
+    choice: BundleChoice,
+    site_file: Path,
+    output_dir: Path,
+    kube_version: str,
+    secrets: SecretForm,
+    keep_image_names: bool,
+    chart_source: str,
+) -> None:
+    """Write everything that `install` would apply as files, without talking to a cluster.
+
+    The folder is made for kubectl, Argo CD and Flux, and has registry mirrors for the nodes; its README.md tells how
+    to use it. Values of Secrets are left out. Images that this enclave would not have are an error, as for `install`.
+
+    \b
+    Example:
+      PROGRAM render --site site.yaml --output-dir manifests
+    """
+    with choice.open(session) as bundle:
+        site, driver = read_site(session, bundle, site_file), driver_of(driver_name(bundle))
+        wanted = desired(
+            bundle,
+            site,
+            driver,
+            kube_version=kube_version,
+            blank=True,
+            request=ChartSourceRequest(chart_source),
+            names_stay=keep_image_names,
+        )
+        for question in wanted.open_questions:
+            session.reporter.note(f"not answered: {question}")
+        for text in wanted.suspects:
+            session.reporter.note(f"looks like an image reference: {text}")
+        mirrors = {} if site.on_nodes else node_mirrors(bundle, site)
+        application = application_of(bundle)
+        notes = application.secret_notes if application else ""
+        written = write({**files(wanted, driver, secrets, notes), **mirrors}, output_dir)
+    session.emit({"files": [str(file) for file in written]}, "\n".join(str(file) for file in written))

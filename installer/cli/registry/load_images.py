@@ -1,0 +1,18 @@
+"""The load of a bundle into the registry at a place, as `load` and `install` do it."""
+
+from installer.bundle.reader import Bundle
+from installer.cli.registry_place import Place, registry_at, relocation_to
+from installer.shell import Session
+from installer.transfer.load import load
+from installer.transfer.load_result import LoadResult
+
+
+def load_into(
+    session: Session, bundle: Bundle, place: Place, *, sha256: bool = False, whole_only: bool = False
+) -> LoadResult:
+    """Load all images of `bundle`. Raises the errors of `installer.transfer.load.load`."""
+    registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
+    result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
+    if told := str(result.learnt):
+        session.reporter.note(f"{place.registry}: {told}")
+    return result

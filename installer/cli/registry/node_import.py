@@ -1,0 +1,110 @@
+"""The command `import`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from installer.bundle.reader import Bundle
+from installer.chart.relocation import Relocation
+from installer.cli.opening import BundleChoice, bundle_options
+from installer.cli.registry.lacking import ask_for
+from installer.commands import FILE, Command
+from installer.errors import LackingError
+from installer.frozen import program
+from installer.report import count
+from installer.shell import Session
+from installer.transfer.containerd import ImageStore, import_images
+from installer.transfer.image_archive import ImageArchive, Names, described, names_on_node, put_into_folder
+
+if TYPE_CHECKING:
+    from installer.site.site import Site
+
+
+@click.command("import", cls=Command)
+@bundle_options
+@click.option(
+    "--containerd",
+    "socket",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Socket of this node's containerd, such as /run/containerd/containerd.sock.",
+)
+@click.option("--namespace", default="k8s.io", show_default=True, help="Namespace there; Kubernetes has its own.")
+@click.option(
+    "--image-folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder that k3s or RKE2 imports from, such as /var/lib/rancher/k3s/agent/images.",
+)
+@click.option("--site", "site_file", type=FILE, help="Name images as pods of this site will ask for them.")
+@click.option("--request", type=FILE, help="If what an update builds on is not there: ask for it in this file.")
+def node_import(
+    session: Session,
+    *,
+    choice: BundleChoice,
+    socket: Path | None,
+    namespace: str,
+    image_folder: Path | None,
+    site_file: Path | None,
+    request: Path | None,
+) -> None:
+    """Bring the images onto this node, where the site has no registry. Run it on every node.
+
+    With `on_nodes: true` below `registry` in site.yaml, `install` and `render` rely on it. Without --site images keep
+    their upstream names. What is there already is left alone. In containerd images are pinned, so that the kubelet
+    does not clear them away: `ctr images rm` does.
+
+    An image folder takes one file, which k3s and RKE2 read within seconds, versions before 2025 only when they start;
+    at each start they read it again, unless there is a file `.cache.json`. Delete the files of earlier bundles there.
+
+    Kubelets from 1.35 on ask again for an image that they once pulled under another name: a node that had a registry
+    before needs `imagePullCredentialsVerificationPolicy: NeverVerify` in their configuration.
+
+    \b
+    Examples, where S is /run/containerd/containerd.sock, in k3s and RKE2
+    /run/k3s/containerd/containerd.sock, and F is
+    /var/lib/rancher/k3s/agent/images or /var/lib/rancher/rke2/agent/images:
+      PROGRAM import --site site.yaml --containerd S
+      PROGRAM import --site site.yaml --image-folder F
+    """
+    if bool(image_folder) == bool(socket):
+        raise click.UsageError("say where to: --containerd SOCKET, or --image-folder FOLDER")
+    with choice.open(session) as bundle:
+        names = _names(bundle, _site(session, site_file) if site_file else None)
+        if image_folder:
+            _into_folder(session, bundle, names, image_folder, request)
+        elif socket:
+            store = ImageStore.at(socket, namespace, program.child_environment(session.environment))
+            _into_containerd(session, bundle, names, store, request)
+
+
+def _site(session: Session, file: Path) -> "Site":
+    # The libraries that read answers are large, and not needed without them.
+    from installer.cli.site_file import read_registry_part
+
+    return read_registry_part(session, file)
+
+
+def _names(bundle: Bundle, site: "Site | None") -> Names:
+    registry, project = (site.registry, site.project) if site else ("", "")
+    images = bundle.manifest.images
+    known = frozenset(image.reference for image in images)
+    return names_on_node(images, Relocation(registry, project, known, names_stay=not registry))
+
+
+def _into_containerd(session: Session, bundle: Bundle, names: Names, store: ImageStore, request: Path | None) -> None:
+    done = import_images(bundle, store, names, session.reporter)
+    session.emit(done.document(names) | ask_for(session, bundle, done.lacking, request), done.text(names))
+    done.check()
+
+
+def _into_folder(session: Session, bundle: Bundle, names: Names, folder: Path, request: Path | None) -> None:
+    archive = ImageArchive(bundle, names)
+    try:
+        path, written = put_into_folder(archive, folder, session.reporter)
+    except LackingError:
+        document = ask_for(session, bundle, list(archive.lacking.values()), request)
+        if session.output == "json":
+            session.emit(document, "")
+        raise
+    document = {"file": str(path), "written": written, "images": described(names, present=not written)}
+    session.emit(document, f"{path}  {'written' if written else 'was there'}: {count(names, 'image')}")

@@ -1,0 +1,44 @@
+"""The answers of a site, with secrets from the session."""
+
+from pathlib import Path
+
+from installer.apps.application import application_of
+from installer.bundle.reader import Bundle
+from installer.chart.helm import parse_values
+from installer.errors import SiteError
+from installer.files import read_bounded
+from installer.shell import Session
+from installer.site.site import MAX_SITE, ApplicationAnswers, Parse, RegistryOnly, RegistryPart, Site
+from installer.strict_yaml import load_yaml
+
+
+def read_site(session: Session, bundle: Bundle, file: Path) -> Site:
+    """The answers in `file` to the questions of `bundle`; secrets that are kept in the environment or asked for are had
+    from the session. Raises BundleError, SiteError, StorageError.
+    """
+    return _read(session, file, application_of(bundle) or RegistryOnly(), parse_values)
+
+
+def read_registry_part(session: Session, file: Path) -> Site:
+    """The same of what `file` says about the registry, the rest unread.
+
+    It needs neither the bundle's profile, which may lie on another volume, nor Helm, whose library takes a second to
+    unpack. Raises SiteError, StorageError.
+    """
+    return _read(session, file, RegistryPart(), load_yaml)
+
+
+def _read(session: Session, file: Path, application: ApplicationAnswers, parse: Parse) -> Site:
+    site = Site.load(
+        read_bounded(file, MAX_SITE, SiteError),
+        file.parent,
+        application=application,
+        name=file.name,
+        now=session.now(),
+        environment=session.environment.get,
+        prompt=session.ask_secret,
+        parse=parse,
+    )
+    for note in site.notes:
+        session.reporter.note(note)
+    return site
