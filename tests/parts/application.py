@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from installer.bundle.manifest import BundleChart
+from installer.apps.profile import DOCUMENT
 from installer.chart.helm import Chart
-from installer.oci import media_types
 from tests.parts import runnable
 from tests.parts.bundles import KEYS, Cargo, signing_key
-from tests.parts.images import Image, compact, write_layout
+from tests.parts.images import Image, write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,19 +75,40 @@ def platform_images() -> dict[str, Image]:
 
 @dataclass
 class Application:
-    """A bundle in the making. `folder` takes the layouts, the bundle and the site's answers."""
+    """A bundle in the making. `folder` takes the layouts, the bundle and the site's answers.
+
+    `profile` are keys of the profile beside its steps.
+    """
 
     folder: Path
     name: str
     version: str = "1.0"
     sequence: int = 1
     images: dict[str, Image] = field(default_factory=dict)
-    charts: list[tuple[bytes, str, str, str]] = field(default_factory=list)
+    charts: list[bytes] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
     documents: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=dict)
 
-    def chart(self, archive: bytes, *, role: str = "release", release: str = "", values: str = "") -> None:
-        """Add a chart."""
-        self.charts.append((archive, role, release, values))
+    def chart(self, archive: bytes, *, release: str = "", values: str = "", **step: Any) -> None:
+        """Add a chart and the step that installs it; `values` names a document."""
+        self.charts.append(archive)
+        name = Chart.load(archive).name
+        self.steps.append({"chart": name, "name": release or name, **({"values": values} if values else {}), **step})
+
+    def resource(self, document: str, *, installs: bytes | None = None, **step: Any) -> None:
+        """Add the step that applies the resource in `document`; its controller may install the chart `installs`."""
+        made = {}
+        if installs is not None:
+            self.charts.append(installs)
+            made = {"installs": {"chart": Chart.load(installs).name}}
+        self.steps.append({"resource": document, **made, **step})
+
+    def manifests(self, name: str, *objects: Any, **step: Any) -> None:
+        """Add the step that applies `objects`."""
+        self.document(f"{name}.yaml", None, "manifests")
+        self.documents[f"{name}.yaml"] = ("\n---\n".join(json.dumps(item) for item in objects).encode(), "manifests")
+        self.steps.append({"manifests": [f"{name}.yaml"], "name": name, **step})
 
     def document(self, name: str, content: Any, kind: str) -> None:
         """Add a document; JSON is YAML."""
@@ -102,8 +122,10 @@ class Application:
             cargo.image(source, write_layout(self.folder / f"image-{number}", image))
         for name, (content, kind) in self.documents.items():
             cargo.document(name, content, kind)
-        for archive, role, release, values in self.charts:
-            _add(cargo, archive, role, release, values)
+        for archive in dict.fromkeys(self.charts):
+            cargo.chart(archive)
+        if self.steps:
+            cargo.document(DOCUMENT, json.dumps({"steps": self.steps, **self.profile}).encode(), "profile")
         (path,) = cargo.write(self.folder, key=signing_key(), name=f"{self.name}-{self.version}")
         return path
 
@@ -134,32 +156,10 @@ def demo_platform(
         "metadata": {"name": "template", "labels": {"app.kubernetes.io/name": "weightsandbiases"}},
         "spec": {"chart": {}, "values": dict(values or {})},
     }
-    application.document("wandb.yaml", template, "custom-resource")
+    application.document("wandb.yaml", template, "resource")
     operator = (assets / OPERATOR_CHART).read_bytes()
-    application.chart(operator, role="operator", release="operator", values="operator-values.yaml")
+    application.chart(operator, release="operator", values="operator-values.yaml")
     platform = packed(CHARTS / "demo-platform", changes)
-    application.chart(platform, role="platform", release=name, values="wandb.yaml")
+    application.resource("wandb.yaml", installs=platform, name=name, controller="operator")
+    application.profile["driver"] = "wandb"
     return application
-
-
-def _add(cargo: Cargo, archive: bytes, role: str, release: str, values: str) -> None:
-    """A chart and its form as an OCI artifact (Helm's HIP 6)."""
-    chart = Chart.load(archive)
-    config = cargo.put(compact(dict(chart.metadata)), media_types.HELM_CONFIG)
-    layer = cargo.put(archive, media_types.HELM_CHART)
-    parts = [{"mediaType": item.media_type, "digest": str(item.digest), "size": item.size} for item in (config, layer)]
-    document = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": parts[0], "layers": parts[1:]}
-    artifact = cargo.put(compact(document), media_types.OCI_MANIFEST)
-    cargo.charts.append(
-        BundleChart(
-            chart.name,
-            chart.version,
-            role,
-            release or chart.name,
-            "default",
-            layer.digest,
-            artifact.digest,
-            f"https://charts.example.com/{chart.name}-{chart.version}.tgz",
-            values,
-        )
-    )
