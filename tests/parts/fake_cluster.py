@@ -78,12 +78,12 @@ class FakeCluster(Cluster):
 
     # --- what others do
 
-    def given(self, obj: Object, *, manager: str = "others") -> Object:
-        """`obj` is there as it stands, and all of it belongs to `manager`; so is its namespace."""
+    def given(self, obj: Object, *, namespace: str = "default", manager: str = "others") -> Object:
+        """`obj` is there as it stands and belongs to `manager`; its namespace, or this one, is there then, too."""
         kind = self.kind(obj["apiVersion"], obj["kind"])
         obj = copy.deepcopy(obj)
         if kind.namespaced:
-            obj["metadata"].setdefault("namespace", "default")
+            obj["metadata"].setdefault("namespace", namespace)
             self._add_namespace(obj["metadata"]["namespace"])
         key = self._key(kind, obj["metadata"]["name"], obj["metadata"].get("namespace", ""))
         _, owners = field_managers.update({}, {}, obj, manager, self._stamp())
