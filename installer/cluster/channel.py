@@ -33,11 +33,20 @@ MAX_TOKEN = 256 * 1024
 APPLY = "application/apply-patch+yaml"
 
 
+class _Cause(Value):
+    reason: str = ""
+
+
+class _Details(Value):
+    causes: tuple[_Cause, ...] | None = None
+
+
 class _Status(Value):
     """What counts of a `Status` (Kubernetes API conventions, "Response Status Kind")."""
 
     message: str
     reason: str = ""
+    details: _Details | None = None
 
 
 class Channel:
@@ -207,4 +216,5 @@ def _refused(code: int, body: bytes) -> RefusedError:
         status = msgspec.json.decode(body, type=_Status)
     except (ValueError, RecursionError):
         return RefusedError(code, "", body[:200].decode("utf-8", "replace"))
-    return RefusedError(code, status.reason, status.message)
+    causes = (status.details and status.details.causes) or ()
+    return RefusedError(code, status.reason, status.message, frozenset(cause.reason for cause in causes))

@@ -19,11 +19,11 @@ _CERTIFICATE_HINTS = {
 
 
 class RefusedError(Exception):
-    """An answer with a status that is no success, as the API server words it."""
+    """An answer with a status that is no success, as the API server words it; `causes` are reasons, too."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, causes: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
-        self.code, self.reason, self.message = code, reason, message
+        self.code, self.reason, self.message, self.causes = code, reason, message, causes
 
 
 class TooLargeError(Exception):
@@ -39,6 +39,9 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
         )
     if exc.code == 403 and exc.reason == "Forbidden" and "is forbidden: User" in exc.message:
         return ClusterForbiddenError(message, hint="ask for this permission, or use a context that has it.")
+    if exc.code == 403 and "NamespaceTerminating" in exc.causes:
+        hint = "wait until it is gone; `kubectl describe namespace` tells what its deletion waits for."
+        return ClusterForbiddenError(message, hint=hint)
     if exc.code == 403:
         # Quotas and admission policies answer 403 as well; no permission helps against them.
         return ClusterForbiddenError(message, hint="a quota or an admission policy of the cluster refuses this object.")

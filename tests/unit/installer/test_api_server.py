@@ -59,6 +59,11 @@ def client() -> Iterator[Clients]:
             pass
 
 
+TERMINATING = {
+    "message": 'pods "a" is forbidden: unable to create new content in namespace b because it is being terminated',
+    "reason": "Forbidden",
+    "details": {"causes": [{"reason": "NamespaceTerminating", "message": "namespace b is being terminated"}]},
+}
 # Answer → error, words that must be in its message or hint.
 REFUSALS = [
     (refusal(401, "Unauthorized", "Unauthorized"), ClusterForbiddenError, "does not accept the credentials"),
@@ -68,6 +73,7 @@ REFUSALS = [
         "cannot list resource",
     ),
     (refusal(403, "Forbidden", 'pods "a" is forbidden: exceeded quota: small'), ClusterForbiddenError, "quota"),
+    (Reply(403, TERMINATING), ClusterForbiddenError, "wait until it is gone"),
     (refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "other"'), ConflictError, "another tool"),
     (refusal(400, "BadRequest", 'admission webhook "x" does not support dry run'), NoDryRunError, "webhook"),
     (refusal(422, "Invalid", "spec.replicas: Invalid value"), ClusterError, "site.yaml"),

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
 import pytest
 
+from installer.cluster.kinds import SECRET
 from installer.errors import ClusterError
 from installer.value import replace
 from installer.workflows import history
 from installer.workflows.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
 from installer.workflows.record import FORMAT, InstalledChart, Record
-
-if TYPE_CHECKING:
-    from installer.cluster.cluster import Cluster
-    from installer.cluster.kinds import Kind
+from tests.parts.fake_cluster import FakeCluster
 
 CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ("job",), ("kinds.example.com",))
 NOTE = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), None, None, "", ())
@@ -26,20 +22,6 @@ def revision(number: int, version: str, *, finished: bool = True, origin: int = 
     releases = (ReleaseState("app", "here", "sha256:3", number),)
     access = Access("r:5000", plain_http=True, token_hosts=("login.example",))
     return Revision(number, note, finished, origin, releases, access, resource, {}, (), ("here/data",))
-
-
-class Store:
-    """A cluster that holds one Secret."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, Any] | None = None
-
-    def get(self, _kind: Kind, _name: str, _namespace: str) -> dict[str, Any] | None:
-        return self.held
-
-    def apply(self, obj: dict[str, Any]) -> dict[str, Any]:
-        self.held = obj
-        return obj
 
 
 @pytest.mark.parametrize(
@@ -64,8 +46,7 @@ def test_what_ran_before(past: list[Revision], goal: int) -> None:
 
 
 def test_it_is_read_as_it_was_written_and_the_oldest_make_room() -> None:
-    store = Store()
-    cluster = cast("Cluster", store)
+    cluster = FakeCluster(namespaces=["here"])
     past = History(())
     for number in range(1, KEPT + 4):
         past = history.keep(cluster, past, revision(number, str(number), finished=number != KEPT))
@@ -76,11 +57,9 @@ def test_it_is_read_as_it_was_written_and_the_oldest_make_room() -> None:
 
 
 def test_a_damaged_revision_is_named() -> None:
-    store = Store()
-    cluster = cast("Cluster", store)
+    cluster = FakeCluster(namespaces=["here"])
     history.keep(cluster, History(()), revision(1, "a"))
-    assert store.held
-    store.held["data"]["revision-1.json"] = "e30="
+    cluster.merge(SECRET, "airferry-app-revisions", "here", {"data": {"revision-1.json": "e30="}}, manager="others")
     with pytest.raises(ClusterError, match=r"airferry-app-revisions, revision-1\.json: damaged") as caught:
         history.read(cluster, NOTE)
     assert "delete this Secret" in caught.value.hint

@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import create_autospec
 
 import pytest
 
 from installer.chart.releases import Release, Releases
 from installer.cluster.cluster import Cluster, ConflictError
 from installer.cluster.kinds import LEASE, VOLUME, VOLUME_CLAIM, Kind
-from installer.cluster.volumes import at_stake, retain
+from installer.cluster.volumes import at_stake, let_go, retain, retained
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.errors import ClusterForbiddenError
@@ -20,6 +21,7 @@ from installer.workflows.lease import Means
 from installer.workflows.lock_owner import Holder
 from installer.workflows.record import FORMAT, InstalledChart, Record
 from installer.workflows.uninstall import Removal, data_of, uninstall
+from tests.parts.fake_cluster import FakeCluster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -166,12 +168,62 @@ def test_nothing_is_removed_while_data_cannot_be_kept(verb: str) -> None:
     assert "here/kept" not in caught.value.message
 
 
-def test_a_change_keeps_what_it_drops_and_leaves_the_rest_alone() -> None:
-    world = World()
-    cluster, releases = cast("Cluster", world), lambda _: cast("Releases", world)
-    assert at_stake(cluster, releases, [ReleaseName("app", "here")], {"here/data", "here/safe"}) == []
-    found = at_stake(cluster, releases, [ReleaseName("app", "here")], {"here/safe"})
+@pytest.fixture
+def cluster() -> FakeCluster:
+    """A cluster with the claims of MANIFEST and their volumes."""
+    found = FakeCluster(namespaces=["here"])
+    for name, policy in (("data", "Delete"), ("kept", "Delete"), ("safe", "Retain"), ("hook", "Delete")):
+        spec = {"persistentVolumeReclaimPolicy": policy, "claimRef": {"namespace": "here", "name": name}}
+        found.given(
+            {"apiVersion": "v1", "kind": VOLUME.name, "metadata": {"name": f"pv-{name}"}, "spec": spec},
+        )
+        found.given({**claim(name), "apiVersion": "v1", "spec": {"volumeName": f"pv-{name}"}}, namespace="here")
+    found.given({**claim("unbound"), "apiVersion": "v1", "spec": {}}, namespace="here")
+    return found
+
+
+RELEASE = ReleaseName("app", "here")
+
+
+def releases(_namespace: str) -> Releases:
+    release = Release("app", "here", 1, "deployed", "app", "1.0.0", "", objects=MANIFEST)
+    found = create_autospec(Releases, instance=True)
+    found.status.return_value = release
+    return cast("Releases", found)
+
+
+def policies(cluster: FakeCluster) -> dict[str, str]:
+    return {item["metadata"]["name"]: item["spec"]["persistentVolumeReclaimPolicy"] for item in cluster.find(VOLUME)}
+
+
+def test_a_change_keeps_what_it_drops_and_leaves_the_rest_alone(cluster: FakeCluster) -> None:
+    before = policies(cluster)
+    assert at_stake(cluster, releases, [RELEASE], {"here/data", "here/safe"}) == []
+    found = at_stake(cluster, releases, [RELEASE], {"here/safe"})
     assert [(item.name, item.claim, item.policy) for item in found] == [("pv-data", "here/data", "Delete")]
     retain(cluster, found)
-    assert world.objects[VOLUME.name, "pv-data"]["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-    assert world.objects[VOLUME.name, "pv-kept"]["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+    assert policies(cluster) == {**before, "pv-data": "Retain"}
+
+
+def test_what_was_kept_is_known_again_and_let_go(cluster: FakeCluster) -> None:
+    before = cluster.get(VOLUME, "pv-data") or {}
+    retain(cluster, at_stake(cluster, releases, [RELEASE]))
+    assert [item.name for item in retained(cluster, RELEASE)] == ["pv-data"]
+    assert retained(cluster, ReleaseName("app", "elsewhere")) == []
+    assert let_go(cluster, "pv-data")
+    assert retained(cluster, RELEASE) == []
+    after = cluster.get(VOLUME, "pv-data") or {}
+    assert after["spec"] == before["spec"]
+    assert not after["metadata"]["labels"]
+    assert not after["metadata"]["annotations"]
+    assert let_go(cluster, "pv-gone") is False
+
+
+@pytest.mark.parametrize("verb", ["get", "patch"])
+def test_claims_whose_data_cannot_be_kept_are_named(cluster: FakeCluster, verb: str) -> None:
+    cluster.forbidden.add((verb, VOLUME))
+    with pytest.raises(ClusterForbiddenError, match="claim here/data: ") as caught:
+        at_stake(cluster, releases, [RELEASE])
+    assert "here/kept" not in caught.value.message
+    cluster.forbidden.add(("list", VOLUME))
+    assert retained(cluster, RELEASE) == []
