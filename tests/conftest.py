@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ASSETS = "AIRFERRY_TEST_ASSETS"
+CHARTS = "AIRFERRY_TEST_CHARTS"
 
 
 def pytest_configure() -> None:
@@ -22,9 +23,11 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> list[str]:
     """Say what is left out and why; nothing is ever skipped in silence."""
-    if os.environ.get(ASSETS):
-        return []
-    return [f"{ASSETS} names no folder with the real W&B controller and charts: tests marked `controller` are left out"]
+    left_out = {
+        ASSETS: "the real W&B controller and charts: tests marked `controller` are left out",
+        CHARTS: "charts of others: only our own are rendered by helm, too",
+    }
+    return [f"{name} names no folder with {text}" for name, text in left_out.items() if not os.environ.get(name)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

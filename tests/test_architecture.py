@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -317,6 +318,15 @@ def test_a_command_loads_no_library_that_it_does_not_need(modules: str, heavy: s
     script = f"import sys, {modules.replace(' ', ', ')}; print([x for x in {heavy.split()!r} if x in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_no_module_imports_a_test_module() -> None:
+    """What several of them need stands in `tests/parts` or a conftest."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [getattr(node, "module", ""), *(alias.name for alias in node.names)]
+                assert not re.search(r"\btest_", " ".join(names)), f"{path}, line {node.lineno}"
 
 
 def test_modules_are_named_after_what_they_hold() -> None:

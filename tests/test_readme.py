@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from builder.cli.main import cli as builder_cli
-from installer.cli.main import cli as installer_cli
 from tests.exit_codes import errors, with_table
+from tests.parts.commands import commands
 
 README = Path(__file__).parents[1] / "README.md"
 

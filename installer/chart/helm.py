@@ -25,6 +25,10 @@ from installer.strict_yaml import load_yaml
 
 MAX_ARCHIVE = 32 << 20
 HOOK = "helm.sh/hook"
+# Helm leaves out an object that names any other event (pkg/release/v1/util/manifest_sorter.go).
+_EVENTS = frozenset(
+    f"{time}-{action}" for time in ("pre", "post") for action in ("install", "upgrade", "rollback", "delete")
+) | {"test", "test-success"}
 _MAX_MESSAGE = 2000
 # Where Helm cuts a stream of documents (helm.sh/helm/v4, pkg/release/v1/util/manifest.go, SplitManifests).
 _DOCUMENT = re.compile(r"(?:^|\s*\n)---\s*")
@@ -58,7 +62,8 @@ def documents(text: str, name: str, error: type[AirferryError]) -> list[Object]:
         if not part.strip():
             continue
         try:
-            document = values_from_yaml(part)
+            # Helm ends each document with a line break, which a text at its end keeps.
+            document = values_from_yaml(f"{part}\n")
         except HelmError as exc:
             raise error(f"{name}: not YAML: {brief(exc)}", hint="the chart makes broken YAML of these values.") from exc
         if document:
@@ -71,6 +76,14 @@ def hook_events(item: Object) -> tuple[str, ...]:
     annotations = (item.get("metadata") or {}).get("annotations") or {}
     text = annotations.get(HOOK) if isinstance(annotations, dict) else None
     return tuple(part.strip().lower() for part in str(text).split(",") if part.strip()) if text else ()
+
+
+def _is_applied(item: Object) -> bool:
+    """Whether Helm applies an object that a template makes: an ordinary one, or a hook for events that Helm knows."""
+    annotations = (item.get("metadata") or {}).get("annotations") or {}
+    if not isinstance(annotations, dict) or HOOK not in annotations:
+        return True
+    return _EVENTS.issuperset(part.strip().lower() for part in str(annotations[HOOK]).split(","))
 
 
 @dataclass(frozen=True)
@@ -213,8 +226,10 @@ class Chart:
         made = []
         for path, text in sorted(files.items()):
             leaf = path.rpartition("/")[2]
-            if not leaf.startswith("_") and leaf != "NOTES.txt":
-                made += [(path, item) for item in documents(text, f"{self.source}: {path}", self.values_error)]
+            # Helm tells notes by the end of the name (pkg/action/action.go, notesFileSuffix).
+            if not leaf.startswith("_") and not leaf.endswith("NOTES.txt"):
+                found = documents(text, f"{self.source}: {path}", self.values_error)
+                made += [(path, item) for item in found if _is_applied(item)]
         return Rendering((*definitions, *made), tuple(item for _, item in definitions), coalesced)
 
     def defaults(self, values: Values) -> dict[str, Any]:

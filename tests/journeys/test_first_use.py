@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.journeys.test_refusals import assert_refused
 from tests.parts.bundles import KEYS
-from tests.parts.programs import Program, from_source
+from tests.parts.programs import Program, assert_refused, from_source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,12 +27,11 @@ from installer.report import Silent
 from installer.value import replace
 from installer.verify.verification_report import Verification
 from tests.exit_codes import errors
-from tests.journeys.test_refusals import assert_refused
 from tests.parts.bundles import KEYS, open_bundle, reference_cargo, signing_key
+from tests.parts.commands import commands
+from tests.parts.elf import elf
 from tests.parts.mounted import iso_image, mounted_iso
-from tests.parts.programs import Program, from_source
-from tests.test_readme import commands
-from tests.unit.installer.test_program import elf
+from tests.parts.programs import Program, assert_refused, from_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.journeys.test_refusals import on_tmpfs
 from tests.parts.mounted import fat_image, iso_image, mounted_fat, mounted_iso
-from tests.parts.programs import from_source
+from tests.parts.programs import from_source, on_tmpfs
 
 if TYPE_CHECKING:
     from pathlib import Path

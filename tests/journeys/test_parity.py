@@ -10,10 +10,9 @@ import pytest
 
 from builder.release.sign import _fill
 from installer.bundle.limits import MINISIG, SIGNATURE, UNSIGNED
-from tests.journeys.test_refusals import on_tmpfs
 from tests.parts.bad_sectors import with_bad_sectors
 from tests.parts.mounted import iso_image, mounted_iso
-from tests.parts.programs import Program, from_source
+from tests.parts.programs import Program, from_source, on_tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,6 @@ step, and nothing half-done left behind."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -20,13 +19,12 @@ from installer.value import replace
 from tests.parts.authority import Authority
 from tests.parts.bundles import KEYS, reference_cargo, signing_key
 from tests.parts.faulty_registry import FaultyRegistry, challenge
-from tests.parts.programs import Program, from_source
+from tests.parts.programs import Program, assert_refused, docker_config, from_source, on_tmpfs, with_environment
 from tests.parts.registry import Registry
 from tests.parts.slow_link import SlowLink
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.journeys.conftest import Carried
@@ -39,21 +37,6 @@ images: [{image}]
 registries:
   docker.io: {{mirror: "{url}"}}
 """
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], code: int, *texts: str) -> None:
-    """The exit code, one line of error that names `texts`, and the next step; no result and no trace."""
-    said = f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert done.returncode == code, said
-    assert done.stdout == "", said
-    assert "Traceback" not in done.stderr, said
-    lines = done.stderr.splitlines()
-    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
-    assert len(errors) == 1, said
-    message = "\n".join(lines[errors[0] :])
-    assert "\nnext: " in message, said
-    for text in texts:
-        assert text in message, said
 
 
 def closed_address() -> str:
@@ -70,33 +53,6 @@ def stored(registry: Registry) -> list[str]:
 def recipe(folder: Path, url: str, *, image: str = "docker.io/demo/worker:1.0") -> None:
     """Write a recipe for one image."""
     (folder / "recipe.yaml").write_text(RECIPE.format(image=image, url=url))
-
-
-def docker_config(folder: Path, registry: str, word: str) -> dict[str, str]:
-    """Where a user's credentials stand, as the environment says it."""
-    (folder / "docker").mkdir()
-    secret = b64encode(f"ferry:{word}".encode()).decode()
-    (folder / "docker" / "config.json").write_text(json.dumps({"auths": {registry: {"auth": secret}}}))
-    return {"DOCKER_CONFIG": str(folder / "docker")}
-
-
-def with_environment(program: Program, more: Mapping[str, str]) -> Program:
-    return dataclasses.replace(program, environment={**program.environment, **more})
-
-
-def on_tmpfs(program: Program, folder: Path, options: str) -> Program:
-    """The program in a mount namespace of its own, where `folder` is a tmpfs with `options`.
-
-    Its standard error ends with a line for each file that is left there.
-    """
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    script = (
-        f'mount -t tmpfs -o "{options}" tmpfs "{folder}" || exit 99\n'
-        f'"$@"; code=$?; ls -A "{folder}" | sed "s/^/left: /" >&2; exit $code'
-    )
-    folder.mkdir()
-    prefix = ("unshare", *user, "--mount", "sh", "-c", script, "sh")
-    return dataclasses.replace(program, command=(*prefix, *program.command))
 
 
 # --- the connected side ---

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.journeys.test_refusals import assert_refused, docker_config, with_environment
 from tests.parts.faulty_proxy import FaultyProxy
 from tests.parts.faulty_registry import Answer, limited, status
 from tests.parts.images import File, Image, Layer, push, write_layout
-from tests.parts.programs import Program, from_source
+from tests.parts.programs import Program, assert_refused, docker_config, from_source, with_environment
 from tests.parts.registry import Registry
 from tests.parts.token_server import TokenServer
 

@@ -12,7 +12,7 @@ from installer.bundle.manifest import BundleChart
 from installer.chart.helm import Chart
 from installer.oci.digest import Digest
 from installer.site.site import Site
-from tests.unit.test_templates import FOLDER, files_of_the_template, uncommented
+from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
 
 if TYPE_CHECKING:
     from pathlib import Path

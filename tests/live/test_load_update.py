@@ -21,11 +21,11 @@ from installer.registry.transport import Transport
 from installer.transfer.existing_blobs import request_for
 from installer.transfer.load import load
 from installer.value import Value, replace
-from tests.live.test_registry_faults import REGISTRIES, running
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.counted import Counted
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.registry import Registry
+from tests.parts.registry_kinds import REGISTRIES, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,12 +19,11 @@ from installer.oci.reference import DigestRef, Repository, TagRef, parse_referen
 from installer.registry.client import Registry
 from installer.registry.referrers import tag_of
 from installer.registry.transport import Transport
-from tests.live.test_registry_client import slices
-from tests.live.test_registry_faults import running
 from tests.parts.application import KEY
 from tests.parts.bundles import KEYS
 from tests.parts.images import File, Image, Layer, push, write_layout
 from tests.parts.programs import Program, from_source
+from tests.parts.registry_kinds import running, slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

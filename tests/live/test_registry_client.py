@@ -23,10 +23,11 @@ from tests.parts import registry as real
 from tests.parts.authority import Authority
 from tests.parts.images import DOCKER, OCI, Family, File, Image, Layer, Platform, Run, push, write_layout
 from tests.parts.proxy import ForwardProxy
+from tests.parts.registry_kinds import slices
 from tests.parts.token_server import TokenServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 USERS = {"alice": "wonder: land"}
@@ -50,10 +51,6 @@ def fetch(client: Registry, repository: Repository, descriptor: Descriptor) -> m
             count += part
     descriptor.digest.check(view, "blob")
     return view
-
-
-def slices(view: memoryview) -> Callable[[int], Iterator[memoryview]]:
-    return lambda position: (view[start : start + (4 << 20)] for start in range(position, len(view), 4 << 20))
 
 
 def copy(client: Registry, source: TagRef, target: TagRef) -> None:

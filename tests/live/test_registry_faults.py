@@ -17,29 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, ContentError, RegistryAccessError, RegistryUnreachableError
 from installer.oci.media_types import ACCEPT
-from installer.registry.client import Registry as Client
-from installer.registry.transport import Transport
-from installer.transfer.load import load
-from tests.parts.bundles import Cargo, open_bundle, signing_key
-from tests.parts.counted import Counted
-from tests.parts.crane_registry import CraneRegistry
+from tests.parts.bundles import Cargo, signing_key
 from tests.parts.faulty_proxy import FaultyProxy, broken
 from tests.parts.faulty_registry import challenge, changed, limited, status
-from tests.parts.go_programs import go_program
 from tests.parts.images import File, Image, Layer, Platform, write_layout
-from tests.parts.registry import DEBIAN_PROGRAM, Registry
+from tests.parts.registry_kinds import REGISTRIES, bring, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from installer.transfer.load_result import LoadResult
 
 MIB = 1 << 20
-REGISTRIES = ("debian", "v3", "crane")
 UPLOADS = "/blobs/uploads/"
 WRONG = {"Docker-Content-Digest": "sha256:" + "1" * 64}
 
@@ -71,33 +62,11 @@ def shipment(tmp_path_factory: pytest.TempPathFactory) -> Shipment:
     return Shipment(path, tags)
 
 
-@contextlib.contextmanager
-def running(kind: str, folder: Path, *, prefix: Sequence[str] = ()) -> Iterator[str]:
-    """A fresh registry of a kind; its address."""
-    if kind == "crane":
-        with CraneRegistry(folder, prefix=prefix) as crane:
-            yield crane.address
-    else:
-        program = DEBIAN_PROGRAM if kind == "debian" else go_program("registry")
-        with Registry(folder, program=program, prefix=prefix) as registry:
-            yield registry.address
-
-
 @pytest.fixture(params=REGISTRIES)
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultyProxy]:
     """A proxy before a fresh registry of each kind."""
     with running(request.param, tmp_path / request.param) as address, FaultyProxy(address) as passing:
         yield passing
-
-
-def bring(
-    shipment: Shipment, address: str, project: str = "site", sleep: Callable[[float], None] = lambda _: None
-) -> LoadResult:
-    """Load the bundle; unless `sleep` says otherwise, pauses take no time."""
-    client = Client(Transport(sleep=sleep))
-    with open_bundle([shipment.path]) as bundle:
-        images = frozenset(image.reference for image in bundle.manifest.images)
-        return load(bundle, client, Relocation(address, project, images), Counted())
 
 
 def get(address: str, path: str) -> bytes:
@@ -212,7 +181,7 @@ LASTING: dict[str, tuple[Callable[[FaultyProxy], None], type[AirferryError]]] = 
 @pytest.mark.parametrize("fault", PASSING)
 def test_what_passes_is_borne(proxy: FaultyProxy, shipment: Shipment, fault: str) -> None:
     PASSING[fault](proxy)
-    bring(shipment, proxy.address)
+    bring(shipment.path, proxy.address)
     assert whole_tags(proxy.target) == shipment.tags
 
 
@@ -223,10 +192,10 @@ def test_what_does_not_pass_is_an_error_that_leaves_nothing_half_done(
     setting, expected = LASTING[fault]
     setting(proxy)
     with pytest.raises(expected) as caught:
-        bring(shipment, proxy.address)
+        bring(shipment.path, proxy.address)
     assert all(line.isprintable() for line in caught.value.message.splitlines())
     assert whole_tags(proxy.target) <= shipment.tags
-    bring(shipment, proxy.target)
+    bring(shipment.path, proxy.target)
     assert whole_tags(proxy.target) == shipment.tags
 
 
@@ -238,6 +207,6 @@ def test_a_full_disc_at_the_registry_is_an_error(kind: str, shipment: Shipment, 
     script = f'mount -t tmpfs -o size=6m tmpfs "{folder}/storage" && exec "$@"'
     with running(kind, folder, prefix=("unshare", *user, "--mount", "sh", "-c", script, "sh")) as address:
         with pytest.raises(RegistryUnreachableError, match="500") as caught:
-            bring(shipment, address)
+            bring(shipment.path, address)
         assert "full disk" in caught.value.hint
         assert whole_tags(address) < shipment.tags

@@ -21,7 +21,7 @@ from tests.parts.programs import Program, from_source
 from tests.parts.registry import Registry
 from tests.parts.static_files import StaticFiles
 from tests.parts.wandb_release import EARLIER
-from tests.unit.chart.test_wandb_charts import EVERYTHING as PARTS
+from tests.parts.wandb_values import EVERYTHING as PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ import msgspec
 from builder.assemble.packing import arrange
 from builder.assemble.volume_size import VolumeSize
 from builder.release.sign import SigningKey, load_key, sign
-from installer.bundle.limits import FORMAT
+from installer.bundle.limits import CHUNK, FORMAT
 from installer.bundle.manifest import (
     NEVER,
     BundleBase,
@@ -316,3 +316,13 @@ def _blob(layout: Layout, digest: Digest) -> bytes:
 
 def _json(descriptor: Descriptor) -> dict[str, Any]:
     return {"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size}
+
+
+def large_cargo() -> Cargo:
+    """Small and large documents: about 45 MiB, 14 chunks."""
+    cargo = Cargo("writer")
+    source = random.Random("writer")
+    for number in range(4):
+        cargo.document(f"large-{number}", source.randbytes(3 * CHUNK + 1000 - number))
+        cargo.document(f"small-{number}", source.randbytes(1000 + number))
+    return cargo

@@ -1,6 +1,8 @@
-"""A reporter that counts."""
+"""Reporters that remember."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 from installer.report import Silent
 
@@ -19,3 +21,13 @@ class Counted(Silent):
 
     def end(self) -> None:
         assert self.done == self.total
+
+
+@dataclass
+class Notes(Silent):
+    """Keeps what it is told."""
+
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)

@@ -1,6 +1,6 @@
 """Programs of others that tests and benchmark run, built from the Go module proxy once and kept.
 
-python -m tests.parts.go_programs     # build what is missing: two minutes from nothing
+python -m tests.parts.go_programs     # build what is missing: four minutes from nothing
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FOLDER = CACHE / "airferry" / "bench" / "bin"
 PACKAGES = {
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+    "helm": "helm.sh/helm/v4/cmd/helm@v4.2.3",
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,3 +78,46 @@ def from_source(module: str, folder: Path, *options: str | Path, **environment: 
     known = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(CACHE)}
     command = (sys.executable, "-m", module)
     return Program(command, folder, tuple(map(str, options)), {**known, **environment})
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], code: int, *texts: str) -> None:
+    """The exit code, one line of error that names `texts`, and the next step; no result and no trace."""
+    said = f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == code, said
+    assert done.stdout == "", said
+    assert "Traceback" not in done.stderr, said
+    lines = done.stderr.splitlines()
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    message = "\n".join(lines[errors[0] :])
+    assert "\nnext: " in message, said
+    for text in texts:
+        assert text in message, said
+
+
+def docker_config(folder: Path, registry: str, word: str) -> dict[str, str]:
+    """Where a user's credentials stand, as the environment says it."""
+    (folder / "docker").mkdir()
+    secret = b64encode(f"ferry:{word}".encode()).decode()
+    (folder / "docker" / "config.json").write_text(json.dumps({"auths": {registry: {"auth": secret}}}))
+    return {"DOCKER_CONFIG": str(folder / "docker")}
+
+
+def with_environment(program: Program, more: Mapping[str, str]) -> Program:
+    """The program with `more` in its environment."""
+    return dataclasses.replace(program, environment={**program.environment, **more})
+
+
+def on_tmpfs(program: Program, folder: Path, options: str) -> Program:
+    """The program in a mount namespace of its own, where `folder` is a tmpfs with `options`.
+
+    Its standard error ends with a line for each file that is left there.
+    """
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    script = (
+        f'mount -t tmpfs -o "{options}" tmpfs "{folder}" || exit 99\n'
+        f'"$@"; code=$?; ls -A "{folder}" | sed "s/^/left: /" >&2; exit $code'
+    )
+    folder.mkdir()
+    prefix = ("unshare", *user, "--mount", "sh", "-c", script, "sh")
+    return dataclasses.replace(program, command=(*prefix, *program.command))

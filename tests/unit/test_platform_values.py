@@ -16,7 +16,7 @@ from installer.cluster.workload import pod_specs
 from installer.oci.digest import Digest
 from installer.site.answers import Component
 from installer.site.site import Site
-from tests.unit.test_templates import FOLDER, files_of_the_template, uncommented
+from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import BaseModel
 
-import templates
 from builder.charts.tree import ChartTree
 from builder.charts.version_overrides import pinned, versions
 from builder.recipe.recipe import Recipe, parse_recipe
@@ -20,33 +17,15 @@ from installer.chart.images import references
 from installer.errors import SiteError
 from installer.site.secret import SecretSource
 from installer.site.site import Site
-from tests.parts.authority import Authority
+from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
 
-FOLDER = Path(templates.__file__).parent
-# A commented key, item or nested line of YAML, as opposed to a sentence.
-_COMMENTED = re.compile(r"^( *)# (?!yaml-language-server)( *(?:- )?(?:[a-z_.0-9/:-]+:(?: .*)?|- \S.*))$")
-
-
-def uncommented(text: str) -> str:
-    return "\n".join(_COMMENTED.sub(r"\1\2", line) for line in text.splitlines())
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def load(text: str, folder: Path) -> Site:
     now = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
     return Site.load(text.encode(), folder, now=now, environment=lambda _: None, prompt=lambda _: "answer")
-
-
-def files_of_the_template(folder: Path) -> None:
-    """The files that the template's comments name."""
-    authority = Authority(folder / "authority")
-    for name in ("registry-ca.pem", "enclave-ca.pem", "mysql-ca.pem", "bucket-ca.pem", "redis-ca.pem"):
-        (folder / name).write_bytes(authority.certificate.read_bytes())
-    server = authority.issue("wandb", ["wandb.enclave.example", "wandb.other.example"])
-    (folder / "wandb.pem").write_bytes(server.certificate.read_bytes())
-    (folder / "wandb.key").write_bytes(server.key.read_bytes())
-    for name in re.findall(r"{file: ([a-z]+\.[a-z]+)}", (FOLDER / "site.yaml").read_text()):
-        if not (folder / name).exists():
-            (folder / name).write_text("word\n")
 
 
 def test_the_recipe_is_valid_and_names_files_that_are_here() -> None:

@@ -14,9 +14,8 @@ from installer.bundle.volume import metadata_of
 from installer.errors import StorageError
 from installer.files import forget
 from installer.report import Silent
-from tests.parts.bundles import MemoryStream
+from tests.parts.bundles import MemoryStream, large_cargo
 from tests.parts.mounted import mounted_loop
-from tests.unit.bundle.test_writer import large_cargo
 
 if TYPE_CHECKING:
     from installer.oci.model import Descriptor

@@ -15,7 +15,7 @@ from installer.errors import BundleError, StorageError, UsageError
 from installer.frozen import program
 from installer.report import Silent
 from tests.parts.counted import Counted
-from tests.unit.installer.test_program import elf
+from tests.parts.elf import elf
 
 KEYS = (PinnedKey.of("-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "ab" * 32),)
 VOLUME = os.urandom(512) * 5000

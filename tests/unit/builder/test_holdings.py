@@ -13,7 +13,7 @@ from installer.bundle.manifest import content_of
 from installer.errors import UsageError
 from installer.transfer.receipt import Receipt
 from installer.value import replace
-from tests.unit.builder.test_lock import digest, example, image
+from tests.parts.locks import digest, example, image
 
 if TYPE_CHECKING:
     from pathlib import Path

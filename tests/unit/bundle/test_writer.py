@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from installer.bundle.volume import metadata_of
 from installer.bundle.writer import finish_interrupted, write
 from installer.errors import ContentError, IncompleteError, RegistryUnreachableError, StorageError, UsageError
 from installer.report import Silent
-from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key
+from tests.parts.bundles import Cargo, MemoryStream, large_cargo, open_bundle, signing_key
 from tests.parts.counted import Counted
 
 if TYPE_CHECKING:
@@ -36,20 +35,9 @@ if TYPE_CHECKING:
     from installer.oci.digest import Digest
 
 PROJECT = Path(__file__).parents[3]
-LARGE = 3 * CHUNK + 1000
 THREADS = 3
 AT_ONCE = THREADS + 4
 """Small documents have threads of their own, enough for the four that there are."""
-
-
-def large_cargo() -> Cargo:
-    """Small and large documents: about 45 MiB, 14 chunks."""
-    cargo = Cargo("writer")
-    source = random.Random("writer")
-    for number in range(4):
-        cargo.document(f"large-{number}", source.randbytes(LARGE - number))
-        cargo.document(f"small-{number}", source.randbytes(1000 + number))
-    return cargo
 
 
 @dataclass
@@ -197,7 +185,8 @@ from pathlib import Path
 from installer.bundle.writer import write
 from installer.report import Silent
 from tests.parts.counted import Counted
-from tests.unit.bundle.test_writer import Upstream, large_cargo
+from tests.parts.bundles import large_cargo
+from tests.unit.bundle.test_writer import Upstream
 
 cargo = large_cargo()
 class Slow(Upstream):

@@ -17,6 +17,7 @@ from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef
 from installer.apps.wandb.operator_rights import operator_rights
+from tests.parts.wandb_values import EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,25 +37,6 @@ NO_DIGEST = (
     "ghcr.io/nerdswords/yet-another-cloudwatch-exporter",
     "us-docker.pkg.dev/buf-images-1/bufstream-public/images/bufstream",
 )
-BUCKET = {"provider": "s3", "name": "s3:9000", "path": "b", "region": "r", "accessKey": "a", "secretKey": "s"}
-SWITCHED_ON = (
-    *("anaconda2", "bufstream", "clickhouse", "clickhouseMigrationJob", "executor", "filemeta", "filestream"),
-    *("flat-run-fields-updater", "frontend", "history-updater", "kafka", "lumen-agent", "mcp-server"),
-    *("metric-observer", "mysql", "nginx", "parquet-metadata-cache", "reloader", "settingsMigrationJob"),
-    *("stackdriver", "weave-evaluate-model-worker", "weave-trace", "weave-trace-agent-scoring-worker"),
-    *("weave-trace-worker", "yace"),
-)
-EVERYTHING: dict[str, Any] = {
-    **{name: {"install": True} for name in SWITCHED_ON},
-    "bufstream": {"install": True, "storage": {"s3": {"region": "r"}}},
-    "yace": {"install": True, "regions": ["r"], "searchTags": {"k": "v"}},
-    "global": {
-        "api": {"enabled": True},
-        "glue": {"enabled": True},
-        "localService": {"bypass": True},
-        "bucket": BUCKET,
-    },
-}
 
 
 def relocation(images: Iterable[Reference]) -> Relocation:

@@ -29,10 +29,10 @@ from installer.transfer.serve import ChartRepository, Server
 from tests.parts.application import CHARTS, Application, packed
 from tests.parts.authority import Authority
 from tests.parts.bundles import Cargo, open_bundle, packed_chart, signing_key
+from tests.parts.demo_site import PASSWORD, REGISTRY, platform, site
 from tests.parts.faulty_registry import FaultyRegistry, status
 from tests.parts.images import write_layout
 from tests.parts.runnable import job
-from tests.unit.installer.test_desired import PASSWORD, REGISTRY, platform, site
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

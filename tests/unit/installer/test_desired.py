@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
-import json
 import random
 import re
 from typing import TYPE_CHECKING, Any
@@ -22,47 +20,22 @@ from installer.apps.wandb.custom_resource import custom_resource
 from installer.objects.desired import Desired, desired
 from installer.objects.node_mirrors import node_mirrors
 from installer.objects.render import files, write
-from installer.site.site import Site
 from installer.workflows.record import read, record
 from tests.parts.application import CHARTS, Application, demo_app, packed
 from tests.parts.bundles import open_bundle, packed_chart
+from tests.parts.demo_site import PASSWORD, REGISTRY, platform, site
 from tests.parts.kubectl import tools
 from tests.parts.runnable import job, pause
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-REGISTRY = "registry.enclave:5000"
-PASSWORD = "correct-horse-battery"
 # What one reader or another takes for something else than this text.
 TRICKY_TEXTS = [
     *("y", "n", "on", "null", "~", "", " a", "a: b", "#a", "=", ".5", "+1", "!a", "*a", "&a", "\u00e9\n", "a\u2028b"),
     *("1", "1.0", "0x10", "1e3", "1_000", "2026-01-01", "12:30:45"),
     *("line\nline\n", "tab\tline\nx", "trail \nx\n", "\nfirst", "\x07"),
 ]
-
-
-def site(folder: Path, **answers: Any) -> Site:
-    text = json.dumps({"registry": {"host": REGISTRY}, **answers})
-    now = dt.datetime.now(dt.UTC)
-    return Site.load(text.encode(), folder, now=now, environment=lambda name: None, prompt=lambda text: PASSWORD)
-
-
-def platform(folder: Path, values: Mapping[str, Any] | None = None) -> Application:
-    """The demonstration platform, with a chart that stands for the operator's."""
-    names = ("httpd", "worker", "cache", "tools", "renew")
-    application = Application(folder, "demo", images={f"docker.io/demo/{name}:1.0": job() for name in names})
-    template = {
-        "apiVersion": "apps.wandb.com/v1",
-        "kind": "WeightsAndBiases",
-        "metadata": {"labels": {"app.kubernetes.io/name": "weightsandbiases"}},
-        "spec": {"chart": {"url": "https://charts.example.com"}, "values": dict(values or {})},
-    }
-    application.document("wandb.yaml", template, "custom-resource")
-    application.chart(packed_chart("operator", "1.0.0"), role="operator", release="operator")
-    application.chart(packed(CHARTS / "demo-platform"), role="platform", release="wandb", values="wandb.yaml")
-    return application
 
 
 def wanted(application: Application, folder: Path, **answers: Any) -> Desired:

@@ -11,8 +11,8 @@ from installer.cluster.kinds import DAEMON_SET, Kind
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, NotReadyError
-from installer.report import Silent
 from installer.workflows.hook_images import MAX_SECONDS, SETTLED_SECONDS, pull
+from tests.parts.counted import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,14 +65,6 @@ class Nodes:
 
     def events(self, *_: Any) -> list[Object]:
         return [{"reason": "FailedCreate", "message": text} for text in self.said]
-
-
-@dataclass
-class Notes(Silent):
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def pulled(nodes: Nodes, then: Callable[[float], None] = lambda _: None) -> tuple[float, str]:

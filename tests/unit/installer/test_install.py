@@ -18,7 +18,7 @@ from installer.preflight.preflight import Preflight
 from installer.report import Silent
 from installer.workflows import install, record
 from tests.parts.bundles import open_bundle, packed_chart
-from tests.unit.installer.test_desired import platform, site
+from tests.parts.demo_site import platform, site
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ from installer.objects.chart_configmap import CONFIG_MAP_NAME, ChartFile, config
 from installer.value import replace
 from installer.workflows.record import InstalledChart
 from installer.workflows.uninstall import GRACE_SECONDS
-from tests.unit.installer.test_hook_images import Notes
-from tests.unit.installer.test_volumes import RECORD, World
+from tests.parts.counted import Notes
+from tests.parts.removal import RECORD, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

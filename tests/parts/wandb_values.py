@@ -1,0 +1,25 @@
+"""Values for the W&B platform chart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BUCKET = {"provider": "s3", "name": "s3:9000", "path": "b", "region": "r", "accessKey": "a", "secretKey": "s"}
+SWITCHED_ON = (
+    *("anaconda2", "bufstream", "clickhouse", "clickhouseMigrationJob", "executor", "filemeta", "filestream"),
+    *("flat-run-fields-updater", "frontend", "history-updater", "kafka", "lumen-agent", "mcp-server"),
+    *("metric-observer", "mysql", "nginx", "parquet-metadata-cache", "reloader", "settingsMigrationJob"),
+    *("stackdriver", "weave-evaluate-model-worker", "weave-trace", "weave-trace-agent-scoring-worker"),
+    *("weave-trace-worker", "yace"),
+)
+EVERYTHING: dict[str, Any] = {
+    **{name: {"install": True} for name in SWITCHED_ON},
+    "bufstream": {"install": True, "storage": {"s3": {"region": "r"}}},
+    "yace": {"install": True, "regions": ["r"], "searchTags": {"k": "v"}},
+    "global": {
+        "api": {"enabled": True},
+        "glue": {"enabled": True},
+        "localService": {"bypass": True},
+        "bucket": BUCKET,
+    },
+}
