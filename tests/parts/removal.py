@@ -6,8 +6,9 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from installer.chart.releases import Release
 from installer.cluster.kube import LEASE, VOLUME, VOLUME_CLAIM, ConflictError, Kind
+
+from installer.chart.releases import Release
 from installer.diagnosis.wait import Patience
 from installer.errors import ClusterForbiddenError
 from installer.report import Silent
@@ -19,8 +20,9 @@ from installer.workflows.uninstall import Removal, uninstall
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from installer.chart.releases import Releases
     from installer.cluster.kube import Cluster
+
+    from installer.chart.releases import Releases
 
 CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ())
 RECORD = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), CHART, None, "", ())

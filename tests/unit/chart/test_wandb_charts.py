@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.apps.wandb.operator_rights import operator_rights
 from installer.chart.helm import Chart, Rendering
 from installer.chart.images import references
 from installer.chart.pinning import pins
@@ -16,7 +17,6 @@ from installer.cluster.workload import ReleaseName
 from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef
-from installer.apps.wandb.operator_rights import operator_rights
 from tests.parts.wandb_values import EVERYTHING
 
 if TYPE_CHECKING:

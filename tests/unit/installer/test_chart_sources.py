@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.apps.wandb.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
 from installer.chart.helm import Chart
 from installer.chart.relocation import Relocation
 from installer.cli.cluster.own_repository import own_repository
 from installer.errors import SiteError, UsageError
-from installer.apps.wandb.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
 from installer.objects.desired import Desired, desired
 from installer.objects.render import files
 from installer.oci.reference import DigestRef, Repository

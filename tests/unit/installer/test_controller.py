@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-
 from installer.cluster.controller import verdict
+
 from installer.cluster.kinds import SECRET, Kind
 
 if TYPE_CHECKING:

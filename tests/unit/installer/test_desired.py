@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from installer.apps.wandb import chart_configmap
+from installer.apps.wandb.chart_configmap import ChartFile, chart_file, config_map, repacked
+from installer.apps.wandb.custom_resource import custom_resource
 from installer.chart.archive import unpacked
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
 from installer.errors import BundleError, ClusterError, SiteError, UsageError
-from installer.apps.wandb import chart_configmap
-from installer.apps.wandb.chart_configmap import ChartFile, chart_file, config_map, repacked
-from installer.apps.wandb.custom_resource import custom_resource
 from installer.objects.desired import Desired, desired
 from installer.objects.node_mirrors import node_mirrors
 from installer.objects.render import files, write

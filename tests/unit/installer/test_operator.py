@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-
 from installer.cluster.controller import CUSTOM_RESOURCE
+
 from installer.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, SECRET, Kind
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
+from installer.objects.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
 
 from installer.cluster.cluster import FIELD_MANAGER, ConflictError
-from installer.cluster.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.cluster.kinds import CONFIG_MAP, DEPLOYMENT, POD, SECRET, Kind
 from installer.diagnosis.wait import Patience
-from installer.objects.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
 from installer.value import replace
 from installer.workflows.record import InstalledChart
 from installer.workflows.uninstall import GRACE_SECONDS
