@@ -6,7 +6,7 @@ driver's, see `installer.workflows.driver`. A driver's folder may replace `Appli
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from installer.apps.profile import DOCUMENT, MAX_PROFILE, Installs, Profile, Step, parse_profile, placed
@@ -62,8 +62,21 @@ class Application:
 
     def own_answers(self, step: Step, site: Site) -> ChartAnswers:
         """What `site` says of the chart of `step` under `charts`."""
-        found = (site.answers.charts.get(name) for name in names_of(step))
+        found = (site.answers.charts.get(name) for name in self.names(step))
         return next((item for item in found if item), ChartAnswers())
+
+    def names(self, step: Step) -> list[str]:
+        """The names by which site.yaml may call the chart of `step`, the first one best; none for what has no chart.
+
+        A chart's own name means all its releases, but for those that another step bears as its name.
+        """
+        names: tuple[str | None, ...] = ()
+        if step.chart:
+            names = (step.label, step.chart)
+        elif step.installs:
+            names = (step.installs.chart, step.name)
+        others = {other.label for other in self.profile.steps if other is not step}
+        return list(dict.fromkeys(name for name in names if name and name not in others))
 
     def values(self, step: Step, site: Site) -> dict[str, Any]:
         """What this site adds to the values of the chart of `step`: `charts` wins over all. Holds no secret."""
@@ -104,7 +117,7 @@ class Application:
 
     def place_of_values(self, step: Step) -> str:
         """The key in site.yaml under which the values of the chart of `step` are set."""
-        return f"charts.{names_of(step)[0]}.values"
+        return f"charts.{self.names(step)[0]}.values"
 
     def _targets(self, step: Step, answers: SiteAnswers) -> Iterator[tuple[Target, Any]]:
         """What goes to `step`, by target."""
@@ -126,7 +139,7 @@ class Application:
         return bool(self._answer(question.when.question, other, answers) == question.when.is_)
 
     def _unknown_charts(self, answers: SiteAnswers) -> Iterator[str]:
-        known = sorted({name for step in self.profile.steps for name in names_of(step)})
+        known = sorted({name for step in self.profile.steps for name in self.names(step)})
         for name in answers.charts:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -171,16 +184,6 @@ def application_of(bundle: Bundle) -> Application | None:
         if document.kind == "profile":
             return application(parse_profile(bundle.read(document.digest, MAX_PROFILE), DOCUMENT, BundleError))
     return None
-
-
-def names_of(step: Step) -> list[str]:
-    """The names by which site.yaml may call the chart of `step`; none for what has no chart."""
-    names: Iterable[str | None] = ()
-    if step.chart:
-        names = (step.label, step.chart)
-    elif step.installs:
-        names = (step.installs.chart, step.name)
-    return list(dict.fromkeys(name for name in names if name))
 
 
 def _in_resource(step: Step, target: Target) -> bool:

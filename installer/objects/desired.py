@@ -13,6 +13,7 @@ from installer.cluster import volumes
 from installer.cluster.cluster import FIELD_MANAGER, Object
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB
 from installer.cluster.workload import ReleaseName
+from installer.diagnosis.controller_log import LogSign
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference
 
@@ -99,7 +100,7 @@ class Resource:
 
     `installs` is the release that the controller makes of it, `controller` the step whose pods run that controller.
     `values_at` is the path of that release's values in it, `pulled` whether the controller pulls its chart from the
-    registry. `addition` is what a driver needs beside it.
+    registry. `signs` tell what the controller's log means. `addition` is what a driver needs beside it.
     """
 
     label: str
@@ -109,6 +110,7 @@ class Resource:
     controller: ReleaseName | None
     values_at: str = ""
     pulled: bool = False
+    signs: tuple[LogSign, ...] = ()
     images: frozenset[Reference] = frozenset()
     suspects: tuple[str, ...] = ()
     addition: object = field(default=None, repr=False)

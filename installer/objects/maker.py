@@ -18,6 +18,7 @@ from installer.chart.images import references
 from installer.chart.relocation import Relocation
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
+from installer.diagnosis.controller_log import LogSign
 from installer.errors import BundleError, SiteError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing
@@ -187,6 +188,7 @@ class Maker:
             ready=step.ready,
             controller=self._controller(step),
             values_at=step.installs.values if step.installs else "",
+            signs=tuple(LogSign(item.text, item.cause, item.next) for item in self.application.profile.logs),
             images=images,
             suspects=suspects,
         )

@@ -11,6 +11,7 @@ from typing import Protocol
 from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis.cause import Cause
+from installer.diagnosis.controller_log import logged_cause
 from installer.diagnosis.finding import Finding
 from installer.diagnosis.wait import AGAIN, Patience, consider, until_rolled_out
 from installer.errors import BundleError, ClusterError, NotReadyError, UsageError
@@ -130,8 +131,7 @@ class PlainDriver:
         ready, said = step.ready.state(held)
         if ready:
             return ResourceState(f"{describe(held)}: {said}")
-        cause = Cause("resource-not-ready", describe(held), said, _LOOK.format(describe(held)))
-        return ResourceState(f"{describe(held)}: {said}", causes=(cause,))
+        return ResourceState(f"{describe(held)}: {said}", causes=(_cause(cluster, step, describe(held), said),))
 
     def until_ready(self, cluster: Cluster, step: InstalledStep, patience: Patience) -> None:
         """Wait until the rule of the profile holds; the pods of the controller are looked at meanwhile."""
@@ -148,7 +148,9 @@ class PlainDriver:
             if missing:
                 consider(cluster, what, missing, patience)
             elif patience.over():
-                raise NotReadyError(f"{what} is not ready: {said}", hint=f"{_LOOK.format(what)} {AGAIN}")
+                cause = _cause(cluster, step, what, said)
+                more = "" if cause.detail == said else f"\n  {cause.detail}"
+                raise NotReadyError(f"{what} is not ready: {said}{more}", hint=f"{cause.next} {AGAIN}")
             return False
 
         while not patience.asked(look):
@@ -173,6 +175,13 @@ def driver_of(name: str | None) -> Driver:
             hint="use the installer that came with the bundle, or a newer one.",
         ) from exc
     return driver
+
+
+def _cause(cluster: Cluster, step: InstalledStep, what: str, said: str) -> Cause:
+    """Why `what` is not ready: what the log of its controller says, else what its status has `said`."""
+    controller = step.controller_name
+    found = logged_cause(cluster, controller, what, step.signs) if controller else None
+    return found or Cause("resource-not-ready", what, said, _LOOK.format(what))
 
 
 def _held(cluster: Cluster, step: InstalledStep) -> Object | None:

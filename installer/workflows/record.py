@@ -13,6 +13,7 @@ from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.readiness import Readiness
 from installer.cluster.workload import ReleaseName
+from installer.diagnosis.controller_log import LogSign
 from installer.errors import ClusterError, NotFoundError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.oci.digest import Digest
@@ -49,7 +50,7 @@ class InstalledStep(Value):
     `version` and `archive` are those of the release that its controller makes, or empty. `hooks` are the names of the
     Jobs that Helm runs, `crds` those of the CustomResourceDefinitions that came with it. `objects` are what was applied
     from here: the resource, or the manifests. `controller` (`namespace/name`) is the release that acts upon a resource,
-    `values_at` the path of a chart's values in it.
+    `values_at` the path of a chart's values in it, and `signs` what its log may say.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class InstalledStep(Value):
     ready: Readiness = Readiness()
     controller: str = ""
     values_at: str = ""
+    signs: tuple[LogSign, ...] = ()
 
     @property
     def name(self) -> ReleaseName:
@@ -158,7 +160,7 @@ def _of_resource(step: Resource) -> InstalledStep:
     ready = Readiness(rule.condition or "", rule.path or "", rule.value or "") if rule else Readiness()
     controller = str(step.controller) if step.controller else ""
     own = (InstalledObject.of(step.document),)
-    return replace(found, objects=own, ready=ready, controller=controller, values_at=step.values_at)
+    return replace(found, objects=own, ready=ready, controller=controller, values_at=step.values_at, signs=step.signs)
 
 
 def _of_chart(kind: str, release: ChartRelease) -> InstalledStep:

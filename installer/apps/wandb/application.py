@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from installer.apps.application import Application, names_of
+from installer.apps.application import Application
 from installer.apps.profile import Profile, Step
 from installer.apps.wandb.site import platform_values
 from installer.apps.wandb.site.answers import Answers, own_answers
@@ -69,7 +69,7 @@ class Platform(Application):
     def check(self, site: Site) -> None:
         """As for every application; and no secret may stand among the values of the platform."""
         super().check(site)
-        names = names_of(self.platform)
+        names = self.names(self.platform)
         defects = [
             f"{above}.{path}: a secret must not stand here, for many may read what is made of it; use {answer}"
             for above, values in site.answers.free_values()
@@ -88,7 +88,7 @@ class Platform(Application):
         """What this site adds to the values of the two charts, or of another one."""
         answers, files, free = own_answers(site.answers), _files(site), self.own_answers(step, site).values
         if step is self.platform:
-            release = step.name or names_of(step)[0]
+            release = step.name or self.names(step)[0]
             answered = platform_values.platform(answers, files.certificates, files.authorities, release)
             return merged(merged(answered, answers.values), free)
         if step is self.operator:
