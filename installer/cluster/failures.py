@@ -37,14 +37,8 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
             f"{endpoint.server} does not accept the credentials of context {endpoint.context!r}",
             hint="renew them; the kubeconfig's token or client certificate may have expired.",
         )
-    if exc.code == 403 and exc.reason == "Forbidden" and "is forbidden: User" in exc.message:
-        return ClusterForbiddenError(message, hint="ask for this permission, or use a context that has it.")
-    if exc.code == 403 and "NamespaceTerminating" in exc.causes:
-        hint = "wait until it is gone; `kubectl describe namespace` tells what its deletion waits for."
-        return ClusterForbiddenError(message, hint=hint)
     if exc.code == 403:
-        # Quotas and admission policies answer 403 as well; no permission helps against them.
-        return ClusterForbiddenError(message, hint="a quota or an admission policy of the cluster refuses this object.")
+        return _forbidden(exc, message)
     if exc.code == 407:
         return _proxy_problem(endpoint, message)
     if exc.code == 404:
@@ -65,6 +59,16 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
         413: "the object is too large for this API server.",
     }
     return ClusterError(message, hint=hints.get(exc.code, "see the message of the API server."))
+
+
+def _forbidden(exc: RefusedError, message: str) -> ClusterForbiddenError:
+    if exc.reason == "Forbidden" and "is forbidden: User" in exc.message:
+        return ClusterForbiddenError(message, hint="ask for this permission, or use a context that has it.")
+    if "NamespaceTerminating" in exc.causes:
+        hint = "wait until it is gone; `kubectl describe namespace` tells what its deletion waits for."
+        return ClusterForbiddenError(message, hint=hint)
+    # Quotas and admission policies answer 403 as well; no permission helps against them.
+    return ClusterForbiddenError(message, hint="a quota or an admission policy of the cluster refuses this object.")
 
 
 def unreachable(exc: HTTPError, endpoint: Endpoint) -> ClusterUnreachableError:

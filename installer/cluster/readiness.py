@@ -12,7 +12,7 @@ from installer.value import Value
 
 
 class Readiness(Value):
-    """A rule: the status condition `condition` is True, or the text at the dotted `path` is `value`; empty: it exists."""
+    """A rule: the condition `condition` is True, or the text at the dotted `path` is `value`; empty: it exists."""
 
     condition: str = ""
     path: str = ""

@@ -43,7 +43,9 @@ def desired(
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
     names_stay: bool = False,
 ) -> Desired:
-    """What `bundle` shall be at `site`, completed by `driver`; `kube_version` and `api_versions` are what the charts see of the cluster.
+    """What `bundle` shall be at `site`, completed by `driver`.
+
+    `kube_version` and `api_versions` are what the charts see of the cluster.
 
     `request` says where a controller shall read its chart. With `names_stay` images keep their upstream names.
     With `blank` no secret of the site is read, and Secrets have empty values.

@@ -28,7 +28,7 @@ _GUIDE = """\
 2. Secrets: those in `secrets`, after `namespaces`. Placeholders are in no kustomization: fill in or seal their values,
    and keep filled ones out of the repository. With `--secrets external` they are objects of External Secrets Operator;
    the ClusterSecretStore `airferry` has an entry NAMESPACE/NAME with a property for each key.{notes}
-3. Objects: the folders of the steps, in the order of their numbers, since later ones need kinds that earlier ones bring.
+3. Objects: the folders of the steps, in the order of their numbers: later ones need kinds that earlier ones bring.
    - by hand: `kubectl apply --server-side -k FOLDER` for `namespaces` and each step, one after the other
    - Argo CD: one Application for this folder with server-side apply; each step is a wave of its own
    - Flux: a Kustomization for each of these folders, and each depends on the one before

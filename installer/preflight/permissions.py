@@ -28,7 +28,7 @@ from installer.cluster.kinds import (
     Kind,
 )
 from installer.cluster.workload import KINDS
-from installer.objects.desired import ChartRelease, Desired
+from installer.objects.desired import ChartRelease, Desired, Manifests, Resource
 from installer.value import replace
 
 # Helm and server-side apply: look, wait, create, change, and remove what a later version no longer has.
@@ -75,15 +75,7 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
         yield from _workload_needs(release.name.namespace)
     brought = custom_kinds(item for part in wanted.parts for item in (*part.crds, *part.objects))
     for step in wanted.applied:
-        yield from _workload_needs(step.name.namespace)
-        for item in step.applied:
-            if kind := _kind(cluster, item, brought):
-                yield kind, namespace_of(item, step.name.namespace), ("get", "create", "patch", "delete")
-    for step in wanted.resources:
-        if step.installs:
-            # Before it is changed, what an interrupted pull of hook images left is removed, and autoscalers waited for.
-            yield DAEMON_SET, step.name.namespace, ("delete",)
-            yield AUTOSCALER, step.name.namespace, ("list",)
+        yield from _applied_needs(cluster, step, brought)
     yield CONFIG_MAP, wanted.home, _MANAGE
     yield SECRET, wanted.home, _MANAGE
     yield LEASE, wanted.home, ("get", "create", "patch", "delete")
@@ -93,6 +85,19 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
         # Who may not even look cannot create either, and may be meant to work in what others have made.
         if cluster.can_i("get", NAMESPACE, name=name) and cluster.get(NAMESPACE, name) is None:
             yield NAMESPACE, "", ("create", "patch")
+
+
+def _applied_needs(
+    cluster: Cluster, step: Resource | Manifests, brought: Mapping[tuple[str, str], Kind]
+) -> Iterator[tuple[Kind, str, Iterable[str]]]:
+    yield from _workload_needs(step.name.namespace)
+    for item in step.applied:
+        if kind := _kind(cluster, item, brought):
+            yield kind, namespace_of(item, step.name.namespace), ("get", "create", "patch", "delete")
+    if isinstance(step, Resource) and step.installs:
+        # Before it is changed, what an interrupted pull of hook images left is removed, and autoscalers are waited for.
+        yield DAEMON_SET, step.name.namespace, ("delete",)
+        yield AUTOSCALER, step.name.namespace, ("list",)
 
 
 def _workload_needs(place: str) -> Iterator[tuple[Kind, str, Iterable[str]]]:

@@ -87,7 +87,7 @@ def ingress_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
         elif not name and not any(map(is_default_class, there.values())):
             yield warning(
                 f"{named(item, release)} names no ingress class, and none is this cluster's default",
-                f"name one in site.yaml ({wanted.key('ingress-class')}) unless your ingress controller takes such Ingresses.",
+                f"name one in site.yaml ({wanted.key('ingress-class')}) unless your controller takes such Ingresses.",
             )
 
 
@@ -103,7 +103,7 @@ def ingress_hosts(wanted: Desired) -> Iterator[Finding]:
             for host in (host for host in hosts if host and not is_dns_name(host.removeprefix("*."))):
                 yield Finding(
                     f"{named(item, release)} is for the host {host!r}, which is no DNS name without a port",
-                    f"correct it in site.yaml ({wanted.key('host')}), or reach the application another way than by Ingress.",
+                    f"correct it in site.yaml ({wanted.key('host')}), or reach the application without an Ingress.",
                     SiteError,
                 )
 

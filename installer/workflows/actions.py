@@ -109,7 +109,7 @@ class Actions:
             self.patience.reporter.note(f"kept {item}")
 
     def manifests(self, name: ReleaseName, objects: Iterable[Object]) -> list[Workload]:
-        """Apply objects as they are, definitions and namespaces first, until the workloads among them are rolled out."""
+        """Apply objects, definitions and namespaces first, and wait until the workloads among them are rolled out."""
         ordered = sorted(objects, key=lambda item: _FIRST.get(item["kind"], len(_FIRST)))
         places = {name.namespace}
         for item in ordered:

@@ -24,7 +24,7 @@ from installer.workflows.record import InstalledStep, Record, installed_step
 
 
 class ResourceState(Value):
-    """What is to be told of a resource: a phrase, where its controller reads its chart (or empty), and what is wrong."""
+    """A resource: a phrase for people, where its controller reads its chart (or empty), and what is wrong."""
 
     phase: str
     source: str = ""

@@ -51,8 +51,8 @@ class ReleaseStatus(Value):
 class Status(Value):
     """An installation. `phase` is what the resources say of themselves, empty where there are none.
 
-    `chart` says where a controller reads the chart that it installs. `strays` are containers whose image is not from the
-    enclave's registry; whether it is `ready` does not depend on them, for they do run.
+    `chart` says where a controller reads the chart that it installs. `strays` are containers whose image is not from
+    the enclave's registry; whether it is `ready` does not depend on them, for they do run.
     """
 
     record: Record

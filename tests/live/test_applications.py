@@ -138,7 +138,7 @@ def test_a_resource_that_does_not_get_ready_is_explained(
     assert done.returncode == 32, done.stderr
     assert "the zoo is closed" in done.stderr
     assert "the zoo is closed in winter" in done.stderr
-    assert "set `closed: false`" in done.stderr
+    assert "open it with `closed: false`" in done.stderr
     done = program.run("status", "--name", name)
     assert done.returncode == 32
     assert "the zoo is closed in winter" in done.stdout

@@ -142,11 +142,6 @@ def zoo(folder: Path, name: str, *, version: int = 1, animals: int = 1, **spec: 
             "to": [{"step": "zoo", "path": "spec.animals"}],
         }
     }
-    application.profile["logs"] = [
-        {
-            "text": "closed for the season",
-            "cause": "the zoo is closed in winter",
-            "next": "open it with `closed: false`.",
-        }
-    ]
+    sign = {"text": "closed for the season", "cause": "the zoo is closed in winter"}
+    application.profile["logs"] = [{**sign, "next": "open it with `closed: false`."}]
     return application
