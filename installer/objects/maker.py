@@ -22,6 +22,7 @@ from installer.diagnosis.controller_log import LogSign
 from installer.errors import BundleError, SiteError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing
+from installer.objects.pull_secret import accounts, pod_with_pull_secret, with_pull_secret
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference
 from installer.site.site import Site, SiteSecret
@@ -65,12 +66,15 @@ def desired(
     secrets = [*site.pull_secrets(places, blank=blank), *application.secrets(site, blank=blank), *done.secrets]
     places |= {secret.namespace for secret in secrets}
     images = maker.digests(reference for part in parts for reference in part.images)
+    bearers, unserved = accounts(parts) if site.answers.registry.pull_secret else ([], [])
     return Desired(
         namespaces={place: maker.labels(place) for place in sorted(places)},
         secrets=tuple(secret_object(secret) for secret in secrets),
         steps=done.steps,
         images={**images, **done.images},
         suspects=tuple(dict.fromkeys(text for part in parts for text in part.suspects)),
+        accounts=tuple(bearers),
+        unserved=tuple(unserved),
         open_questions=tuple(application.open_questions(site)),
         keys=application.keys,
     )
@@ -228,7 +232,8 @@ class Maker:
         if not isinstance(metadata, dict) or not metadata.get("name") or not item.get("kind"):
             raise BundleError(f"{document}: holds something that is no object with a kind and a name")
         labels = {**(metadata.get("labels") or {}), **MANAGED_BY, STEP_LABEL: name.name}
-        return retarget.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
+        moved = retarget.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
+        return pod_with_pull_secret(moved) if self.site.answers.registry.pull_secret else moved
 
     def _release(self, step: Step, entry: BundleChart, name: ReleaseName, given: Mapping[str, Any]) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
@@ -238,6 +243,8 @@ class Maker:
         def upgrade(values: Mapping[str, Any]) -> Rendering:
             return self._render(chart, values, name, upgrade=True)
 
+        if self.site.answers.registry.pull_secret:
+            values = with_pull_secret(values, lambda values: upgrade(values).objects)
         upgraded = upgrade(values)
         if pins := pinning.pins(upgraded, values, self.relocation, upgrade):
             values = retarget.merged(values, pins)

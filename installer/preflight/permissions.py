@@ -24,6 +24,7 @@ from installer.cluster.kinds import (
     REPLICA_SET,
     ROLE,
     SECRET,
+    SERVICE_ACCOUNT,
     VOLUME_CLAIM,
     Kind,
 )
@@ -79,6 +80,8 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
     yield CONFIG_MAP, wanted.home, _MANAGE
     yield SECRET, wanted.home, _MANAGE
     yield LEASE, wanted.home, ("get", "create", "patch", "delete")
+    for account in wanted.accounts:
+        yield SERVICE_ACCOUNT, account["metadata"]["namespace"], ("get", "create", "patch")
     for secret in wanted.secrets:
         yield SECRET, secret["metadata"]["namespace"], ("get", "create", "patch", "delete")
     for name in wanted.namespaces:

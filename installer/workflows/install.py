@@ -136,8 +136,8 @@ def _brought_about(prepared: Prepared, means: Means, actions: Actions) -> list[W
     past, revision = begin(means.cluster, actions, prepared.history, note, _revision(prepared))
     dropped = upgrade.dropped(past, note)
     actions.keep_volumes((*note.steps, *dropped), wanted.claims)
-    for secret in wanted.secrets:
-        actions.apply(secret)
+    for item in (*wanted.secrets, *wanted.accounts):
+        actions.apply(item)
     driver.before(actions, wanted)
     found = [item for step in wanted.steps for item in _step(step, actions, driver, prepared.repository)]
     remove_dropped(actions, driver, dropped, upgrade.pruned(past, note))

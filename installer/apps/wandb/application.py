@@ -28,6 +28,12 @@ class PlatformFiles(Value):
     server: ServerCertificate | None
 
 
+_SECRET_NOTES = (
+    "Passwords of MySQL and Redis and the keys of an S3\n   bucket are percent-encoded there, and "
+    "GORILLA_EMAIL_SINK is smtp://USER:PASSWORD@HOST:PORT."
+)
+
+
 class Platform(Application):
     """The operator, and the platform that it installs from its custom resource."""
 
@@ -37,10 +43,7 @@ class Platform(Application):
         "host": "host",
         "resources": "size, or resources in values",
     }
-    secret_notes = (
-        "Passwords of MySQL and Redis and the keys of an S3\n   bucket are percent-encoded there, and "
-        "GORILLA_EMAIL_SINK is smtp://USER:PASSWORD@HOST:PORT."
-    )
+    secret_notes = _SECRET_NOTES
 
     def __init__(self, profile: Profile) -> None:
         super().__init__(profile)
@@ -78,6 +81,11 @@ class Platform(Application):
         ]
         if defects:
             raise report("site.yaml", defects, SiteError, hint=HINT)
+
+    def open_questions(self, site: Site) -> list[str]:
+        """What the platform cannot do without for long, as far as nobody has answered it."""
+        answers = own_answers(site.answers)
+        return [f"{key}: {text}" for key, text in _NEEDED.items() if getattr(answers, key) is None]
 
     def namespace(self, step: Step, site: Site) -> str:
         """The operator may have a namespace of its own."""
@@ -118,6 +126,13 @@ class Platform(Application):
             return "values"
         return "operator_values" if step is self.operator else super().place_of_values(step)
 
+
+_NEEDED = {
+    "host": "the address that users type",
+    "license": "without it the platform is limited to a trial",
+    "mysql": "the database; the chart's own is off in the profile",
+    "bucket": "the object store; files need one",
+}
 
 application = Platform
 """What the loader asks a driver's folder for."""

@@ -1,0 +1,89 @@
+"""How pods learn of the pull secret: by values that the chart reads, in manifests themselves, else by service accounts.
+
+Charts name the value differently, so each usual name is tried and judged by what is rendered. Source of the names: the
+charts of Bitnami, `helm create`, and the community's charts.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from installer.apps.profile import placed
+from installer.chart.helm import hook_events
+from installer.chart.retarget import merged
+from installer.cluster.cluster import Object, namespace_of
+from installer.cluster.workload import ReleaseName, pod_specs
+from installer.errors import AirferryError
+from installer.objects.desired import MANAGED_BY, DesiredStep
+from installer.site.site import PULL_SECRET
+
+_NAMED: list[object] = [{"name": PULL_SECRET}]
+_USUAL: tuple[tuple[str, list[object]], ...] = (
+    ("imagePullSecrets", _NAMED),
+    ("global.imagePullSecrets", _NAMED),
+    ("global.imagePullSecrets", [PULL_SECRET]),
+    ("image.pullSecrets", [PULL_SECRET]),
+)
+
+
+def with_pull_secret(
+    values: Mapping[str, Any], render: Callable[[Mapping[str, Any]], Sequence[Object]]
+) -> dict[str, Any]:
+    """`values` with the usual key by which most pods of `render` get the pull secret; as they are if none helps."""
+    best, left = dict(values), len(list(uncovered(render(values))))
+    for path, named in _USUAL if left else ():
+        tried = merged(values, placed(path, named))
+        try:
+            count = len(list(uncovered(render(tried))))
+        except AirferryError:
+            continue  # the chart takes something else under this key
+        if count < left:
+            best, left = tried, count
+        if not left:
+            break
+    return best
+
+
+def pod_with_pull_secret(item: Object) -> Object:
+    """A copy of the manifest `item` whose pods have the pull secret beside their own."""
+    result = copy.deepcopy(item)
+    for spec in pod_specs(result):
+        named = spec.get("imagePullSecrets") or []
+        if isinstance(spec, dict) and not _has(spec):
+            spec["imagePullSecrets"] = [*named, {"name": PULL_SECRET}]
+    return result
+
+
+def accounts(parts: Iterable[DesiredStep]) -> tuple[list[Object], list[str]]:
+    """The service accounts that have to bear the pull secret, since pods without it run under them; and what stays
+    without: pods whose account a chart makes, for people."""
+    found: dict[tuple[str, str], Object] = {}
+    lacking = []
+    for part in parts:
+        own = {item["metadata"]["name"] for item in part.applied if item["kind"] == "ServiceAccount"}
+        for item, spec in uncovered(part.applied):
+            account = str(spec.get("serviceAccountName") or "default")
+            place = namespace_of(item, part.name.namespace)
+            if account in own:
+                lacking.append(f"{item['kind']} {place}/{item['metadata']['name']} ({part.origin})")
+            else:
+                found[place, account] = _account(ReleaseName(account, place))
+    return [found[key] for key in sorted(found)], sorted(set(lacking))
+
+
+def uncovered(objects: Iterable[Object]) -> Iterator[tuple[Object, Mapping[str, Any]]]:
+    """The pods of `objects` that have no pull secret, each with its object; those of `helm test` aside."""
+    for item in objects:
+        if not {"test", "test-success"}.intersection(hook_events(item)):
+            for spec in pod_specs(item):
+                if not _has(spec):
+                    yield item, spec
+
+
+def _has(spec: Mapping[str, Any]) -> bool:
+    return any(entry.get("name") == PULL_SECRET for entry in spec.get("imagePullSecrets") or [])
+
+
+def _account(name: ReleaseName) -> Object:
+    metadata = {"name": name.name, "namespace": name.namespace, "labels": dict(MANAGED_BY)}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "imagePullSecrets": list(_NAMED)}
