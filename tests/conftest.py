@@ -24,14 +24,14 @@ def pytest_report_header() -> list[str]:
     """Say what is left out and why; nothing is ever skipped in silence."""
     if os.environ.get(ASSETS):
         return []
-    return [f"{ASSETS} names no folder with the real W&B controller and charts: tests marked `controller` are left out"]
+    return [f"{ASSETS} names no folder with the real W&B charts: tests marked `charts` are left out"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the real controller and charts where they are not given, and say so by name."""
+    """Deselect what needs the real charts where they are not given, and say so by name."""
     if os.environ.get(ASSETS):
         return
-    without = [item for item in items if item.get_closest_marker("controller")]
+    without = [item for item in items if item.get_closest_marker("charts")]
     if without:
         items[:] = [item for item in items if item not in without]
         config.hook.pytest_deselected(items=without)
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder with the real W&B controller and charts."""
+    """The folder with the real W&B charts."""
     folder = Path(os.environ[ASSETS]).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"{ASSETS} names {folder}, which is no folder")

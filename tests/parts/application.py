@@ -1,5 +1,5 @@
-"""Whole applications as bundles: the small chart that is installed directly, and the platform that the real W&B
-operator installs."""
+"""Whole applications as bundles: the small chart that is installed directly, and the platform that a W&B operator
+installs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from tests.parts.images import Image, compact, write_layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.parts.operators import Operator
+
 CHARTS = Path(__file__).with_name("charts")
-OPERATOR_CHART = "operator-1.4.8.tgz"
 CONTROLLER_IMAGE = "docker.io/wandb/controller:1.22.0"
 KEY = KEYS / "test-only.pub"
 OPERATOR_VALUES: dict[str, Any] = {
@@ -119,14 +120,14 @@ def demo_app(folder: Path, name: str, *, values: Mapping[str, Any] | None = None
 def demo_platform(
     folder: Path,
     name: str,
-    assets: Path,
+    operator: Operator,
     *,
     values: Mapping[str, Any] | None = None,
     changes: Mapping[str, str] | None = None,
 ) -> Application:
-    """The chart demo-platform behind the real operator from `assets`; the custom resource is called `name`."""
+    """The chart demo-platform behind `operator`; the custom resource is called `name`."""
     application = Application(folder, name, images=platform_images())
-    application.images[CONTROLLER_IMAGE] = runnable.controller(assets, elects=False)
+    application.images[CONTROLLER_IMAGE] = runnable.controller(operator.program, elects=False)
     application.document("operator-values.yaml", OPERATOR_VALUES, "values")
     template = {
         "apiVersion": "apps.wandb.com/v1",
@@ -135,8 +136,7 @@ def demo_platform(
         "spec": {"chart": {}, "values": dict(values or {})},
     }
     application.document("wandb.yaml", template, "custom-resource")
-    operator = (assets / OPERATOR_CHART).read_bytes()
-    application.chart(operator, role="operator", release="operator", values="operator-values.yaml")
+    application.chart(operator.chart, role="operator", release="operator", values="operator-values.yaml")
     platform = packed(CHARTS / "demo-platform", changes)
     application.chart(platform, role="platform", release=name, values="wandb.yaml")
     return application
