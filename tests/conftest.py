@@ -24,17 +24,17 @@ def pytest_configure() -> None:
 def pytest_report_header() -> list[str]:
     """Say what is left out and why; nothing is ever skipped in silence."""
     left_out = {
-        ASSETS: "the real W&B controller and charts: tests marked `controller` are left out",
+        ASSETS: "the real W&B charts: tests marked `charts` are left out",
         CHARTS: "charts of others: only our own are rendered by helm, too",
     }
     return [f"{name} names no folder with {text}" for name, text in left_out.items() if not os.environ.get(name)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the real controller and charts where they are not given, and say so by name."""
+    """Deselect what needs the real charts where they are not given, and say so by name."""
     if os.environ.get(ASSETS):
         return
-    without = [item for item in items if item.get_closest_marker("controller")]
+    without = [item for item in items if item.get_closest_marker("charts")]
     if without:
         items[:] = [item for item in items if item not in without]
         config.hook.pytest_deselected(items=without)
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder with the real W&B controller and charts."""
+    """The folder with the real W&B charts."""
     folder = Path(os.environ[ASSETS]).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"{ASSETS} names {folder}, which is no folder")

@@ -14,7 +14,7 @@ from installer.chart.retarget import merged
 from installer.cluster.cluster import Object, namespace_of
 from installer.cluster.workload import ReleaseName, pod_specs
 from installer.errors import AirferryError
-from installer.objects.desired import MANAGED_BY, DesiredStep
+from installer.objects.desired import MANAGED_BY, DesiredStep, Resource
 from installer.site.site import PULL_SECRET
 
 _NAMED: list[object] = [{"name": PULL_SECRET}]
@@ -60,6 +60,9 @@ def accounts(parts: Iterable[DesiredStep]) -> tuple[list[Object], list[str]]:
     found: dict[tuple[str, str], Object] = {}
     lacking = []
     for part in parts:
+        if isinstance(part, Resource) and part.installs is None:
+            # The pods that its controller makes are not known here; most run under this account.
+            found[part.name.namespace, "default"] = _account(ReleaseName("default", part.name.namespace))
         own = {item["metadata"]["name"] for item in part.applied if item["kind"] == "ServiceAccount"}
         for item, spec in uncovered(part.applied):
             account = str(spec.get("serviceAccountName") or "default")

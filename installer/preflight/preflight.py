@@ -139,9 +139,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: prerequisites.ingress_hosts(wanted)
     yield lambda: prerequisites.storage_classes(cluster, wanted)
     yield lambda: referenced(cluster, wanted, named, own)
-    yield lambda: (
-        warning(f"not answered: {item}", "answer it in site.yaml, or leave it.") for item in wanted.open_questions
-    )
+    yield lambda: (warning(f"not answered: {item}", _UNANSWERED) for item in wanted.open_questions)
     yield lambda: (warning(f"{item} gets no pull secret", _UNSERVED) for item in wanted.unserved)
     yield lambda: nodes(cluster, wanted, bundle.manifest.platforms)
     if site.on_nodes:
@@ -149,6 +147,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: (Finding(f"looks like an image reference: {text}", _SUSPECT, None) for text in wanted.suspects)
 
 
+_UNANSWERED = "answer it in site.yaml, unless what the bundle has for it will do."
 _UNSERVED = "name the value by which its chart takes pull secrets in the profile (pull_secret), or let nodes log in."
 _SUSPECT = "if the program in that container makes pods of it, add the image to the recipe; otherwise ignore this."
 

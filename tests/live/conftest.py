@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import ASSETS
+from tests.parts import operators
 from tests.parts.enclave import Enclave, folder_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_ASSETS = Path(os.environ[ASSETS]).resolve() if os.environ.get(ASSETS) else None
+
+
+@pytest.fixture(scope="session", params=operators.controllers(_ASSETS))
+def operator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> operators.Operator:
+    """The W&B operator, with each controller that there is."""
+    return operators.operator(request.param, _ASSETS, tmp_path_factory.mktemp("operator"))
 
 
 @pytest.fixture(scope="session")

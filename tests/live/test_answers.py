@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.parts.enclave import Enclave
 
-pytestmark = [pytest.mark.cluster, pytest.mark.controller]
+pytestmark = [pytest.mark.cluster, pytest.mark.charts]
 
 EMPTY = Digest.of(b"")
 PLATFORM = BundleChart("operator-wandb", "1.0.0", "platform", "wandb", "wandb", EMPTY, EMPTY, "here", "")

@@ -1,4 +1,4 @@
-"""Where the real W&B controller reads the platform chart: each source from the installation to the removal."""
+"""Where the W&B controller reads the platform chart: each source from the installation to the removal."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
@@ -94,11 +95,11 @@ def large() -> dict[str, str]:
 
 
 def test_too_large_for_a_config_map_and_so_from_a_registry_with_a_private_authority_and_a_login(
-    enclave: Enclave, program: EnclaveProgram, guarded: Guarded, assets: Path, tmp_path: Path
+    enclave: Enclave, program: EnclaveProgram, guarded: Guarded, operator: Operator, tmp_path: Path
 ) -> None:
     registry = guarded.registry
     program.site(registry=guarded.answers, namespace="wandb", operator_namespace="wandb-operator")
-    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=large()).write()
+    bundle = demo_platform(tmp_path / "bundle", "wandb", operator, changes=large()).write()
     done = program.install(bundle, "--chart-source", "configmap")
     assert (done.returncode, "a ConfigMap holds 1048576" in done.stderr) == (40, True), done.stderr
     assert not [each for each in registry.accesses() if each.status == 201]
@@ -128,10 +129,10 @@ def test_too_large_for_a_config_map_and_so_from_a_registry_with_a_private_author
 
 
 def test_a_temporary_repository_is_handed_over_and_not_missed_afterwards(
-    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+    enclave: Enclave, program: EnclaveProgram, operator: Operator, tmp_path: Path
 ) -> None:
     changes = {"templates/autoscaler.yaml": AUTOSCALER, "templates/haste.yaml": HASTE}
-    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, changes=changes).write()
+    bundle = demo_platform(tmp_path / "bundle", "wandb", operator, changes=changes).write()
     done = program.install(bundle, "--chart-source", "temporary")
     assert program.result(done)["installation"]["chart_source"] == "configmap"
     assert "handing WeightsAndBiases wandb/wandb over to ConfigMap, /charts/" in done.stderr
@@ -166,9 +167,9 @@ def cut_off(program: EnclaveProgram, bundle: Path, address: str) -> None:
 
 
 def test_a_handover_that_was_cut_off_is_finished_by_the_next_installation(
-    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+    enclave: Enclave, program: EnclaveProgram, operator: Operator, tmp_path: Path
 ) -> None:
-    bundle = demo_platform(tmp_path / "bundle", "wandb", assets).write()
+    bundle = demo_platform(tmp_path / "bundle", "wandb", operator).write()
     cut_off(program, bundle, f"{enclave.registry.partition(':')[0]}:8880")
     done = program.install(bundle, "--chart-source", "oci")
     assert all(item["ready"] for item in program.result(done)["workloads"])
@@ -185,9 +186,9 @@ def test_a_handover_that_was_cut_off_is_finished_by_the_next_installation(
 
 
 def test_without_a_source_that_lasts_the_next_installation_serves_again_and_the_removal_needs_none(
-    enclave: Enclave, program: EnclaveProgram, assets: Path, tmp_path: Path
+    enclave: Enclave, program: EnclaveProgram, operator: Operator, tmp_path: Path
 ) -> None:
-    application = demo_platform(tmp_path / "bundle", "wandb", assets, changes=large())
+    application = demo_platform(tmp_path / "bundle", "wandb", operator, changes=large())
     # Of an unknown version, the controller is not trusted to read charts from a registry.
     application.images["docker.io/wandb/controller:edge"] = application.images.pop(CONTROLLER_IMAGE)
     image = {**OPERATOR_VALUES["image"], "tag": "edge"}

@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
 
 @pytest.fixture
-def folder(enclave: Enclave, tmp_path: Path, assets: Path) -> Iterator[Path]:
+def folder(enclave: Enclave, tmp_path: Path, operator: Operator) -> Iterator[Path]:
     """The rendered folder; its images are loaded, and what comes of it is removed afterwards."""
     program = EnclaveProgram(enclave, tmp_path)
     (tmp_path / "license").write_text("licence\n")
     (tmp_path / "license").chmod(0o600)
     site = program.site(namespace="wandb", operator_namespace="wandb-operator", license={"file": "license"})
-    bundle = demo_platform(tmp_path / "bundle", "wandb", assets, values={"web": {"replicas": 1}}).write()
+    bundle = demo_platform(tmp_path / "bundle", "wandb", operator, values={"web": {"replicas": 1}}).write()
     common = ("--bundle", bundle, "--key", KEY, "--site", site)
     program.result(program.run("load", *common, "--output", "json"))
     program.result(program.run("render", *common, "--output-dir", tmp_path / "rendered", "--output", "json"))

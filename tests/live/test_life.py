@@ -1,4 +1,4 @@
-"""What comes after the installation, with the real W&B controller: upgrade, rollback, interruptions, removal."""
+"""What comes after the installation, with a W&B controller: upgrade, rollback, interruptions, removal."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
@@ -73,12 +74,12 @@ def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
     enclave.kubectl("delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout=90s")
 
 
-def versions(folder: Path, assets: Path) -> tuple[Path, Path]:
+def versions(folder: Path, operator: Operator) -> tuple[Path, Path]:
     """Bundles 1.0 and 2.0 of one application."""
     changes = {"templates/kept.yaml": KEPT}
-    first = demo_platform(folder / "first", "life", assets, values={"web": {"replicas": 1}}, changes=changes)
+    first = demo_platform(folder / "first", "life", operator, values={"web": {"replicas": 1}}, changes=changes)
     changes |= {"templates/added.yaml": ADDED, "templates/slow.yaml": SLOW_HOOK}
-    second = demo_platform(folder / "second", "life", assets, values={"web": {"replicas": 2}}, changes=changes)
+    second = demo_platform(folder / "second", "life", operator, values={"web": {"replicas": 2}}, changes=changes)
     second.version, second.sequence = "2.0", 2
     return first.write(), second.write()
 
@@ -129,8 +130,8 @@ def exists(enclave: Enclave, kind: str, name: str, namespace: str = NAMESPACE) -
     return bool(enclave.kubectl("get", kind, name, f"--namespace={namespace}", "--ignore-not-found", "--output=name"))
 
 
-def test_from_one_version_to_the_next_and_back(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
-    first, second = versions(program.folder, assets)
+def test_from_one_version_to_the_next_and_back(enclave: Enclave, program: EnclaveProgram, operator: Operator) -> None:
+    first, second = versions(program.folder, operator)
     assert upgrade(program, first, "--yes").returncode == 22, "there is nothing to upgrade yet"
     program.result(program.install(first))
     refused = program.install(second)
@@ -230,7 +231,7 @@ def volume(enclave: Enclave, program: EnclaveProgram) -> Iterator[str]:
 
 
 def test_data_outlives_the_claims_that_the_chart_deletes(
-    enclave: Enclave, program: EnclaveProgram, volume: str, assets: Path
+    enclave: Enclave, program: EnclaveProgram, volume: str, operator: Operator
 ) -> None:
     def phase() -> str:
         what = "--output=jsonpath={.status.phase} {.spec.persistentVolumeReclaimPolicy}"
@@ -245,7 +246,7 @@ def test_data_outlives_the_claims_that_the_chart_deletes(
         return len(enclave.kubectl(*query).split())
 
     changes = {"templates/database.yaml": DATABASE}
-    bundle = demo_platform(program.folder / "bundle", "life", assets, changes=changes).write()
+    bundle = demo_platform(program.folder / "bundle", "life", operator, changes=changes).write()
     answers(database=True)
     program.result(program.install(bundle))
     assert wait_until(lambda: phase() == "Bound Delete", 60), phase()

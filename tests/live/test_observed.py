@@ -1,4 +1,4 @@
-"""What the real W&B controller was seen to do, each time provoked, and what our user sees of it.
+"""What the W&B controller was seen to do, each time provoked, and what our user sees of it.
 
 | # | the controller | our user | test |
 |---|---|---|---|
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
@@ -47,15 +48,15 @@ RESOURCE = ("wandb", "seen", f"--namespace={NAMESPACE}")
 
 
 class Seen:
-    """An installation of the small platform behind the real controller."""
+    """An installation of the small platform behind a W&B controller."""
 
-    def __init__(self, enclave: Enclave, folder: Path, assets: Path) -> None:
+    def __init__(self, enclave: Enclave, folder: Path, operator: Operator) -> None:
         self.enclave = enclave
         self.program = EnclaveProgram(enclave, folder)
         self.answer()
         # Each new one makes an installation wait for its first report.
         changes = {"templates/autoscaler.yaml": f"{{{{ if .Values.autoscaler }}}}{AUTOSCALER}{{{{ end }}}}"}
-        self.bundle = demo_platform(folder / "bundle", "seen", assets, changes=changes).write()
+        self.bundle = demo_platform(folder / "bundle", "seen", operator, changes=changes).write()
 
     def answer(self, **values: Any) -> None:
         """Write site.yaml, with `values` for the platform."""
@@ -152,9 +153,9 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def site(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Iterator[Seen]:
+def site(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory, operator: Operator) -> Iterator[Seen]:
     """The bundle and the place for it; whatever is left of it goes in the end."""
-    found = Seen(enclave, tmp_path_factory.mktemp("seen"), assets)
+    found = Seen(enclave, tmp_path_factory.mktemp("seen"), operator)
     yield found
     done = found.program.run("uninstall", "--yes", "--timeout", "120")
     assert done.returncode in (0, 22), done.stderr
@@ -259,11 +260,11 @@ def test_1_and_2_completed_without_running_and_a_repository_that_vanished(seen: 
     assert "refused" in said
 
 
-def test_8_and_12_a_finalizer_for_a_release_that_never_was(site: Seen, assets: Path, tmp_path: Path) -> None:
+def test_8_and_12_a_finalizer_for_a_release_that_never_was(site: Seen, operator: Operator, tmp_path: Path) -> None:
     if site.program.run("status").returncode != 22:
         site.uninstall()
     changes = {"templates/refuse.yaml": REFUSING}
-    refused = demo_platform(tmp_path / "bundle", "seen", assets, changes=changes).write()
+    refused = demo_platform(tmp_path / "bundle", "seen", operator, changes=changes).write()
     done = site.program.install(refused)
     assert done.returncode == 32, done.stderr
     assert "this platform is closed on Mondays" in done.stderr

@@ -1,4 +1,4 @@
-"""The whole way with the real W&B controller: operator chart, custom resource, platform, and back.
+"""The whole way with a W&B controller: operator chart, custom resource, platform, and back.
 
 What the controller was seen to do on the way is in test_observed.py, one test for each observation.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
@@ -67,8 +68,10 @@ def bundle_images(application: Application) -> set[str]:
 
 
 @pytest.mark.frozen
-def test_the_whole_way_and_back_with_the_frozen_file(enclave: Enclave, program: EnclaveProgram, assets: Path) -> None:
-    application = demo_platform(program.folder / "bundle", "wandb", assets, values={"web": {"replicas": 2}})
+def test_the_whole_way_and_back_with_the_frozen_file(
+    enclave: Enclave, program: EnclaveProgram, operator: Operator
+) -> None:
+    application = demo_platform(program.folder / "bundle", "wandb", operator, values={"web": {"replicas": 2}})
     bundle = application.write()
     freeze_volume(bundle, program.folder / "wandb-installer", "wandb-1.0")
     program = replace(program, executable=program.folder / "wandb-installer")
@@ -121,10 +124,10 @@ def test_the_whole_way_and_back_with_the_frozen_file(enclave: Enclave, program: 
 
 
 def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_chart(
-    enclave: Enclave, program: EnclaveProgram, assets: Path
+    enclave: Enclave, program: EnclaveProgram, operator: Operator
 ) -> None:
     changes = {"templates/refuse.yaml": REFUSING}
-    refused = demo_platform(program.folder / "refused", "wandb", assets, changes=changes).write()
+    refused = demo_platform(program.folder / "refused", "wandb", operator, changes=changes).write()
     done = program.install(refused)
     assert done.returncode == 32, done.stderr
     assert "this platform is closed on Mondays" in done.stderr
@@ -136,7 +139,7 @@ def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_ch
     assert "waking the controller" in done.stderr
 
     # The new chart reaches the operator although its pod is older; the former one stays for a rollback.
-    application = demo_platform(program.folder / "good", "wandb", assets, values={"web": {"replicas": 1}})
+    application = demo_platform(program.folder / "good", "wandb", operator, values={"web": {"replicas": 1}})
     application.version = "2.0"
     good = application.write()
     assert all(item["ready"] for item in program.result(program.install(good))["workloads"])
@@ -156,9 +159,9 @@ def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_ch
 
 
 def test_an_interrupted_installation_is_finished_and_removed_even_without_the_controller(
-    enclave: Enclave, program: EnclaveProgram, assets: Path
+    enclave: Enclave, program: EnclaveProgram, operator: Operator
 ) -> None:
-    bundle = demo_platform(program.folder / "bundle", "wandb", assets).write()
+    bundle = demo_platform(program.folder / "bundle", "wandb", operator).write()
     # Too short for the platform: it ends while the operator starts.
     assert program.install(bundle, timeout=4).returncode == 32
     assert all(item["ready"] for item in program.result(program.install(bundle))["workloads"])

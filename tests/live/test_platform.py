@@ -1,4 +1,4 @@
-"""The real W&B platform chart behind the real controller, with the frozen file, from the first installation to the end.
+"""The real W&B platform chart behind a W&B controller, with the frozen file, from the first installation to the end.
 
 The controller reads the chart from each source in turn, and the registry wants its certificate trusted and a login.
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
-pytestmark = [pytest.mark.cluster, pytest.mark.controller, pytest.mark.frozen]
+pytestmark = [pytest.mark.cluster, pytest.mark.charts, pytest.mark.controller, pytest.mark.frozen]
 
 # The default profile of templates/wandb.yaml.
 WORKLOADS = {
@@ -46,12 +47,14 @@ PULL = re.compile(r'msg="PullImage \\"([^"\\]+)\\""')
 
 
 @pytest.fixture(scope="module")
-def releases(tmp_path_factory: pytest.TempPathFactory, assets: Path) -> tuple[PlatformRelease, PlatformRelease]:
+def releases(
+    tmp_path_factory: pytest.TempPathFactory, assets: Path, operator: Operator
+) -> tuple[PlatformRelease, PlatformRelease]:
     """The same platform twice, the later one with a newer chart and newer images."""
     folder = tmp_path_factory.mktemp("releases")
     with Registry(folder / "upstream") as upstream:
-        first = release(folder / "earlier", assets, upstream, EARLIER)
-        return first, release(folder / "later", assets, upstream, LATER, sequence=2)
+        first = release(folder / "earlier", assets, operator.program, upstream, EARLIER)
+        return first, release(folder / "later", assets, operator.program, upstream, LATER, sequence=2)
 
 
 @pytest.fixture

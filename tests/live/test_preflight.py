@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
 pytestmark = pytest.mark.cluster
 
@@ -346,9 +347,13 @@ def grant(enclave: Enclave, namespace: str, rules: list[dict[str, Any]], *, ever
 
 @pytest.mark.controller
 def test_who_is_given_what_preflight_asks_for_can_install_a_platform(
-    enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory, assets: Path
+    enclave: Enclave,
+    namespace: str,
+    program: EnclaveProgram,
+    tmp_path_factory: pytest.TempPathFactory,
+    operator: Operator,
 ) -> None:
-    bundle = demo_platform(tmp_path_factory.mktemp("platform"), "modest", assets).write()
+    bundle = demo_platform(tmp_path_factory.mktemp("platform"), "modest", operator).write()
     program.site(namespace=namespace, operator_namespace=namespace, host="http://modest.enclave")
     config = restricted(enclave, program, namespace, [])
     where = ("--bundle", bundle, "--key", KEY, "--site", program.folder / "site.yaml", "--kubeconfig", config)
@@ -455,9 +460,13 @@ def moved(definition: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.controller
 def test_a_cluster_of_another_operator_is_left_alone(
-    enclave: Enclave, namespace: str, program: EnclaveProgram, tmp_path_factory: pytest.TempPathFactory, assets: Path
+    enclave: Enclave,
+    namespace: str,
+    program: EnclaveProgram,
+    tmp_path_factory: pytest.TempPathFactory,
+    operator: Operator,
 ) -> None:
-    bundle = demo_platform(tmp_path_factory.mktemp("platform"), "rival", assets).write()
+    bundle = demo_platform(tmp_path_factory.mktemp("platform"), "rival", operator).write()
     program.site(namespace=namespace, license={"secret": "absent", "key": "license"})
     apply = ("apply", f"--namespace={namespace}", "--filename=-")
     enclave.kubectl(*apply, input=json.dumps(OTHER_OPERATOR))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.parts.enclave import Enclave
+    from tests.parts.operators import Operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.controller]
 
@@ -178,9 +179,9 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> Iterator[Installed]:
+def installed(enclave: Enclave, tmp_path_factory: pytest.TempPathFactory, operator: Operator) -> Iterator[Installed]:
     folder = tmp_path_factory.mktemp("secrets")
-    bundle = demo_platform(folder / "bundle", "wandb", assets, changes={"templates/reader.yaml": READER}).write()
+    bundle = demo_platform(folder / "bundle", "wandb", operator, changes={"templates/reader.yaml": READER}).write()
     # Letters and digits only: nothing of them changes on its way through URLs.
     canaries = {name: f"canary{secrets.token_hex(12)}{name}" for name in MEANT if name != "key"}
     (folder / "site.yaml").write_text(json.dumps(answers(folder, enclave, canaries)))

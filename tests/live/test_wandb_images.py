@@ -26,7 +26,7 @@ from tests.parts.wandb_values import EVERYTHING as PARTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-pytestmark = pytest.mark.controller
+pytestmark = pytest.mark.charts
 
 ROOT = Path(__file__).parents[2]
 ON, METRICS = {"enabled": True}, {"metrics": {"enabled": True}}

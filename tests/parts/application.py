@@ -1,5 +1,5 @@
-"""Whole applications as bundles: the small chart that is installed directly, and the platform that the real W&B
-operator installs."""
+"""Whole applications as bundles: the small chart that is installed directly, and the platform that a W&B operator
+installs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from tests.parts.images import Image, write_layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.parts.operators import Operator
+
 CHARTS = Path(__file__).with_name("charts")
-OPERATOR_CHART = "operator-1.4.8.tgz"
 CONTROLLER_IMAGE = "docker.io/wandb/controller:1.22.0"
 KEY = KEYS / "test-only.pub"
 OPERATOR_VALUES: dict[str, Any] = {
@@ -141,14 +142,14 @@ def demo_app(folder: Path, name: str, *, values: Mapping[str, Any] | None = None
 def demo_platform(
     folder: Path,
     name: str,
-    assets: Path,
+    operator: Operator,
     *,
     values: Mapping[str, Any] | None = None,
     changes: Mapping[str, str] | None = None,
 ) -> Application:
-    """The chart demo-platform behind the real operator from `assets`; the custom resource is called `name`."""
+    """The chart demo-platform behind `operator`; the custom resource is called `name`."""
     application = Application(folder, name, images=platform_images())
-    application.images[CONTROLLER_IMAGE] = runnable.controller(assets, elects=False)
+    application.images[CONTROLLER_IMAGE] = runnable.controller(operator.program, elects=False)
     application.document("operator-values.yaml", OPERATOR_VALUES, "values")
     template = {
         "apiVersion": "apps.wandb.com/v1",
@@ -157,8 +158,7 @@ def demo_platform(
         "spec": {"chart": {}, "values": dict(values or {})},
     }
     application.document("wandb.yaml", template, "resource")
-    operator = (assets / OPERATOR_CHART).read_bytes()
-    application.chart(operator, release="operator", values="operator-values.yaml")
+    application.chart(operator.chart, release="operator", values="operator-values.yaml")
     platform = packed(CHARTS / "demo-platform", changes)
     application.resource("wandb.yaml", installs=platform, name=name, controller="operator")
     application.profile["driver"] = "wandb"

@@ -1,21 +1,22 @@
-"""Programs of others that tests and benchmark run, built from the Go module proxy once and kept.
+"""Programs that tests and benchmark run, built with Go once and kept: those of others from the Go module proxy, and the
+stand-in for the W&B controller from `stand_in_controller/`.
 
-python -m tests.parts.go_programs     # build what is missing: four minutes from nothing
+python -m tests.parts.go_programs                # build what others wrote: four minutes from nothing
+python -m tests.parts.go_programs controller     # build the stand-in: two minutes from nothing
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 from tests.parts.kubernetes import find_go
 from tests.parts.programs import CACHE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FOLDER = CACHE / "airferry" / "bench" / "bin"
 PACKAGES = {
@@ -23,27 +24,48 @@ PACKAGES = {
     "helm": "helm.sh/helm/v4/cmd/helm@v4.2.3",
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
 }
+CONTROLLER = Path(__file__).with_name("stand_in_controller")
 
 
 def go_program(name: str) -> Path:
     """The program `name`, built now if it is not there. Raises RuntimeError if Go is missing or fails."""
     path = FOLDER / name
-    if path.exists():
-        return path
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / ".lock").open("w") as lock:
-        # Two test processes want it at the same time; go puts the program there whole or not at all.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            print(f"building {PACKAGES[name]}", file=sys.stderr, flush=True)
-            known = {"GOBIN": str(FOLDER), "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "auto"}
-            command = [str(find_go()), "install", "-trimpath", "-ldflags", "-s -w", PACKAGES[name]]
-            done = subprocess.run(["nice", "-n", "10", *command], env={**os.environ, **known}, check=False)
-            if done.returncode != 0:
-                raise RuntimeError(f"go install {PACKAGES[name]} failed with exit code {done.returncode}")
+    _ensure(path, PACKAGES[name], FOLDER)
     return path
 
 
+def stand_in_controller() -> Path:
+    """The stand-in for the W&B controller, built now if its sources changed. Raises RuntimeError like `go_program`."""
+    digest = hashlib.sha256()
+    for source in sorted(CONTROLLER.iterdir()):
+        digest.update(source.name.encode() + source.read_bytes())
+    path = FOLDER / f"controller-{digest.hexdigest()[:12]}"
+    _ensure(path, ".", CONTROLLER)
+    return path
+
+
+def _ensure(path: Path, package: str, folder: Path) -> None:
+    """Install `package` as `path` unless that is there; go runs in `folder`."""
+    if path.exists():
+        return
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / ".lock").open("w") as lock, tempfile.TemporaryDirectory(dir=FOLDER) as place:
+        # Two test processes want it at the same time.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            print(f"building {path.name}", file=sys.stderr, flush=True)
+            known = {"GOBIN": place, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "auto", "GOWORK": "off"}
+            command = [str(find_go()), "install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package]
+            done = subprocess.run(["nice", "-n", "10", *command], cwd=folder, env={**os.environ, **known}, check=False)
+            if done.returncode != 0:
+                raise RuntimeError(f"go install {package} failed with exit code {done.returncode}")
+            [built] = Path(place).iterdir()
+            built.rename(path)
+
+
 if __name__ == "__main__":
-    for program in PACKAGES:
-        go_program(program)
+    if sys.argv[1:] == ["controller"]:
+        stand_in_controller()
+    else:
+        for program in PACKAGES:
+            go_program(program)

@@ -1,4 +1,4 @@
-"""Small images that really run, made of Debian's static busybox, and the image of the W&B controller.
+"""Small images that really run, made of Debian's static busybox, and the image of a W&B controller.
 
 All of them have a shell at /bin/sh except the controller's. They end at once on SIGTERM: as process 1 of a container
 a program without a handler would otherwise ignore it and hold up every deletion of a pod by its grace period.
@@ -15,7 +15,6 @@ from pathlib import Path
 from tests.parts.images import Directory, Entry, File, Image, Layer, Platform, Run, Symlink
 
 BUSYBOX = Path("/bin/busybox")  # package busybox-static
-CONTROLLER_ASSET = "wandb-controller-1.22.0.zst"
 
 
 @cache
@@ -77,18 +76,14 @@ exec /controller "$@"
 
 
 @cache
-def controller(assets: Path, *, elects: bool = True) -> Image:
-    """The real W&B controller from the folder of test assets, arranged like its released image.
+def controller(program: Path, *, elects: bool = True) -> Image:
+    """A W&B controller, arranged like its released image.
 
     Unless it `elects`, it takes itself for the leader. It never gives its office back: so each time that it is started
     anew, it would look on for the 15 s until the office of its predecessor is void.
-    Raises FileNotFoundError where the asset is missing. /helm must be writable for user 65532; the operator
-    chart mounts a volume there.
+    /helm must be writable for user 65532; the operator chart mounts a volume there.
     """
-    packed = assets / CONTROLLER_ASSET
-    if not packed.exists():
-        raise FileNotFoundError(packed)
-    program = subprocess.run(["zstd", "-dcq", str(packed)], check=True, capture_output=True).stdout
+    binary = File(program.read_bytes(), 0o755)
     account = "nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
     base = Layer(
         {
@@ -98,11 +93,10 @@ def controller(assets: Path, *, elects: bool = True) -> Image:
             "/tmp": Directory(0o1777),
         }
     )
-    entries: dict[str, Entry] = {"/manager": File(program, 0o755)}
+    entries: dict[str, Entry] = {"/manager": binary}
     if not elects:
         shell = File(BUSYBOX.read_bytes(), 0o755)
-        entries = {"/controller": File(program, 0o755), "/manager": File(_ALONE, 0o755), "/bin/busybox": shell}
-    binary = Layer(entries)
+        entries = {"/controller": binary, "/manager": File(_ALONE, 0o755), "/bin/busybox": shell}
     helm = Layer({f"/helm/{name}": Directory(0o777) for name in (".cache/helm", ".config/helm", ".local/share/helm")})
     env = (
         *Run().env,
@@ -110,4 +104,4 @@ def controller(assets: Path, *, elects: bool = True) -> Image:
         "HELM_CONFIG_HOME=/helm/.config/helm",
         "HELM_DATA_HOME=/helm/.local/share/helm",
     )
-    return Image((base, binary, helm), Run(entrypoint=("/manager",), env=env, user="65532:65532"))
+    return Image((base, Layer(entries), helm), Run(entrypoint=("/manager",), env=env, user="65532:65532"))

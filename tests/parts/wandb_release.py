@@ -63,8 +63,13 @@ class PlatformRelease:
         return names[f"{repository}@{digest}"] if digest else {name: name for name in self.images}[asked]
 
 
-def release(folder: Path, assets: Path, upstream: Registry, edition: Edition, *, sequence: int = 1) -> PlatformRelease:
-    """Make the release in `folder` with the commands of the connected side; its images are pushed to `upstream`."""
+def release(
+    folder: Path, assets: Path, controller: Path, upstream: Registry, edition: Edition, *, sequence: int = 1
+) -> PlatformRelease:
+    """Make the release in `folder` with the commands of the connected side; its images are pushed to `upstream`.
+
+    `controller` is the program of the W&B controller.
+    """
     airferry = from_source("builder", folder)
     folder.mkdir()
     airferry.result("init", ".")
@@ -75,7 +80,7 @@ def release(folder: Path, assets: Path, upstream: Registry, edition: Edition, *,
         shutil.copy2(assets / chart["path"], folder)
     recipe.update(wandb_version=edition.server, sequence=sequence)
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
-    images = {CONTROLLER_IMAGE: runnable.controller(assets), **_stand_ins(folder)}
+    images = {CONTROLLER_IMAGE: runnable.controller(controller), **_stand_ins(folder)}
     digests = _push(folder.parent / f"{folder.name}-images", images, upstream)
     hosts = {name.partition("/")[0] for name in images}
     recipe["registries"] = {host: {"mirror": f"{upstream.url}/{host}"} for host in hosts}

@@ -39,7 +39,7 @@ EVERYTHING: dict[str, Any] = {
 # Not in the packed chart that the tests have: its dependency on Prometheus' own chart was left out.
 ABSENT = ("prometheus", "instance")
 
-pytestmark = pytest.mark.controller
+pytestmark = pytest.mark.charts
 
 
 @pytest.fixture(scope="module")

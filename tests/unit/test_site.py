@@ -536,7 +536,7 @@ def test_the_schema_for_editors_describes_the_keys() -> None:
     json.dumps(schema)
 
 
-@pytest.mark.controller
+@pytest.mark.charts
 def test_the_real_charts_understand_the_values(full: Site, assets: Path) -> None:
     platform = Chart.load((assets / "operator-wandb-0.43.8.tgz").read_bytes())
     objects = platform.render(full.values(PLATFORM), release="wandb", namespace="wandb").objects

@@ -80,7 +80,7 @@ def test_editors_get_the_schema_of_each_file(name: str, schema: dict[str, Any]) 
     assert json.loads((FOLDER / f"{name}.schema.json").read_text()) == schema
 
 
-@pytest.mark.controller
+@pytest.mark.charts
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_every_image_of_the_profile_has_a_version(assets: Path, upgrade: bool) -> None:
     operator = parse_values((FOLDER / "operator-values.yaml").read_bytes(), "operator-values.yaml", SiteError)

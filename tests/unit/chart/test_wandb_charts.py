@@ -17,6 +17,7 @@ from installer.cluster.workload import ReleaseName
 from installer.objects.desired import ChartRelease, Desired
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef
+from tests.parts.charts import package
 from tests.parts.wandb_values import EVERYTHING
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from installer.oci.reference import Reference
 
-pytestmark = pytest.mark.controller
+pytestmark = pytest.mark.charts
 
 REGISTRY = "r.enclave:5000"
 HOOK_IMAGE = "alpine/k8s:1.31.12"
@@ -124,3 +125,21 @@ def test_what_the_operator_may_not_make_or_grant_is_told(assets: Path) -> None:
     rules = [rule for rule in operator.coalesced({})["role"]["rules"] if "leases" not in rule["resources"]]
     [lack] = told({"role": {"rules": rules}})
     assert lack.startswith("the operator may not grant get, list, watch, create, update, patch, delete leases.coord")
+
+
+def test_our_operator_chart_is_to_the_installer_what_that_of_wandb_is(assets: Path) -> None:
+    """Tests of a controller take ours where there is no other."""
+    authorities = {"customCACerts": ["-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"]}
+
+    def shape(loaded: Chart) -> tuple[set[str], Any, Any]:
+        rendering = render_operator(loaded, authorities)
+        items = rendering.objects
+        [pod] = [item["spec"]["template"]["spec"] for item in items if item["kind"] == "Deployment"]
+        [container] = pod["containers"]
+        told = {key: container[key] for key in ("name", "command", "args", "image", "resources")}
+        told["mounts"] = [mount["mountPath"] for mount in container["volumeMounts"]]
+        [crd] = rendering.crds
+        return {f"{item['kind']} {item['metadata']['name']}" for item in items}, told, crd["spec"]["names"]
+
+    ours, theirs = shape(Chart.load(package("operator"))), shape(chart(assets, "operator-1.4.8"))
+    assert ours == theirs

@@ -128,7 +128,7 @@ SWITCHED_ON: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.controller
+@pytest.mark.charts
 @pytest.mark.parametrize("case", SWITCHED_ON)
 def test_an_image_that_an_answer_of_the_site_switches_on_must_be_carried(
     profile: Path, tmp_path: Path, case: str
