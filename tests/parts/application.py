@@ -124,7 +124,7 @@ class Application:
         for name, (content, kind) in self.documents.items():
             cargo.document(name, content, kind)
         for archive in dict.fromkeys(self.charts):
-            cargo.chart(archive)
+            cargo.chart(archive, dict(Chart.load(archive).metadata))
         if self.steps:
             cargo.document(DOCUMENT, json.dumps({"steps": self.steps, **self.profile}).encode(), "profile")
         (path,) = cargo.write(self.folder, key=signing_key(), name=f"{self.name}-{self.version}")

@@ -120,9 +120,9 @@ class Cargo(msgspec.Struct):
         config = json.loads(_blob(layout, node.config.digest))
         return (Platform(config["os"], config["architecture"], config.get("variant", "")),)
 
-    def chart(self, archive: bytes) -> BundleChart:
+    def chart(self, archive: bytes, metadata: Mapping[str, Any] | None = None) -> BundleChart:
         """Add a packed chart and its form as an OCI artifact (Helm's HIP 6)."""
-        metadata = chart_metadata(archive)
+        metadata = metadata or chart_metadata(archive)
         config = self.put(compact(metadata), media_types.HELM_CONFIG)
         layer = self.put(archive, media_types.HELM_CHART)
         artifact = {

@@ -28,7 +28,7 @@ class PlatformFiles(Value):
     server: ServerCertificate | None
 
 
-_SECRET_NOTES = (
+_ABOUT_FILLING_IN = (
     "Passwords of MySQL and Redis and the keys of an S3\n   bucket are percent-encoded there, and "
     "GORILLA_EMAIL_SINK is smtp://USER:PASSWORD@HOST:PORT."
 )
@@ -43,7 +43,7 @@ class Platform(Application):
         "host": "host",
         "resources": "size, or resources in values",
     }
-    secret_notes = _SECRET_NOTES
+    secret_notes = _ABOUT_FILLING_IN
 
     def __init__(self, profile: Profile) -> None:
         super().__init__(profile)
