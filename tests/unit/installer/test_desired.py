@@ -187,7 +187,7 @@ def test_an_answer_for_an_unknown_chart_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
-    answers = {
+    answers: dict[str, Any] = {
         "registry": {
             "host": REGISTRY,
             "credentials": {"username": "u", "password": {"prompt": "?"}},
@@ -232,7 +232,7 @@ def test_upstream_names_stay_for_nodes_with_mirrors_and_are_proven_all_the_same(
 
 def test_without_a_registry_nothing_is_pulled(tmp_path: Path) -> None:
     """Policies that values decide are changed, others are refused; the operator cannot pull its chart either."""
-    nowhere = {"registry": {"host": "images.enclave", "on_nodes": True}}
+    nowhere: dict[str, Any] = {"registry": {"host": "images.enclave", "on_nodes": True}}
     always = {"image": {"pullPolicy": "Always"}}
     application = demo_app(tmp_path / "app", "app", values=always)
     found = wanted(application, tmp_path, **nowhere)
