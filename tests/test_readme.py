@@ -39,19 +39,3 @@ def complete(command: click.Command, used: set[str]) -> bool:
     """Whether each option that the command cannot do without is used."""
     options = [item for item in command.params if isinstance(item, click.Option) and item.required]
     return all(used & set(item.opts) for item in options)
-
-
-def commands(name: str, rest: str) -> list[click.Command]:
-    """The commands of that name on both sides, at least one; of a group the one that `rest` begins with."""
-    found = [group.get_command(click.Context(group), name) for group in (builder_cli, installer_cli)]
-    assert any(found), f"no command {name}"
-    return [
-        inner
-        for command in found
-        if command
-        and (
-            inner := command.get_command(click.Context(command), rest.split(maxsplit=1)[0])
-            if isinstance(command, click.Group)
-            else command
-        )
-    ]

@@ -152,7 +152,7 @@ class Application:
         for key in sorted(answers.model_fields_set & self.profile.questions.keys()):
             question = self.profile.questions[key]
             if question.when and not self._counts(question, answers):
-                yield f"{key}: counts only with `{question.when.question}: {question.when.is_}`"
+                yield f"{key}: counts only with `{question.when.question}: {_text(question.when.is_)}`"
 
 
 def application(profile: Profile) -> Application:
@@ -205,5 +205,10 @@ def _written(question: Question, target: Target, answer: Any) -> Any:
         named = (answer.secret, answer.key) if answer.in_cluster else (question.secret.name, question.secret.key)
         return named[0] if target.put == "secret-name" else named[1]
     if target.text is not None:
-        return target.text.replace("{}", str(answer))
+        return target.text.replace("{}", _text(answer))
     return dict(answer) if isinstance(answer, Mapping) else answer
+
+
+def _text(answer: Any) -> str:
+    """`answer` as YAML writes it."""
+    return str(answer).lower() if isinstance(answer, bool) else str(answer)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from installer.apps.question_model import defect
 from installer.apps.questions import Question
 from installer.errors import AirferryError
 from installer.schema import Strict, json_schema, validate
@@ -165,11 +166,14 @@ class Profile(Strict):
         if taken := sorted(self.questions.keys() & SiteAnswers.model_fields.keys()):
             raise ValueError(f"questions: {', '.join(taken)} is a key of every application: choose another name")
         for key, question in self.questions.items():
+            if wrong := defect(question):
+                raise ValueError(f"questions.{key}: {wrong}")
             if question.when and question.when.question not in self.questions:
                 raise ValueError(f"questions.{key}: there is no question {question.when.question!r}")
-            for target in question.to:
-                if target.step not in names:
-                    raise ValueError(f"questions.{key}: there is no step {target.step!r}; known are {', '.join(names)}")
+            asked = [target.step for target in question.to] + ([question.secret.step] if question.secret else [])
+            for step in asked:
+                if step not in names:
+                    raise ValueError(f"questions.{key}: there is no step {step!r}; known are {', '.join(names)}")
 
     @property
     def charts(self) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import SchemaError
 
 from installer.apps.questions import Question
 from installer.site.answers import SiteAnswers
@@ -16,6 +17,20 @@ def answers_model(questions: Mapping[str, Question]) -> type[SiteAnswers]:
     """The keys that every application has, and those of `questions`."""
     fields: dict[str, Any] = {key: _field(question) for key, question in questions.items()}
     return create_model("Answers", __base__=SiteAnswers, __doc__="The keys of site.yaml.", **fields)
+
+
+def defect(question: Question) -> str:
+    """Why no answer can be checked, or the default is no answer; empty if all is well."""
+    try:
+        checked = TypeAdapter[Any](_type(question))
+    except SchemaError:
+        return f"`pattern` is no regular expression: {question.pattern!r}"
+    try:
+        if question.default is not None:
+            checked.validate_python(question.default, strict=True)
+    except ValidationError as exc:
+        return f"`default`: {exc.errors()[0]['msg']}"
+    return ""
 
 
 def _field(question: Question) -> tuple[Any, Any]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.bundle.manifest import BundleChart
 from installer.chart.helm import Chart
-from installer.oci.digest import Digest
-from installer.site.site import Site
 from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
+from tests.parts.wandb_site import PLATFORM, load_site, values_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cluster, pytest.mark.charts]
 
-EMPTY = Digest.of(b"")
-PLATFORM = BundleChart("operator-wandb", "1.0.0", "platform", "wandb", "wandb", EMPTY, EMPTY, "here", "")
 OTHERS = "redis: {internal: true}\nexpose: NodePort\nservice: {node_port: 30080, annotations: {a: b}}\n"
 
 
@@ -31,10 +26,9 @@ def test_the_api_server_takes_every_object(
     enclave: Enclave, namespace: str, tmp_path: Path, assets: Path, text: str
 ) -> None:
     files_of_the_template(tmp_path)
-    now = dt.datetime.now(dt.UTC)
-    site = Site.load(text.encode(), tmp_path, now=now, environment=lambda _: None, prompt=lambda _: "answer")
+    site = load_site(text, tmp_path)
     chart = Chart.load((assets / "operator-wandb-0.43.8.tgz").read_bytes())
-    objects = chart.render(site.values(PLATFORM), release="wandb", namespace=namespace).objects
+    objects = chart.render(values_of(PLATFORM, site), release="wandb", namespace=namespace).objects
     for item in objects:
         item["metadata"].setdefault("namespace", namespace)
     (tmp_path / "objects.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import random
+import re
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -283,13 +284,13 @@ def packed_chart(name: str, version: str, files: Mapping[str, str] | None = None
 
 
 def chart_metadata(archive: bytes) -> dict[str, str]:
-    """Name and version as Chart.yaml (one `key: value` a line) in an archive of `packed_chart` has them."""
+    """Name, version and the other texts of Chart.yaml in a chart archive, each `key: value` on a line."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
         path = next(name for name in files.getnames() if name.count("/") == 1 and name.endswith("/Chart.yaml"))
         content = files.extractfile(path)
         assert content is not None
-        pairs = (line.split(": ", 1) for line in content.read().decode().splitlines())
-        return {key: value.strip("'") for key, value in pairs}
+        pairs = re.findall(r"^([A-Za-z]+): (.+)$", content.read().decode(), re.MULTILINE)
+        return {key: value.strip("'\"") for key, value in pairs}
 
 
 def reference_cargo(folder: Path) -> Cargo:

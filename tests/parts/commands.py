@@ -13,7 +13,12 @@ def commands(name: str, rest: str) -> list[click.Command]:
     found = [group.get_command(click.Context(group), name) for group in (builder_cli, installer_cli)]
     assert any(found), f"no command {name}"
     return [
-        command.commands[rest.split(maxsplit=1)[0]] if isinstance(command, click.Group) else command
+        inner
         for command in found
         if command
+        and (
+            inner := command.get_command(click.Context(command), rest.split(maxsplit=1)[0])
+            if isinstance(command, click.Group)
+            else command
+        )
     ]

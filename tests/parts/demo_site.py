@@ -6,37 +6,80 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from installer.site.site import Site
+from installer.apps.application import application_of
+from installer.objects.driver import ChartSourceRequest
+from installer.objects.maker import desired
+from installer.site.site import RegistryOnly, Site
+from installer.workflows.driver import driver_of
+from installer.workflows.install import driver_name
 from tests.parts.application import CHARTS, Application, packed
-from tests.parts.bundles import packed_chart
+from tests.parts.bundles import open_bundle, packed_chart
 from tests.parts.runnable import job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from installer.bundle.reader import Bundle
+    from installer.objects.desired import Desired
+
 REGISTRY = "registry.enclave:5000"
 PASSWORD = "correct-horse-battery"
 
 
-def site(folder: Path, **answers: Any) -> Site:
-    """A site with `answers`; whatever it asks for is answered with the password."""
-    text = json.dumps({"registry": {"host": REGISTRY}, **answers})
-    now = dt.datetime.now(dt.UTC)
-    return Site.load(text.encode(), folder, now=now, environment=lambda name: None, prompt=lambda text: PASSWORD)
+def site(folder: Path, bundle: Bundle, **answers: Any) -> Site:
+    """A site with `answers` to the questions of `bundle`; whatever it asks for is answered with the password."""
+    return Site.load(
+        json.dumps({"registry": {"host": REGISTRY}, **answers}).encode(),
+        folder,
+        application=application_of(bundle) or RegistryOnly(),
+        now=dt.datetime.now(dt.UTC),
+        environment=lambda name: None,
+        prompt=lambda text: PASSWORD,
+    )
 
 
-def platform(folder: Path, values: Mapping[str, Any] | None = None) -> Application:
-    """The demonstration platform, with a chart that stands for the operator's."""
+def wanted(
+    made: Application,
+    folder: Path,
+    *,
+    request: ChartSourceRequest | None = None,
+    names_stay: bool = False,
+    **answers: Any,
+) -> Desired:
+    """What `made` shall be at a site with `answers`."""
+    with open_bundle([made.write()]) as bundle:
+        return desired(
+            bundle,
+            site(folder, bundle, **answers),
+            driver_of(driver_name(bundle)),
+            request=request or ChartSourceRequest(),
+            names_stay=names_stay,
+        )
+
+
+def platform(
+    folder: Path,
+    values: Mapping[str, Any] | None = None,
+    *,
+    operator: bytes = b"",
+    operator_values: Mapping[str, Any] | None = None,
+    changes: Mapping[str, str] | None = None,
+) -> Application:
+    """The demonstration platform, with `operator`, a chart that stands for the operator's; `changes` are files of the
+    platform's chart."""
     names = ("httpd", "worker", "cache", "tools", "renew")
     application = Application(folder, "demo", images={f"docker.io/demo/{name}:1.0": job() for name in names})
     template = {
         "apiVersion": "apps.wandb.com/v1",
         "kind": "WeightsAndBiases",
-        "metadata": {"labels": {"app.kubernetes.io/name": "weightsandbiases"}},
+        "metadata": {"name": "template", "labels": {"app.kubernetes.io/name": "weightsandbiases"}},
         "spec": {"chart": {"url": "https://charts.example.com"}, "values": dict(values or {})},
     }
-    application.document("wandb.yaml", template, "custom-resource")
-    application.chart(packed_chart("operator", "1.0.0"), role="operator", release="operator")
-    application.chart(packed(CHARTS / "demo-platform"), role="platform", release="wandb", values="wandb.yaml")
+    application.document("wandb.yaml", template, "resource")
+    application.document("operator.yaml", dict(operator_values or {}), "values")
+    application.chart(operator or packed_chart("operator", "1.0.0"), release="operator", values="operator.yaml")
+    chart = packed(CHARTS / "demo-platform", changes)
+    application.resource("wandb.yaml", installs=chart, name="wandb", controller="operator")
+    application.profile["driver"] = "wandb"
     return application

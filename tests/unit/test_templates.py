@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,16 @@ from builder.recipe.recipe import Recipe, parse_recipe
 from installer.chart.helm import Chart, parse_values
 from installer.chart.images import references
 from installer.errors import SiteError
+from installer.schema import json_schema
 from installer.site.secret import SecretSource
-from installer.site.site import Site
 from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
+from tests.parts.wandb_site import WANDB, load_site
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load(text: str, folder: Path) -> Site:
-    now = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
-    return Site.load(text.encode(), folder, now=now, environment=lambda _: None, prompt=lambda _: "answer")
+SCHEMAS = (("site", json_schema(WANDB.answers, "site.yaml of airferry")), ("recipe", Recipe.json_schema()))
 
 
 def test_the_recipe_is_valid_and_names_files_that_are_here() -> None:
@@ -49,16 +47,16 @@ def test_what_the_recipe_comments_out_is_valid() -> None:
 
 
 def test_the_site_needs_nothing_but_a_registry() -> None:
-    assert load((FOLDER / "site.yaml").read_text(), FOLDER).registry == "registry.enclave.example:5000"
+    assert load_site((FOLDER / "site.yaml").read_text(), FOLDER).registry == "registry.enclave.example:5000"
 
 
 def test_what_the_site_comments_out_is_valid(tmp_path: Path) -> None:
     text = uncommented((FOLDER / "site.yaml").read_text())
     with pytest.raises(SiteError) as missing:
-        load(text, tmp_path)
+        load_site(text, tmp_path)
     assert "unknown key" not in str(missing.value)
     files_of_the_template(tmp_path)
-    answers = load(text, tmp_path).answers
+    answers = load_site(text, tmp_path).answers
     # Every key of the schema is explained, and all at once make sense, except for those that exclude each other.
     assert unanswered(answers) == {"service", "ingress.tls_secret", "mysql.internal", "redis.internal"}
 
@@ -73,7 +71,7 @@ def unanswered(model: BaseModel, path: str = "") -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("name", "schema"), [("site", Site.json_schema()), ("recipe", Recipe.json_schema())])
+@pytest.mark.parametrize(("name", "schema"), SCHEMAS)
 def test_editors_get_the_schema_of_each_file(name: str, schema: dict[str, Any]) -> None:
     """`make docs` writes them anew."""
     assert (FOLDER / f"{name}.yaml").read_text().startswith(f"# yaml-language-server: $schema={name}.schema.json\n")
@@ -97,5 +95,5 @@ def test_every_image_of_the_profile_has_a_version(assets: Path, upgrade: bool) -
 
 
 if __name__ == "__main__":
-    for title, document in (("site", Site.json_schema()), ("recipe", Recipe.json_schema())):
+    for title, document in SCHEMAS:
         (FOLDER / f"{title}.schema.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from installer.chart.helm import Chart
 from installer.chart.images import references
 from installer.chart.relocation import Relocation, target
-from installer.chart.retarget import merged, overrides, sources, stray, suspects
+from installer.chart.retarget import merged, moved_object, overrides, sources, stray, suspects
 from installer.errors import RecipeError, UsageError
 from installer.oci.digest import Digest
 from installer.oci.reference import parse_reference, parse_repository
@@ -262,3 +263,46 @@ def test_merging_changes_neither_side() -> None:
     result = merged(below, above)
     result["a"]["c"].append(3)
     assert above["a"]["c"] == [2]
+
+
+def job(image: str, **pod: Any) -> dict[str, Any]:
+    spec = {"template": {"spec": {"containers": [{"name": "a", "image": image}], **pod}}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": spec}
+
+
+def test_an_object_takes_its_images_from_the_enclave_by_digest() -> None:
+    bundle = Relocation.of([("quay.io/a/b:1", DIGEST), (f"redis@{DIGEST}", DIGEST)], REGISTRY, "airferry")
+    item = job("quay.io/a/b:1", initContainers=[{"name": "i", "image": f"redis@{DIGEST}"}])
+    before = copy.deepcopy(item)
+    moved = moved_object(item, bundle)
+    spec = moved["spec"]["template"]["spec"]
+    assert spec["containers"] == [{"name": "a", "image": f"{REGISTRY}/airferry/quay.io/a/b:1@{DIGEST}"}]
+    assert spec["initContainers"] == [{"name": "i", "image": f"{REGISTRY}/airferry/docker.io/library/redis@{DIGEST}"}]
+    assert item == before, "the object itself is left alone"
+    assert stray([moved], bundle) == []
+    assert moved_object(moved, bundle) == moved
+
+
+def test_an_object_keeps_images_that_the_bundle_lacks_and_all_else() -> None:
+    bundle = Relocation.of([("quay.io/a/b:1", DIGEST)], REGISTRY, "airferry")
+    item = job("quay.io/other/b:1", nodeSelector={"a": "quay.io/a/b:1"})
+    assert moved_object(item, bundle) == item
+    assert [each.found.text for each in stray([item], bundle)] == ["quay.io/other/b:1"]
+    # Another tag of a repository that the bundle has is moved, and reported.
+    (strayed,) = stray([moved_object(job("quay.io/a/b:2"), bundle)], bundle)
+    assert strayed.found.text == f"{REGISTRY}/airferry/quay.io/a/b:2"
+
+
+def test_a_resource_of_any_kind_is_moved_where_it_spells_images() -> None:
+    bundle = Relocation.of([("quay.io/a/b:1", DIGEST)], REGISTRY, "airferry")
+    spec = {"image": {"repository": "quay.io/a/b", "tag": "1"}, "sidecarImage": "quay.io/a/b:1"}
+    moved = moved_object({"kind": "Thing", "spec": spec}, bundle)["spec"]
+    assert moved["image"] == {"repository": f"{REGISTRY}/airferry/quay.io/a/b", "tag": "1"}
+    assert moved["sidecarImage"] == f"{REGISTRY}/airferry/quay.io/a/b:1"
+
+
+def test_where_names_stay_an_object_is_only_copied() -> None:
+    bundle = Relocation.of([("quay.io/a/b:1", DIGEST)], REGISTRY, "airferry", names_stay=True)
+    item = job("quay.io/a/b:1")
+    assert moved_object(item, bundle) == item
+    assert moved_object(item, bundle) is not item

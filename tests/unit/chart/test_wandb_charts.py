@@ -14,7 +14,7 @@ from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, overrides, stray, suspects
 from installer.cluster.kinds import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
 from installer.cluster.workload import ReleaseName
-from installer.objects.desired import ChartRelease, Desired
+from installer.objects.desired import ChartRelease
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef
 from tests.parts.charts import package
@@ -118,8 +118,8 @@ def test_what_the_operator_may_not_make_or_grant_is_told(assets: Path) -> None:
 
     def told(values: Mapping[str, Any]) -> list[str]:
         own = release(operator, values, ReleaseName("operator", "wandb-operator"))
-        wanted = Desired((), (), (), own, release(platform, EVERYTHING, ReleaseName("wandb", "wandb")), None, None, {})
-        return [item.what for item in operator_rights(wanted, kinds)]
+        made = release(platform, EVERYTHING, ReleaseName("wandb", "wandb"))
+        return [item.what for item in operator_rights(own, made, kinds)]
 
     assert told({}) == []
     rules = [rule for rule in operator.coalesced({})["role"]["rules"] if "leases" not in rule["resources"]]

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import base64
-import random
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from installer.apps.wandb import chart_configmap
-from installer.apps.wandb.chart_configmap import ChartFile, chart_file, config_map, repacked
 from installer.apps.wandb.custom_resource import custom_resource
-from installer.chart.archive import unpacked
+from installer.apps.wandb.driver import DRIVER
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
 from installer.errors import BundleError, ClusterError, SiteError, UsageError
-from installer.objects.desired import Desired, desired
+from installer.objects.maker import desired
 from installer.objects.node_mirrors import node_mirrors
 from installer.objects.render import files, write
-from installer.workflows.record import read, record
+from installer.workflows.driver import PlainDriver
 from tests.parts.application import CHARTS, Application, demo_app, packed
 from tests.parts.bundles import open_bundle, packed_chart
-from tests.parts.demo_site import PASSWORD, REGISTRY, platform, site
-from tests.parts.kubectl import tools
+from tests.parts.demo_site import PASSWORD, REGISTRY, platform, site, wanted
 from tests.parts.runnable import job, pause
+from tests.parts.wandb_cluster import resource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,36 +35,34 @@ TRICKY_TEXTS = [
 ]
 
 
-def wanted(application: Application, folder: Path, **answers: Any) -> Desired:
-    with open_bundle([application.write()]) as bundle:
-        return desired(bundle, site(folder, **answers))
-
-
 def test_the_resource_names_the_chart_by_path_and_images_in_the_enclave(tmp_path: Path) -> None:
     found = wanted(platform(tmp_path / "b", {"web": {"replicas": 2}}), tmp_path, host="http://wandb.enclave")
-    assert found.resource is not None
-    assert found.source is not None
-    assert found.resource["metadata"]["name"] == "wandb"
-    assert found.resource["spec"]["chart"] == {"path": found.source.spec["path"]}
-    values = found.resource["spec"]["values"]
+    (step,) = found.resources
+    assert step.document["metadata"]["name"] == "wandb"
+    assert step.document["metadata"]["labels"] == {
+        "app.kubernetes.io/name": "weightsandbiases",
+        "app.kubernetes.io/instance": "wandb",
+    }
+    values = step.document["spec"]["values"]
     assert values["web"]["replicas"] == 2
     image = values["web"]["image"]
     assert image["repository"] == f"{REGISTRY}/airferry/docker.io/demo/httpd"
     assert re.fullmatch("sha256:[0-9a-f]{64}", image["digest"])
     assert values["migrate"] == {"image": f"{REGISTRY}/airferry/docker.io/demo/tools:1.0"}
     assert values["global"]["host"] == "http://wandb.enclave"
-    assert re.fullmatch(r"/charts/demo-platform-1\.0\.0-[0-9a-f]{12}\.tgz", found.source.spec["path"])
+    assert step.document["spec"].keys() == {"chart", "values"}
+    assert step.document["spec"]["chart"].keys() == {"path"}
+    path = step.document["spec"]["chart"]["path"]
+    assert re.fullmatch(r"/charts/demo-platform-1\.0\.0-[0-9a-f]{12}\.tgz", path)
+    assert step.installs
+    assert step.installs.values == values
 
 
 def test_the_claims_that_a_chart_makes_itself_are_known(tmp_path: Path) -> None:
     claim = (
         "kind: PersistentVolumeClaim\napiVersion: v1\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce]}\n"
     )
-    application = platform(tmp_path)
-    _, role, release, values = application.charts.pop()
-    application.chart(
-        packed(CHARTS / "demo-platform", {"templates/data.yaml": claim}), role=role, release=release, values=values
-    )
+    application = platform(tmp_path, changes={"templates/data.yaml": claim})
     assert wanted(application, tmp_path, namespace="there").claims == {"there/data"}
 
 
@@ -104,7 +99,7 @@ def test_a_reference_that_the_enclave_cannot_serve_is_refused(
 
 
 @pytest.fixture(scope="module")
-def profile(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profile(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Application:
     """A bundle with W&B's own platform chart, and with stand-ins for the images that it needs without any answers."""
     archive = (assets / "operator-wandb-0.43.8.tgz").read_bytes()
     objects = [
@@ -114,11 +109,12 @@ def profile(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     names = {str(found.reference()) for found in references(objects) if found.certain and not found.test_only}
     application = Application(tmp_path_factory.mktemp("profile"), "wandb", images=dict.fromkeys(sorted(names), job()))
-    template = {"apiVersion": "apps.wandb.com/v1", "kind": "WeightsAndBiases", "metadata": {}, "spec": {"values": {}}}
-    application.document("wandb.yaml", template, "custom-resource")
-    application.chart(packed_chart("operator", "1.0.0"), role="operator", release="operator")
-    application.chart(archive, role="platform", release="wandb", values="wandb.yaml")
-    return application.write()
+    template = {"apiVersion": "apps.wandb.com/v1", "kind": "WeightsAndBiases", "metadata": {"name": "wandb"}}
+    application.document("wandb.yaml", {**template, "spec": {"values": {}}}, "resource")
+    application.chart(packed_chart("operator", "1.0.0"), release="operator")
+    application.resource("wandb.yaml", installs=archive, name="wandb", controller="operator")
+    application.profile["driver"] = "wandb"
+    return application
 
 
 # An answer of the template → the image that the chart asks for then, and where.
@@ -131,13 +127,12 @@ SWITCHED_ON: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.charts
 @pytest.mark.parametrize("case", SWITCHED_ON)
 def test_an_image_that_an_answer_of_the_site_switches_on_must_be_carried(
-    profile: Path, tmp_path: Path, case: str
+    profile: Application, tmp_path: Path, case: str
 ) -> None:
     answers, image, place = SWITCHED_ON[case]
-    with open_bundle([profile]) as bundle:
-        assert desired(bundle, site(tmp_path)).resource, "all is there for a site without answers"
-        with pytest.raises(SiteError) as caught:
-            desired(bundle, site(tmp_path, **answers))
+    assert wanted(profile, tmp_path).resources, "all is there for a site without answers"
+    with pytest.raises(SiteError) as caught:
+        wanted(profile, tmp_path, **answers)
     (line,) = caught.value.message.splitlines()[1:]
     assert image in line
     assert "points outside" in line
@@ -152,25 +147,31 @@ def test_what_only_looks_like_a_reference_is_told(tmp_path: Path) -> None:
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: "
         '"{{ .Values.toolsImage }}", args: [--agent-image=quay.io/other/agent:1]}]}\n'
     )
-    application.charts.clear()
-    application.chart(packed(CHARTS / "demo-app", {"templates/agent.yaml": template}), release="app")
+    application.charts[:] = [packed(CHARTS / "demo-app", {"templates/agent.yaml": template})]
     [suspect] = wanted(application, tmp_path).suspects
     assert suspect.startswith("quay.io/other/agent:1: points outside")
     assert "Pod p, spec.containers[0].args[0]" in suspect
 
 
 def test_a_null_that_the_operator_would_choke_on_is_refused() -> None:
-    template: dict[str, Any] = {"metadata": {}, "spec": {}}
+    made = resource("w", "w")
     with pytest.raises(SiteError, match=r"web\.list\[1\]\.a is null"):
-        custom_resource(
-            template, name="w", namespace="w", values={"web": {"list": [1, {"a": None}]}}, chart={"path": "/charts/x"}
-        )
+        custom_resource(made, values={"web": {"list": [1, {"a": None}]}}, chart={"path": "/charts/x"})
+
+
+def test_a_resource_of_another_kind_is_none_of_the_operator_s() -> None:
+    with pytest.raises(BundleError, match=r"ConfigMap w/w: not a WeightsAndBiases of apps\.wandb\.com/v1"):
+        custom_resource({**resource("w", "w"), "apiVersion": "v1", "kind": "ConfigMap"}, values={}, chart={})
 
 
 def test_operator_and_platform_go_together(tmp_path: Path) -> None:
     application = platform(tmp_path / "b")
-    application.charts.pop()
-    with pytest.raises(BundleError, match="both a chart of role operator and one of role platform"):
+    del application.steps[1]
+    with pytest.raises(BundleError, match="needs one resource that installs a chart, and has 0"):
+        wanted(application, tmp_path)
+    application = platform(tmp_path / "c")
+    del application.steps[1]["controller"]
+    with pytest.raises(BundleError, match="needs one chart that is its controller, and has 0"):
         wanted(application, tmp_path)
 
 
@@ -181,12 +182,12 @@ def test_a_bundle_without_charts_has_nothing_to_install(tmp_path: Path) -> None:
 
 
 def test_an_answer_for_an_unknown_chart_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SiteError, match="no such chart"):
+    with pytest.raises(SiteError, match=r"charts\.demo-plattform: .* no such chart; did you mean demo-platform\?"):
         wanted(platform(tmp_path / "b"), tmp_path, charts={"demo-plattform": {}})
 
 
 def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
-    answers = {
+    answers: dict[str, Any] = {
         "registry": {
             "host": REGISTRY,
             "credentials": {"username": "u", "password": {"prompt": "?"}},
@@ -195,7 +196,7 @@ def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
         "license": {"prompt": "License"},
     }
     found = wanted(platform(tmp_path / "b", {"web": {"replicas": 2}}), tmp_path, **answers)
-    written = write(files(found), tmp_path / "out")
+    written = write(files(found, DRIVER), tmp_path / "out")
     text = b"".join(path.read_bytes() for path in written)
     encoded = base64.b64encode(PASSWORD.encode())
     assert PASSWORD.encode() not in text
@@ -207,29 +208,31 @@ def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
 
 
 def test_external_secrets_come_before_what_needs_them(tmp_path: Path) -> None:
-    found = files(wanted(platform(tmp_path / "b"), tmp_path, namespace="wandb", license={"prompt": "?"}), "external")
+    made = wanted(platform(tmp_path / "b"), tmp_path, namespace="wandb", license={"prompt": "?"})
+    found = files(made, DRIVER, "external")
     (entry,) = documents(found["secrets/wandb-airferry-license.yaml"].decode(), "secrets", ClusterError)
     assert entry["kind"] == "ExternalSecret"
     (data,) = entry["spec"]["data"]
     assert data == {"secretKey": "license", "remoteRef": {"key": "wandb/airferry-license", "property": "license"}}
     (root,) = documents(found["kustomization.yaml"].decode(), "kustomization", ClusterError)
-    assert root["resources"] == ["namespaces", "secrets", "base", "platform"]
+    assert root["resources"] == ["namespaces", "secrets", "1-beforehand", "2-operator", "3-wandb"]
 
 
 def test_upstream_names_stay_for_nodes_with_mirrors_and_are_proven_all_the_same(tmp_path: Path) -> None:
-    with open_bundle([platform(tmp_path / "b").write()]) as bundle:
-        found = desired(bundle, site(tmp_path), names_stay=True)
-        names = {str(image) for release in (found.platform,) if release for image in release.images}
-        assert names
-        assert all(name.startswith("docker.io/demo/") for name in names)
-        assert names <= set(found.images)
-        with pytest.raises(SiteError, match="is not among the images of the bundle"):
-            desired(bundle, site(tmp_path, values={"web": {"image": {"tag": "9"}}}), names_stay=True)
+    application = platform(tmp_path / "b")
+    found = wanted(application, tmp_path, names_stay=True)
+    (platform_release,) = [release for release in found.releases if release.name.name == "wandb"]
+    names = {str(image) for image in platform_release.images}
+    assert names
+    assert all(name.startswith("docker.io/demo/") for name in names)
+    assert names <= set(found.images)
+    with pytest.raises(SiteError, match="is not among the images of the bundle"):
+        wanted(application, tmp_path, names_stay=True, values={"web": {"image": {"tag": "9"}}})
 
 
 def test_without_a_registry_nothing_is_pulled(tmp_path: Path) -> None:
     """Policies that values decide are changed, others are refused; the operator cannot pull its chart either."""
-    nowhere = {"registry": {"host": "images.enclave", "on_nodes": True}}
+    nowhere: dict[str, Any] = {"registry": {"host": "images.enclave", "on_nodes": True}}
     always = {"image": {"pullPolicy": "Always"}}
     application = demo_app(tmp_path / "app", "app", values=always)
     found = wanted(application, tmp_path, **nowhere)
@@ -241,7 +244,7 @@ def test_without_a_registry_nothing_is_pulled(tmp_path: Path) -> None:
 
     fixed = {"templates/fixed.yaml": (CHARTS / "demo-app" / "templates" / "deployment.yaml").read_text()}
     fixed = {name: text.replace("{{ .Values.image.pullPolicy }}", "Always") for name, text in fixed.items()}
-    application.charts = [(packed(CHARTS / "demo-app", fixed), "release", "app", "values.yaml")]
+    application.charts = [packed(CHARTS / "demo-app", fixed)]
     with pytest.raises(SiteError, match=r"pulled at every start, from nowhere:\n  Deployment .*, container web"):
         wanted(application, tmp_path, **nowhere)
     with pytest.raises(SiteError, match="this site has no registry"):
@@ -252,7 +255,7 @@ def test_mirrors_cover_every_upstream_registry(tmp_path: Path) -> None:
     application = demo_app(tmp_path / "b", "app")
     application.images["upstream.example:5001/a/b:1"] = pause()
     with open_bundle([application.write()]) as bundle:
-        found = node_mirrors(bundle, site(tmp_path))
+        found = node_mirrors(bundle, site(tmp_path, bundle))
     prefix = "nodes/containerd/certs.d"
     mirrored = found[f"{prefix}/upstream.example_5001_/hosts.toml"].decode()
     assert f'[host."https://{REGISTRY}/v2/airferry/upstream.example__5001"]' in mirrored
@@ -267,15 +270,15 @@ def test_mirrors_cover_every_upstream_registry(tmp_path: Path) -> None:
 def test_no_secret_is_read_for_files_alone(tmp_path: Path) -> None:
     application = platform(tmp_path / "b")
     (tmp_path / "license.txt").touch(mode=0o600)
-    place = site(tmp_path, license={"file": "license.txt"})
-    (tmp_path / "license.txt").unlink()
     with open_bundle([application.write()]) as bundle:
-        found = files(desired(bundle, place, blank=True))
+        place = site(tmp_path, bundle, license={"file": "license.txt"})
+        (tmp_path / "license.txt").unlink()
+        found = files(desired(bundle, place, DRIVER, blank=True), DRIVER)
         assert b"VALUE-FROM-SITE" in next(
             data for name, data in found.items() if name.endswith("airferry-license.yaml")
         )
         with pytest.raises(SiteError):
-            desired(bundle, place)
+            desired(bundle, place, DRIVER)
 
 
 def test_files_mean_the_same_to_every_yaml_reader(tmp_path: Path) -> None:
@@ -283,7 +286,7 @@ def test_files_mean_the_same_to_every_yaml_reader(tmp_path: Path) -> None:
     values = {"list": texts, **{f"key {text!r}": text for text in texts}, **{text: 1 for text in texts if text}}
     application = demo_app(tmp_path / "b", "app")
     found = wanted(application, tmp_path, charts={"app": {"values": {"x": values}}})
-    (data,) = (content for name, content in files(found).items() if name.endswith("-values.yaml"))
+    (data,) = (content for name, content in files(found, PlainDriver()).items() if name.endswith("-values.yaml"))
     (ours,) = documents(data.decode(), "values", ClusterError)
     assert ours["x"] == values
     assert yaml.safe_load(data)["x"] == values  # noqa: TID251 - another reader on purpose
@@ -291,102 +294,3 @@ def test_files_mean_the_same_to_every_yaml_reader(tmp_path: Path) -> None:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return documents(path.read_text(), path.name, ClusterError)
-
-
-# --- the platform chart as a ConfigMap
-
-
-def big_chart(folder: Path, noise: int, *, inside: str = "docs/guide.txt") -> bytes:
-    """The demonstration platform with `noise` bytes that cannot be compressed in the file `inside`."""
-    generator = random.Random(7)
-    text = base64.b85encode(generator.randbytes(noise)).decode()
-    return packed(CHARTS / "demo-platform", {inside: text, "README.md": "# hello\n"})
-
-
-def test_a_chart_that_fits_stays_as_it_is() -> None:
-    chart = Chart.load(packed(CHARTS / "demo-platform"))
-    assert chart_file(chart).archive == chart.archive
-
-
-def test_a_chart_is_packed_again_without_what_no_template_reads(tmp_path: Path) -> None:
-    chart = Chart.load(big_chart(tmp_path, 1_200_000))
-    assert len(chart.archive) > chart_configmap.MAX_CONFIG_MAP
-    found = chart_file(chart)
-    assert len(found.archive) < 10_000
-    assert found == chart_file(chart)
-    again = Chart.load(found.archive)
-    rendered = [each.render({}, release="wandb", namespace="wandb").objects for each in (again, chart)]
-    assert rendered[0] == rendered[1]
-    assert again.metadata == chart.metadata
-    # Helm itself agrees that it is a chart.
-    (tmp_path / "again.tgz").write_bytes(found.archive)
-    assert "name: demo-platform" in tools().run_helm("show", "chart", tmp_path / "again.tgz", home=tmp_path)
-
-
-def test_packed_copies_of_unpacked_subcharts_go() -> None:
-    base = CHARTS / "demo-platform" / "charts" / "base"
-    text = "hello"
-    whole = packed(CHARTS / "demo-platform", {"docs/a": text})
-    names = set(unpacked(repacked(whole), "chart", BundleError))
-    assert "demo-platform/charts/base/Chart.yaml" in names
-    assert "demo-platform/docs/a" not in names
-    files = unpacked(whole, "chart", BundleError)
-    assert chart_configmap._unpacked_too(packed(base), "demo-platform/charts/", files)
-    changed = packed(base, {"Chart.yaml": "apiVersion: v2\nname: base\nversion: 9.9.9\n"})
-    assert not chart_configmap._unpacked_too(changed, "demo-platform/charts/", files)
-
-
-def test_a_chart_that_cannot_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SiteError, match="a ConfigMap holds"):
-        chart_file(Chart.load(big_chart(tmp_path, 1_400_000, inside="files/data.txt")))
-
-
-def test_a_plus_sign_in_a_version_is_no_key() -> None:
-    found = chart_file(Chart.load(packed_chart("x", "1.0.0+build.7")))
-    assert re.fullmatch(r"[-._a-zA-Z0-9]+", found.key)
-
-
-def test_earlier_charts_stay_while_there_is_room() -> None:
-    def chart(number: int, size: int) -> ChartFile:
-        return ChartFile(f"x-{number}.tgz", bytes([number]) * size)
-
-    current = config_map(chart(1, 300_000), "ns", None)
-    current = config_map(chart(2, 300_000), "ns", current)
-    assert set(current["binaryData"]) == {"x-1.tgz", "x-2.tgz"}
-    assert config_map(chart(2, 300_000), "ns", current) == current
-    assert set(config_map(chart(3, 700_000), "ns", current)["binaryData"]) == {"x-3.tgz", "x-1.tgz"}
-    # What the custom resource names stays before all others.
-    assert set(config_map(chart(3, 700_000), "ns", current, "/charts/x-2.tgz")["binaryData"]) == {"x-3.tgz", "x-2.tgz"}
-    assert set(config_map(chart(3, 1_000_000), "ns", current)["binaryData"]) == {"x-3.tgz"}
-    texts = {**current, "data": {"other": "x" * 500_000}}
-    assert set(config_map(chart(3, 300_000), "ns", texts)["binaryData"]) == {"x-3.tgz"}
-    with pytest.raises(ClusterError, match="leaves no room"):
-        config_map(chart(3, 700_000), "ns", texts)
-
-
-@pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b\x08", packed_chart("x", "1")[:150]])
-def test_a_broken_archive_is_a_broken_bundle(data: bytes) -> None:
-    with pytest.raises(BundleError):
-        repacked(data)
-
-
-# --- the record
-
-
-def test_a_record_survives_the_way_through_the_cluster(tmp_path: Path) -> None:
-    with open_bundle([platform(tmp_path / "b").write()]) as bundle:
-        made = record(bundle.manifest, bundle.verdict.sums, desired(bundle, site(tmp_path)), "2026-01-01T00:00:00Z")
-    assert read(made.as_object()) == made
-    assert [chart.role if hasattr(chart, "role") else chart.release for chart in made.all_charts] == [
-        "operator",
-        "wandb",
-    ]
-    assert made.platform is not None
-    assert made.platform.hooks == ("wandb-migrate", "wandb-renew")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "airferry-installation/9"}', "no"])
-def test_a_damaged_record_is_said_to_be_one(text: str) -> None:
-    config_map = {"metadata": {"name": "a", "namespace": "b"}, "data": {"installation.json": text}}
-    with pytest.raises(ClusterError, match="ConfigMap b/a"):
-        read(config_map)

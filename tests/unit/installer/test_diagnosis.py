@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.cluster import controller
 from installer.cluster.kinds import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind
 from installer.cluster.workload import ReleaseName, Workload
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.diagnosis import problems
-from installer.diagnosis.release_state import refusal
 from installer.diagnosis.stall_detector import Outlook
 from installer.diagnosis.wait import DIAGNOSE_SECONDS, POLL_SECONDS, STEADY_SECONDS, Patience, until_rolled_out
 from installer.errors import AirferryError, ClusterForbiddenError, ClusterUnreachableError
 from installer.report import Silent
+from tests.parts.fake_cluster import FakeCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from installer.cluster.cluster import Cluster, Object
+    from installer.cluster.cluster import Object
 
 IMAGE = "reg.example:5000/a/t:1"
 PULL = f'failed to pull and unpack image "{IMAGE}": failed to resolve reference "{IMAGE}": '
@@ -34,26 +33,29 @@ BAD_CONFIG = (
 NOT_FOUND = f"rpc error: code = NotFound desc = {PULL}{IMAGE}: not found"
 
 
-@dataclass
-class Seen:
-    """What a cluster holds, in place of one."""
+def seen(
+    *objects: Object, said: Iterable[tuple[str, str]] = (), log: Iterable[str] = (), about: Iterable[Workload] = ()
+) -> FakeCluster:
+    """A cluster that holds `objects`, in which `said` has happened to each of them and to `about`, as reason and
+    message; the containers of pods wrote `log`, and the same in the run before."""
+    cluster = FakeCluster(*objects, namespaces=["n"])
+    happens(cluster, said, (*objects, *(item.obj for item in about)))
+    for item in objects:
+        if item["kind"] == POD.name:
+            name = item["metadata"]["name"]
+            cluster.said("n", name, *log)
+            cluster.said("n", name, *(f"before: {line}" for line in log), previous=True)
+    return cluster
 
-    objects: dict[Kind, list[Object]] = field(default_factory=dict)
-    said: list[tuple[str, str]] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
 
-    def find(self, kind: Kind, _namespace: str = "", **_: Any) -> list[Object]:
-        return self.objects.get(kind, [])
+def happens(cluster: FakeCluster, said: Iterable[tuple[str, str]], objects: Iterable[Object]) -> None:
+    for item in objects:
+        for reason, message in said:
+            cluster.happened("n", item["kind"], item["metadata"]["name"], reason, message)
 
-    def get(self, kind: Kind, name: str, _namespace: str = "") -> Object | None:
-        return next((item for item in self.objects.get(kind, []) if item["metadata"]["name"] == name), None)
 
-    def events(self, _namespace: str, _kind: str, _name: str) -> list[Object]:
-        return [{"reason": reason, "message": message} for reason, message in self.said]
-
-    def logs(self, *_: str, tail: int, previous: bool = False) -> list[str]:
-        assert tail
-        return [f"before: {line}" if previous else line for line in self.log]
+def of(kind: Kind, **content: Any) -> Object:
+    return {"apiVersion": kind.api_version, "kind": kind.name, **content}
 
 
 def pod(status: dict[str, Any], **spec: Any) -> Object:
@@ -65,7 +67,7 @@ def pod(status: dict[str, Any], **spec: Any) -> Object:
         "creationTimestamp": "2026-01-01T00:00:00Z",
         "ownerReferences": [owner],
     }
-    return {"metadata": metadata, "spec": {"containers": [{"name": "main"}], **spec}, "status": status}
+    return of(POD, metadata=metadata, spec={"containers": [{"name": "main"}], **spec}, status=status)
 
 
 def container(state: dict[str, Any], *, last: dict[str, Any] | None = None, restarts: int = 0) -> dict[str, Any]:
@@ -97,13 +99,12 @@ def unscheduled(message: str) -> dict[str, Any]:
 
 
 def workload(kind: Kind = JOB, status: dict[str, Any] | None = None, **spec: Any) -> Workload:
-    return Workload(
-        kind, "n", "w", False, False, "state", False, {"metadata": {}, "spec": spec, "status": status or {}}
-    )
+    held = of(kind, metadata={"name": "w", "namespace": "n"}, spec=spec, status=status or {})
+    return Workload(kind, "n", "w", False, False, "state", False, held)
 
 
-def found(seen: Seen, item: Workload | None = None) -> list[Cause]:
-    return problems(cast("Cluster", seen), item or workload())
+def found(cluster: FakeCluster, item: Workload | None = None) -> list[Cause]:
+    return problems(cluster, item or workload())
 
 
 def crash(code: int = 3, reason: str = "Error", message: str = "") -> dict[str, Any]:
@@ -111,7 +112,7 @@ def crash(code: int = 3, reason: str = "Error", message: str = "") -> dict[str, 
 
 
 PREEMPTION = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful."
-ONE_NODE = [{"metadata": {"name": "one"}, "status": {"allocatable": {"cpu": "1900m", "memory": "2Gi"}}}]
+ONE_NODE = of(NODE, metadata={"name": "one"}, status={"allocatable": {"cpu": "1900m", "memory": "2Gi"}})
 RUNNING = container({"running": {"startedAt": "2026-01-01T00:00:00Z"}})
 # What the pod says, and events → the cause, words of its detail, words of the next step.
 CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str, str, str]] = {
@@ -246,7 +247,7 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str, str, str]] = 
 @pytest.mark.parametrize("case", CASES)
 def test_what_ails_a_pod(case: str) -> None:
     status, events, cause, detail, step = CASES[case]
-    (only,) = found(Seen({POD: [pod(status)], NODE: ONE_NODE}, events, ["one", "two"]))
+    (only,) = found(seen(pod(status), ONE_NODE, said=events, log=["one", "two"]))
     assert only.cause == cause
     assert detail in only.detail
     assert step in only.next
@@ -265,8 +266,8 @@ def test_what_ails_a_pod(case: str) -> None:
 def test_the_registry_is_asked_where_a_node_does_not_say_why(
     held: bool | None, cause: str, words: str, step: str
 ) -> None:
-    seen = Seen({POD: [pod(waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"'))]})
-    (only,) = problems(cast("Cluster", seen), workload(), lambda image: held if image == IMAGE else None)
+    cluster = seen(pod(waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"')))
+    (only,) = problems(cluster, workload(), lambda image: held if image == IMAGE else None)
     assert (only.cause, only.mending) == (cause, False)
     assert words in only.detail
     assert step in only.next
@@ -278,19 +279,20 @@ def test_a_pod_that_no_node_could_ever_take() -> None:
         {"name": "b", "resources": {"requests": {"cpu": 1}}},
     ]
     status = unscheduled(f"0/1 nodes are available: 1 Insufficient cpu. {PREEMPTION}")
-    (only,) = found(Seen({POD: [pod(status, containers=too_large)], NODE: ONE_NODE}))
+    (only,) = found(seen(pod(status, containers=too_large), ONE_NODE))
     assert only.cause == "node-too-small"
     assert "asks for 2.5 CPUs, and the largest node has 1900m" in only.detail
 
 
 def test_room_that_is_being_made_is_waited_for() -> None:
     status = unscheduled(f"0/1 nodes are available: 1 Insufficient cpu. {PREEMPTION}")
-    (only,) = found(Seen({POD: [pod(status)], NODE: ONE_NODE}, [("TriggeredScaleUp", "pod triggered scale-up")]))
+    (only,) = found(seen(pod(status), ONE_NODE, said=[("TriggeredScaleUp", "pod triggered scale-up")]))
     assert only.mending
 
 
-LOCAL = {"metadata": {"name": "local", "annotations": {}}}
-DEFAULT = {"metadata": {"name": "fast", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}}
+LOCAL = of(STORAGE_CLASS, metadata={"name": "local", "annotations": {}})
+MARK = {"storageclass.kubernetes.io/is-default-class": "true"}
+DEFAULT = of(STORAGE_CLASS, metadata={"name": "fast", "annotations": MARK})
 LATE = {**LOCAL, "volumeBindingMode": "WaitForFirstConsumer"}
 # Class that the claim names, classes of the cluster → cause; words of it.
 CLAIMS: list[tuple[str, list[Object], str, str]] = [
@@ -303,22 +305,22 @@ CLAIMS: list[tuple[str, list[Object], str, str]] = [
 
 @pytest.mark.parametrize(("name", "classes", "cause", "words"), CLAIMS)
 def test_a_volume_without_a_place(name: str, classes: list[Object], cause: str, words: str) -> None:
-    claim = {
-        "metadata": {"name": "data", "namespace": "n"},
-        "spec": {"storageClassName": name} if name else {},
-        "status": {"phase": "Pending"},
-    }
+    claim = of(
+        VOLUME_CLAIM,
+        metadata={"name": "data", "namespace": "n"},
+        spec={"storageClassName": name} if name else {},
+        status={"phase": "Pending"},
+    )
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
     held = pod(unscheduled("pod has unbound immediate PersistentVolumeClaims"), volumes=volumes)
-    seen = Seen({POD: [held], VOLUME_CLAIM: [claim], STORAGE_CLASS: classes}, [("FailedBinding", "nobody provides")])
-    (only,) = found(seen)
+    (only,) = found(seen(held, claim, *classes, said=[("FailedBinding", "nobody provides")]))
     assert only.cause == cause
     assert words in only.detail
 
 
 def test_a_volume_claim_that_is_gone() -> None:
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
-    (only,) = found(Seen({POD: [pod(unscheduled('persistentvolumeclaim "data" not found'), volumes=volumes)]}))
+    (only,) = found(seen(pod(unscheduled('persistentvolumeclaim "data" not found'), volumes=volumes)))
     assert (only.cause, only.detail) == ("volume-claim-missing", "volume claim data does not exist")
 
 
@@ -335,30 +337,18 @@ REFUSED = {
 @pytest.mark.parametrize("message", REFUSED)
 def test_pods_that_are_refused(message: str) -> None:
     conditions = [{"type": "ReplicaFailure", "status": "True", "message": message}]
-    (only,) = found(Seen(), workload(DEPLOYMENT, {"conditions": conditions}))
+    (only,) = found(seen(), workload(DEPLOYMENT, {"conditions": conditions}))
     assert (only.cause, only.object) == (REFUSED[message], "Deployment n/w")
-    (only,) = found(Seen(said=[("FailedCreate", message)]), workload(STATEFUL_SET))
+    item = workload(STATEFUL_SET)
+    (only,) = found(seen(said=[("FailedCreate", message)], about=[item]), item)
     assert only.cause == REFUSED[message]
-
-
-@pytest.mark.parametrize(
-    ("said", "cause"),
-    [
-        ('pods "w" is forbidden: exceeded quota: none, requested: pods=1', "quota"),
-        ('pods "w" is forbidden: failed quota: none: must specify limits.cpu', "quota"),
-        ('roles "r" is forbidden: User "system:serviceaccount:o:c" cannot create resource', "controller-forbidden"),
-    ],
-)
-def test_a_quota_is_no_missing_permission(said: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "complaint", lambda *_: said)
-    assert refusal(cast("Cluster", Seen()), ReleaseName("o", "o"), ReleaseName("p", "n")).cause == cause
 
 
 def test_pods_of_an_earlier_generation_are_not_blamed_but_may_block() -> None:
     old = pod(waiting("CrashLoopBackOff", last=crash(), restarts=50))
     old["metadata"]["ownerReferences"][0] |= {"kind": "StatefulSet"}
     old["metadata"]["labels"] = {"controller-revision-hash": "w-old"}
-    (only,) = found(Seen({POD: [old]}), workload(STATEFUL_SET, {"updateRevision": "w-new"}))
+    (only,) = found(seen(old), workload(STATEFUL_SET, {"updateRevision": "w-new"}))
     assert only.cause == "old-replica-blocks"
     assert "kubectl delete pod -n n w-1" in only.next
 
@@ -438,8 +428,12 @@ def test_a_restarted_api_server_is_waited_for_but_not_a_missing_permission() -> 
     assert "run the same command again" in caught.value.hint
 
 
+def owned_by_set() -> list[dict[str, Any]]:
+    return [{"kind": "ReplicaSet", "name": "w-1", "controller": True}]
+
+
 def test_a_program_that_has_just_been_started_again_is_watched() -> None:
-    clock, seen = Clock(), Seen()
+    clock = Clock()
 
     def sleep(pause: float) -> None:
         clock.now += pause
@@ -448,13 +442,13 @@ def test_a_program_that_has_just_been_started_again_is_watched() -> None:
         """Seconds until the Deployment, whose status is all well, counts as rolled out."""
         running = container({"running": {}}, last=crash() if restarts else None, restarts=restarts)
         held = pod(running)
-        held["metadata"]["ownerReferences"][0] |= {"kind": "ReplicaSet", "name": "w-1"}
+        held["metadata"]["ownerReferences"] = owned_by_set()
         status = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
         metadata = {"name": "w", "namespace": "n", "annotations": {"meta.helm.sh/release-name": "r"}}
-        seen.objects = {POD: [held], DEPLOYMENT: [{"metadata": metadata, "spec": {}, "status": status}]}
+        cluster = seen(held, of(DEPLOYMENT, metadata=metadata, spec={}, status=status))
         start = clock.now
         patience = Patience(100, Silent(), sleep, clock)
-        assert len(until_rolled_out(cast("Cluster", seen), ReleaseName("r", "n"), patience)) == 1
+        assert len(until_rolled_out(cluster, ReleaseName("r", "n"), patience)) == 1
         return clock.now - start
 
     assert after(0) == 0
@@ -475,22 +469,22 @@ def test_a_probe_that_fails_is_told_at_once_and_once_long_before_the_chart_gives
     starting = container({"running": {"startedAt": "2026-01-01T00:00:00Z"}})
     pods = [pod(starting), pod(starting)]
     for number, each in enumerate(pods):
-        each["metadata"] |= {"name": f"w-1-{number}"}
-        each["metadata"]["ownerReferences"][0] |= {"kind": "ReplicaSet", "name": "w-1"}
+        each["metadata"] |= {"name": f"w-1-{number}", "ownerReferences": owned_by_set()}
     metadata = {"name": "w", "namespace": "n", "annotations": {"meta.helm.sh/release-name": "r"}}
     # Kubernetes' default, and that of the chart.
-    deployment = {"metadata": metadata, "spec": {"replicas": 2, "progressDeadlineSeconds": 600}, "status": {}}
-    seen = Seen({POD: pods, DEPLOYMENT: [deployment]}, log=["cannot reach the database"])
+    spec = {"replicas": 2, "progressDeadlineSeconds": 600}
+    cluster = seen(*pods, of(DEPLOYMENT, metadata=metadata, spec=spec, status={}), log=["cannot reach the database"])
 
     def sleep(pause: float) -> None:
         clock.now += pause
         if clock.now == 20:
-            seen.said.append(("Unhealthy", "Startup probe failed: connection refused"))
+            happens(cluster, [("Unhealthy", "Startup probe failed: connection refused")], pods)
         if clock.now == 300:
-            deployment["status"] = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+            status = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+            cluster.set_status(DEPLOYMENT, "w", "n", status)
 
     reporter = Notes(clock)
-    until_rolled_out(cast("Cluster", seen), ReleaseName("r", "n"), Patience(600, reporter, sleep, clock))
+    until_rolled_out(cluster, ReleaseName("r", "n"), Patience(600, reporter, sleep, clock))
     told = [(time, text) for time, text in reporter.notes if "probe failed" in text]
     assert len(told) == 1, "replicas fail alike"
     time, text = told[0]

@@ -5,23 +5,34 @@ from __future__ import annotations
 import pytest
 
 from installer.cluster.kinds import SECRET
+from installer.cluster.readiness import Readiness
 from installer.errors import ClusterError
 from installer.value import replace
 from installer.workflows import history
 from installer.workflows.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
-from installer.workflows.record import FORMAT, InstalledChart, Record
+from installer.workflows.record import FORMAT, InstalledObject, InstalledStep, Record
 from tests.parts.fake_cluster import FakeCluster
 
-CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ("job",), ("kinds.example.com",))
-NOTE = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), None, None, "", ())
+CHART = InstalledStep("chart", "app", "here", "app", "1.0.0", "sha256:1", ("job",), ("kinds.example.com",))
+THING = InstalledStep(
+    "resource",
+    "thing",
+    "here",
+    objects=(InstalledObject("example.com/v1", "Thing", "here", "thing"),),
+    ready=Readiness("Ready"),
+    controller="here/app",
+)
+NOTE = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", "wandb", (CHART, THING), ())
 
 
 def revision(number: int, version: str, *, finished: bool = True, origin: int = 0, size: int = 0) -> Revision:
     note = replace(NOTE, version=version, time=f"2026-01-{number:02}T00:00:00Z")
-    resource = {"spec": {"values": {"HTTP_PROXY": "p", "http_proxy": "x" * size}}}
+    objects = {"thing": ({"spec": {"values": {"HTTP_PROXY": "p", "http_proxy": "x" * size}}},)}
+    pods = {"thing": ({"images": ["r:5000/a:1"]},)}
     releases = (ReleaseState("app", "here", "sha256:3", number),)
     access = Access("r:5000", plain_http=True, token_hosts=("login.example",))
-    return Revision(number, note, finished, origin, releases, access, resource, {}, (), ("here/data",))
+    images = {"r:5000/a:1": "sha256:4"}
+    return Revision(number, note, finished, origin, releases, access, objects, images, pods, ("here/data",))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
@@ -9,20 +10,34 @@ import pytest
 from installer.chart.helm import Chart
 from installer.chart.releases import Release, Releases
 from installer.cluster.cluster import Cluster
-from installer.cluster.endpoint import Endpoint
-from installer.cluster.kinds import VOLUME
+from installer.cluster.kinds import CONFIG_MAP, NODE, VOLUME
 from installer.cluster.workload import ReleaseName
+from installer.diagnosis.finding import Finding
 from installer.diagnosis.scheduling import quantity, requested
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
-from installer.objects.desired import ChartRelease, Desired
+from installer.objects.desired import ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.oci.digest import Digest
 from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.preflight import Preflight, _permissions
-from installer.preflight.prerequisites import Finding, ingress_hosts
+from installer.preflight.prerequisites import ingress_hosts
 from installer.preflight.room import images_on_nodes
 from installer.report import Silent
 from tests.parts.bundles import packed_chart
+from tests.parts.fake_cluster import FakeCluster
+
+
+def of_steps(*steps: DesiredStep, **more: Any) -> Desired:
+    return Desired(**{"namespaces": {}, "secrets": (), "steps": steps, "images": {}, **more})
+
+
+def made(release: ChartRelease, **more: Any) -> Resource:
+    """A resource of which a controller makes `release`."""
+    metadata = {"name": release.name.name, "namespace": release.name.namespace}
+    document = {"apiVersion": "v1", "kind": CONFIG_MAP.name, "metadata": metadata}
+    return Resource(
+        **{"label": "it", "document": document, "installs": release, "ready": None, "controller": None, **more}
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,25 +92,24 @@ HELD = [[NAMES[0]], [NAMES[1].replace(":2@", "@")]]
     ],
 )
 def test_nodes_that_do_not_report_images(images: list[list[str]], told: str) -> None:
-    cluster = create_autospec(Cluster)
     node = {"metadata": {"name": "n"}, "status": {"images": [{"names": names} for names in images]}}
-    cluster.find.return_value = [node]
-    wanted = create_autospec(Desired, images=dict.fromkeys(NAMES, Digest.of(b"")))
+    cluster = FakeCluster({**node, "apiVersion": NODE.api_version, "kind": NODE.name})
+    wanted = of_steps(images=dict.fromkeys(NAMES, Digest.of(b"")))
     assert [item.what for item in images_on_nodes(cluster, wanted)] == ([told] if told else [])
 
 
 @pytest.mark.parametrize(("policy", "told"), [({}, 1), ({"helm.sh/resource-policy": "keep"}, 0)])
 def test_who_could_not_keep_data_from_being_deleted_is_told(policy: dict[str, str], told: int) -> None:
-    cluster = create_autospec(Cluster, endpoint=Endpoint("https://k:6443", "ours"))
-    cluster.can_i.side_effect = lambda verb, kind, *_: (verb, kind) != ("patch", VOLUME)
-    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "annotations": policy}}
+    cluster = FakeCluster(namespaces=["here"])
+    cluster.forbidden.add(("patch", VOLUME))
+    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "annotations": policy}, "apiVersion": "v1"}
     release = ChartRelease(create_autospec(Chart), ReleaseName("app", "here"), {}, (claim,), (), frozenset())
-    wanted = create_autospec(Desired, installed=(), platform=release)
-    found = list(_permissions(cluster, wanted))
-    assert [item.error for item in found] == [None] * told
-    assert all(
-        "may not patch persistentvolumes; Helm deletes the volume claim here/data" in str(item) for item in found
-    )
+    for step in (release, made(release)):
+        found = list(_permissions(cluster, of_steps(step)))
+        assert [item.error for item in found] == [None] * told
+        assert all(
+            "may not patch persistentvolumes; Helm deletes the volume claim here/data" in str(item) for item in found
+        )
 
 
 def history(chart: str, *labels: str) -> list[Release]:
@@ -120,19 +134,15 @@ def test_a_release_of_others_is_not_replaced_without_a_word(
     release = ChartRelease(chart, ReleaseName("app", "here"), {}, (), (), frozenset())
     helm = create_autospec(Releases, instance=True)
     helm.history.return_value = held
-    cluster = create_autospec(Cluster, instance=True)
-    for platform in (False, True):
-        wanted = create_autospec(
-            Desired, installed=() if platform else (release,), platform=release if platform else None
-        )
-        cluster.get.return_value = None
-        found = list(foreign_releases(cluster, lambda _: helm, wanted, take_over=take_over))
+    for step in (release, made(release)):
+        cluster = FakeCluster(namespaces=["here"])
+        found = list(foreign_releases(cluster, lambda _: helm, of_steps(step), take_over=take_over))
         assert [item.error for item in found] == ([error] if words else [])
         assert all(words in item.what for item in found)
-        # What its operator has made of a custom resource bears no label of ours.
-        cluster.get.return_value = {}
-        found = list(foreign_releases(cluster, lambda _: helm, wanted, take_over=take_over))
-        assert len(found) == (0 if platform or not words else 1)
+        # What a controller has made of a resource bears no label of ours.
+        cluster.given(made(release).document)
+        found = list(foreign_releases(cluster, lambda _: helm, of_steps(step), take_over=take_over))
+        assert len(found) == (1 if step is release and words else 0)
 
 
 def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> None:
@@ -152,50 +162,54 @@ def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> N
     assert found.text().splitlines()[-1] == "not possible yet"
 
 
-def test_all_that_a_platform_takes_is_asked_for() -> None:
-    """Beyond what is needed for charts: `steps.resource` calls these in the platform's namespace."""
+def test_all_that_a_release_of_a_controller_takes_is_asked_for() -> None:
+    """Beyond what is needed for charts: drivers call these in the namespaces of resource and controller."""
     cluster = create_autospec(Cluster)
     cluster.can_i.return_value = False
     cluster.get.return_value = None
+    cluster.kind.side_effect = lambda *_: CONFIG_MAP
     chart = Chart.load(packed_chart("platform", "1.0.0"))
     operator, platform = (
         ChartRelease(chart, ReleaseName(name, f"{name}-space"), {}, (), (), frozenset())
-        for name in ("operator", "wandb")
+        for name in ("operator", "platform")
     )
-    resource = {"metadata": {"name": "wandb", "namespace": "wandb-space"}}
-    wanted = Desired((), (), (), operator, platform, source=None, resource=resource, images={})
-    found = missing_permissions(cluster, wanted)
+    found = missing_permissions(cluster, of_steps(operator, made(platform, controller=operator.name)))
     for text in (
-        "get, list, delete daemonsets.apps in namespace wandb-space",
-        "list horizontalpodautoscalers.autoscaling in namespace wandb-space",
-        "get, create, patch, delete weightsandbiases.apps.wandb.com in namespace wandb-space",
-        "get, list, delete secrets in namespace wandb-space",
+        "get, list, delete daemonsets.apps in namespace platform-space",
+        "list horizontalpodautoscalers.autoscaling in namespace platform-space",
+        "get, create, patch, delete configmaps in namespace platform-space",
+        "get, list, delete secrets in namespace platform-space",
         "get, list, delete pods in namespace operator-space",
         "get, list, watch, create, patch, delete configmaps in namespace operator-space",
     ):
         assert text in found
     assert "get, list daemonsets.apps in namespace operator-space" in found
+    # Of manifests only the objects are, and of a resource without a release the resource.
+    config = {"apiVersion": "v1", "kind": CONFIG_MAP.name, "metadata": {"name": "a", "namespace": "far"}}
+    found = missing_permissions(cluster, of_steps(Manifests(ReleaseName("more", "here"), (config,))))
+    assert "get, create, patch, delete configmaps in namespace far" in found
+    assert not [line for line in found if "horizontalpodautoscalers" in line]
 
 
 @pytest.mark.parametrize(
     ("host", "refused"),
     [
-        ("wandb.enclave.example", False),
+        ("app.enclave.example", False),
         ("*.enclave.example", False),
         ("", False),
         ("localhost:8080", True),
         ("10.0.0.1", True),
-        ("WandB.example", True),
+        ("App.example", True),
         ("a..b", True),
     ],
 )
 def test_an_ingress_for_a_host_that_the_api_server_refuses(host: str, *, refused: bool) -> None:
     chart = Chart.load(packed_chart("platform", "1.0.0"))
     ingress = {"kind": "Ingress", "metadata": {"name": "web"}, "spec": {"rules": [{"host": host}]}}
-    release = ChartRelease(chart, ReleaseName("wandb", "space"), {}, (ingress,), (), frozenset())
-    for parts, step in (((release, None), "set `host` in site.yaml"), ((None, (release,)), "correct the values")):
-        wanted = Desired((), (), parts[1] or (), None, parts[0], source=None, resource=None, images={})
-        found = list(ingress_hosts(wanted))
-        assert [item.error for item in found] == ([SiteError] if refused else [])
-        assert all(f"Ingress space/web is for the host {host!r}" in item.what for item in found)
-        assert all(item.step.startswith(step) for item in found)
+    release = ChartRelease(chart, ReleaseName("app", "space"), {}, (ingress,), (), frozenset())
+    for step in (release, made(release)):
+        for keys, way in (({"host": "host"}, "(host)"), ({}, "(the values of the chart)")):
+            found = list(ingress_hosts(of_steps(step, keys=keys)))
+            assert [item.error for item in found] == ([SiteError] if refused else [])
+            assert all(f"Ingress space/web is for the host {host!r}" in item.what for item in found)
+            assert all(item.step.startswith(f"correct it in site.yaml {way}, or reach") for item in found)

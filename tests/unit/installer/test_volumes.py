@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
-from unittest.mock import create_autospec
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.chart.releases import Release, Releases
-from installer.cluster.cluster import Cluster, ConflictError
-from installer.cluster.kinds import LEASE, VOLUME, VOLUME_CLAIM, Kind
+from installer.cluster.kinds import VOLUME, VOLUME_CLAIM
 from installer.cluster.volumes import at_stake, let_go, retain, retained
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
@@ -19,118 +15,72 @@ from installer.errors import ClusterForbiddenError
 from installer.report import Silent
 from installer.workflows.lease import Means
 from installer.workflows.lock_owner import Holder
-from installer.workflows.record import FORMAT, InstalledChart, Record
+from installer.workflows.record import FORMAT, InstalledStep, Record
 from installer.workflows.uninstall import Removal, data_of, uninstall
 from tests.parts.fake_cluster import FakeCluster
+from tests.parts.fake_helm import FakeHelm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from installer.cluster.cluster import Object
+    from installer.cluster.kinds import Kind
 
-CHART = InstalledChart("app", "1.0.0", "sha256:1", "app", "here", ())
-RECORD = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", (CHART,), CHART, None, "", ())
+RELEASE = ReleaseName("app", "here")
+STEP = InstalledStep("chart", "app", "here", "app", "1.0.0", "sha256:1")
+RECORD = Record(FORMAT, "app", "1", 1, "sha256:2", "2026-01-01T00:00:00Z", "here", "", (STEP,), ())
 
 
-def claim(name: str, *, keep: bool = False, hook: bool = False) -> dict[str, Any]:
+def claim(name: str, *, keep: bool = False, hook: bool = False, **spec: Any) -> Object:
     annotations = {**({"helm.sh/resource-policy": "keep"} if keep else {}), **({"helm.sh/hook": "x"} if hook else {})}
-    return {"kind": "PersistentVolumeClaim", "metadata": {"name": name, "annotations": annotations}}
+    metadata = {"name": name, "annotations": annotations, "labels": {"app.kubernetes.io/instance": "app"}}
+    return {"apiVersion": "v1", "kind": VOLUME_CLAIM.name, "metadata": metadata, "spec": spec}
 
 
 MANIFEST = (claim("data"), claim("kept", keep=True), claim("unbound"), claim("safe"), claim("hook", hook=True))
 
 
-@dataclass
-class World:
-    """A cluster with claims and volumes of one release, which is removed as Helm and Kubernetes do it."""
-
-    objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    forbidden: frozenset[str] = frozenset()
-    installed: bool = True
-
-    def __post_init__(self) -> None:
-        for name, policy in (("data", "Delete"), ("kept", "Delete"), ("safe", "Retain"), ("hook", "Delete")):
-            self.objects[VOLUME_CLAIM.name, name] = {
-                "metadata": {"name": name, "namespace": "here", "labels": {"app.kubernetes.io/instance": "app"}},
-                "spec": {"volumeName": f"pv-{name}"},
-            }
+@pytest.fixture
+def cluster() -> FakeCluster:
+    """A cluster with the claims of MANIFEST and their volumes, which go with them unless they are retained."""
+    found = FakeCluster(namespaces=["here"])
+    for item in MANIFEST:
+        name, policy = item["metadata"]["name"], "Retain" if item["metadata"]["name"] == "safe" else "Delete"
+        bound = {"volumeName": f"pv-{name}"} if name != "unbound" else {}
+        found.given({**item, "spec": bound}, namespace="here")
+        if bound:
             spec = {"persistentVolumeReclaimPolicy": policy, "claimRef": {"namespace": "here", "name": name}}
-            self.objects[VOLUME.name, f"pv-{name}"] = {"metadata": {"name": f"pv-{name}"}, "spec": spec}
-        metadata = {"name": "unbound", "namespace": "here"}
-        self.objects[VOLUME_CLAIM.name, "unbound"] = {"metadata": metadata, "spec": {}}
+            metadata = {"name": f"pv-{name}"}
+            found.given({"apiVersion": "v1", "kind": VOLUME.name, "metadata": metadata, "spec": spec})
 
-    def get(self, kind: Kind, name: str, _namespace: str = "") -> dict[str, Any] | None:
-        if kind == VOLUME and "get" in self.forbidden:
-            raise ClusterForbiddenError("persistentvolumes is forbidden")
-        return self.objects.get((kind.name, name))
+    def reclaim(verb: str, kind: Kind, obj: Object) -> None:
+        volume = obj["spec"].get("volumeName") if (verb, kind) == ("delete", VOLUME_CLAIM) else None
+        if volume and policies(found).get(volume) == "Delete":
+            found.delete(VOLUME, volume)
 
-    def find(self, kind: Kind, _namespace: str = "", **selection: Any) -> list[dict[str, Any]]:
-        if kind == VOLUME and "get" in self.forbidden:
-            raise ClusterForbiddenError("persistentvolumes is forbidden")
-        labels = (selection.get("labels") or {}).items()
-        found = [item for (name, _), item in self.objects.items() if name == kind.name]
-        return [item for item in found if labels <= (item["metadata"].get("labels") or {}).items()]
-
-    def can_i(self, verb: str, _kind: Kind, _namespace: str = "", name: str = "") -> bool:
-        assert name
-        return verb not in self.forbidden
-
-    def merge(self, kind: Kind, name: str, _namespace: str, change: Mapping[str, Any]) -> dict[str, Any]:
-        held = self.objects[kind.name, name]
-        for part, content in change.items():
-            for key, value in content.items():
-                if isinstance(value, dict):
-                    merged = {**(held[part].get(key) or {}), **value}
-                    held[part][key] = {word: text for word, text in merged.items() if text is not None}
-                else:
-                    held[part][key] = value
-        return held
-
-    def create(self, obj: dict[str, Any]) -> dict[str, Any]:
-        if (LEASE.name, obj["metadata"]["name"]) in self.objects:
-            raise ConflictError("it exists")
-        self.objects[LEASE.name, obj["metadata"]["name"]] = {
-            **obj,
-            "metadata": {**obj["metadata"], "resourceVersion": "1"},
-        }
-        return self.objects[LEASE.name, obj["metadata"]["name"]]
-
-    def delete(self, kind: Kind, name: str, _namespace: str = "") -> bool:
-        gone = self.objects.pop((kind.name, name), None)
-        if gone is not None and kind == VOLUME_CLAIM and (volume := gone["spec"].get("volumeName")):
-            self._reclaim(volume)
-        return gone is not None
-
-    def _reclaim(self, volume: str) -> None:
-        if self.objects[VOLUME.name, volume]["spec"]["persistentVolumeReclaimPolicy"] == "Delete":
-            del self.objects[VOLUME.name, volume]
-
-    def status(self, release: str) -> Release | None:
-        return Release(release, "here", 1, "deployed", "app", "1.0.0", "", objects=MANIFEST) if self.installed else None
-
-    def uninstall(self, _release: str, *, timeout: int) -> bool:
-        assert timeout
-        there, self.installed = self.installed, False
-        for item in MANIFEST if there else ():
-            annotations = item["metadata"]["annotations"]
-            if not annotations:
-                self.delete(VOLUME_CLAIM, item["metadata"]["name"])
-        return there
-
-    def volumes(self) -> set[str]:
-        return {name for kind, name in self.objects if kind == VOLUME.name}
-
-    def removed(self, record: Record = RECORD, patience: Patience | None = None, *, data: bool = False) -> Removal:
-        patience = patience or Patience(60, Silent(), sleep=lambda _seconds: None)
-        now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-        means = Means(
-            cast("Cluster", self), lambda _: cast("Releases", self), patience, Holder("me", "m 1 1"), lambda: now
-        )
-        return uninstall(means, record, data=data)
+    found.after = reclaim
+    return found
 
 
-def test_volumes_of_claims_that_helm_deletes_stay_and_are_named() -> None:
-    world = World()
-    kept = world.removed().kept
-    assert world.volumes() == {"pv-data", "pv-kept", "pv-safe", "pv-hook"}
+@pytest.fixture
+def releases(cluster: FakeCluster) -> FakeHelm:
+    """The release of that manifest."""
+    helm = FakeHelm(cluster)
+    helm.given("app", "here", MANIFEST)
+    return helm
+
+
+def removed(cluster: FakeCluster, releases: FakeHelm, *, data: bool = False) -> Removal:
+    patience = Patience(60, Silent(), sleep=lambda _seconds: None)
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    return uninstall(Means(cluster, releases, patience, Holder("me", "m 1 1"), lambda: now), RECORD, data=data)
+
+
+def policies(cluster: FakeCluster) -> dict[str, str]:
+    return {item["metadata"]["name"]: item["spec"]["persistentVolumeReclaimPolicy"] for item in cluster.find(VOLUME)}
+
+
+def test_volumes_of_claims_that_helm_deletes_stay_and_are_named(cluster: FakeCluster, releases: FakeHelm) -> None:
+    kept = removed(cluster, releases).kept
+    assert set(policies(cluster)) == {"pv-data", "pv-kept", "pv-safe", "pv-hook"}
     told = [item for item in kept if "PersistentVolume " in item]
     assert [item.partition(" (")[0] for item in told] == ["PersistentVolume pv-data", "PersistentVolume pv-safe"]
     assert "data of claim here/data; the chart deletes the claim" in told[0]
@@ -138,65 +88,47 @@ def test_volumes_of_claims_that_helm_deletes_stay_and_are_named() -> None:
     assert "PersistentVolumeClaim here/kept (holds data)" in kept
 
 
-def test_a_second_run_still_names_them_and_deletes_them_when_told() -> None:
-    world = World()
-    world.removed()
-    again = [str(item) for item in data_of(cast("Cluster", world), RECORD)]
+def test_a_second_run_still_names_them_and_deletes_them_when_told(cluster: FakeCluster, releases: FakeHelm) -> None:
+    before = cluster.get(VOLUME, "pv-data") or {}
+    removed(cluster, releases)
+    again = [str(item) for item in data_of(cluster, RECORD)]
     assert any(item.startswith("PersistentVolume pv-data (") for item in again)
-    removed = world.removed(data=True).removed
-    assert "PersistentVolume pv-data" in removed
+    assert "PersistentVolume pv-data" in removed(cluster, releases, data=True).removed
     # It is Kubernetes that deletes it: nothing but the policy is given back.
-    assert world.objects[VOLUME.name, "pv-data"] == {
-        "metadata": {"name": "pv-data", "labels": {}, "annotations": {}},
-        "spec": {"persistentVolumeReclaimPolicy": "Delete", "claimRef": {"namespace": "here", "name": "data"}},
-    }
+    after = cluster.get(VOLUME, "pv-data") or {}
+    assert (
+        after["spec"]
+        == before["spec"]
+        == {
+            "persistentVolumeReclaimPolicy": "Delete",
+            "claimRef": {"namespace": "here", "name": "data"},
+        }
+    )
+    assert not after["metadata"]["labels"]
+    assert not after["metadata"]["annotations"]
 
 
-def test_with_all_data_nothing_is_kept() -> None:
-    world = World(forbidden=frozenset({"get", "patch"}))
-    world.removed(data=True)
-    assert world.volumes() == {"pv-safe"}
+def test_with_all_data_nothing_is_kept(cluster: FakeCluster, releases: FakeHelm) -> None:
+    present = set(policies(cluster))
+    hidden = {("get", VOLUME), ("list", VOLUME), ("patch", VOLUME)}
+    cluster.forbidden |= hidden
+    removed(cluster, releases, data=True)
+    assert not cluster.find(VOLUME_CLAIM)
+    cluster.forbidden -= hidden
+    assert present > set(policies(cluster)) == {"pv-safe"}
 
 
 @pytest.mark.parametrize("verb", ["get", "patch"])
-def test_nothing_is_removed_while_data_cannot_be_kept(verb: str) -> None:
-    world = World(forbidden=frozenset({verb}))
+def test_nothing_is_removed_while_data_cannot_be_kept(cluster: FakeCluster, releases: FakeHelm, verb: str) -> None:
+    cluster.forbidden.add((verb, VOLUME))
     with pytest.raises(ClusterForbiddenError, match="claim here/data: ") as caught:
-        world.removed()
+        removed(cluster, releases)
     assert "may get and patch persistentvolumes" in caught.value.hint
-    assert world.installed
+    assert releases("here").status("app")
     assert "here/kept" not in caught.value.message
 
 
-@pytest.fixture
-def cluster() -> FakeCluster:
-    """A cluster with the claims of MANIFEST and their volumes."""
-    found = FakeCluster(namespaces=["here"])
-    for name, policy in (("data", "Delete"), ("kept", "Delete"), ("safe", "Retain"), ("hook", "Delete")):
-        spec = {"persistentVolumeReclaimPolicy": policy, "claimRef": {"namespace": "here", "name": name}}
-        found.given(
-            {"apiVersion": "v1", "kind": VOLUME.name, "metadata": {"name": f"pv-{name}"}, "spec": spec},
-        )
-        found.given({**claim(name), "apiVersion": "v1", "spec": {"volumeName": f"pv-{name}"}}, namespace="here")
-    found.given({**claim("unbound"), "apiVersion": "v1", "spec": {}}, namespace="here")
-    return found
-
-
-RELEASE = ReleaseName("app", "here")
-
-
-def releases(_namespace: str) -> Releases:
-    release = Release("app", "here", 1, "deployed", "app", "1.0.0", "", objects=MANIFEST)
-    found = create_autospec(Releases, instance=True)
-    found.status.return_value = release
-    return cast("Releases", found)
-
-
-def policies(cluster: FakeCluster) -> dict[str, str]:
-    return {item["metadata"]["name"]: item["spec"]["persistentVolumeReclaimPolicy"] for item in cluster.find(VOLUME)}
-
-
-def test_a_change_keeps_what_it_drops_and_leaves_the_rest_alone(cluster: FakeCluster) -> None:
+def test_a_change_keeps_what_it_drops_and_leaves_the_rest_alone(cluster: FakeCluster, releases: FakeHelm) -> None:
     before = policies(cluster)
     assert at_stake(cluster, releases, [RELEASE], {"here/data", "here/safe"}) == []
     found = at_stake(cluster, releases, [RELEASE], {"here/safe"})
@@ -205,7 +137,7 @@ def test_a_change_keeps_what_it_drops_and_leaves_the_rest_alone(cluster: FakeClu
     assert policies(cluster) == {**before, "pv-data": "Retain"}
 
 
-def test_what_was_kept_is_known_again_and_let_go(cluster: FakeCluster) -> None:
+def test_what_was_kept_is_known_again_and_let_go(cluster: FakeCluster, releases: FakeHelm) -> None:
     before = cluster.get(VOLUME, "pv-data") or {}
     retain(cluster, at_stake(cluster, releases, [RELEASE]))
     assert [item.name for item in retained(cluster, RELEASE)] == ["pv-data"]
@@ -220,7 +152,7 @@ def test_what_was_kept_is_known_again_and_let_go(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("verb", ["get", "patch"])
-def test_claims_whose_data_cannot_be_kept_are_named(cluster: FakeCluster, verb: str) -> None:
+def test_claims_whose_data_cannot_be_kept_are_named(cluster: FakeCluster, releases: FakeHelm, verb: str) -> None:
     cluster.forbidden.add((verb, VOLUME))
     with pytest.raises(ClusterForbiddenError, match="claim here/data: ") as caught:
         at_stake(cluster, releases, [RELEASE])

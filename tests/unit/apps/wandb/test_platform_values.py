@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from installer.bundle.manifest import BundleChart
+from installer.apps.wandb.site.answers import Component
 from installer.chart.helm import Chart, hook_events
 from installer.chart.retarget import merged
 from installer.cluster.workload import pod_specs
-from installer.oci.digest import Digest
-from installer.site.answers import Component
-from installer.site.site import Site
 from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
+from tests.parts.wandb_site import OPERATOR, PLATFORM, load_site, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EMPTY = Digest.of(b"")
-OPERATOR = BundleChart("operator", "1.0.0", "operator", "operator", "wandb", EMPTY, EMPTY, "here", "")
-PLATFORM = BundleChart("operator-wandb", "1.0.0", "platform", "wandb", "wandb", EMPTY, EMPTY, "here", "")
+    from installer.site.site import Site
+
 # Parts that the answers themselves do not switch on.
 EVERYTHING: dict[str, Any] = {
     "global": {"api": {"enabled": True}, "glue": {"enabled": True}},
@@ -52,12 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     text = uncommented((FOLDER / "site.yaml").read_text()).replace("pull_secret: false", "pull_secret: true")
     given = text.index("  app: {requests")
     some = "".join(f"  {name}: {{requests: {{cpu: 11m}}}}\n" for name in get_args(Component) if name != "app")
-    return load(text[:given] + some + text[given:], folder)
-
-
-def load(text: str, folder: Path) -> Site:
-    now = dt.datetime.now(dt.UTC)
-    return Site.load(text.encode(), folder, now=now, environment=lambda _: None, prompt=lambda _: "answer")
+    return load_site(text[:given] + some + text[given:], folder)
 
 
 def leaves(node: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
@@ -140,14 +131,14 @@ def marked(values: dict[str, Any]) -> dict[tuple[Any, ...], str]:
 
 def test_every_pod_has_the_nodes_of_the_site(platform: Chart, tmp_path: Path) -> None:
     text = "registry: {host: r}\nmysql: {internal: true}\nredis: {internal: true}\nbucket: {name: b, region: r}\n"
-    site = load(
+    site = load_site(
         f"{text}node_selector: {{pool: wandb}}\ntolerations: [{{key: a, value: b, effect: NoSchedule}}]\n", tmp_path
     )
     # Bufstream, which comes with etcd, takes few buckets.
     more = {name: {"install": True} for name in ("bufstream", "stackdriver", "yace")}
     elsewhere = {
         item["metadata"]["name"]
-        for item in rendered(platform, merged(more, site.values(PLATFORM)))
+        for item in rendered(platform, merged(more, values_of(PLATFORM, site)))
         if hook_events(item) != ("test",)
         for spec in pod_specs(item)
         if not (spec.get("nodeSelector") == {"pool": "wandb"} and spec.get("tolerations"))
@@ -159,8 +150,8 @@ def test_every_answer_is_read_by_a_template(site: Site, platform: Chart, tmp_pat
     files_of_the_template(tmp_path)
     unread: set[tuple[Any, ...]] = set()
     found: set[tuple[Any, ...]] = set()
-    for one in (site, *(load(f"registry: {{host: r}}\n{text}\n", tmp_path) for text in ALTERNATIVES)):
-        values = one.values(PLATFORM)
+    for one in (site, *(load_site(f"registry: {{host: r}}\n{text}\n", tmp_path) for text in ALTERNATIVES)):
+        values = values_of(PLATFORM, one)
         marks = marked(values)
         text = json.dumps(rendered(platform, values))
         unread |= {path for path, mark in marks.items() if mark not in text}
@@ -177,7 +168,7 @@ def test_every_answer_is_read_by_a_template(site: Site, platform: Chart, tmp_pat
 
 def test_every_switch_switches_something(platform: Chart, tmp_path: Path) -> None:
     answers = "mysql: {internal: true}\nredis: {internal: true}\nexpose: NodePort\nbucket: {name: b}\nsize: small\n"
-    values = load(f"registry: {{host: r}}\n{answers}", tmp_path).values(PLATFORM)
+    values = values_of(PLATFORM, load_site(f"registry: {{host: r}}\n{answers}", tmp_path))
 
     def text(values: dict[str, Any]) -> str:
         # Each render makes other passwords.
@@ -192,7 +183,7 @@ def test_every_switch_switches_something(platform: Chart, tmp_path: Path) -> Non
 
 
 def test_pods_are_placed_and_may_pull_and_know_the_neighbours(site: Site, platform: Chart) -> None:
-    values = merged(site.values(PLATFORM), {"mysql": {"install": True}, "redis": {"install": True}})
+    values = merged(values_of(PLATFORM, site), {"mysql": {"install": True}, "redis": {"install": True}})
     objects = rendered(platform, values)
     pods = {f"{item['kind']} {item['metadata']['name']}": pod for item in objects if (pod := pod_spec(item))}
     assert len(pods) > 20
@@ -217,7 +208,7 @@ def pod_spec(item: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def test_the_operator_reads_its_answers(site: Site, assets: Path) -> None:
-    values = site.values(OPERATOR)
+    values = values_of(OPERATOR, site)
     chart = Chart.load((assets / "operator-1.4.8.tgz").read_bytes())
     objects = chart.render(values, release="operator", namespace="wandb").objects
     marks = marked(values)

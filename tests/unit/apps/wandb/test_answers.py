@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import datetime as dt
 import json
 import pickle
 from collections.abc import Callable
@@ -19,54 +18,42 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from installer.bundle.manifest import BundleChart
+from installer.apps.wandb.application import PlatformFiles
 from installer.chart.helm import Chart
 from installer.errors import SiteError
-from installer.oci.digest import Digest
+from installer.schema import json_schema
 from installer.site.certificates import MAX_CERTIFICATES, Certificates
 from installer.site.secret import MAX_SECRET, Secret
 from installer.site.site import Site
 from tests.parts.authority import Authority
+from tests.parts.wandb_site import OPERATOR, PLATFORM, RELEASE, WANDB, load_site, secrets_of, values_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOW = dt.datetime.now(dt.UTC)
 CANARY = "canary-3c9f1e"
 REGISTRY = "registry: {host: 'r.enclave:5000'}\n"
 LITERAL = (
     "a secret never stands in this file: write it to a file and give {file: NAME}, "
     "or use {env: NAME}, {prompt: QUESTION}, {secret: NAME, key: KEY}"
 )
-EMPTY = Digest.of(b"")
-
 Load = Callable[..., Site]
-
-
-def entry(name: str, role: str, release: str, namespace: str) -> BundleChart:
-    return BundleChart(name, "1.0.0", role, release, namespace, EMPTY, EMPTY, "here", "")
-
-
-OPERATOR = entry("operator", "operator", "operator", "wandb-system")
-PLATFORM = entry("operator-wandb", "platform", "wandb", "wandb")
-RELEASE = entry("demo-app", "release", "demo", "demo")
-CHARTS = (OPERATOR, PLATFORM, RELEASE)
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
     """Loads a site whose files lie in the test's folder."""
 
-    def load(text: str, *, environment: dict[str, str] | None = None, answer: str = "answered") -> Site:
-        return Site.load(
-            text.encode(),
-            tmp_path,
-            now=NOW,
-            environment=(environment or {}).get,
-            prompt=lambda question: f"{answer} {question}",
-        )
+    def load(text: str, *, environment: dict[str, str] | None = None) -> Site:
+        return load_site(text, tmp_path, environment=environment)
 
     return load
+
+
+def certificates(site: Site) -> tuple[str, ...]:
+    """Those that all parts of the platform shall trust."""
+    assert isinstance(site.files, PlatformFiles)
+    return site.files.certificates
 
 
 def defects(load: Load, text: str) -> list[str]:
@@ -83,11 +70,11 @@ def test_the_smallest_site(load: Load) -> None:
     site = load(REGISTRY)
     assert (site.registry, site.project) == ("r.enclave:5000", "airferry")
     assert site.credentials() is None
-    assert site.secrets(CHARTS) == ()
+    assert secrets_of(site) == ()
     assert site.notes == ()
-    assert site.values(OPERATOR) == {"airgapped": True}
-    assert site.values(PLATFORM) == {"global": {}}
-    assert site.values(RELEASE) == {}
+    assert values_of(OPERATOR, site) == {"airgapped": True}
+    assert values_of(PLATFORM, site) == {"global": {}}
+    assert values_of(RELEASE, site) == {}
 
 
 def test_all_defects_are_reported_at_once_with_their_places(load: Load) -> None:
@@ -111,6 +98,7 @@ size: 3
         f"registry.credentials.password: {LITERAL}",
         "registry.proj: unknown key; did you mean project?",
         "namespace: String should match pattern '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$'",
+        "charts.demo.valeus: unknown key; did you mean values?",
         "host: must be http://HOST or https://HOST, without a path",
         "ingress.annotations.a: YAML reads this as a number; quote it",
         "ingress.clas: unknown key; did you mean class?",
@@ -121,7 +109,6 @@ size: 3
         "bucket: `access_key` and `secret_key` belong together",
         "size: Input should be 'small', 'medium', 'large', 'xlarge' or 'xxlarge'",
         "values: null is not allowed here: a.b[0], c",
-        "charts.demo.valeus: unknown key; did you mean values?",
         "ingres: unknown key; did you mean ingress?",
     ]
 
@@ -229,12 +216,12 @@ def test_files_that_are_named_must_be_there_and_be_what_they_should(load: Load, 
     text += "license: {file: absent.txt}\nmysql: {host: h, password: {file: absent.txt}, ca: key.pem}\n"
     found = defects(load, text)
     assert [line.partition(": ")[0] for line in found] == [
-        *("certificates[0]", "certificates[1]", "certificates[2]"),
-        *("registry.ca", "mysql.ca", "license", "mysql.password"),
+        *("registry.ca", "certificates[0]", "certificates[1]", "certificates[2]"),
+        *("mysql.ca", "license", "mysql.password"),
     ]
-    assert "holds a private key" in found[0]
-    assert "no certificate in PEM" in found[1]
-    assert "malformed" in found[2]
+    assert "holds a private key" in found[1]
+    assert "no certificate in PEM" in found[2]
+    assert "malformed" in found[3]
 
 
 def test_certificates_are_split_and_repetitions_dropped(load: Load, tmp_path: Path) -> None:
@@ -243,15 +230,15 @@ def test_certificates_are_split_and_repetitions_dropped(load: Load, tmp_path: Pa
     (tmp_path / "both.pem").write_bytes(b"# comment\n" + first + b"\ntext between\n" + second.replace(b"\n", b"\r\n"))
     (tmp_path / "again.pem").write_bytes(second + first)
     site = load(REGISTRY + "certificates: [both.pem, again.pem]\n")
-    assert site.certificates == (first.decode(), second.decode())
-    assert site.values(OPERATOR)["customCACerts"] == site.values(PLATFORM)["global"]["customCACerts"]
+    assert certificates(site) == (first.decode(), second.decode())
+    assert values_of(OPERATOR, site)["customCACerts"] == values_of(PLATFORM, site)["global"]["customCACerts"]
 
 
 def test_an_expired_certificate_is_named_but_kept(load: Load, tmp_path: Path) -> None:
     old = Authority(tmp_path).issue("old.example", ["old.example"], lifetime=timedelta(days=-1))
     (tmp_path / "old.pem").write_bytes(old.certificate.read_bytes())
     site = load(REGISTRY + "certificates: [old.pem]\n")
-    assert len(site.certificates) == 1
+    assert len(certificates(site)) == 1
     [note] = site.notes
     assert "old.pem" in note
     assert "old.example" in note
@@ -295,7 +282,7 @@ def full(load: Load, tmp_path: Path) -> Site:
 
 
 def test_answers_become_values_of_the_platform(full: Site) -> None:
-    values = full.values(PLATFORM)
+    values = values_of(PLATFORM, full)
     assert values == {
         "global": {
             "host": "https://wandb.enclave.example",
@@ -341,23 +328,22 @@ def test_answers_become_values_of_the_platform(full: Site) -> None:
 
 
 def test_later_answers_win(full: Site) -> None:
-    assert full.values(OPERATOR) == {
+    assert values_of(OPERATOR, full) == {
         "airgapped": False,
         "image": {"pullSecrets": ["airferry-registry"]},
         "resources": {},
     }
-    assert full.values(RELEASE) == {"greeting": "hi"}
-    assert [full.namespace(chart) for chart in CHARTS] == ["wandb-system", "wandb", "elsewhere"]
-    assert [full.release(chart) for chart in CHARTS] == ["operator", "wandb", "demo"]
+    assert values_of(RELEASE, full) == {"greeting": "hi"}
+    assert [WANDB.namespace(step, full) for step in WANDB.profile.steps] == ["wandb-system", "wandb", "elsewhere"]
 
 
 def test_namespaces_of_the_site(load: Load) -> None:
     site = load(REGISTRY + "namespace: ml\noperator_namespace: ops\n")
-    assert [site.namespace(chart) for chart in CHARTS] == ["ops", "ml", "ml"]
+    assert [WANDB.namespace(step, site) for step in WANDB.profile.steps] == ["ops", "ml", "ml"]
 
 
 def test_secrets_arrive_exactly(full: Site) -> None:
-    found = {(item.name, item.namespace): item for item in full.secrets(CHARTS)}
+    found = {(item.name, item.namespace): item for item in secrets_of(full)}
     assert set(found) == {
         ("airferry-registry", "elsewhere"),
         ("airferry-registry", "wandb"),
@@ -382,8 +368,12 @@ def test_secrets_arrive_exactly(full: Site) -> None:
 
 
 def test_no_secret_shows_itself(full: Site) -> None:
-    credentials, secrets = full.credentials(), full.secrets(CHARTS)
-    shown = repr((full, credentials, secrets)) + str(full) + json.dumps([full.values(chart) for chart in CHARTS])
+    credentials, secrets = full.credentials(), secrets_of(full)
+    shown = (
+        repr((full, credentials, secrets))
+        + str(full)
+        + json.dumps([values_of(step, full) for step in WANDB.profile.steps])
+    )
     for text in ("pass:wörd", "eyJ.abc", "answered", "AK", "S/K+"):
         assert text not in shown.replace("MASK", "")
     secret = Secret(CANARY)
@@ -402,22 +392,21 @@ def test_nothing_is_asked_before_it_is_needed_and_nothing_twice(tmp_path: Path) 
         return "word"
 
     text = REGISTRY + "mysql: {host: h, password: {prompt: one}}\nlicense: {prompt: two}\n"
-    site = Site.load(text.encode(), tmp_path, now=NOW, environment=lambda _: None, prompt=prompt)
-    site.values(PLATFORM)
+    site = load_site(text, tmp_path, prompt=prompt)
+    values_of(PLATFORM, site)
     assert asked == []
-    first = site.secrets([PLATFORM])
-    second = site.secrets([PLATFORM])
+    first = secrets_of(site)
+    second = secrets_of(site)
     assert sorted(asked) == ["one", "two"]
     assert [(item.name, *item.data) for item in first] == [(item.name, *item.data) for item in second]
-    assert site.secrets([RELEASE]) == ()
 
 
 def test_secrets_that_are_in_the_cluster_are_only_named(load: Load) -> None:
     text = REGISTRY + "license: {secret: given, key: L}\nmysql: {host: h, password: {secret: given, key: P}}\n"
     text += "bucket: {name: b, access_key: {secret: given, key: A}, secret_key: {secret: given, key: S}}\n"
     site = load(text)
-    assert site.secrets(CHARTS) == ()
-    everywhere = site.values(PLATFORM)["global"]
+    assert secrets_of(site) == ()
+    everywhere = values_of(PLATFORM, site)["global"]
     assert everywhere["licenseSecret"] == {"name": "given", "key": "L"}
     assert everywhere["mysql"]["passwordSecret"] == {"name": "given", "passwordKey": "P"}
     assert everywhere["bucket"]["secret"] == {"secretName": "given", "accessKeyName": "A", "secretKeyName": "S"}
@@ -436,7 +425,7 @@ def test_secrets_that_are_in_the_cluster_are_only_named(load: Load) -> None:
 )
 def test_a_secret_from_a_file_is_exact(load: Load, tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "f").write_bytes(content)
-    [secret] = load(REGISTRY + "license: {file: f}\n").secrets([PLATFORM])
+    [secret] = secrets_of(load(REGISTRY + "license: {file: f}\n"))
     assert secret.data["license"].reveal() == expected
 
 
@@ -457,14 +446,14 @@ def test_a_secret_that_would_not_survive_is_refused_unshown(
     (tmp_path / "f").write_bytes(content)
     site = load(REGISTRY + "license: {file: f}\n")
     with pytest.raises(SiteError, match=f"^license: .*{says}") as caught:
-        site.secrets([PLATFORM])
+        secrets_of(site)
     assert CANARY not in str(caught.value)
 
 
 def test_a_variable_that_is_not_set_is_named(load: Load) -> None:
     site = load(REGISTRY + "license: {env: LICENSE_TEXT}\n")
     with pytest.raises(SiteError, match=r"^license: environment variable LICENSE_TEXT is not set$"):
-        site.secrets([PLATFORM])
+        secrets_of(site)
 
 
 def test_a_secret_that_everybody_may_read_is_remarked(load: Load, tmp_path: Path) -> None:
@@ -476,9 +465,9 @@ def test_a_secret_that_everybody_may_read_is_remarked(load: Load, tmp_path: Path
 
 
 def test_answers_about_a_chart_that_the_bundle_lacks_are_refused(load: Load) -> None:
-    load(REGISTRY + "charts: {demo-app: {}, wandb: {}}\n").check(CHARTS)
+    WANDB.check(load(REGISTRY + "charts: {demo-app: {}, wandb: {}}\n"))
     with pytest.raises(SiteError, match=r"charts\.demp: the bundle has no such chart; did you mean demo\?"):
-        load(REGISTRY + "charts: {demp: {}}\n").check(CHARTS)
+        WANDB.check(load(REGISTRY + "charts: {demp: {}}\n"))
 
 
 def test_secrets_in_values_of_the_platform_are_refused_with_the_answer_to_use(load: Load) -> None:
@@ -490,7 +479,7 @@ charts:
   demo: {{values: {{global: {{license: free}}}}}}
 """
     with pytest.raises(SiteError) as caught:
-        load(REGISTRY + text).check(CHARTS)
+        WANDB.check(load(REGISTRY + text))
     assert CANARY not in str(caught.value)
     assert [line.partition(": ")[0] for line in str(caught.value).split("\n  ")[1:]] == [
         "values.global.license",
@@ -520,16 +509,16 @@ charts: {{demo: {{values: {{clientSecret: "", client: {{secret: {CANARY}}}}}}}}}
         "values.api.env[0].DB_PASSWORD",
         "charts.demo.values.client.secret",
     ]
-    site.check(CHARTS)
+    WANDB.check(site)
 
 
 def test_yaml_is_read_as_helm_reads_it(load: Load) -> None:
     site = load(REGISTRY + "charts: {demo: {values: {day: 2026-01-02, truth: on}}}\n")
-    assert site.values(RELEASE) == {"day": "2026-01-02", "truth": True}
+    assert values_of(RELEASE, site) == {"day": "2026-01-02", "truth": True}
 
 
 def test_the_schema_for_editors_describes_the_keys() -> None:
-    schema = Site.json_schema()
+    schema = json_schema(WANDB.answers, "site.yaml")
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["registry"]
     assert "class" in schema["$defs"]["IngressAnswers"]["properties"]
@@ -539,7 +528,7 @@ def test_the_schema_for_editors_describes_the_keys() -> None:
 @pytest.mark.charts
 def test_the_real_charts_understand_the_values(full: Site, assets: Path) -> None:
     platform = Chart.load((assets / "operator-wandb-0.43.8.tgz").read_bytes())
-    objects = platform.render(full.values(PLATFORM), release="wandb", namespace="wandb").objects
+    objects = platform.render(values_of(PLATFORM, full), release="wandb", namespace="wandb").objects
     text = json.dumps(objects)
     for name in ("airferry-license", "airferry-mysql", "airferry-bucket", "airferry-registry"):
         assert f'"name": "{name}"' in text
@@ -552,7 +541,7 @@ def test_the_real_charts_understand_the_values(full: Site, assets: Path) -> None
     operator = Chart.load((assets / "operator-1.4.8.tgz").read_bytes())
     [deployment] = [
         item
-        for item in operator.render(full.values(OPERATOR), release="operator", namespace="wandb").objects
+        for item in operator.render(values_of(OPERATOR, full), release="operator", namespace="wandb").objects
         if item["kind"] == "Deployment"
     ]
     assert deployment["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "airferry-registry"}]
@@ -572,13 +561,13 @@ TLS = "ingress: {certificate: authority/server.crt, key: {file: authority/server
 def test_certificate_and_key_become_a_secret_that_the_ingress_names(load: Load, server: Authority) -> None:
     site = load(REGISTRY + "host: https://wandb.enclave.example\n" + TLS % "a.apps.example")
     assert [note for note in site.notes if "everybody" not in note] == []
-    [tls] = site.values(PLATFORM)["ingress"]["tls"]
+    [tls] = values_of(PLATFORM, site)["ingress"]["tls"]
     assert tls == {"secretName": "airferry-tls", "hosts": ["wandb.enclave.example", "a.apps.example"]}
-    [secret] = site.secrets(CHARTS)
+    [secret] = secrets_of(site)
     assert (secret.name, secret.namespace, secret.type) == ("airferry-tls", "wandb", "kubernetes.io/tls")
     assert secret.data["tls.crt"].reveal().encode() == (server.folder / "server.crt").read_bytes()
     assert secret.data["tls.key"].reveal().encode() == (server.folder / "server.key").read_bytes().rstrip()
-    assert [item.data["tls.key"].reveal() for item in site.secrets(CHARTS, blank=True)] == [""]
+    assert [item.data["tls.key"].reveal() for item in secrets_of(site, blank=True)] == [""]
 
 
 def test_a_host_that_the_certificate_is_not_for_is_remarked(load: Load, server: Authority) -> None:
@@ -605,7 +594,7 @@ def test_a_key_that_does_not_serve_is_refused_unshown(load: Load, server: Author
         path.write_text(CANARY)
     site = load(REGISTRY + TLS % "a.example")
     with pytest.raises(SiteError, match=r"^ingress\.key: not ") as caught:
-        site.secrets(CHARTS)
+        secrets_of(site)
     assert CANARY not in str(caught.value)
 
 
@@ -622,7 +611,7 @@ bucket: {provider: az, name: account, path: files, access_key: {env: W}}
 secret_env: {TOKEN: {env: W}}
 """
     site = load(REGISTRY + text, environment={"W": word})
-    found = {item.name: {key: value.reveal() for key, value in item.data.items()} for item in site.secrets(CHARTS)}
+    found = {item.name: {key: value.reveal() for key, value in item.data.items()} for item in secrets_of(site)}
     encoded = "p%40ss%3A%2Fw%20%C3%B6%3F"
     assert found == {
         "airferry-mysql": {"MYSQL_PASSWORD": encoded},
@@ -634,12 +623,12 @@ secret_env: {TOKEN: {env: W}}
         "airferry-env": {"TOKEN": word},
     }
     reference = {"secretKeyRef": {"name": "airferry-smtp", "key": "GORILLA_EMAIL_SINK"}}
-    assert site.values(PLATFORM)["global"]["env"]["GORILLA_EMAIL_SINK"] == {"valueFrom": reference}
+    assert values_of(PLATFORM, site)["global"]["env"]["GORILLA_EMAIL_SINK"] == {"valueFrom": reference}
 
 
 def test_ways_to_reach_the_platform(load: Load) -> None:
     def values(text: str) -> dict[str, Any]:
-        return load(REGISTRY + text).values(PLATFORM)
+        return values_of(PLATFORM, load(REGISTRY + text))
 
     assert "ingress" not in values("")
     assert values("expose: none\nhost: http://10.0.0.1:8080")["ingress"] == {"install": False}
@@ -651,7 +640,7 @@ def test_ways_to_reach_the_platform(load: Load) -> None:
 
 def test_a_proxy_is_not_asked_for_what_is_in_the_cluster(load: Load) -> None:
     text = "host: https://w.example\nproxy: {https: 'http://proxy:3128', no_proxy: [.corp]}\nenv: {A: b}\n"
-    environment = load(REGISTRY + text).values(PLATFORM)["global"]["env"]
+    environment = values_of(PLATFORM, load(REGISTRY + text))["global"]["env"]
     assert set(environment) == {"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "A"}
     names = environment["NO_PROXY"].split(",")
     assert {".svc", "$(KUBERNETES_SERVICE_HOST)", "wandb-app", "wandb-redis-master", "w.example", ".corp"} <= set(names)
@@ -659,7 +648,7 @@ def test_a_proxy_is_not_asked_for_what_is_in_the_cluster(load: Load) -> None:
 
 def test_object_stores_in_the_words_of_the_chart(load: Load) -> None:
     def bucket(text: str) -> dict[str, Any]:
-        found: dict[str, Any] = load(f"{REGISTRY}bucket: {{{text}}}").values(PLATFORM)["global"]["bucket"]
+        found: dict[str, Any] = values_of(PLATFORM, load(f"{REGISTRY}bucket: {{{text}}}"))["global"]["bucket"]
         return found
 
     assert bucket("name: b, region: r") == {"provider": "s3", "name": "b", "region": "r"}

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
-from installer.cluster.controller import verdict
 
-from installer.cluster.kinds import SECRET, Kind
-
-if TYPE_CHECKING:
-    from installer.cluster.cluster import Cluster
+from installer.apps.wandb.controller import verdict
+from tests.parts.fake_cluster import FakeCluster
+from tests.parts.fake_helm import FakeHelm
+from tests.parts.wandb_cluster import DEFINITION, resource
 
 PROXIES = {"global": {"extraEnv": {"HTTP_PROXY": "http://p:3128", "http_proxy": "http://p:3128"}}}
 OWN = {"apiVersion": "apps.wandb.com/v1", "namespace": "o"}
 CHART = {"path": "/charts/a"}
-CHANGED, LATER = "2026-01-31T00:00:01Z", "2026-01-31T00:00:02Z"
+BEFORE, CHANGED, LATER = "2026-01-31T00:00:00Z", "2026-01-31T00:00:01Z", "2026-01-31T00:00:02Z"
 
 
 def noted(values: Any, chart: Any = None) -> dict[str, str]:
@@ -27,32 +26,38 @@ def noted(values: Any, chart: Any = None) -> dict[str, str]:
     return {key: base64.b64encode(json.dumps(part).encode()).decode() for key, part in parts.items()}
 
 
-@dataclass
 class Notes:
     """A cluster with the custom resource `spec`, its deployed release, and what the controller has noted, and when."""
 
-    spec: dict[str, Any]
-    applied: dict[str, str]
-    time: str = CHANGED
-    console: dict[str, str] = field(default_factory=dict)
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        applied: dict[str, str],
+        time: str = CHANGED,
+        console: dict[str, str] | None = None,
+    ) -> None:
+        self.spec, self.applied, self.time, self.console = spec, applied, time, console or {}
 
-    def get(self, kind: Kind, name: str, _namespace: str) -> dict[str, Any] | None:
-        if kind != SECRET:
-            return {"metadata": {"name": name}, "spec": self.spec, "status": {"phase": "Completed"}}
-        if name == "a-spec-user":
-            return {"metadata": {"name": name}, "data": self.console} if self.console else None
-        assert name == "a-spec-active"
-        times = [{"manager": "manager", "operation": "Update", "time": self.time}]
-        return {"metadata": {"name": name, "managedFields": times}, "data": self.applied}
-
-    def find(self, *_args: Any, **_selection: Any) -> list[dict[str, Any]]:
-        return [{"metadata": {"name": "r", "labels": {"version": "1", "status": "deployed"}}}]
+    @property
+    def cluster(self) -> FakeCluster:
+        """The cluster as it is with them."""
+        now = dt.datetime.fromisoformat(self.time)
+        found = FakeCluster(DEFINITION, now=lambda: now)
+        found.given(resource("a", "n", self.spec, phase="Completed"))
+        FakeHelm(found).given("a", "n")
+        for name, data in (("a-spec-active", self.applied), ("a-spec-user", self.console)):
+            metadata = {"name": name, "namespace": "n"}
+            if data:
+                found.given(
+                    {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}, manager="manager"
+                )
+        return found
 
 
 def installed(notes: Notes, values: Any) -> bool:
     """Whether the change to `values` at CHANGED is done."""
-    resource = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"chart": CHART, "values": values}}
-    return verdict(cast("Cluster", notes), resource, CHANGED).installed
+    changed = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"chart": CHART, "values": values}}
+    return verdict(notes.cluster, changed, CHANGED).installed
 
 
 @pytest.mark.parametrize(
@@ -97,7 +102,7 @@ def test_a_change_back_to_what_was_applied_before_leaves_the_note_as_it_is() -> 
     notes = Notes(
         {"chart": CHART, "values": values},
         noted(applied, {**CHART, "url": "", "credentialSecret": {"name": ""}}),
-        "",
+        BEFORE,
         console,
     )
     assert installed(notes, values)
@@ -111,6 +116,6 @@ def test_a_change_back_to_what_was_applied_before_leaves_the_note_as_it_is() -> 
 
 
 def test_a_note_that_cannot_be_read_proves_nothing() -> None:
-    resource = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"chart": {}, "values": {}}}
+    changed = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"chart": {}, "values": {}}}
     notes = Notes({"chart": {}, "values": {}}, {"chart": "e30=", "values": base64.b64encode(b"{").decode()}, LATER)
-    assert not verdict(cast("Cluster", notes), resource, CHANGED).installed
+    assert not verdict(notes.cluster, changed, CHANGED).installed

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.apps.wandb.chart_source import ChartSource, Placed, TemporaryRepository, Wish, choose, describe
-from installer.chart.helm import Chart
+from installer.apps.wandb.chart_configmap import CONFIG_MAP_NAME
+from installer.apps.wandb.chart_source import ChartSource, Placed, choose, describe
+from installer.apps.wandb.driver import DRIVER, operator_of, platform_of
+from installer.chart.helm import Chart, documents
 from installer.chart.relocation import Relocation
 from installer.cli.cluster.own_repository import own_repository
-from installer.errors import SiteError, UsageError
-from installer.objects.desired import Desired, desired
+from installer.cluster.kinds import CONFIG_MAP
+from installer.errors import ClusterError, SiteError, UsageError
+from installer.objects.driver import ChartSourceRequest, TemporaryRepository
 from installer.objects.render import files
 from installer.oci.reference import DigestRef, Repository
 from installer.registry.client import Registry as Client
@@ -29,14 +32,17 @@ from installer.transfer.serve import ChartRepository, Server
 from tests.parts.application import CHARTS, Application, packed
 from tests.parts.authority import Authority
 from tests.parts.bundles import Cargo, open_bundle, packed_chart, signing_key
-from tests.parts.demo_site import PASSWORD, REGISTRY, platform, site
+from tests.parts.demo_site import PASSWORD, REGISTRY, platform, wanted
 from tests.parts.faulty_registry import FaultyRegistry, status
 from tests.parts.images import write_layout
 from tests.parts.runnable import job
+from tests.parts.wandb_site import load_site
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from installer.objects.desired import Desired
 
 OWN = TemporaryRepository("http://10.0.0.5:8879/charts", contextlib.nullcontext)
 DEPLOYMENT = """
@@ -58,43 +64,37 @@ def charts() -> dict[bool, Chart]:
     return {large: Chart.load(archive) for large, archive in found.items()}
 
 
-def chosen(chart: Chart, controller: str, wish: Wish, folder: Path, **answers: Any) -> ChartSource:
+def chosen(chart: Chart, controller: str, asked: ChartSourceRequest, folder: Path, **answers: Any) -> ChartSource:
     artifact = DigestRef(Repository(REGISTRY, "airferry/charts/demo-platform"), chart.digest)
-    return choose(wish, Placed(chart, artifact, "wandb"), site(folder, **answers), controller)
+    text = json.dumps({"registry": {"host": REGISTRY}, **answers})
+    return choose(asked, Placed(chart, artifact, "wandb"), load_site(text, folder), controller)
 
 
 def application(folder: Path) -> Application:
     """The demonstration platform with an operator whose controller is of version 1.22.0."""
-    made = platform(folder)
+    operator = packed_chart("operator", "1.0.0", {"templates/manager.yaml": DEPLOYMENT})
+    values = {"repository": f"{REGISTRY}/airferry/docker.io/wandb/controller"}
+    made = platform(folder, operator=operator, operator_values=values)
     made.images["docker.io/wandb/controller:1.22.0"] = job()
-    operator = {"templates/manager.yaml": DEPLOYMENT}
-    made.charts.clear()
-    made.document("operator.yaml", {"repository": f"{REGISTRY}/airferry/docker.io/wandb/controller"}, "values")
-    made.chart(packed_chart("operator", "1.0.0", operator), role="operator", release="operator", values="operator.yaml")
-    made.chart(packed(CHARTS / "demo-platform"), role="platform", release="wandb", values="wandb.yaml")
     return made
 
 
-def wanted(made: Application, folder: Path, wish: Wish, **answers: Any) -> Desired:
-    with open_bundle([made.write()]) as bundle:
-        return desired(bundle, site(folder, **answers), wish=wish)
-
-
 def chart_of(found: Desired) -> Mapping[str, Any]:
-    assert found.source
-    return found.source.spec
+    source = platform_of(found.steps).addition
+    assert isinstance(source, ChartSource)
+    return source.spec
 
 
 @pytest.mark.parametrize(
-    ("controller", "large", "wish", "kind", "then"),
+    ("controller", "large", "asked", "kind", "then"),
     [
-        ("1.22.0", False, Wish(), "configmap", None),
-        ("1.22.0", True, Wish(repository=OWN), "oci", None),
-        ("v1.23.4-rc.1", False, Wish("oci"), "oci", None),
-        ("1.21.9", True, Wish(repository=OWN), "temporary", None),
-        ("1.22.0", True, Wish(refusal="415", repository=OWN), "temporary", None),
-        ("1.22.0", False, Wish("temporary", repository=OWN), "temporary", "configmap"),
-        ("1.22.0", True, Wish("temporary", repository=OWN), "temporary", "oci"),
+        ("1.22.0", False, ChartSourceRequest(), "configmap", None),
+        ("1.22.0", True, ChartSourceRequest(repository=OWN), "oci", None),
+        ("v1.23.4-rc.1", False, ChartSourceRequest("oci"), "oci", None),
+        ("1.21.9", True, ChartSourceRequest(repository=OWN), "temporary", None),
+        ("1.22.0", True, ChartSourceRequest(refusal="415", repository=OWN), "temporary", None),
+        ("1.22.0", False, ChartSourceRequest("temporary", repository=OWN), "temporary", "configmap"),
+        ("1.22.0", True, ChartSourceRequest("temporary", repository=OWN), "temporary", "oci"),
     ],
 )
 def test_what_lasts_is_preferred(
@@ -102,38 +102,48 @@ def test_what_lasts_is_preferred(
     tmp_path: Path,
     controller: str,
     large: bool,
-    wish: Wish,
+    asked: ChartSourceRequest,
     kind: str,
     then: str | None,
 ) -> None:
-    found = chosen(charts[large], controller, wish, tmp_path)
+    found = chosen(charts[large], controller, asked, tmp_path)
     assert (found.kind, found.lasting and found.lasting.kind) == (kind, then)
     if kind == "temporary":
         assert found.spec == {"url": OWN.url, "name": "demo-platform", "version": "1.0.0"}
 
 
 @pytest.mark.parametrize(
-    ("controller", "large", "wish", "words"),
+    ("controller", "large", "asked", "words"),
     [
-        ("1.22.0", True, Wish("configmap"), ["a ConfigMap holds 1048576"]),
-        ("1.21.9", False, Wish("oci"), ["controller is 1.21.9", "1.22.0 or later"]),
-        ("latest", False, Wish("oci"), ["unknown (its tag is 'latest')"]),
-        ("1.22.0", False, Wish("oci", refusal="status 415"), ["chart source oci: status 415"]),
-        ("1.22.0", False, Wish("temporary"), ["no address"]),
-        ("1.21.9", True, Wish(), ["a ConfigMap holds", "controller is 1.21.9", "no temporary repository"]),
+        ("1.22.0", True, ChartSourceRequest("configmap"), ["a ConfigMap holds 1048576"]),
+        ("1.21.9", False, ChartSourceRequest("oci"), ["controller is 1.21.9", "1.22.0 or later"]),
+        ("latest", False, ChartSourceRequest("oci"), ["unknown (its tag is 'latest')"]),
+        ("1.22.0", False, ChartSourceRequest("oci", refusal="status 415"), ["chart source oci: status 415"]),
+        ("1.22.0", False, ChartSourceRequest("temporary"), ["no address"]),
+        (
+            "1.21.9",
+            True,
+            ChartSourceRequest(),
+            ["a ConfigMap holds", "controller is 1.21.9", "no temporary repository"],
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reasons(
-    charts: dict[bool, Chart], tmp_path: Path, controller: str, large: bool, wish: Wish, words: list[str]
+    charts: dict[bool, Chart],
+    tmp_path: Path,
+    controller: str,
+    large: bool,
+    asked: ChartSourceRequest,
+    words: list[str],
 ) -> None:
     with pytest.raises(SiteError) as caught:
-        chosen(charts[large], controller, wish, tmp_path)
+        chosen(charts[large], controller, asked, tmp_path)
     assert all(each in caught.value.message for each in words), caught.value.message
 
 
 def test_pods_do_not_reach_a_registry_at_a_loopback_address(charts: dict[bool, Chart], tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="loopback"):
-        chosen(charts[False], "1.22.0", Wish("oci"), tmp_path, registry={"host": "localhost:5000"})
+        chosen(charts[False], "1.22.0", ChartSourceRequest("oci"), tmp_path, registry={"host": "localhost:5000"})
 
 
 def test_the_registry_as_a_source_brings_trust_and_a_login_along(tmp_path: Path) -> None:
@@ -142,43 +152,47 @@ def test_the_registry_as_a_source_brings_trust_and_a_login_along(tmp_path: Path)
     login = {"username": "puller", "password": {"prompt": "Password"}}
     registry = {"host": REGISTRY, "ca": "both.pem", "credentials": login}
     made = application(tmp_path / "b")
-    found = wanted(made, tmp_path, Wish(), registry=registry, certificates=["own/ca.crt"], chart_source="oci")
+    found = wanted(
+        made, tmp_path, request=ChartSourceRequest(), registry=registry, certificates=["own/ca.crt"], chart_source="oci"
+    )
     url = f"oci://{REGISTRY}/airferry/charts/demo-platform@sha256:"
     assert str(chart_of(found)["url"]).startswith(url)
-    assert found.resource
-    assert found.resource["spec"]["chart"] == chart_of(found)
+    resource = platform_of(found.steps).document
+    assert resource["spec"]["chart"] == chart_of(found)
     # Looked for in the registry together with the images.
     assert str(chart_of(found)["url"]).removeprefix("oci://") in found.images
     names = {"name": "airferry-charts", "usernameKey": "username", "passwordKey": "password"}
     assert {key: value for key, value in chart_of(found).items() if key != "url"} == {"credentialSecret": names}
-    assert found.operator
-    assert found.operator.values["customCACerts"] == [own.read_text(), other.read_text()]
+    assert operator_of(found.steps).values["customCACerts"] == [own.read_text(), other.read_text()]
     (secret,) = [item for item in found.secrets if item["metadata"]["name"] == "airferry-charts"]
     assert secret["metadata"]["namespace"] == "default"
     assert {key: base64.b64decode(text).decode() for key, text in secret["data"].items()} == {
         "username": "puller",
         "password": PASSWORD,
     }
-    assert PASSWORD not in json.dumps(found.resource)
+    assert PASSWORD not in json.dumps(resource)
     # Nothing of it where the registry is not the source; and the option is stronger than the answer.
-    plain = wanted(made, tmp_path, Wish("configmap"), registry=registry, chart_source="oci")
+    plain = wanted(made, tmp_path, request=ChartSourceRequest("configmap"), registry=registry, chart_source="oci")
     assert "airferry-charts" not in json.dumps(plain.secrets)
-    assert plain.operator
-    assert "customCACerts" not in plain.operator.values
+    assert "customCACerts" not in operator_of(plain.steps).values
 
 
 def test_what_is_written_for_others_shows_the_chart_only_where_it_is_a_config_map(tmp_path: Path) -> None:
     made = application(tmp_path / "b")
-    assert "base/30-chart-configmap.yaml" in files(wanted(made, tmp_path, Wish("configmap")))
-    found = files(wanted(made, tmp_path, Wish("oci"), registry={"host": REGISTRY, "plain_http": True}))
-    assert "base/30-chart-configmap.yaml" not in found
-    assert b"plainHTTP: true" in found["platform/90-custom-resource.yaml"]
+    found = files(wanted(made, tmp_path, request=ChartSourceRequest("configmap")), DRIVER)
+    (config_map,) = documents(found["1-beforehand/objects.yaml"].decode(), "objects", ClusterError)
+    assert (config_map["kind"], config_map["metadata"]["name"]) == (CONFIG_MAP.name, CONFIG_MAP_NAME)
+    registry = {"host": REGISTRY, "plain_http": True}
+    found = files(wanted(made, tmp_path, request=ChartSourceRequest("oci"), registry=registry), DRIVER)
+    assert not [name for name in found if "beforehand" in name]
+    assert CONFIG_MAP_NAME.encode() not in found["1-operator/objects.yaml"]
+    assert b"plainHTTP: true" in found["2-wandb/objects.yaml"]
 
 
 def test_a_registry_that_takes_no_charts_gets_the_images_all_the_same(tmp_path: Path) -> None:
     cargo = Cargo()
     cargo.image("docker.io/demo/app:1.0", write_layout(tmp_path / "app", job()))
-    cargo.chart(packed_chart("greeter", "0.1.0+b.1"), role="platform")
+    cargo.chart(packed_chart("greeter", "0.1.0+b.1"))
     with FaultyRegistry() as registry, open_bundle(cargo.write(tmp_path, key=signing_key())) as bundle:
         registry.on("PUT", "/charts/greeter/manifests/", status(415), times=1)
         client = Client(Transport(hosts={registry.address: HostSettings(plain_http=True)}))
@@ -186,8 +200,8 @@ def test_a_registry_that_takes_no_charts_gets_the_images_all_the_same(tmp_path: 
         relocation = Relocation(registry.address, "p", images)
         done = load(bundle, client, relocation, Silent(), threads=1)
         assert [image.present for image in done.images] == [False]
-        assert "415" in done.refusal("platform")
-        assert done.refusal("operator") == ""
+        assert "415" in done.refusal({"greeter", "another"})
+        assert done.refusal({"another"}) == ""
         # The obstacle is gone: the next load brings what was missing.
         done = load(bundle, client, relocation, Silent(), threads=1)
         (chart,) = done.charts
@@ -205,7 +219,7 @@ def get(url: str, method: str = "GET") -> tuple[int, bytes]:
 def test_the_temporary_repository_serves_the_platform_chart_and_nothing_else(tmp_path: Path) -> None:
     made = application(tmp_path / "b")
     with open_bundle([made.write()]) as bundle:
-        charts = [chart for chart in bundle.manifest.charts if chart.role == "platform"]
+        charts = [chart for chart in bundle.manifest.charts if chart.name == "demo-platform"]
         with Server(bundle, "127.0.0.1", 0, Silent(), ChartRepository(bundle, charts)) as server:
             origin = f"http://{server.address}"
             index = json.loads(get(f"{origin}/charts/index.yaml")[1])
