@@ -1,12 +1,16 @@
 """The command line of the enclave: arguments to one workflow call each."""
 
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from installer import __version__, shell
-from installer.commands import SETTINGS, Commands
+from installer.commands import SETTINGS, About, Commands
+from installer.errors import AirferryError
+from installer.frozen import program
 
 COMMANDS = {
     "inspect": ("installer.cli.bundle.inspect:inspect", "Show what the bundle holds."),
@@ -30,8 +34,15 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Commands, table=COMMANDS, context_settings=SETTINGS)
-@click.version_option(__version__, prog_name="airferry installer")
+def about(executable: Path | None) -> About:
+    """What this program is; a damaged one names no bundle."""
+    with suppress(AirferryError):
+        found = program.locate(executable) if executable else None
+        return About("airferry installer", __version__, found.name if found else "")
+    return About("airferry installer", __version__)
+
+
+@click.group(cls=Commands, table=COMMANDS, about=about, context_settings=SETTINGS)
 def cli() -> None:
     """Bring a bundle that was carried in into this enclave.
 
@@ -54,4 +65,9 @@ def cli() -> None:
 
 def start(executable: Path | None) -> NoReturn:
     """Run the command line as the whole process; `executable` is the frozen file, None when run from source."""
-    shell.main(cli, executable.name if executable else "python -m installer", executable=executable)
+    shell.main(cli, called(executable, sys.argv[0]) if executable else "python -m installer", executable=executable)
+
+
+def called(executable: Path, typed: str) -> str:
+    """The name by which the frozen file was called: as `typed`, if that is its name and not that of what it unpacks."""
+    return typed if Path(typed).name == executable.name else executable.name

@@ -12,7 +12,7 @@ from installer.chart.releases import Releases
 from installer.cluster import volumes
 from installer.cluster.kube import CONFIG_MAP, SECRET, Cluster
 from installer.cluster.workload import Workload
-from installer.errors import ClusterError, NotFoundError, UsageError
+from installer.errors import ClusterError, NothingHereError, UsageError
 from installer.objects import chart_configmap
 from installer.objects.chart_source import is_repository
 from installer.registry.client import Registry
@@ -44,7 +44,7 @@ def prepare(
 ) -> Return:
     """Look for what to go back to: revision `number`, or what was reached before the present state.
 
-    Changes nothing. Raises NotFoundError if there is no such revision, ClusterError naming what it needs and the
+    Changes nothing. Raises NothingHereError if there is no such revision, ClusterError naming what it needs and the
     cluster no longer holds.
     """
     past = history.read(cluster, present)
@@ -52,7 +52,7 @@ def prepare(
     if goal is None or not goal.finished:
         reached = ", ".join(str(item.number) for item in past.revisions if item.finished) or "none"
         what = f"revision {number} of {present.bundle}" if number else f"an earlier state of {present.bundle}"
-        raise NotFoundError(f"{what} is not in the history", hint=f"revisions that were reached: {reached}.")
+        raise NothingHereError(f"{what} is not in the history", hint=f"revisions that were reached: {reached}.")
     last = past.last
     if last and last.finished and last.same(goal):
         raise UsageError(f"revision {goal.number} is what runs already")

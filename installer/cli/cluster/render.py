@@ -8,7 +8,7 @@ from installer.cli.cluster.chart_choice import chart_source_option
 from installer.cli.opening import BundleChoice, bundle_options
 from installer.cli.options import site_option
 from installer.cli.site_file import read_site
-from installer.commands import FOLDER, Command
+from installer.commands import NEW_FOLDER, Command, force_option
 from installer.objects.chart_source import Wish
 from installer.objects.desired import desired
 from installer.objects.node_mirrors import node_mirrors
@@ -20,7 +20,10 @@ from installer.shell import Session
 @click.command(cls=Command)
 @bundle_options
 @site_option
-@click.option("-o", "--output-dir", type=FOLDER, required=True, help="Folder for the files; made if it does not exist.")
+@click.option(
+    "-o", "--output-dir", type=NEW_FOLDER, required=True, help="Folder for the files; made if it does not exist."
+)
+@force_option
 @click.option("--kube-version", default="", metavar="VERSION", help="Version of Kubernetes that charts shall assume.")
 @click.option(
     "--secrets",
@@ -37,6 +40,7 @@ def render(
     choice: BundleChoice,
     site_file: Path,
     output_dir: Path,
+    force: bool,
     kube_version: str,
     secrets: SecretForm,
     keep_image_names: bool,
@@ -58,5 +62,5 @@ def render(
         for text in wanted.suspects:
             session.reporter.note(f"looks like an image reference: {text}")
         mirrors = {} if site.on_nodes else node_mirrors(bundle, site)
-        written = write({**files(wanted, secrets), **mirrors}, output_dir)
+        written = write({**files(wanted, secrets), **mirrors}, output_dir, force=force)
     session.emit({"files": [str(file) for file in written]}, "\n".join(str(file) for file in written))
