@@ -1,6 +1,6 @@
 """The command line of the enclave: arguments to one workflow call each."""
 
-import sys
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -65,9 +65,12 @@ def cli() -> None:
 
 def start(executable: Path | None) -> NoReturn:
     """Run the command line as the whole process; `executable` is the frozen file, None when run from source."""
-    shell.main(cli, called(executable, sys.argv[0]) if executable else "python -m installer", executable=executable)
+    shell.main(cli, called(executable) if executable else "python -m installer", executable=executable)
 
 
-def called(executable: Path, typed: str) -> str:
-    """The name by which the frozen file was called: as `typed`, if that is its name and not that of what it unpacks."""
-    return typed if Path(typed).name == executable.name else executable.name
+def called(executable: Path) -> str:
+    """What a user types to run the frozen file: `./NAME` in its folder, `NAME` if it is on the PATH, else its path."""
+    with suppress(FileNotFoundError):  # the folder may be gone
+        if executable.parent == Path.cwd():
+            return f"./{executable.name}"
+    return executable.name if shutil.which(executable.name) == str(executable) else str(executable)

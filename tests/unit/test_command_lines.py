@@ -123,10 +123,20 @@ def test_a_damaged_program_still_has_a_version(tmp_path: Path) -> None:
     assert about(program) == about(None)
 
 
-def test_a_program_is_called_as_it_was_typed() -> None:
-    executable = Path("/opt/platform.run")
-    assert called(executable, "./platform.run") == "./platform.run"
-    assert called(executable, "/tmp/staticx-1/airferry-enclave") == "platform.run"
+def test_a_program_is_called_as_the_user_can_type_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "here" / "platform.run"
+    program.parent.mkdir()
+    program.touch(0o755)
+    monkeypatch.chdir(program.parent)
+    assert called(program) == "./platform.run"
+    monkeypatch.chdir(tmp_path)
+    assert called(program) == str(program)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert called(program) == "platform.run"
+    program.parent.rename(tmp_path / "gone")
+    monkeypatch.chdir(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    assert called(program) == str(program)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
