@@ -138,6 +138,13 @@ class RecipeError(AirferryError):
     meaning = "the recipe or its lock is wrong, or the two do not match"
 
 
+class NothingHereError(AirferryError):
+    """There is nothing for the command to work on: no installation, no such revision of it, no template."""
+
+    exit_code = 42
+    meaning = "there is nothing to work on: no installation in this cluster, no such revision, no template"
+
+
 class StorageError(AirferryError):
     """A local disk is full, read-only, or fails."""
 

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 
@@ -54,9 +54,9 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def count(items: Sized, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     """How many there are: `1 image`, `2 images`."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class Lines:

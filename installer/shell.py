@@ -12,6 +12,7 @@ import gc
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -179,7 +180,13 @@ def run(
     """
     try:
         with _signals_raise():
-            code = command.main(args=arguments, prog_name=program, standalone_mode=False, obj=executable)
+            code = command.main(
+                args=arguments,
+                prog_name=program,
+                complete_var=completion_variable(program),
+                standalone_mode=False,
+                obj=executable,
+            )
             return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
         for line in exc.format_message().splitlines():
@@ -201,6 +208,11 @@ def run(
         _say(f"error: this is a bug in {program}")
         _say("next: please report it with the lines above; they hold no secrets, but may hold names of your hosts.")
         return 1
+
+
+def completion_variable(program: str) -> str:
+    """The variable by which a shell asks `program` for completions."""
+    return f"_{re.sub('[^A-Z0-9]', '_', Path(program).name.upper())}_COMPLETE"
 
 
 def main(command: click.Command, program: str, *, executable: Path | None = None) -> NoReturn:

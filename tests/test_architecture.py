@@ -308,7 +308,7 @@ _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile u
         ("builder.cli.recipe.plan", _WITHOUT_NETWORK),
         (
             "builder.cli.bundle.inspect",
-            f"{_WITH_NETWORK} requests subprocess ssl urllib3",
+            f"{_ALWAYS} cryptography.x509 ssl subprocess urllib3",
         ),
     ],
     ids=lambda value: value if value.startswith(("installer.", "builder.")) else "",

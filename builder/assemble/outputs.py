@@ -1,12 +1,14 @@
 """Where the volumes of a bundle are written: one folder or several, such as the sticks that are plugged in."""
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from installer.bundle.limits import SUMS
 from installer.bundle.writer import part_of
 from installer.errors import StorageError, UsageError
-from installer.files import storage_error
+from installer.files import look_at, storage_error
 from installer.report import size
 
 _UNKNOWN = 2**62
@@ -20,6 +22,24 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: not a folder", hint="name one, or a name that is free.") from exc
     except OSError as exc:
         raise storage_error(exc, folder, "make") from exc
+
+
+def check_replaceable(paths: Sequence[Path]) -> None:
+    """Raises UsageError for one of `paths` where something else lies than a volume of a bundle; StorageError."""
+    for path in paths:
+        if (found := look_at(path)) and not (stat.S_ISREG(found.st_mode) and (not found.st_size or _is_volume(path))):
+            raise UsageError(
+                f"{path}: is there already, and no bundle", hint="give another name, or --force to replace it."
+            )
+
+
+def _is_volume(path: Path) -> bool:
+    """Whether a file begins as a volume of a bundle does: with the name of its first member."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SUMS)) == SUMS.encode()
+    except OSError as exc:
+        raise storage_error(exc, path, "read") from exc
 
 
 def free_bytes(folders: Sequence[Path]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from builder.assemble.contents import Contents
 from builder.recipe.lock import Lock, LockedImage, closure
 from installer.bundle.volume import volumes_of_images
-from installer.report import size
+from installer.report import count, size
 from installer.value import Value
 
 
@@ -54,7 +54,8 @@ def left_out(planned: Contents) -> dict[str, Any]:
 def left_out_line(document: Mapping[str, Any]) -> str:
     """`left_out` for people."""
     names = ", ".join(f"{base['name']} {base['version']}" for base in document["bases"])
-    return f"left out: {document['blobs']} blobs ({size(document['bytes'])}), held where {names or 'nothing'} is loaded"
+    blobs = f"{count(document['blobs'], 'blob')} ({size(document['bytes'])})"
+    return f"left out: {blobs}, held where {names or 'nothing'} is loaded"
 
 
 def plan_document(lock: Lock, planned: Contents, free: int) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def plan_table(document: Mapping[str, Any]) -> str:
     saved = document["image_bytes"] - document["blob_bytes"]
     lines += [
         "",
-        f"{document['blobs']} blobs, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
+        f"{count(document['blobs'], 'blob')}, {size(document['blob_bytes'])}; sharing saves {size(max(saved, 0))}",
         *([left_out_line(document["left_out"])] if document["left_out"]["blobs"] else []),
         f"file: {document['file_bytes']} bytes ({size(document['file_bytes'])}); free: {size(document['free_bytes'])}",
     ]

@@ -3,7 +3,7 @@
 import click
 
 from installer import __version__, shell
-from installer.commands import SETTINGS, Commands
+from installer.commands import SETTINGS, About, Commands
 
 PROGRAM = "airferry"
 COMMANDS = {
@@ -25,8 +25,7 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Commands, table=COMMANDS, context_settings=SETTINGS)
-@click.version_option(__version__, prog_name=PROGRAM)
+@click.group(cls=Commands, table=COMMANDS, about=lambda _: About(PROGRAM, __version__), context_settings=SETTINGS)
 def cli() -> None:
     """Carry container images and Helm charts across an air gap.
 
@@ -45,8 +44,6 @@ def cli() -> None:
 
     The result of a command goes to stdout (JSON with --output json, errors too), all talk to stderr. The exit code says
     what kind of problem there was; every error names the next step.
-
-    Completion for bash: eval "$(_AIRFERRY_COMPLETE=bash_source airferry)"; zsh and fish likewise.
     """
 
 

@@ -125,7 +125,7 @@ def _image_lines(image: Mapping[str, Any]) -> list[str]:
     lines = [f"{image['image']}{MUTABLE if image['mutable'] else ''}"]
     if "digest" in image:
         platforms = ", ".join(image["platforms"]) or "no platform"
-        about = f"  and {count(image['referrers'], 'manifest')} about it" if image["referrers"] else ""
+        about = f"  and {count(len(image['referrers']), 'manifest')} about it" if image["referrers"] else ""
         lines.append(f"    {image['digest']}  {size(image['bytes'])}  {platforms}{about}")
     return [*lines, *_reasons(image["reasons"])]
 

@@ -76,7 +76,7 @@ def make_lock(
     found = needs(recipe, recipe_file, places, reporter, site)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
-    reporter.note(f"resolving {count(wanted, 'image')}")
+    reporter.note(f"resolving {count(len(wanted), 'image')}")
     asked = [Platform.parse(text) for text in recipe.platforms]
     resolved = in_parallel(
         lambda item: _resolve(places, item, asked, referrers=recipe.referrers), wanted, "images cannot be resolved"

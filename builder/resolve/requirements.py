@@ -99,7 +99,7 @@ def needs(recipe: Recipe, recipe_file: str, places: Places, reporter: Reporter, 
     ):
         documents.add_file(path, kind)
     if recipe.charts:
-        reporter.note(f"fetching and rendering {count(recipe.charts, 'chart')}")
+        reporter.note(f"fetching and rendering {count(len(recipe.charts), 'chart')}")
     fetched = in_parallel(ChartFetcher(places).fetch, recipe.charts, "charts cannot be fetched")
     releases = _Releases(recipe, fetched, documents, site).releases()
     discoveries = in_parallel(

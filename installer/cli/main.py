@@ -1,12 +1,16 @@
 """The command line of the enclave: arguments to one workflow call each."""
 
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from installer import __version__, shell
-from installer.commands import SETTINGS, Commands
+from installer.commands import SETTINGS, About, Commands
+from installer.errors import AirferryError
+from installer.frozen import program
 
 COMMANDS = {
     "inspect": ("installer.cli.bundle.inspect:inspect", "Show what the bundle holds."),
@@ -30,8 +34,15 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Commands, table=COMMANDS, context_settings=SETTINGS)
-@click.version_option(__version__, prog_name="airferry installer")
+def about(executable: Path | None) -> About:
+    """What this program is; a damaged one names no bundle."""
+    with suppress(AirferryError):
+        found = program.locate(executable) if executable else None
+        return About("airferry installer", __version__, found.name if found else "")
+    return About("airferry installer", __version__)
+
+
+@click.group(cls=Commands, table=COMMANDS, about=about, context_settings=SETTINGS)
 def cli() -> None:
     """Bring a bundle that was carried in into this enclave.
 
@@ -54,4 +65,12 @@ def cli() -> None:
 
 def start(executable: Path | None) -> NoReturn:
     """Run the command line as the whole process; `executable` is the frozen file, None when run from source."""
-    shell.main(cli, executable.name if executable else "python -m installer", executable=executable)
+    shell.main(cli, called(executable) if executable else "python -m installer", executable=executable)
+
+
+def called(executable: Path) -> str:
+    """What a user types to run the frozen file: `./NAME` in its folder, `NAME` if it is on the PATH, else its path."""
+    with suppress(FileNotFoundError):  # the folder may be gone
+        if executable.parent == Path.cwd():
+            return f"./{executable.name}"
+    return executable.name if shutil.which(executable.name) == str(executable) else str(executable)

@@ -5,7 +5,6 @@ from pathlib import Path
 from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.chart.helm import parse_values
-from installer.errors import SiteError
 from installer.files import read_bounded
 from installer.shell import Session
 from installer.site.site import MAX_SITE, ApplicationAnswers, Parse, RegistryOnly, RegistryPart, Site
@@ -14,7 +13,8 @@ from installer.strict_yaml import load_yaml
 
 def read_site(session: Session, bundle: Bundle, file: Path) -> Site:
     """The answers in `file` to the questions of `bundle`; secrets that are kept in the environment or asked for are had
-    from the session. Raises BundleError, SiteError, StorageError.
+    from the session. Raises BundleError, UsageError if there is no such file, SiteError,
+    StorageError.
     """
     return _read(session, file, application_of(bundle) or RegistryOnly(), parse_values)
 
@@ -30,7 +30,7 @@ def read_registry_part(session: Session, file: Path) -> Site:
 
 def _read(session: Session, file: Path, application: ApplicationAnswers, parse: Parse) -> Site:
     site = Site.load(
-        read_bounded(file, MAX_SITE, SiteError),
+        read_bounded(file, MAX_SITE),
         file.parent,
         application=application,
         name=file.name,

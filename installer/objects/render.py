@@ -13,11 +13,12 @@ import yaml
 
 from installer.chart.helm import hook_events
 from installer.cluster.cluster import Object
-from installer.errors import StorageError
-from installer.files import storage_error, write_atomic
+from installer.errors import StorageError, UsageError
+from installer.files import look_at, read_bounded, storage_error, write_atomic
 from installer.objects.desired import Desired, DesiredStep
 from installer.objects.driver import Preparing
 from installer.objects.secret_manifests import SecretForm, secret_manifest
+from installer.oci.digest import Digest
 
 _INSTALL = frozenset({"pre-install", "post-install"})
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*(/[A-Za-z0-9_][A-Za-z0-9._:-]*)*")
@@ -65,12 +66,27 @@ _CLUSTER_WIDE = frozenset(
 )
 
 
-def write(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
-    """Write files, given by their paths in `folder`; what they are called there. Raises StorageError."""
+WRITTEN = ".airferry-render.sha256"
+"""The list of what was written into a folder, and how it was, as `sha256sum --check` reads it."""
+_MAX_LIST = 1024 * 1024
+_MAX_FILE = 64 * 1024 * 1024
+
+
+def write(contents: Mapping[str, bytes], folder: Path, *, force: bool = False) -> list[Path]:
+    """Write files, given by their paths in `folder`; what they are called there.
+
+    A file that is there already is replaced if it is still as an earlier call has written it, or with `force`.
+    Raises UsageError, before anything is written, that names the others; StorageError.
+    """
+    if wrong := [name for name in contents if not _PATH.fullmatch(name)]:
+        raise StorageError(f"not a file name: {wrong[0]!r}")
+    if not force and (foreign := _foreign(contents, folder)):
+        raise UsageError(
+            "\n  ".join(["not replaced, since somebody else has written it:", *map(str, foreign)]),
+            hint="give another folder, or --force to replace it.",
+        )
     written = []
     for name, data in contents.items():
-        if not _PATH.fullmatch(name):
-            raise StorageError(f"not a file name: {name!r}")
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +94,24 @@ def write(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
             raise storage_error(exc, path.parent, "make") from exc
         write_atomic(path, data)
         written.append(path)
+    lines = [f"{Digest.of(data).hex}  {name}\n" for name, data in contents.items()]
+    write_atomic(folder / WRITTEN, "".join(lines).encode())
     return written
+
+
+def _foreign(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """What is there and was not written by `write`, or was changed since."""
+    listed = folder / WRITTEN
+    text = read_bounded(listed, _MAX_LIST).decode("utf-8", "replace") if look_at(listed) else ""
+    known = {tuple(line.split("  ", 1)) for line in text.splitlines()}
+    found = []
+    for name, data in contents.items():
+        path = folder / name
+        if look_at(path):
+            there = read_bounded(path, _MAX_FILE)
+            if there != data and (Digest.of(there).hex, name) not in known:
+                found.append(path)
+    return found
 
 
 def files(wanted: Desired, driver: Preparing, form: SecretForm = "placeholder", notes: str = "") -> dict[str, bytes]:

@@ -165,7 +165,7 @@ class Imported(Value):
 
     def summary(self) -> str:
         """One line for people."""
-        images = count([*self.new, *self.present], "image")
+        images = count(len(self.new) + len(self.present), "image")
         return f"{images}, {len(self.new)} of them new: {size(self.sent)} sent"
 
     def check(self) -> None:
@@ -223,7 +223,7 @@ def _there(store: ImageStore, names: Names) -> set[BundleImage]:
 def _lacking(bundle: Bundle, blobs: Collection[BundleBlob]) -> LackingError:
     bases, total = ", ".join(map(str, bundle.manifest.bases)), size(sum(blob.size for blob in blobs))
     return LackingError(
-        f"this update of {bases} leaves out {len(blobs)} blobs ({total}) that the node does not have either",
+        f"this update of {bases} leaves out {count(len(blobs), 'blob')} ({total}) that the node does not have either",
         hint=f"import {bases} first, or a whole bundle; or ask for just these: `import --request FILE`.",
     )
 

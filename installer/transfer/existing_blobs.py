@@ -18,7 +18,7 @@ from installer.oci.digest import Digest
 from installer.oci.reference import Repository
 from installer.parallel import each
 from installer.registry.client import Registry
-from installer.report import size
+from installer.report import count, size
 from installer.value import Value
 
 _MAX_LINES = 20
@@ -102,9 +102,8 @@ def lacking_error(bundle: Bundle, lacking: Sequence[BundleBlob]) -> LackingError
     """The error that names what the registry lacks, and says which images need nothing of it."""
     bases = ", ".join(map(str, bundle.manifest.bases))
     total = size(sum(blob.size for blob in lacking))
-    lines = [
-        f"this update of {bases} leaves out {len(lacking)} blobs ({total}) that the registry does not hold either:"
-    ]
+    blobs = f"{count(len(lacking), 'blob')} ({total})"
+    lines = [f"this update of {bases} leaves out {blobs} that the registry does not hold either:"]
     lines += [f"{blob.digest} ({size(blob.size)}){bundle.needed_by(blob.digest)}" for blob in lacking[:_MAX_LINES]]
     if len(lacking) > _MAX_LINES:
         lines.append(f"and {len(lacking) - _MAX_LINES} more")

@@ -23,7 +23,7 @@ from installer.files import new_file, storage_error
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, TagRef
-from installer.report import Reporter, size
+from installer.report import Reporter, count, size
 from installer.value import Value
 
 Names = Mapping[BundleImage, tuple[str, ...]]
@@ -148,7 +148,8 @@ def _lacking(archive: ImageArchive) -> LackingError:
     blobs, bases = archive.lacking.values(), ", ".join(map(str, archive.bundle.manifest.bases))
     total = size(sum(blob.size for blob in blobs))
     return LackingError(
-        f"this update of {bases} leaves out {len(blobs)} blobs ({total}); an image folder needs everything in one file",
+        f"this update of {bases} leaves out {count(len(blobs), 'blob')} ({total}); an image folder needs everything in "
+        "one file",
         hint="bring a whole bundle; or ask for just these: `import --request FILE`; or import with --containerd.",
         digests=tuple(blob.digest.text for blob in blobs),
     )

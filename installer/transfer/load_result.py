@@ -104,9 +104,9 @@ def summary(result: LoadResult) -> str:
     """One line for people."""
     new = sum(not image.present for image in result.images)
     charts = [chart for chart in result.charts if not chart.refusal]
-    also = f", {count(charts, 'chart')}" if charts else ""
+    also = f", {count(len(charts), 'chart')}" if charts else ""
     return (
-        f"{count(result.images, 'image')}, {new} of them new{also}: "
+        f"{count(len(result.images), 'image')}, {new} of them new{also}: "
         f"{size(result.sent)} sent, {f'{size(result.resumed)} by an interrupted load, ' if result.resumed else ''}"
         f"{size(result.mounted)} shared inside the registry, "
         f"{size(result.present)} already there"

@@ -78,7 +78,7 @@ def prepare(
     `releases` gives the Helm releases of a namespace, `registry` takes the images (None: nodes have them), `time` is
     now (UTC), and `request` says where a controller shall read its chart. Changes nothing.
     Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
-    to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NotFoundError if there is
+    to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NothingHereError if there is
     nothing to upgrade, PolicyError for a downgrade that the policy does not allow, SiteError if a release would move.
     """
     name = driver_name(bundle)

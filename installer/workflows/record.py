@@ -14,7 +14,7 @@ from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.readiness import Readiness
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.controller_log import LogSign
-from installer.errors import ClusterError, NotFoundError, UsageError
+from installer.errors import ClusterError, NothingHereError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.oci.digest import Digest
 from installer.value import Value, plain, replace, typed
@@ -189,7 +189,7 @@ def held(cluster: Cluster, bundle: str, namespace: str) -> Record | None:
 def find(cluster: Cluster, bundle: str = "", namespace: str = "") -> Record:
     """The record of the bundle named `bundle`, or the only one there is; in `namespace`, or anywhere.
 
-    Raises NotFoundError if there is none, UsageError if there are several to choose from.
+    Raises NothingHereError if there is none, UsageError if there are several to choose from.
     """
     labels = {**MANAGED_BY, "app.kubernetes.io/component": "installation"}
     found = [
@@ -199,7 +199,7 @@ def find(cluster: Cluster, bundle: str = "", namespace: str = "") -> Record:
     ]
     if not found:
         what = f"no installation of {bundle}" if bundle else "no installation"
-        raise NotFoundError(f"{what} in this cluster", hint="check --context, or run `install`.")
+        raise NothingHereError(f"{what} in this cluster", hint="check --context, or run `install`.")
     if len(found) > 1:
         names = ", ".join(sorted(f"{item.bundle} (namespace {item.namespace})" for item in found))
         raise UsageError(f"several installations: {names}", hint="name one of them.")

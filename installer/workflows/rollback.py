@@ -14,7 +14,7 @@ from installer.cluster import volumes
 from installer.cluster.cluster import Cluster
 from installer.cluster.kinds import SECRET
 from installer.cluster.workload import Workload
-from installer.errors import ClusterError, NotFoundError, UsageError
+from installer.errors import ClusterError, NothingHereError, UsageError
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials
 from installer.site.site import PULL_SECRET
@@ -46,7 +46,7 @@ def prepare(
 ) -> Return:
     """Look for what to go back to: revision `number`, or what was reached before the present state.
 
-    Changes nothing. Raises NotFoundError if there is no such revision, ClusterError naming what it needs and the
+    Changes nothing. Raises NothingHereError if there is no such revision, ClusterError naming what it needs and the
     cluster no longer holds.
     """
     past = history.read(cluster, present)
@@ -54,7 +54,7 @@ def prepare(
     if goal is None or not goal.finished:
         reached = ", ".join(str(item.number) for item in past.revisions if item.finished) or "none"
         what = f"revision {number} of {present.bundle}" if number else f"an earlier state of {present.bundle}"
-        raise NotFoundError(f"{what} is not in the history", hint=f"revisions that were reached: {reached}.")
+        raise NothingHereError(f"{what} is not in the history", hint=f"revisions that were reached: {reached}.")
     last = past.last
     if last and last.finished and last.same(goal):
         raise UsageError(f"revision {goal.number} is what runs already")

@@ -9,7 +9,7 @@ from typing import Any
 from installer.apps.profile import at_path
 from installer.chart.releases import Releases
 from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError
-from installer.errors import NotFoundError, PolicyError, SiteError
+from installer.errors import NothingHereError, PolicyError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.value import Value
 from installer.workflows.changes import Changes, compared, compared_images, compared_values
@@ -33,10 +33,10 @@ def changes(
 ) -> Changes:
     """What an upgrade from `before` to `note` changes.
 
-    Raises NotFoundError if nothing is installed, PolicyError for a downgrade.
+    Raises NothingHereError if nothing is installed, PolicyError for a downgrade.
     """
     if before is None:
-        raise NotFoundError(
+        raise NothingHereError(
             f"no installation of {note.bundle} in namespace {note.namespace}",
             hint="run `install`; if it is in another namespace, site.yaml has to say so.",
         )

@@ -52,6 +52,14 @@ def test_no_output_replaces_an_input_or_a_secret_key(own: Program, command: str)
     assert {path: path.read_bytes() for path in own.folder.iterdir() if path.is_file()} == before
 
 
+def test_build_replaces_bundles_only(own: Program) -> None:
+    (own.folder / "notes").write_text("mine\n")
+    assert_refused(own.run("build", "-o", "notes"), 2, "notes: is there already, and no bundle", "--force")
+    assert (own.folder / "notes").read_text() == "mine\n"
+    assert own.run("build", "-o", "notes", "--force").returncode == 0
+    assert own.run("build", "-o", "notes").returncode == 0
+
+
 def test_a_folder_stands_for_the_recipe_and_the_lock_in_it(own: Program) -> None:
     elsewhere = from_source("builder", own.folder.parent)
     assert elsewhere.result("lock", "own")["state"] == "unchanged"

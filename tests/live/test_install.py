@@ -82,7 +82,7 @@ def test_a_chart_is_installed_found_again_changed_and_removed(
     assert f"Namespace {namespace}" in removed["kept"]
     left = json.loads(enclave.kubectl("get", "all,configmaps", f"--namespace={namespace}", "--output=json"))["items"]
     assert {item["metadata"]["name"] for item in left if item["kind"] != "Pod"} == {"kube-root-ca.crt"}
-    assert program.run("status", "--name", name).returncode == 22
+    assert program.run("status", "--name", name).returncode == 42
 
 
 def test_a_site_without_a_registry(enclave: Enclave, namespace: str, program: EnclaveProgram, name: str) -> None:

@@ -20,8 +20,8 @@ def explain(session: Session, *, bundle: tuple[Path, ...], trust: TrustChoice, l
     """Say how to reach the verdict of `verify` with stock tools only: openssl, minisign, tar, sha256sum, grep.
 
     \b
-      airferry explain platform-1.0.tar --key release.pub
-      airferry explain volumes/ --key release.pub --key release.minisign.pub --language ko
+      airferry explain app-1.0.tar --key release.pub
+      airferry explain volumes/ --key release.pub --language ko
     """
     with open_trusted(bundle, trust, session.now()) as opened:
         page = explanation(opened, key_names(trust.keys))

@@ -11,7 +11,7 @@ from installer.bundle.frozen_header import PinnedKey
 from installer.bundle.open_bundle import open_current, read_keys, trust_in
 from installer.bundle.volume import VolumeFile
 from installer.bundle.volume_discovery import expand
-from installer.commands import FILE, Command
+from installer.commands import FILE, NEW_FILE, Command
 from installer.files import check_output
 from installer.report import size as human
 from installer.shell import Session
@@ -22,7 +22,7 @@ from installer.shell import Session
 @click.option(
     "-k", "--key", "keys", type=FILE, multiple=True, required=True, help="Public key to pin; may be repeated."
 )
-@click.option("-o", "--file", "out", type=FILE, required=True, help="The executable file to write.")
+@click.option("-o", "--file", "out", type=NEW_FILE, required=True, help="The executable file to write.")
 @click.option("--beside", is_flag=True, help="Leave the bundle out: it will lie beside the program.")
 def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...], out: Path, beside: bool) -> None:
     """Make one self-contained executable of the installer and BUNDLE, which trusts exactly the given keys.
@@ -30,8 +30,8 @@ def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...]
     Of several volumes it carries the first; the others stay files of their own.
 
     \b
-      airferry freeze platform-1.0.tar --key release.pub -o platform-1.0.run
-      airferry freeze volumes/ --key release.pub -o platform.run --beside
+      airferry freeze app-1.0.tar --key release.pub -o app-1.0.run
+      airferry freeze volumes/ --key release.pub -o app.run --beside
     """
     paths = expand(bundle)
     check_output(out, [*paths, *keys])

@@ -24,8 +24,8 @@ def inspect(session: Session, *, bundle: tuple[Path, ...], trust: TrustChoice) -
     """Show what BUNDLE holds. Without a key the answer is marked as unverified.
 
     \b
-      airferry inspect platform-1.0.tar --key release.pub
-      airferry inspect platform-1.0.tar --output json | jq -r '.images[].image'
+      airferry inspect app-1.0.tar --key release.pub
+      airferry inspect app-1.0.tar --output json | jq -r '.images[].image'
     """
     trusted = bool(trust.keys or trust.sums)
     files = expand(bundle)

@@ -46,10 +46,10 @@ def sign(
     """Sign BUNDLE (all its volumes) in place: the signature covers SHA256SUMS, and nothing moves.
 
     \b
-      airferry sign platform-1.0.tar --key release.key
-      airferry sign volumes/ --key release.key                      # all volumes in that folder
-      airferry sign platform-1.0.tar --export SHA256SUMS            # sign it elsewhere, then
-      airferry sign platform-1.0.tar --attach SHA256SUMS.sig --public-key hsm.pub
+      airferry sign app-1.0.tar --key release.key
+      airferry sign volumes/ --key release.key    # all volumes in that folder
+      airferry sign app-1.0.tar --export SHA256SUMS    # sign it elsewhere, then
+      airferry sign app-1.0.tar --attach SHA256SUMS.sig --public-key hsm.pub
     """
     if [key, export, attach].count(None) != 2 or (attach is None) != (public_key is None):
         raise UsageError(

@@ -34,8 +34,8 @@ def verify(
     """Check signature, structure and every byte of BUNDLE, as the installer does.
 
     \b
-      airferry verify platform-1.0.tar --key release.pub
-      airferry verify /media/disc --partial --key release.pub       # one volume of several
+      airferry verify app-1.0.tar --key release.pub
+      airferry verify /media/disc --partial --key release.pub   # one of several
     """
     with (
         kept(proof, bundle, session.now, session.reporter, language) if proof else nullcontext() as witness,

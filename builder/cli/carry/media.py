@@ -14,5 +14,5 @@ def media() -> None:
     """Sticks and discs: write volumes onto them, and prove that the medium returns them.
 
     \b
-      airferry media write /media/stick --from platform-1.0.tar
+      airferry media write /media/stick --from app-1.0.tar
     """

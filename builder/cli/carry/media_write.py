@@ -62,7 +62,7 @@ def media_write(session: Session, *, folders: tuple[Path, ...], sources: tuple[P
     there already, and the same, is left alone; an interrupted run continues, inside a file too.
 
     \b
-      airferry media write /media/stick --from platform-1.0.tar --from platform-installer
+      airferry media write /media/stick --from app-1.0.tar --from app-installer
       airferry media write /media/a /media/b --from volumes/
     """
     files = _files(sources)

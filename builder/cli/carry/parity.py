@@ -12,7 +12,7 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.bundle.volume_discovery import expand
-from installer.commands import EXISTING, FOLDER, Command
+from installer.commands import EXISTING, NEW_FOLDER, Command
 from installer.errors import UsageError
 from installer.oci.digest import Digest
 from installer.report import size as human
@@ -27,7 +27,7 @@ from installer.shell import Session
     "-o",
     "--folder",
     "out",
-    type=FOLDER,
+    type=NEW_FOLDER,
     help="Where to write; a folder that is made if it does not exist. [default: beside the volumes]",
 )
 @click.option("--unsigned", is_flag=True, help="The volumes will never be signed; the receiver is told SHA256SUMS.")
@@ -46,9 +46,9 @@ def parity(
     `repair` of the installer or `par2 repair` of any Linux does the rest.
 
     \b
-      airferry parity volumes/                              # one lost volume can be rebuilt
+      airferry parity volumes/               # one lost volume can be rebuilt
       airferry parity volumes/ --volumes 2 -o parity/
-      airferry parity platform-1.0.tar --redundancy 5       # damage in some places can be mended
+      airferry parity app-1.0.tar --redundancy 5   # damage here and there
     """
     if volumes and redundancy:
         raise UsageError("--volumes and --redundancy are two ways to say how much", hint="give one of them.")

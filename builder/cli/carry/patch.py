@@ -13,7 +13,7 @@ from builder.images.source import LockSource
 from builder.recipe.lock import Lock
 from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
 from installer.bundle.volume_discovery import expand
-from installer.commands import EXISTING, FILE, Command
+from installer.commands import EXISTING, FILE, NEW_FILE, Command
 from installer.files import check_output, read_bounded
 from installer.oci.source import BlobSource
 from installer.report import size as human
@@ -23,7 +23,7 @@ from installer.shell import Session
 @click.command(cls=Command)
 @click.argument("bundle", type=EXISTING, nargs=-1, required=True)
 @click.option("--request", required=True, help="The file that `verify --request` wrote, or its line of text.")
-@click.option("-o", "--file", "out", type=FILE, required=True, help="The patch to write.")
+@click.option("-o", "--file", "out", type=NEW_FILE, required=True, help="The patch to write.")
 @click.option(
     "--from",
     "earlier",
@@ -50,8 +50,13 @@ def patch(
 
     \b
       airferry patch volumes/ --request request.json -o patch.tar
-      airferry patch platform-2.0-update.tar --request request.json --from platform-1.0.tar -o patch.tar
-      ./wandb-installer load --bundle /media/discs --bundle patch.tar
+      airferry patch app-2.0-update.tar --from app-1.0.tar
+                 --request request.json -o patch.tar
+
+    On the other side:
+
+    \b
+      ./FILE load --bundle /media/discs --bundle patch.tar
     """
     typed = request.lower().lstrip().startswith(REQUEST)
     wanted = Request.decode(request.encode() if typed else read_bounded(Path(request), MAX_PATCH_JSON))

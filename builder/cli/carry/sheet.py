@@ -13,7 +13,7 @@ from installer.bundle.envelope import read_envelope
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
 from installer.bundle.volume_discovery import expand
-from installer.commands import FILE, Command, language_option
+from installer.commands import FILE, NEW_FILE, Command, language_option
 from installer.errors import UsageError
 from installer.files import check_output, write_atomic
 from installer.frozen.program import locate
@@ -32,7 +32,7 @@ from installer.shell import Session
 )
 @click.option("--also", type=FILE, multiple=True, help="Another file to carry, such as parity; may be repeated.")
 @click.option("--html", "as_html", is_flag=True, help="As HTML, which prints on one A4 page.")
-@click.option("-o", "--file", "out", type=FILE, help="Write the page to this file.  [default: print it]")
+@click.option("-o", "--file", "out", type=NEW_FILE, help="Write the page to this file.  [default: print it]")
 @language_option
 def sheet(
     session: Session,
@@ -52,8 +52,9 @@ def sheet(
     volume without airferry, and what each failure means. Print it, and send it another way than the media.
 
     \b
-      airferry sheet platform-1.0.tar --key release.pub --installer platform-installer
-      airferry sheet volumes/ --key release.pub --also parity.par2 --language ko --html -o sheet.html
+      airferry sheet app-1.0.tar --key release.pub --installer app-installer
+      airferry sheet volumes/ --key release.pub --also parity.par2
+      airferry sheet volumes/ --key release.pub --language ko -o page.txt
     """
     if out is not None:
         check_output(out, [*expand(bundle), *also, *trust.keys, *([installer] if installer else [])])

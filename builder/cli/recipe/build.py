@@ -9,7 +9,7 @@ from builder.assemble.build import THREADS
 from builder.assemble.build import build as build_bundle
 from builder.assemble.contents import Contents, contents
 from builder.assemble.delta_base import named_files, omission_of
-from builder.assemble.outputs import distribute, make_folder
+from builder.assemble.outputs import check_replaceable, distribute, make_folder
 from builder.assemble.plan import left_out, left_out_line
 from builder.cli.options import lock_argument
 from builder.cli.places import places_of
@@ -20,7 +20,7 @@ from builder.recipe.lock import Lock
 from builder.recipe.locked_files import check_files, locked_files
 from installer.bundle.envelope import envelope_of
 from installer.bundle.volume_discovery import expand
-from installer.commands import EXISTING, PATH, Command
+from installer.commands import EXISTING, NEW_PATH, Command, force_option
 from installer.errors import UsageError
 from installer.files import check_output
 from installer.report import size as human
@@ -33,7 +33,7 @@ from installer.shell import Session
     "-o",
     "--file",
     "outs",
-    type=PATH,
+    type=NEW_PATH,
     multiple=True,
     help="The bundle to write, or the folder for NAME-VERSION.tar; with --volume-size folders, made if need be.",
 )
@@ -52,6 +52,7 @@ from installer.shell import Session
     show_default=True,
     help="Large downloads at a time, where the source is slower than this machine; six times as many small ones.",
 )
+@force_option
 @click.option("--no-sync", is_flag=True, help="Return before the disk has it, without reading it back.")
 def build(
     session: Session,
@@ -61,6 +62,7 @@ def build(
     content: ContentOptions,
     reuse: tuple[Path, ...],
     threads: int,
+    force: bool,
     no_sync: bool,
 ) -> None:
     """Fetch everything that LOCK names and write one bundle, then read it back.
@@ -69,11 +71,13 @@ def build(
 
     \b
       airferry build
-      airferry build -o /media/stick/platform-1.0.tar
-      airferry build --volume-size bd25                          several files, each for one disc
-      airferry build --volume-size fat32 -o /media/a -o /media/b    each goes where there is room
-      airferry build --base platform-1.0.lock                    an update for those who have loaded 1.0
-      airferry build --have receipt.json                         an update for the registry that this came from
+      airferry build -o /media/stick/app-1.0.tar
+      airferry build --volume-size bd25     several files, each for one disc
+      airferry build --volume-size fat32 -o /media/a -o /media/b
+                                            each goes where there is room
+      airferry build --base app-1.0.lock    an update for those who have 1.0
+      airferry build --have receipt.json    an update for the registry that
+                                            this came from
     """
     read = Lock.load(lock)
     planned = contents(read, content.size, omission_of(read, content.have, content.bases))
@@ -83,6 +87,8 @@ def build(
     inputs = [lock, *locked_files(read, lock.parent), *named]
     for path in paths:
         check_output(path, inputs)
+    if not force:
+        check_replaceable(paths)
     with places_of(session, read.registries, lock.parent, lock.parent if content.size else paths[0].parent) as places:
         fetched = LockSource(read, places)
         with EarlierBundles([open_own([place]) for place in reuse], fetched, session.reporter) as source:

@@ -19,7 +19,7 @@ def init(session: Session, *, folder: Path) -> None:
 
     \b
       airferry init                  into this folder
-      airferry init platform-1.0     into a new one
+      airferry init app-1.0     into a new one
 
     Then correct recipe.yaml and run `airferry lock`.
     """

@@ -33,11 +33,11 @@ def lock(
     already knows keep their digests. Commit the lock: the same lock gives the same bundle, byte for byte.
 
     \b
-      airferry lock                                     recipe.yaml in this folder
-      airferry lock --update                            what do the tags stand for today?
+      airferry lock                      recipe.yaml in this folder
+      airferry lock --update             what do the tags stand for today?
       airferry lock --update-image docker.io/wandb/local:0.70.0
-      airferry lock --check                             in a pipeline: is the lock up to date?
-      airferry lock --check --update                    has anything moved upstream?
+      airferry lock --check              in a pipeline: is it up to date?
+      airferry lock --check --update     has anything moved upstream?
     """
     path = lock_of(recipe)
     old = Lock.load(path) if path.exists() else None
@@ -67,7 +67,8 @@ def lock(
     if new != old:
         new.save(path)
     total = sum(blob.size for blob in new.blobs)
-    counts = ", ".join([count(new.images, "image"), count(new.charts, "chart"), count(new.blobs, "blob"), size(total)])
+    parts = {"image": new.images, "chart": new.charts, "blob": new.blobs}
+    counts = ", ".join([*(count(len(held), noun) for noun, held in parts.items()), size(total)])
     state = "written" if new != old else "unchanged"
     document = {"lock": str(path), "state": state, "images": len(new.images), "charts": len(new.charts), "bytes": total}
     session.emit({**document, "changes": changed}, "\n".join([*changed, f"{path} {state}: {counts}"]))

@@ -33,8 +33,8 @@ def plan(
     \b
       airferry plan
       airferry plan --target /media/stick
-      airferry plan --volume-size dvd                   which files, and which image is on which
-      airferry plan --base platform-1.0.lock            an update, for those who have loaded 1.0
+      airferry plan --volume-size dvd      which files, which image on which
+      airferry plan --base app-1.0.lock    an update, for those who have 1.0
     """
     read = Lock.load(lock)
     check_files(read, lock.parent)

@@ -7,7 +7,6 @@ import click
 from builder.cli.options import file_argument
 from builder.recipe.lock import LOCK_NAME
 from installer.commands import FILE
-from installer.errors import SiteError
 from installer.files import read_bounded
 from installer.oci.digest import Digest
 from installer.shell import Session
@@ -28,11 +27,11 @@ def lock_of(recipe: Path) -> Path:
 def answers_in(session: Session, path: Path | None) -> tuple[Site | None, str]:
     """The answers in the file `path`, and its name with digest; files and secrets that they name need not be here.
 
-    Raises SiteError, StorageError.
+    Raises UsageError if there is no such file, SiteError, StorageError.
     """
     if path is None:
         return None, ""
-    raw = read_bounded(path, MAX_SITE, SiteError)
+    raw = read_bounded(path, MAX_SITE)
     answers = Site.load(
         raw,
         path.parent,

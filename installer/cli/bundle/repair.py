@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from installer.cli.opening import BundleChoice, bundle_options
-from installer.commands import FOLDER, PATH, Command
+from installer.commands import NEW_FOLDER, PATH, Command
 from installer.shell import Session
 from installer.verify.repair import repair as rebuild
 
@@ -13,7 +13,7 @@ from installer.verify.repair import repair as rebuild
 @click.command(cls=Command)
 @bundle_options
 @click.argument("parity", type=PATH)
-@click.option("-o", "--out", type=FOLDER, required=True, help="Folder for the rebuilt volumes; with room for them.")
+@click.option("-o", "--out", type=NEW_FOLDER, required=True, help="Folder for the rebuilt volumes; with room for them.")
 def repair(session: Session, *, choice: BundleChoice, parity: Path, out: Path) -> None:
     """Rebuild volumes that are lost or damaged from PARITY: PAR2 files that the sender made, or their folder.
 

@@ -4,7 +4,7 @@ import click
 
 from installer.cli.opening import BundleChoice, bundle_options
 from installer.commands import Command
-from installer.errors import NotFoundError
+from installer.errors import NothingHereError
 from installer.shell import Session
 
 _MAX_TEMPLATE = 1 << 20
@@ -23,6 +23,6 @@ def template(session: Session, *, choice: BundleChoice) -> None:
         found = [document for document in bundle.manifest.documents if document.kind == "site"]
         if not found:
             hint = "ask the release engineer: `airferry init` has it."
-            raise NotFoundError("the bundle carries no template", hint=hint)
+            raise NothingHereError("the bundle carries no template", hint=hint)
         text = bundle.read(found[0].digest, _MAX_TEMPLATE).decode("utf-8", "replace")
     session.emit({"name": found[0].name, "text": text}, text)

@@ -9,7 +9,7 @@ from installer.cli.cluster.chart_choice import chart_source_option
 from installer.cli.opening import BundleChoice, bundle_options
 from installer.cli.options import site_option
 from installer.cli.site_file import read_site
-from installer.commands import FOLDER, Command
+from installer.commands import NEW_FOLDER, Command, force_option
 from installer.objects.driver import ChartSourceRequest
 from installer.objects.maker import desired
 from installer.objects.node_mirrors import node_mirrors
@@ -23,7 +23,10 @@ from installer.workflows.install import driver_name
 @click.command(cls=Command)
 @bundle_options
 @site_option
-@click.option("-o", "--output-dir", type=FOLDER, required=True, help="Folder for the files; made if it does not exist.")
+@click.option(
+    "-o", "--output-dir", type=NEW_FOLDER, required=True, help="Folder for the files; made if it does not exist."
+)
+@force_option
 @click.option("--kube-version", default="", metavar="VERSION", help="Version of Kubernetes that charts shall assume.")
 @click.option(
     "--secrets",
@@ -40,6 +43,7 @@ def render(
     choice: BundleChoice,
     site_file: Path,
     output_dir: Path,
+    force: bool,
     kube_version: str,
     secrets: SecretForm,
     keep_image_names: bool,
@@ -72,5 +76,5 @@ def render(
         mirrors = {} if site.on_nodes else node_mirrors(bundle, site)
         application = application_of(bundle)
         notes = application.secret_notes if application else ""
-        written = write({**files(wanted, driver, secrets, notes), **mirrors}, output_dir)
+        written = write({**files(wanted, driver, secrets, notes), **mirrors}, output_dir, force=force)
     session.emit({"files": [str(file) for file in written]}, "\n".join(str(file) for file in written))

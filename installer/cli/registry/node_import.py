@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Socket of this node's containerd, such as /run/containerd/containerd.sock.",
 )
-@click.option("--namespace", default="k8s.io", show_default=True, help="Namespace there; Kubernetes has its own.")
+@click.option("-n", "--namespace", default="k8s.io", show_default=True, help="Namespace there; Kubernetes has its own.")
 @click.option(
     "--image-folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -107,4 +107,4 @@ def _into_folder(session: Session, bundle: Bundle, names: Names, folder: Path, r
             session.emit(document, "")
         raise
     document = {"file": str(path), "written": written, "images": described(names, present=not written)}
-    session.emit(document, f"{path}  {'written' if written else 'was there'}: {count(names, 'image')}")
+    session.emit(document, f"{path}  {'written' if written else 'was there'}: {count(len(names), 'image')}")

@@ -207,6 +207,26 @@ def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
     assert {"Namespace", "Secret", "ConfigMap", "WeightsAndBiases", "Deployment", "StatefulSet", "CronJob"} <= kinds
 
 
+def test_what_somebody_else_has_written_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine\n")
+    first = {"README.md": b"rendered\n", "base/a.yaml": b"a: 1\n"}
+    with pytest.raises(UsageError, match=r"(?s)not replaced.*out/README\.md") as caught:
+        write(first, folder)
+    assert "--force" in caught.value.hint
+    assert [path.name for path in folder.iterdir()] == ["README.md"], "nothing is written"
+    write(first, folder, force=True)
+
+    write({**first, "base/a.yaml": b"a: 2\n"}, folder)
+    assert (folder / "base" / "a.yaml").read_bytes() == b"a: 2\n", "its own files are replaced"
+    (folder / "base" / "a.yaml").write_bytes(b"a: filled in\n")
+    with pytest.raises(UsageError, match=r"base/a\.yaml"):
+        write(first, folder)
+    (folder / "base" / "a.yaml").write_bytes(b"a: 1\n")
+    write(first, folder)
+
+
 def test_external_secrets_come_before_what_needs_them(tmp_path: Path) -> None:
     made = wanted(platform(tmp_path / "b"), tmp_path, namespace="wandb", license={"prompt": "?"})
     found = files(made, DRIVER, "external")

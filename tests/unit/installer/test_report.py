@@ -2,7 +2,7 @@
 
 import pytest
 
-from installer.report import size
+from installer.report import count, size
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,7 @@ from installer.report import size
 )
 def test_sizes_have_three_figures(count: float, text: str) -> None:
     assert size(count) == text
+
+
+def test_one_is_no_plural() -> None:
+    assert [count(number, "image") for number in range(3)] == ["0 images", "1 image", "2 images"]
