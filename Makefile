@@ -3,6 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests at a time; many of them wait for servers.
 WORKERS ?= 3
+# Debian packages that a target needs (tests/packages.py): asked for at once, and first of all.
+PACKAGES := python
+demo: PACKAGES := demo
+test kills: PACKAGES := test
+cluster test-cluster: PACKAGES := cluster
+bench bench-short: PACKAGES := bench
 
 .DEFAULT_GOAL := help
 .PHONY: help dev fmt lint type check demo test programs pytest docs cluster cluster-down test-cluster kills bench bench-short clean
@@ -11,9 +17,9 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .venv/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -m tests.packages python
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
+	@$(PYTHON) -m tests.packages $(PACKAGES)
+	@if ! { [ -x $(BIN)/python ] && $(BIN)/python -m tests.environment; }; then set -ex; $(PYTHON) -m venv .venv; \
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'; fi
 	@touch $@
 
 dev: .venv/.ready ## make the virtual environment with pinned packages
@@ -37,7 +43,7 @@ docs: dev ## write anew what README.md, templates/ and docs/ take from the code 
 	else echo "docs/images.md stays as it is: AIRFERRY_TEST_ASSETS names no folder with the W&B charts"; fi
 
 test: dev ## all tests that need no cluster
-	@$(PYTHON) -m tests.packages test
+	@$(PYTHON) -m tests.packages $(PACKAGES)
 	@$(MAKE) --no-print-directory --jobs 2 programs pytest
 
 programs: dev
@@ -47,11 +53,11 @@ pytest: dev
 	GOGC=800 $(BIN)/pytest -m 'not cluster' -n $(WORKERS)
 
 kills: dev ## builds, copies onto media and loads, killed at 216 random moments
-	@$(PYTHON) -m tests.packages test
+	@$(PYTHON) -m tests.packages $(PACKAGES)
 	AIRFERRY_TEST_ROUNDS=6 $(BIN)/pytest -s -m 'not frozen' -k 'interrupted and not debian' tests/journeys/test_interrupted.py
 
 cluster: dev ## build (once) and start the enclave: a real cluster of one node without a way out
-	@$(PYTHON) -m tests.packages cluster
+	@$(PYTHON) -m tests.packages $(PACKAGES)
 	$(BIN)/python -m tests.parts.enclave build
 	$(BIN)/python -m tests.parts.enclave up
 
@@ -59,24 +65,25 @@ cluster-down: dev ## end and remove the enclaves
 	$(BIN)/python -m tests.parts.enclave down
 
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
-	@$(PYTHON) -m tests.packages cluster
+	@$(PYTHON) -m tests.packages $(PACKAGES)
 	$(BIN)/python -m tests.parts.enclave build
 	$(BIN)/python -m tests.parts.go_programs controller
 	GOGC=800 $(BIN)/pytest tests/live -m cluster -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH (three quarters of an hour with all); writes docs/performance.md
-	@$(PYTHON) -m tests.packages bench
+	@$(PYTHON) -m tests.packages $(PACKAGES)
 	$(BIN)/python -m tests.bench.transfer --runs 9 --write docs/performance.md
 	$(BIN)/python -m tests.bench.latency --runs 3 --write docs/performance.md
 	$(BIN)/python -m tests.bench.flat --runs 3 --write docs/performance.md
 	$(BIN)/python -m tests.bench.start
 
 bench-short: dev ## the same on a tenth of the bytes, printed only
-	@$(PYTHON) -m tests.packages bench
+	@$(PYTHON) -m tests.packages $(PACKAGES)
 	$(BIN)/python -m tests.bench.transfer --runs 1 --scale 0.1
 	$(BIN)/python -m tests.bench.latency --runs 1
 	$(BIN)/python -m tests.bench.flat --runs 1 --images 160
 	$(BIN)/python -m tests.bench.start 3
 
 clean: ## remove what the build made
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find builder installer templates tests -name __pycache__ -prune -exec rm -rf {} +

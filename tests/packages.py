@@ -80,7 +80,12 @@ GROUPS: dict[str, dict[str, Probe]] = {
     },
     "bench": {"golang-go": _program("go")},
 }
-INCLUDES = {"test": ("demo",), "cluster": ("demo", "test"), "bench": ("demo",)}
+INCLUDES = {
+    "demo": ("python",),
+    "test": ("python", "demo"),
+    "cluster": ("python", "demo", "test"),
+    "bench": ("python", "demo"),
+}
 
 
 def missing(groups: Sequence[str]) -> list[str]:
@@ -98,6 +103,8 @@ def provide(groups: Sequence[str]) -> int:
     install = ["apt-get", "install", "-y", "--no-install-recommends", *absent]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         print(f"missing Debian packages: {' '.join(absent)}\nnext: sudo {' '.join(install)}", file=sys.stderr)
+        if further := sorted(set(missing(list(GROUPS))) - set(absent)):
+            print(f"other targets of make need in addition: {' '.join(further)}", file=sys.stderr)
         return 2
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["apt-get", "update", "-q"], install):

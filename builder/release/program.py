@@ -69,17 +69,21 @@ def program_key(entry: Path = ENTRY) -> str:
 def check_tools() -> None:
     """Raises UsageError, naming the package, if a tool of the build is missing."""
     missing = {package for tool, package in TOOLS.items() if _tool(tool) is None}
-    if not sysconfig.get_config_var("Py_ENABLE_SHARED") and not _shared_python().exists():
+    if not _has_shared_python():
         missing.add(f"libpython{sys.version_info.major}.{sys.version_info.minor}")
     if missing:
         names = " ".join(sorted(missing))
         raise UsageError(f"building the enclave program needs: {names}", hint=f"apt-get install {names}")
 
 
-def _shared_python() -> Path:
-    """Debian's interpreter is linked statically; PyInstaller needs the library, which is a package of its own."""
+def _has_shared_python() -> bool:
+    """Whether the interpreter is there as a library too, which PyInstaller needs.
+
+    Debian's says that it was built with one, and has it in a package of its own.
+    """
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    return Path(str(sysconfig.get_config_var("LIBDIR")), str(sysconfig.get_config_var("MULTIARCH") or ""), name)
+    folders = (str(sysconfig.get_config_var("LIBDIR")), f"{sys.base_prefix}/lib")
+    return any(Path(folder, name).exists() for folder in folders)
 
 
 def _tool(name: str) -> str | None:

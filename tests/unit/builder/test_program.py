@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
-from builder.release.program import program_key
+import pytest
+
+from builder.release.program import check_tools, program_key
+from installer.errors import UsageError
 from tests.parts.programs import ROOT
 
 
@@ -27,3 +31,18 @@ def test_the_folder_that_it_is_called_from_is_no_reason(tmp_path: Path) -> None:
         for folder in (ROOT, tmp_path / "elsewhere", tmp_path / "twice")
     }
     assert keys == {program_key()}
+
+
+def test_everything_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    # As Debian's: it says that there is a shared library, which is in a package that is not installed.
+    monkeypatch.setitem(sysconfig.get_config_vars(), "LIBDIR", str(tmp_path))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        check_tools()
+    names = f"binutils libc-bin libpython{sys.version_info.major}.{sys.version_info.minor}"
+    assert (caught.value.exit_code, caught.value.hint) == (2, f"apt-get install {names}")
+
+
+def test_nothing_is_missing_here() -> None:
+    check_tools()
