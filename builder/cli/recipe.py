@@ -12,13 +12,13 @@ from builder.recipe.lock import LOCK_NAME, Lock
 from builder.recipe.recipe import MAX_RECIPE, Recipe, stamp
 from builder.resolve.listing import changes, image_list, image_table
 from builder.resolve.make_lock import locked_registries, make_lock
-from builder.resolve.requirements import count, needs
+from builder.resolve.requirements import LoadSite, count, needs
 from installer.errors import RecipeError, SiteError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 from installer.oci.digest import Digest
 from installer.report import size
 from installer.shell import Session, common
-from installer.site.site import MAX_SITE, Site
+from installer.site.site import MAX_SITE, ApplicationAnswers, Site
 
 RECIPE_NAME = "recipe.yaml"
 _recipe_argument = file_argument("recipe", RECIPE_NAME)
@@ -126,21 +126,25 @@ def lock(
     session.emit({**document, "changes": changed}, "\n".join([*changed, f"{path} {state}: {counts}"]))
 
 
-def _site(session: Session, path: Path | None) -> tuple[Site | None, str]:
+def _site(session: Session, path: Path | None) -> tuple[LoadSite | None, str]:
     """The answers in the file `path`, and its name with digest; files and secrets that they name need not be here."""
     if path is None:
         return None, ""
     raw = read_bounded(path, MAX_SITE, SiteError)
-    answers = Site.load(
-        raw,
-        path.parent,
-        name=path.name,
-        now=session.now(),
-        environment=session.environment.get,
-        prompt=lambda _: "",
-        elsewhere=True,
-    )
-    return answers, f"{path.name} {Digest.of(raw)}"
+
+    def load(application: ApplicationAnswers) -> Site:
+        return Site.load(
+            raw,
+            path.parent,
+            application=application,
+            name=path.name,
+            now=session.now(),
+            environment=session.environment.get,
+            prompt=lambda _: "",
+            elsewhere=True,
+        )
+
+    return load, f"{path.name} {Digest.of(raw)}"
 
 
 @click.command("list")

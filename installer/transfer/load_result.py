@@ -25,7 +25,7 @@ class LoadedChart(Value):
     """A chart as an OCI artifact in the registry, or why the registry does not take it: `refusal`."""
 
     name: str
-    role: str
+    version: str
     target: TagRef
     digest: Digest
     present: bool
@@ -55,9 +55,9 @@ class LoadResult:
         """What `registry` holds now of the bundle that was loaded."""
         return Receipt.of(manifest, {image.source for image in self.images}, registry)
 
-    def refusal(self, role: str) -> str:
-        """Why the registry does not take the charts of `role`; empty if it has them."""
-        return "; ".join(chart.refusal for chart in self.charts if chart.role == role and chart.refusal)
+    def refusal(self, name: str, version: str) -> str:
+        """Why the registry does not take this chart; empty if it has it."""
+        return "".join(chart.refusal for chart in self.charts if (chart.name, chart.version) == (name, version))
 
 
 def summary(result: LoadResult) -> str:

@@ -120,7 +120,7 @@ class Cargo(msgspec.Struct):
         config = json.loads(_blob(layout, node.config.digest))
         return (Platform(config["os"], config["architecture"], config.get("variant", "")),)
 
-    def chart(self, archive: bytes, *, role: str = "release", values: str = "") -> BundleChart:
+    def chart(self, archive: bytes) -> BundleChart:
         """Add a packed chart and its form as an OCI artifact (Helm's HIP 6)."""
         metadata = chart_metadata(archive)
         config = self.put(compact(metadata), media_types.HELM_CONFIG)
@@ -134,7 +134,7 @@ class Cargo(msgspec.Struct):
         manifest = self.put(compact(artifact), media_types.OCI_MANIFEST)
         name, version = metadata["name"], metadata["version"]
         source = f"https://charts.example.com/{name}-{version}.tgz"
-        entry = BundleChart(name, version, role, name, "default", layer.digest, manifest.digest, source, values)
+        entry = BundleChart(name, version, layer.digest, manifest.digest, source)
         self.charts.append(entry)
         return entry
 
@@ -306,7 +306,7 @@ def reference_cargo(folder: Path) -> Cargo:
     cargo.image(f"registry.example.com/team/tool@{several.digest}", several)
     cargo.document("values.yaml", b"greeting: hello from outside\n", "values")
     cargo.document("empty.txt", b"")
-    cargo.chart(packed_chart("greeter", "0.1.0"), values="values.yaml")
+    cargo.chart(packed_chart("greeter", "0.1.0"))
     return cargo
 
 

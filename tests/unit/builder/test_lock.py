@@ -7,10 +7,9 @@ import pytest
 
 from builder.assemble.contents import contents
 from builder.assemble.plan import image_bytes, plan_document, plan_table
+from builder.recipe.findings import Excluded, Failure, OptionalImage, Reason, Suspected
 from builder.recipe.lock import (
     FORMAT,
-    Excluded,
-    Failure,
     Lock,
     LockedBlob,
     LockedChart,
@@ -18,10 +17,7 @@ from builder.recipe.lock import (
     LockedImage,
     LockedManifest,
     LockedRegistry,
-    OptionalImage,
     Origin,
-    Reason,
-    Suspected,
     reach,
 )
 from builder.resolve.listing import changes, image_list, image_table
@@ -73,10 +69,7 @@ def example() -> Lock:
     chart = LockedChart(
         name="web",
         version="1.2.3",
-        role="release",
-        release="web",
-        namespace="prod",
-        values="web-values.json",
+        asked="^1.2.0",
         origin=Origin("url", "https://charts.example.com/web-1.2.3.tgz"),
         archive=digest("archive"),
         artifact=artifact.digest,
@@ -139,7 +132,7 @@ def edited(change: Any) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/3"),
+        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/4"),
         (lambda doc: doc.update(extra=1), "object contains unknown field extra"),
         (lambda doc: doc.pop("images"), "object missing required field images"),
         (lambda doc: doc.update(sequence="1"), "sequence"),
@@ -186,6 +179,16 @@ def test_every_byte_matters_or_is_refused() -> None:
             assert Lock.decode(changed) != example() or changed.split() == raw.split()
         except RecipeError:
             continue
+
+
+@pytest.mark.parametrize("text", ["{}", "# lines\nof text\n", "für alle: ✓\n", "base64:AAAA", '{"a":"\\\\"}'])
+def test_texts_that_are_made_are_kept_in_the_lock(text: str) -> None:
+    raw = text.encode()
+    blob = LockedBlob.made(raw)
+    assert (blob.content, blob.digest, blob.size) == (raw, Digest.of(raw), len(raw))
+    assert blob.text == text or blob.text.startswith("base64:")
+    with pytest.raises(BundleError, match=r"broken Base64"):
+        replace(blob, text="base64:?")
 
 
 def test_names_outside_ascii_are_refused_with_a_hint() -> None:
