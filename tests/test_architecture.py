@@ -95,7 +95,7 @@ site's answers, which are data, so that `airferry list --site` merges them into 
 LIBRARIES: dict[str, str] = {
     "blake3": "builder.release.media_copy installer.bundle.reader installer.bundle.writer",
     "click": (
-        "builder.cli.main builder.cli.build builder.cli.bundle builder.cli.media builder.cli.options "
+        "builder.cli.main builder.cli.build builder.cli.bundle builder.cli.init builder.cli.media builder.cli.options "
         "builder.cli.parity "
         "builder.cli.plan builder.cli.recipe builder.cli.sheet builder.cli.trust installer.cli.mutation "
         "installer.cli.main installer.cli.cluster installer.cli.installed "

@@ -10,7 +10,8 @@ PROGRAM = "airferry"
 
 
 MODULES = {
-    "builder.cli.recipe": ("init", "lock", "list"),
+    "builder.cli.init": ("init",),
+    "builder.cli.recipe": ("lock", "list"),
     "builder.cli.plan": ("plan",),
     "builder.cli.build": ("build",),
     "builder.cli.bundle": ("keygen", "sign", "verify", "inspect", "freeze"),

@@ -1,7 +1,5 @@
-"""The commands of a recipe: init, lock, list."""
+"""The commands of a recipe: lock, list."""
 
-import importlib.resources
-import os
 from pathlib import Path
 
 import click
@@ -9,18 +7,17 @@ import click
 from builder.cli.options import FILE, file_argument
 from builder.cli.places import places_of
 from builder.recipe.lock import LOCK_NAME, Lock
-from builder.recipe.recipe import MAX_RECIPE, Recipe, stamp
+from builder.recipe.recipe import MAX_RECIPE, RECIPE_NAME, Recipe, stamp
 from builder.resolve.listing import changes, image_list, image_table
 from builder.resolve.make_lock import locked_registries, make_lock
 from builder.resolve.requirements import LoadSite, count, needs
 from installer.errors import RecipeError, SiteError, UsageError
-from installer.files import read_bounded, storage_error, write_atomic
+from installer.files import read_bounded
 from installer.oci.digest import Digest
 from installer.report import size
 from installer.shell import Session, common
 from installer.site.site import MAX_SITE, ApplicationAnswers, Site
 
-RECIPE_NAME = "recipe.yaml"
 _recipe_argument = file_argument("recipe", RECIPE_NAME)
 _site_option = click.option(
     "--site", type=FILE, metavar="FILE", help="Only what the site with these answers (site.yaml) uses."
@@ -36,36 +33,6 @@ def is_current(lock: Lock, recipe: Path) -> bool:
     """Whether `recipe` is what was locked. Raises RecipeError, StorageError."""
     held = [document.digest for document in lock.documents if document.kind == "recipe"]
     return held == [Digest.of(read_bounded(recipe, MAX_RECIPE, RecipeError))]
-
-
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
-@common
-def init(session: Session, *, folder: Path) -> None:
-    """Write a commented recipe and its companions to FOLDER; files that exist are left alone.
-
-    \b
-      airferry init                  into this folder
-      airferry init platform-1.0     into a new one
-
-    Then correct recipe.yaml and run `airferry lock`.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise storage_error(exc, folder, "create") from exc
-    written, kept = [], []
-    for item in sorted(importlib.resources.files("templates").iterdir(), key=lambda item: item.name):
-        if item.name.endswith((".yaml", ".schema.json")):
-            path = folder / item.name
-            if os.path.lexists(path):
-                kept.append(str(path))
-            else:
-                write_atomic(path, item.read_bytes())
-                written.append(str(path))
-    lines = [*(f"written {path}" for path in written), *(f"kept    {path} (it exists)" for path in kept)]
-    session.emit({"written": written, "kept": kept}, "\n".join(lines))
-    session.reporter.note(f"next: edit {folder / RECIPE_NAME}, then `airferry lock {folder / RECIPE_NAME}`.")
 
 
 @click.command()
@@ -181,4 +148,4 @@ def list_images(session: Session, *, recipe: Path, unlocked: bool, site: Path | 
     session.emit(found, image_table(found))
 
 
-COMMANDS: tuple[click.Command, ...] = (init, lock, list_images)
+COMMANDS: tuple[click.Command, ...] = (lock, list_images)

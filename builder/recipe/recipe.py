@@ -20,6 +20,7 @@ from installer.oci.reference import Repository, parse_reference
 from installer.schema import Strict, json_schema, validate
 from installer.strict_yaml import load_yaml
 
+RECIPE_NAME = "recipe.yaml"
 MAX_RECIPE = 4 * 1024 * 1024
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 

@@ -11,6 +11,8 @@ from builder.recipe.lock import Lock, LockedChart, LockedRegistry, Origin
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
 from builder.resolve.requirements import LoadSite, Needs, count, locked_charts, needs
+from builder.resolve.site_template import NAME as SITE
+from builder.resolve.site_template import site_template
 from builder.resolve.steps import version_of
 from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
@@ -139,6 +141,8 @@ def _assemble(
     images = tuple(sorted((item.image for item in resolved), key=lambda image: image.source))
     if found.steps:
         found.documents.add_text(DOCUMENT, "profile", dumped(found.steps.profile))
+    if not recipe.site:
+        found.documents.add_text(SITE, "site", site_template(found.application))
     found.documents.add_text(PROOF_NAME, "proof", proof(recipe, found, images))
     documents = found.documents.found()
     for _, blob in documents:
