@@ -36,9 +36,8 @@ type: dev ## static types
 demo: dev ## the whole way with real commands, between two registries that it starts (KUBECONFIG: and into a cluster)
 	@$(BIN)/python -m tests.demo
 
-docs: dev ## write anew what README.md, templates/ and docs/ take from the code and the charts
+docs: dev ## write anew what README.md and docs/ take from the code and the charts
 	$(BIN)/python -m tests.exit_codes README.md
-	$(BIN)/python -m tests.unit.test_templates
 	@if [ -n "$$AIRFERRY_TEST_ASSETS" ]; then set -x; $(BIN)/python -m tests.image_table docs/images.md; \
 	else echo "docs/images.md stays as it is: AIRFERRY_TEST_ASSETS names no folder with the W&B charts"; fi
 

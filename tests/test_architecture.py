@@ -36,6 +36,7 @@ GROUPS: dict[str, str] = {
     "cluster": "installer.cluster.*",
     "diagnosis": "installer.diagnosis.*",
     "site": "installer.site.*",
+    "apps": "installer.apps.*",
     "objects": "installer.objects.*",
     "preflight": "installer.preflight.*",
     "workflows": "installer.workflows.*",
@@ -60,7 +61,7 @@ MATRIX: dict[str, str] = {
     "documents": "errors",
     "oci": "errors value report files documents",
     "registry": "errors value report files parallel documents oci",
-    "chart": "errors value documents oci",
+    "chart": "errors value files documents oci",
     "bundle": "errors value report files parallel documents oci registry",
     "frozen": "errors value files bundle",
     "shell": "errors value report files registry frozen",
@@ -68,6 +69,7 @@ MATRIX: dict[str, str] = {
     "cluster": "errors value report files documents chart",
     "diagnosis": "errors value report oci chart cluster",
     "site": "errors value files documents oci registry chart bundle",
+    "apps": "errors value documents chart bundle site",
     "objects": "errors value report files documents oci registry chart bundle cluster site",
     "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",
     "workflows": "errors value report files documents oci registry chart bundle cluster diagnosis site objects "
@@ -75,15 +77,15 @@ MATRIX: dict[str, str] = {
     "installer_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer "
     "cluster diagnosis site objects preflight workflows",
     "templates": "",
-    "recipe": "errors value report files documents oci registry bundle",
-    "images": "errors value report files parallel documents oci registry bundle recipe",
-    "charts": "errors value report files parallel documents oci registry chart recipe images",
+    "recipe": "errors value report files documents oci registry chart bundle apps",
+    "images": "errors value report files parallel documents oci registry chart bundle recipe",
+    "charts": "errors value report files parallel documents oci registry chart apps recipe images",
     "assemble": "errors value report files parallel documents oci registry chart bundle transfer recipe images",
-    "resolve": "errors value report files parallel documents oci registry chart bundle site recipe images "
-    "charts assemble",
+    "resolve": "errors value report files parallel documents oci registry chart bundle site apps recipe "
+    "images charts assemble",
     "release": "errors value report files parallel oci bundle frozen",
     "builder_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer site "
-    "recipe images charts assemble resolve release",
+    "apps recipe images charts assemble resolve release",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
@@ -105,7 +107,9 @@ LIBRARIES: dict[str, str] = {
     "pydantic": (
         "builder.recipe.recipe installer.schema installer.site.answer_types installer.site.answers "
         "installer.site.secret "
-        "installer.site.service_answers"
+        "installer.apps.profile installer.apps.question_model installer.apps.questions "
+        "installer.apps.wandb.site.answers installer.apps.wandb.site.platform_answer_types "
+        "installer.apps.wandb.site.service_answers"
     ),
     "requests": "builder.images.engine",
     "segno": "installer.cli.requesting",

@@ -1,14 +1,12 @@
 """Which images a chart needs, and which more it can ask for, each with its reasons."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from builder.charts.render_matrix import PROFILE, Release, Rendering, Renderings, Seen, only
 from builder.charts.tree import Part
 from builder.charts.values_images import Spelling, switches_above
-from builder.recipe.lock import Failure, Reason
+from builder.recipe.findings import Failure, Reason
 from builder.recipe.recipe import KubernetesEntry
-from installer.chart.helm import parse_values
 from installer.errors import RecipeError
 from installer.value import Value
 
@@ -143,21 +141,3 @@ def merged(parts: Iterable[Mapping[str, tuple[Reason, ...]]]) -> dict[str, tuple
         for name, reasons in part.items():
             found.setdefault(name, set()).update(reasons)
     return _sorted(found)
-
-
-def resource_release(raw: bytes, file_name: str) -> tuple[str, str, dict[str, Any]]:
-    """Release, namespace and values that the custom resource in `raw` means: its own name, namespace and spec.values.
-
-    Raises RecipeError.
-    """
-    document = parse_values(raw, file_name, RecipeError)
-    metadata, spec = document.get("metadata"), document.get("spec")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    namespace = metadata.get("namespace", "default") if isinstance(metadata, dict) else None
-    values = spec.get("values", {}) if isinstance(spec, dict) else None
-    if not isinstance(name, str) or not isinstance(namespace, str) or not isinstance(values, dict):
-        raise RecipeError(
-            f"{file_name}: not a custom resource with metadata.name, spec and spec.values",
-            hint="start from the one that `airferry init` writes.",
-        )
-    return name, namespace, values

@@ -1,4 +1,4 @@
-"""Charts from where they are published: an HTTP chart repository, an OCI registry, or a local archive.
+"""Charts from where they are published: an HTTP chart repository, an OCI registry, a local archive or folder.
 
 Sources of the foreign rules: helm.sh/docs, "The Chart Repository Guide" (index file); the same, "Use OCI-based
 registries", and HIP 6 (charts as OCI artifacts: media types, `+` in versions written as `_` in tags).
@@ -8,23 +8,28 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from builder.charts.version_ranges import newest
 from builder.images.source import Places
 from builder.recipe.lock import LockedBlob, LockedManifest, Origin
 from builder.recipe.recipe import ChartEntry
-from installer.chart.helm import MAX_ARCHIVE, Chart
+from installer.chart.helm import MAX_ARCHIVE, Chart, packed_folder
 from installer.errors import ContentError, NotFoundError, RecipeError
-from installer.files import read_bounded
+from installer.files import is_folder, read_bounded
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Index, Manifest, parse_manifest
+from installer.oci.reference import parse_repository
 from installer.strict_yaml import load_yaml
 from installer.value import Value
 
 MAX_INDEX = 64 * 1024 * 1024
 """The index of charts.wandb.ai has a few MiB; Helm holds it in memory too."""
+# A whole version is the tag itself: registries need not be able to list tags.
+_COMPLETE = re.compile(r"v?\d+\.\d+\.\d+([-+].*)?", re.ASCII)
 _HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
 
 
@@ -44,29 +49,35 @@ class FetchedChart(Value):
 
 
 class ChartFetcher:
-    """Fetches charts; reads the index of each repository once. Safe to use from several threads."""
+    """Fetches charts; reads the index of each repository once. Safe to use from several threads.
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    `pins` are the versions that a former lock found for ranges, by chart and range.
+    """
+
+    def __init__(self, places: Places, pins: Mapping[tuple[str, str], str] | None = None) -> None:
+        self._places, self._pins = places, pins or {}
         self._indexes: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
 
     def fetch(self, entry: ChartEntry) -> FetchedChart:
-        """The chart that `entry` names, checked to be of that name and version.
+        """The chart that `entry` names, checked to be of that name and version; of a range the newest that fits.
 
         Raises NotFoundError, ContentError, RecipeError and the errors of the transport.
         """
         if entry.path is not None:
-            origin = Origin("file", entry.path)
-            archive = read_bounded(self._places.path(entry.path), MAX_ARCHIVE, RecipeError)
+            origin, archive = local(self._places.path(entry.path), entry.path)
             return self._generated(entry, origin, archive)
         repository = entry.repository or ""
         if repository.startswith("oci://"):
             return self._from_registry(entry, repository.removeprefix("oci://"))
         return self._from_repository(entry, repository)
 
+    def _version(self, entry: ChartEntry) -> str:
+        """The version, or the range, to look for."""
+        return self._pins.get((entry.name, entry.asked), entry.asked)
+
     def _from_repository(self, entry: ChartEntry, repository: str) -> FetchedChart:
-        found = select(self._index(repository), entry.name, entry.version, repository)
+        found = select(self._index(repository), entry.name, self._version(entry), repository)
         problem: NotFoundError | None = None
         for url in urls(found, repository):
             try:
@@ -92,7 +103,10 @@ class ChartFetcher:
             return self._indexes[repository]
 
     def _from_registry(self, entry: ChartEntry, folder: str) -> FetchedChart:
-        origin = Origin("registry", f"{folder}/{entry.name}", entry.version.replace("+", "_"))
+        location, version = f"{folder}/{entry.name}", self._version(entry)
+        if not _COMPLETE.fullmatch(version):
+            version = self._newest(location, version)
+        origin = Origin("registry", location, version.replace("+", "_"))
         manifest = self._places.manifest(origin)
         if not isinstance(manifest, Manifest) or manifest.config.media_type != media_types.HELM_CONFIG:
             raise ContentError(f"oci://{origin.location}:{origin.name} is no Helm chart", hint="an image of that name?")
@@ -101,6 +115,15 @@ class ChartFetcher:
             raise ContentError(f"oci://{origin.location}:{origin.name} holds {len(layers)} charts instead of one")
         chart = load(self._places.read(origin, layers[0], MAX_ARCHIVE), entry, origin)
         return FetchedChart(entry, chart, origin, *_carried(manifest, {}))
+
+    def _newest(self, location: str, wanted: str) -> str:
+        tags = self._places.registry.tags(parse_repository(location))
+        versions = [tag.replace("_", "+") for tag in tags]
+        if found := newest(wanted, versions):
+            return found
+        raise NotFoundError(
+            f"oci://{location}: no version fits {wanted}", hint=f"it has: {', '.join(tags[-8:]) or 'none'}."
+        )
 
     def _generated(self, entry: ChartEntry, origin: Origin, archive: bytes) -> FetchedChart:
         chart = load(archive, entry, origin)
@@ -123,12 +146,23 @@ def _carried(manifest: Manifest | Index, texts: Mapping[Digest, str]) -> tuple[L
 def load(archive: bytes, entry: ChartEntry, origin: Origin) -> Chart:
     """The chart in `archive`. Raises ContentError if it is broken, RecipeError if it is another than `entry` names."""
     chart = Chart.load(archive, source=f"chart {entry.name} ({origin})")
-    if (chart.name, chart.version) != (entry.name, entry.version):
+    fits = not entry.asked or newest(entry.asked, [chart.version])
+    if chart.name != entry.name or not fits:
         raise RecipeError(
-            f"{origin}: holds {chart.name} {chart.version}, the recipe says {entry.name} {entry.version}",
+            f"{origin}: holds {chart.name} {chart.version}, the recipe says {entry.name} {entry.asked}".rstrip(),
             hint="correct name and version in the recipe.",
         )
     return chart
+
+
+def local(path: Path, text: str) -> tuple[Origin, bytes]:
+    """The chart archive at `path`, or the one that `helm package` makes of the folder there; `text` is its name.
+
+    Raises ContentError for a folder that holds no chart, RecipeError, StorageError.
+    """
+    if is_folder(path):
+        return Origin("folder", text), packed_folder(path, ContentError)
+    return Origin("file", text), read_bounded(path, MAX_ARCHIVE, RecipeError)
 
 
 def artifact(chart: Chart) -> tuple[bytes, bytes]:
@@ -162,7 +196,7 @@ def entries(raw: bytes, url: str) -> Mapping[str, Any]:
 
 
 def select(index: Mapping[str, Any], name: str, version: str, repository: str) -> Mapping[str, Any]:
-    """The entry of exactly this version: a recipe says what is meant, a range would say it anew every day.
+    """The entry of this version, or the newest in this range.
 
     Raises NotFoundError naming some of what there is.
     """
@@ -170,15 +204,15 @@ def select(index: Mapping[str, Any], name: str, version: str, repository: str) -
     if not isinstance(versions, list):
         known = ", ".join(sorted(str(key) for key in index)[:10])
         raise NotFoundError(f"{repository}: no chart {name}", hint=f"it has: {known or 'no charts at all'}.")
-    for item in versions:
-        if isinstance(item, dict) and item.get("version") == version:
-            return item
+    published = {str(item.get("version")): item for item in reversed(versions) if isinstance(item, dict)}
+    if found := newest(version, list(published)):
+        return published[found]
     # The index is sorted, newest first; pre-releases hide what people look for.
-    published = [str(item.get("version")) for item in versions if isinstance(item, dict)]
-    stable = [text for text in published if "-" not in text] or published
+    texts = list(reversed(published))
+    stable = [text for text in texts if "-" not in text] or texts
     raise NotFoundError(
         f"{repository}: no version {version} of chart {name}",
-        hint=f"versions are exact; the newest there: {', '.join(stable[:8]) or 'none'}.",
+        hint=f"the newest there: {', '.join(stable[:8]) or 'none'}.",
     )
 
 

@@ -23,7 +23,7 @@ from installer.registry.client import Registry
 from installer.registry.transport import Transport
 
 # Local places first; several remote ones in the order of the lock.
-_NEAR = ("inline", "file", "layout", "archive", "engine", "registry", "url")
+_NEAR = ("inline", "file", "folder", "layout", "archive", "engine", "registry", "url")
 
 
 class FileStream:
@@ -122,6 +122,10 @@ class Places:
             return TextStream(self.transport.fetch(origin.location, MAX_SMALL_BLOB), offset)
         if origin.kind == "file":
             return FileStream(self.path(origin.location), offset)
+        if origin.kind == "folder":
+            from installer.chart.helm import packed_folder
+
+            return TextStream(packed_folder(self.path(origin.location), ContentError), offset)
         return self._local(origin).open(descriptor, offset)
 
     def read(self, origin: Origin, descriptor: Descriptor, limit: int) -> bytes:
@@ -164,7 +168,7 @@ class LockSource:
 
     def __init__(self, lock: Lock, places: Places) -> None:
         self._places = places
-        self._texts = {blob.digest: blob.text.encode("ascii") for blob in lock.blobs if blob.text or not blob.size}
+        self._texts = {blob.digest: blob.content for blob in lock.blobs if blob.text or not blob.size}
         self._origins = _origins(lock)
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:

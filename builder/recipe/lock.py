@@ -6,29 +6,34 @@ instead of fetched. Paths in it are relative to the folder it lies in. The file 
 a line, so that two locks compare well.
 """
 
+import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
+from builder.recipe.findings import Excluded, Failure, OptionalImage, Reason, Suspected
 from installer import strict_json
 from installer.bundle import canonical
 from installer.bundle.manifest import NEVER, BundleChart, BundleDocument, BundleImage, parse_time
 from installer.errors import AirferryError, BundleError, RecipeError
 from installer.files import read_bounded, write_atomic
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import Repository, TagRef, parse_reference, parse_repository
 from installer.value import Value
 
-FORMAT = "airferry-lock/3"
+FORMAT = "airferry-lock/4"
 LOCK_NAME = "airferry.lock"
 MAX_LOCK = 256 * 1024 * 1024
 MAX_INLINE = 4 * 1024 * 1024
 """The longest text of a generated blob."""
 MAX_DEPTH = 5
 """Levels of index, manifest and layer; two indexes inside each other are rare, three unheard of."""
-ORIGINS = ("registry", "layout", "archive", "engine", "url", "file", "inline")
+ORIGINS = ("registry", "layout", "archive", "engine", "url", "file", "folder", "inline")
+_BASE64 = "base64:"
 _INLINE = re.compile(r"[\x20-\x7e]*", re.ASCII)
 
 
@@ -48,6 +53,7 @@ class Origin(Value, order=True):
     | engine   | reference in the engine    | empty                                                   |
     | url      | http(s) URL                | empty                                                   |
     | file     | path                       | empty                                                   |
+    | folder   | path of a chart, to be packed | empty                                                |
     | inline   | empty: the text is in the lock | empty                                               |
     """
 
@@ -72,42 +78,11 @@ class Origin(Value, order=True):
         return f"{self.kind} {self.location}{':' + self.name if self.name else ''}".rstrip()
 
 
-class Reason(Value, order=True):
-    """Why an image is there: a field of an object that a chart renders, or the recipe (`chart` is empty then).
-
-    `hooks` are the events of a Helm hook, separated by commas, empty for an ordinary object. `template` is the file
-    that makes the object, `switches` are the values that all have to be true for it to be made, `values` the places in
-    the chart's values that may spell the image.
-    """
-
-    chart: str
-    kind: str
-    namespace: str
-    name: str
-    container: str
-    field: str
-    hooks: str
-    template: str = ""
-    switches: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if not self.chart:
-            return f"recipe {self.field}"
-        container = f", container {self.container}" if self.container else ""
-        hooks = f" (hook {self.hooks})" if self.hooks else ""
-        return f"chart {self.chart}: {self.kind} {self.name}{container}: {self.field}{hooks}"
-
-
-def why_left(reasons: Sequence[Reason]) -> str:
-    """Why what `reasons` ask for is not carried, for people."""
-    if all(reason.hooks and {"test", "test-success"}.issuperset(reason.hooks.split(",")) for reason in reasons):
-        return "only `helm test` asks for it"
-    return "it may be no image; name it in images or exclude"
-
-
 class LockedBlob(Value):
-    """A blob: what it is, and its text where it is generated instead of fetched."""
+    """A blob: what it is, and its text where it is generated instead of fetched.
+
+    Texts that are not one line of printable ASCII stand as `base64:` and their Base64 in UTF-8.
+    """
 
     digest: Digest
     media_type: str
@@ -119,8 +94,25 @@ class LockedBlob(Value):
         if self.text:
             _require(len(self.text) <= MAX_INLINE, f"blob {self.digest}: a text of {len(self.text)} characters")
             _require(bool(_INLINE.fullmatch(self.text)), f"blob {self.digest}: text that is not plain ASCII")
-            raw = self.text.encode("ascii")
+            raw = self.content
             _require(Digest.of(raw) == self.digest and len(raw) == self.size, f"blob {self.digest}: not its text")
+
+    @classmethod
+    def made(cls, raw: bytes, media_type: str = media_types.OCTETS) -> Self:
+        """The blob of a text that is generated."""
+        plain = _INLINE.fullmatch(raw.decode("latin-1")) and not raw.startswith(_BASE64.encode())
+        text = raw.decode("ascii") if plain else _BASE64 + base64.b64encode(raw).decode("ascii")
+        return cls(Digest.of(raw), media_type, len(raw), text)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of `text`. Raises BundleError."""
+        if not self.text.startswith(_BASE64):
+            return self.text.encode("ascii")
+        try:
+            return base64.b64decode(self.text.removeprefix(_BASE64), validate=True)
+        except ValueError as exc:
+            raise BundleError(f"blob {self.digest}: broken Base64") from exc
 
     @property
     def descriptor(self) -> Descriptor:
@@ -166,35 +158,23 @@ class LockedImage(Value):
 
 
 class LockedChart(Value):
-    """A chart; see `installer.bundle.manifest.BundleChart`."""
+    """A chart; see `installer.bundle.manifest.BundleChart`. `asked` is the version or range that the recipe names."""
 
     name: str
     version: str
-    role: str
-    release: str
-    namespace: str
-    values: str
+    asked: str
     origin: Origin
     archive: Digest
     artifact: Digest
 
     def __post_init__(self) -> None:
         self.in_bundle()
-        _require(self.origin.kind in ("registry", "url", "file"), f"chart {self.name}: no place for charts")
+        fits = self.origin.kind in ("registry", "url", "file", "folder")
+        _require(fits, f"chart {self.name}: no place for charts")
 
     def in_bundle(self) -> BundleChart:
         """The chart as the bundle names it."""
-        return BundleChart(
-            name=self.name,
-            version=self.version,
-            role=self.role,
-            release=self.release,
-            namespace=self.namespace,
-            archive=self.archive,
-            artifact=self.artifact,
-            source=_chart_source(self.origin),
-            values=self.values,
-        )
+        return BundleChart(self.name, self.version, self.archive, self.artifact, _chart_source(self.origin))
 
 
 def _chart_source(origin: Origin) -> str:
@@ -237,48 +217,6 @@ class LockedRegistry(Value):
         for host in (self.host, *self.token_hosts):
             Repository(host, "x")
         _require(self.scheme in ("", "http", "https"), f"registry {self.host}: unknown scheme {self.scheme[:20]!r}")
-
-
-class Excluded(Value):
-    """An image that is asked for and left out, with the reason the recipe gives."""
-
-    image: str
-    reason: str
-
-
-class Suspected(Value):
-    """An image that is not carried, because only `helm test` asks for it, or because it may not be an image at all."""
-
-    text: str
-    reasons: tuple[Reason, ...]
-
-
-class OptionalImage(Value):
-    """An image that the profile does not need, but that the chart asks for with further values (see its reasons)."""
-
-    image: str
-    reasons: tuple[Reason, ...]
-
-
-class Failure(Value, order=True):
-    """What could not be looked into: a template that fails with `switches` on, or a subchart that is not there.
-
-    `values` are the places in the chart's values that spell images of the part in question.
-    """
-
-    chart: str
-    template: str
-    error: str
-    switches: tuple[str, ...]
-    values: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"chart {self.chart}: {self.template}{told(self.switches)}: {self.error}"
-
-
-def told(switches: Sequence[str]) -> str:
-    """` with a=true, b=true`; empty for none."""
-    return f" with {', '.join(f'{switch}=true' for switch in switches)}" if switches else ""
 
 
 class Lock(Value):

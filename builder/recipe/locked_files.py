@@ -5,7 +5,7 @@ from pathlib import Path
 from builder.recipe.lock import Lock
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import RecipeError
-from installer.files import read_bounded
+from installer.files import is_folder, read_bounded
 from installer.oci.digest import Digest
 
 
@@ -17,18 +17,27 @@ def locked_files(lock: Lock, folder: Path) -> list[Path]:
 
 
 def check_files(lock: Lock, folder: Path) -> None:
-    """Raises RecipeError naming every document and chart of `folder` that is not what it was when it was locked."""
+    """Raises RecipeError naming every document and chart of `folder` that is not what it was when it was locked.
+
+    Of documents that may be large only the size is looked at: their content is checked while it is copied.
+    """
     sizes = {blob.digest: blob.size for blob in lock.blobs}
-    named = [(document.origin, document.digest) for document in lock.documents]
-    named += [(chart.origin, chart.archive) for chart in lock.charts]
+    named = [(item.origin, item.digest, item.kind == "file") for item in lock.documents]
+    named += [(chart.origin, chart.archive, False) for chart in lock.charts]
     changed = []
-    for origin, digest in named:
+    for origin, digest, large in named:
         path = folder / origin.location
-        if origin.kind == "file" and not (
-            path.is_file()
-            and path.stat().st_size == sizes[digest]
-            and Digest.of(read_bounded(path, MAX_SMALL_BLOB)) == digest
-        ):
+        if origin.kind == "folder":
+            from installer.chart.helm import packed_folder
+
+            same = is_folder(path) and Digest.of(packed_folder(path, RecipeError)) == digest
+        else:
+            same = origin.kind != "file" or (
+                path.is_file()
+                and path.stat().st_size == sizes[digest]
+                and (large or Digest.of(read_bounded(path, MAX_SMALL_BLOB)) == digest)
+            )
+        if not same:
             changed.append(origin.location)
     if changed:
         raise RecipeError(

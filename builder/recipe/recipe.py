@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from installer.apps.profile import Key, Values
+from installer.apps.profile import Name as ReleaseName
 from installer.errors import AirferryError, RecipeError
 from installer.files import read_bounded
 from installer.oci.model import Platform
@@ -18,10 +20,10 @@ from installer.oci.reference import Repository, parse_reference
 from installer.schema import Strict, json_schema, validate
 from installer.strict_yaml import load_yaml
 
+RECIPE_NAME = "recipe.yaml"
 MAX_RECIPE = 4 * 1024 * 1024
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
-Role = Literal["operator", "platform", "release"]
 Include = Literal["profile", "everything"]
 
 
@@ -94,18 +96,11 @@ def _is_ascii(text: str) -> str:
     return text
 
 
-def _is_values(value: Any) -> str | dict[str, Any] | None:
-    if value is None or isinstance(value, dict):
-        return value
-    if isinstance(value, str) and value:
-        return _is_ascii(value)
-    raise ValueError("neither the name of a values file nor a mapping of values")
-
-
 # What the bundle can carry (installer/bundle/FORMAT.md), so that a recipe is refused before anything is fetched.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 ChartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}$")]
+VersionRange = Annotated[str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?$")]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_ascii)]
 File = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_is_ascii)]
 ImageText = Annotated[str, Field(max_length=600), AfterValidator(_is_reference)]
@@ -114,34 +109,39 @@ Stamp = Annotated[str, BeforeValidator(_stamp_text), AfterValidator(_is_stamp)]
 
 
 class ChartEntry(Strict):
-    """A chart: `name` at `version` from `repository` (http, https or oci), or the archive in the file `path`.
+    """A chart: `name` at `version` from `repository` (http, https or oci), or the archive or folder at `path`.
 
-    Without both it is in the recipe's `chart_repository`.
-    `values` is a file name or the values themselves. A chart of role `platform` is the one that the custom resource
-    in the file `resource` names: release, namespace and values stand in that resource. `optional_values` are merged
-    over them when optional parts are looked for: what these parts cannot be rendered without.
+    Without both it is in the recipe's `chart_repository`. `version` is one version, or a range as Helm reads it; a
+    chart at `path` needs none. `optional_values` are merged over the values when optional parts are looked for: what
+    these parts cannot be rendered without. `release`, `namespace` and `values` are for a recipe without a profile.
     """
 
     name: ChartName
-    version: Version
+    version: VersionRange | None = None
     repository: Annotated[str, AfterValidator(_is_chart_repository)] | None = None
     path: File | None = None
-    role: Role = "release"
-    release: Name | None = None
-    namespace: Name | None = None
-    values: Annotated[Any, AfterValidator(_is_values)] = None
-    resource: File | None = None
-    optional_values: Annotated[Any, AfterValidator(_is_values)] = None
+    release: ReleaseName | None = None
+    namespace: ReleaseName | None = None
+    values: Values = None
+    optional_values: Values = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.repository is None) == (self.path is None):
             raise ValueError("needs either `repository` or `path`")
-        if (self.role == "platform") != (self.resource is not None):
-            raise ValueError("`resource` (the file of the custom resource) belongs to role platform and only there")
-        if self.role == "platform" and self.values is not None:
-            raise ValueError("role platform takes its values from spec.values of the resource: remove `values`")
+        if self.repository and not self.version:
+            raise ValueError("needs `version`: one version, or a range like ^1.2.0")
         return self
+
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """What tells it from other entries."""
+        return self.name, self.version, self.path, self.release
+
+    @property
+    def asked(self) -> str:
+        """The version or range that the recipe asks for; empty for whatever is at `path`."""
+        return self.version or ""
 
 
 def _or_text(schema: dict[str, Any]) -> None:
@@ -231,13 +231,16 @@ def _housed(chart: Any, repository: Any) -> Any:
 
 
 class Recipe(Strict):
-    """A recipe as read; see the comments in templates/recipe.yaml for every key."""
+    """A recipe as read; see the comments in templates/wandb/recipe.yaml for every key.
+
+    Without a profile, each chart is a step of the application, in this order, and `manifests` are the last one.
+    `files` travel along, however large.
+    """
 
     name: Name
     version: Version = ""
-    wandb_version: Version | None = None
-    console_version: Version | None = None
-    controller_version: Version | None = None
+    profile: File | None = None
+    versions: dict[Key, Version] = Field(default_factory=dict)
     sequence: Annotated[int, Field(ge=1, lt=2**53)] = 1
     created: Stamp | None = None
     expires: Stamp | None = None
@@ -246,11 +249,13 @@ class Recipe(Strict):
     include: Include = "profile"
     chart_repository: Annotated[str, AfterValidator(_is_chart_repository)] | None = None
     charts: list[ChartEntry] = Field(default_factory=list)
+    manifests: list[File] = Field(default_factory=list)
     images: list[ImageEntry] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
     referrers: bool = False
     site: File | None = None
     documents: list[File] = Field(default_factory=list)
+    files: list[File] = Field(default_factory=list)
     registries: dict[Annotated[str, AfterValidator(_is_host)], RegistryEntry] = Field(default_factory=dict)
     substitutions: dict[Text, Text] = Field(default_factory=dict)
 
@@ -260,33 +265,48 @@ class Recipe(Strict):
         """What stands once in the recipe and is meant wherever nothing else is said."""
         if not isinstance(value, dict):
             return value
-        given = {"version": value["wandb_version"], **value} if value.get("wandb_version") else value
         repository, charts = value.get("chart_repository"), value.get("charts")
         if not repository or not isinstance(charts, list):
-            return given
-        return {**given, "charts": [_housed(chart, repository) for chart in charts]}
+            return value
+        return {**value, "charts": [_housed(chart, repository) for chart in charts]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.charts and not self.images:
-            raise ValueError("names neither charts nor images")
-        if not self.version:
-            raise ValueError("needs `version`, or `wandb_version` to take it from")
+        if not (self.profile or self.charts or self.manifests or self.images or self.files):
+            raise ValueError("names nothing to carry: no profile, charts, manifests, images or files")
+        if self.profile:
+            self._check_profile()
+        elif self.versions:
+            raise ValueError("`versions` needs a profile, which says the images that each stands for")
+        elif not self.version:
+            raise ValueError("needs `version`")
         for what, names in (
             ("platform", self.platforms),
-            ("chart", [f"{chart.name} {chart.version}" for chart in self.charts]),
+            ("chart", [" ".join(filter(None, chart.identity)) for chart in self.charts]),
+            ("release", [] if self.profile else [chart.release or chart.name for chart in self.charts]),
             ("image", [str(parse_reference(image.asked)) for image in self.images]),
             ("exclusion", [str(parse_reference(item.image)) for item in self.exclude]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{what} stands twice: {', '.join(twice)}")
-        for role in ("operator", "platform"):
-            if sum(chart.role == role for chart in self.charts) > 1:
-                raise ValueError(f"two charts have the role {role}")
         if self.created and self.expires and self.expires <= self.created:
             raise ValueError("expires before it is created")
         return self
+
+    def _check_profile(self) -> None:
+        """What an application is made of stands in one place."""
+        if not self.version and not self.versions:
+            raise ValueError("needs `version`, or `versions` to take it from")
+        if self.manifests:
+            raise ValueError("`manifests` belong into a step of the profile")
+        for number, chart in enumerate(self.charts):
+            for key in ("release", "namespace", "values"):
+                if getattr(chart, key) is not None:
+                    inside = "name" if key == "release" else key
+                    raise ValueError(
+                        f"charts[{number}]: `{key}` belongs into the chart's step in the profile (`{inside}`)"
+                    )
 
     @staticmethod
     def json_schema() -> dict[str, Any]:

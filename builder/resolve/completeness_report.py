@@ -6,12 +6,13 @@ be no image, or only `helm test` asks for it). FORMAT.md of the bundle describes
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from builder.charts.discover import Discovery, merged
 from builder.charts.render_matrix import Rendering
-from builder.recipe.lock import Lock, LockedImage, Reason, is_mutable, why_left
+from builder.recipe.findings import Reason, why_left
+from builder.recipe.lock import Lock, LockedImage, is_mutable
 from builder.recipe.recipe import Recipe
 from builder.resolve.requirements import Needs
 from installer.bundle import canonical
@@ -40,9 +41,18 @@ def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
 
 
 def unused_in(lock: Lock) -> dict[str, list[str]]:
-    """What the proof of `lock` calls unused, by chart."""
-    texts = [lock.blobs_by_digest()[item.digest].text for item in lock.documents if item.name == PROOF_NAME]
-    return {chart["name"]: chart["unused"] for text in texts for chart in json.loads(text)["charts"]}
+    """What the proof of `lock` calls unused, by chart; of one that stands there several times, all of it."""
+    texts = [lock.blobs_by_digest()[item.digest].content for item in lock.documents if item.name == PROOF_NAME]
+    return gathered((chart["name"], chart["unused"]) for text in texts for chart in json.loads(text)["charts"])
+
+
+def gathered(unused: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """What is unused, by chart."""
+    found: dict[str, list[str]] = {}
+    for chart, texts in unused:
+        held = found.setdefault(chart, [])
+        held += [text for text in texts if text not in held]
+    return found
 
 
 def _chart(found: Discovery) -> dict[str, Any]:
@@ -82,7 +92,9 @@ def _text(values: Mapping[str, Any]) -> str:
 
 
 def _references(found: Needs, images: Sequence[LockedImage]) -> list[dict[str, Any]]:
-    asked = merged([*(item.images for item in found.discoveries), *(item.optional for item in found.discoveries)])
+    asked = merged(
+        [*(part for item in found.discoveries for part in (item.images, item.optional)), found.in_documents.images]
+    )
     references = [
         _reference(image.source, "carried", image.reasons, digest=image.digest.text)
         for image in sorted(images, key=lambda image: image.source)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.assemble.plan import image_bytes
-from builder.recipe.lock import Lock, Reason, is_mutable, why_left
-from builder.resolve.completeness_report import unused_in
+from builder.recipe.findings import Reason, why_left
+from builder.recipe.lock import Lock, is_mutable
+from builder.resolve.completeness_report import gathered, unused_in
 from builder.resolve.requirements import Needs
 from installer.report import count, size
 
@@ -35,7 +36,7 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
     else:
         images = [_image(name, reasons) for name, reasons in found.images.items()]
         suspected, optional = dict(found.suspected), dict(found.optional)
-        unused = {item.release.fetched.chart.name: list(item.unused) for item in found.discoveries}
+        unused = gathered((item.release.fetched.chart.name, item.unused) for item in found.discoveries)
     return {
         "source": "lock" if isinstance(found, Lock) else "recipe",
         "images": images,

@@ -6,18 +6,21 @@ from builder.images.parallel import in_parallel
 from builder.images.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
 from builder.images.source import Places
 from builder.recipe import lock as locked
-from builder.recipe.lock import Lock, LockedBlob, LockedChart, LockedDocument, LockedRegistry, OptionalImage, Origin
+from builder.recipe.findings import OptionalImage, Suspected
+from builder.recipe.lock import Lock, LockedChart, LockedRegistry, Origin
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
-from builder.resolve.requirements import Needs, locked_chart, needs
+from builder.resolve.requirements import LoadSite, Needs, locked_charts, needs
+from builder.resolve.site_template import NAME as SITE
+from builder.resolve.site_template import site_template
+from builder.resolve.steps import version_of
+from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
 from installer.errors import AirferryError, ContentError, RecipeError
-from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
 from installer.report import Reporter, count
-from installer.site.site import Site
 from installer.value import replace
 
 
@@ -54,6 +57,15 @@ def _pins(old: Lock | None, update: Collection[str] | None) -> dict[tuple[str, O
     }
 
 
+def _chart_pins(old: Lock | None, update: Collection[str] | None) -> dict[tuple[str, str], str]:
+    """The versions that `old` found for the ranges of charts; none if all is asked anew."""
+    if old is None or update is None:
+        return {}
+    return {
+        (chart.name, chart.asked): chart.version for chart in old.charts if chart.origin.kind in ("registry", "url")
+    }
+
+
 def make_lock(
     recipe: Recipe,
     recipe_file: str,
@@ -63,7 +75,7 @@ def make_lock(
     now: str,
     old: Lock | None = None,
     update: Collection[str] | None = (),
-    site: Site | None = None,
+    site: LoadSite | None = None,
     site_file: str = "",
 ) -> Lock:
     """The lock of `recipe`, for what `site` uses if given; `now` is its time unless recipe or `old` say another.
@@ -73,7 +85,8 @@ def make_lock(
     Pins of `old` are kept, except for the images in `update`, or all of them where that is None. Raises
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
     """
-    found = needs(recipe, recipe_file, places, reporter, site)
+    found = needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update))
+    version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
     reporter.note(f"resolving {count(len(wanted), 'image')}")
@@ -89,10 +102,11 @@ def make_lock(
         reporter.note(
             f"note: {text} may be an image, but is not carried ({reasons[0]}); add it to images or exclude it"
         )
-    charts = [locked_chart(release) for release in found.releases]
+    charts = locked_charts(found.charts)
     if old is not None and update is not None:
         _check_charts(charts, old)
-    lock = _assemble(recipe, found, resolved, charts, platforms, created=recipe.created or now, site=site_file)
+    named = recipe.model_copy(update={"version": version, "created": recipe.created or now})
+    lock = _assemble(named, found, resolved, charts, platforms, site=site_file)
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:
         return old
     return lock
@@ -114,20 +128,23 @@ def _assemble(
     charts: Sequence[LockedChart],
     platforms: tuple[Platform, ...],
     *,
-    created: str,
     site: str,
 ) -> Lock:
     carried = Carried()
     for item in resolved:
         carried.merge(item.carried)
-    for release in found.releases:
-        part = Carried({release.fetched.manifest.digest: release.fetched.manifest})
-        for blob in release.fetched.blobs:
+    for chart in found.charts:
+        part = Carried({chart.manifest.digest: chart.manifest})
+        for blob in chart.blobs:
             part.add_blob(blob)
         carried.merge(part)
     images = tuple(sorted((item.image for item in resolved), key=lambda image: image.source))
-    proven = _document(PROOF_NAME, "proof", proof(recipe, found, images))
-    documents = [*found.documents, proven]
+    if found.steps:
+        found.documents.add_text(DOCUMENT, "profile", dumped(found.steps.profile))
+    if not recipe.site:
+        found.documents.add_text(SITE, "site", site_template(found.application))
+    found.documents.add_text(PROOF_NAME, "proof", proof(recipe, found, images))
+    documents = found.documents.found()
     for _, blob in documents:
         carried.add_blob(blob)
     return Lock(
@@ -135,15 +152,15 @@ def _assemble(
         name=recipe.name,
         version=recipe.version,
         sequence=recipe.sequence,
-        created=created,
+        created=recipe.created or "",
         expires=recipe.expires or NEVER,
         site=site,
         platforms=platforms,
         images=images,
-        charts=tuple(sorted(charts, key=lambda chart: f"{chart.name}-{chart.version}")),
-        documents=tuple(sorted((document for document, _ in documents), key=lambda document: document.name)),
+        charts=tuple(charts),
+        documents=tuple(document for document, _ in documents),
         excluded=found.excluded,
-        suspected=tuple(locked.Suspected(text, reasons) for text, reasons in found.suspected.items()),
+        suspected=tuple(Suspected(text, reasons) for text, reasons in found.suspected.items()),
         optional=tuple(OptionalImage(name, reasons) for name, reasons in found.optional.items()),
         failures=found.failures,
         registries=locked_registries(recipe.registries),
@@ -152,19 +169,12 @@ def _assemble(
     )
 
 
-def _document(name: str, kind: str, text: str) -> tuple[LockedDocument, LockedBlob]:
-    digest = Digest.of(text.encode("ascii"))
-    return LockedDocument(name, kind, digest, Origin("inline", "")), LockedBlob(
-        digest, media_types.OCTETS, len(text), text
-    )
-
-
 def _check_charts(charts: Sequence[LockedChart], old: Lock) -> None:
     """Raises ContentError where a published chart changed under its version."""
     before = {(chart.name, chart.version, chart.origin): chart.archive for chart in old.charts}
     for chart in charts:
         archive = before.get((chart.name, chart.version, chart.origin), chart.archive)
-        if archive != chart.archive and chart.origin.kind != "file":
+        if archive != chart.archive and chart.origin.kind not in ("file", "folder"):
             raise ContentError(
                 f"chart {chart.name} {chart.version} at {chart.origin} is {chart.archive}, but was locked as {archive}",
                 hint="find out why it was published anew; to accept it, run `airferry lock --update`.",

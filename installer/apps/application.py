@@ -115,6 +115,13 @@ class Application:
         for (name, namespace), data in made.items():
             yield SiteSecret(name, namespace, data)
 
+    def controller_values(self, step: Step, site: Site | None) -> dict[str, Any]:  # noqa: ARG002
+        """What the controller of `step` adds below the values of the chart that it installs; for no site the defaults.
+
+        A profile's controller is not known to add anything.
+        """
+        return {}
+
     def place_of_values(self, step: Step) -> str:
         """The key in site.yaml under which the values of the chart of `step` are set."""
         return f"charts.{self.names(step)[0]}.values"

@@ -5,6 +5,7 @@ author writes YAML; `airferry lock` resolves it (versions of charts, names of do
 `profile.json` of the bundle, which has the same keys. docs/profiles.md explains them all.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
@@ -24,10 +25,11 @@ DOCUMENT = "profile.json"
 _PATH = re.compile(r"[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*", re.ASCII)
 
 
-def _is_values(value: Any) -> str | dict[str, Any] | None:
-    if value is None or isinstance(value, dict) or (isinstance(value, str) and value):
+def _is_values(value: Any) -> str | dict[str, Any] | list[str | dict[str, Any]] | None:
+    parts = value if isinstance(value, list) else [value]
+    if value is None or (parts and all(isinstance(part, dict) or (isinstance(part, str) and part) for part in parts)):
         return value
-    raise ValueError("neither the name of a values file nor a mapping of values")
+    raise ValueError("neither the name of a values file, nor a mapping of values, nor a list of these")
 
 
 def _is_path(text: str) -> str:
@@ -42,6 +44,9 @@ ChartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}$")]
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 KeyPath = Annotated[str, AfterValidator(_is_path)]
+StepName = Annotated[str, Field(min_length=1, max_length=4096)]
+Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+RepositoryEnd = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,250}$")]
 Values = Annotated[Any, AfterValidator(_is_values)]
 
 
@@ -78,7 +83,8 @@ class Step(Strict):
     """One step: a `chart` that Helm installs from here, a `resource` that a controller acts upon, or `manifests`.
 
     `name` is the release of a chart (default: the chart's name), and what manifests are called; a resource has a name
-    of its own. Without `namespace` it is that of the profile. `values` is the name of a values file or the values.
+    of its own. Without `namespace` it is that of the profile. `values` is the name of a values file, the values, or a
+    list of both that are merged in this order; when resolved it is the name of a document.
     `manifests` are files, or folders of files, each a stream of YAML documents. `controller` names the step whose pods
     act upon a resource: when it is not ready in time, they are looked at.
     """
@@ -92,7 +98,7 @@ class Step(Strict):
     values: Values = None
     installs: Installs | None = None
     ready: Ready | None = None
-    controller: Name | None = None
+    controller: StepName | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -124,7 +130,9 @@ class PullSecret(Strict):
     """Where pods learn the pull secret's name: at these paths of the values, by step; of all others the service account
     `default` of the namespace gets it. A path that ends in `[]` takes plain names, else maps with `name`."""
 
-    values: dict[Name, list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(\[\])?$")]]] = Field(default_factory=dict)
+    values: dict[StepName, list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(\[\])?$")]]] = Field(
+        default_factory=dict
+    )
 
 
 class LogPattern(Strict):
@@ -136,13 +144,19 @@ class LogPattern(Strict):
 
 
 class Profile(Strict):
-    """A profile, as written or resolved. Steps have names that differ."""
+    """A profile, as written or resolved. Steps have names that differ.
+
+    `versions` says for each version that a recipe states which images it is the tag of, by the end of their
+    repository, such as `wandb/local`. `version_from` is the one that the bundle is called by, default the first.
+    """
 
     driver: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")] | None = None
     namespace: Name = "default"
     namespaces: dict[Name, NamespaceEntry] = Field(default_factory=dict)
     steps: Annotated[list[Step], Field(min_length=1)]
-    questions: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")], Question] = Field(default_factory=dict)
+    questions: dict[Key, Question] = Field(default_factory=dict)
+    versions: dict[Key, list[RepositoryEnd]] = Field(default_factory=dict)
+    version_from: Key | None = None
     pull_secret: PullSecret = PullSecret()
     logs: list[LogPattern] = Field(default_factory=list)
     unheard: dict[str, str] = Field(default_factory=dict)
@@ -157,6 +171,8 @@ class Profile(Strict):
             if step.controller and step.controller not in names:
                 raise ValueError(f"there is no step {step.controller!r} (controller); known are {', '.join(names)}")
         self._check_questions(names)
+        if self.version_from and self.version_from not in self.versions:
+            raise ValueError(f"version_from: there is no version {self.version_from!r}")
         for name in self.pull_secret.values:
             if name not in names:
                 raise ValueError(f"pull_secret.values: there is no step {name!r}; known are {', '.join(names)}")
@@ -197,6 +213,12 @@ class Profile(Strict):
 def parse_profile(data: bytes, name: str, error: type[AirferryError]) -> Profile:
     """The profile in the YAML (or JSON) document `data`. Raises `error` naming the file `name` and every defect."""
     return validate(Profile, load_yaml(data, name, error), name, error, hint="docs/profiles.md explains every key.")
+
+
+def dumped(profile: Profile) -> str:
+    """`profile` as a JSON document of one line, keys in the order of its author; `parse_profile` reads it."""
+    document = profile.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 
 
 def at_path(document: Mapping[str, Any], path: str) -> Any:

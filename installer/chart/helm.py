@@ -15,11 +15,15 @@ import io
 import json
 import re
 import tarfile
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
+from installer.chart.archive import packed, unpacked
 from installer.errors import AirferryError, ContentError, RecipeError
+from installer.files import read_bounded
 from installer.oci.digest import Digest
 from installer.strict_yaml import load_yaml
 
@@ -277,6 +281,22 @@ def _comparison() -> bytes:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return packed.getvalue()
+
+
+def packed_folder(folder: Path, error: type[AirferryError]) -> bytes:
+    """The archive that `helm package` makes of the chart in `folder`, but the same bytes each time.
+
+    The bytes depend on the compression library of this Python too. Raises `error`.
+    """
+    from helm_python import HelmError, package
+
+    with tempfile.TemporaryDirectory(prefix="airferry-chart-") as target:
+        try:
+            made = Path(package(folder, destination=target))
+        except HelmError as exc:
+            raise error(f"{folder}: no chart that can be packed: {brief(exc)}", hint="try `helm package`.") from exc
+        files = unpacked(read_bounded(made, MAX_ARCHIVE, error), str(folder), error)
+    return packed(files, level=9)
 
 
 def brief(exc: Exception) -> str:

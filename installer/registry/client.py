@@ -7,6 +7,7 @@ import contextlib
 from functools import partial
 from urllib.parse import quote, urlencode
 
+from installer import strict_json
 from installer.errors import ContentError, NotFoundError, RegistryAccessError, RegistryUnreachableError
 from installer.oci import media_types
 from installer.oci.digest import Digest
@@ -231,6 +232,25 @@ class Registry:
                 return tuple(found)
             request = replace(request, url=referrers.following(request, link))
         raise ContentError(f"{repository}@{digest}: its referrers fill more than {referrers.PAGES} pages")
+
+    def tags(self, repository: Repository) -> list[str]:
+        """The tags of a repository, in the registry's order (end-8a). Raises NotFoundError."""
+        request = self._request(repository, "GET", "tags/list", _OK)
+        found: list[str] = []
+        for _ in range(referrers.PAGES):
+            page, link = self._transport.retrying(partial(self._tags, request))
+            found += page
+            if not link:
+                return found
+            request = replace(request, url=referrers.following(request, link))
+        raise ContentError(f"{repository}: its tags fill more than {referrers.PAGES} pages")
+
+    def _tags(self, request: Request) -> tuple[list[str], str]:
+        with self._transport.send(request) as response:
+            document = strict_json.parse(response.read(MAX_MANIFEST), request.url, ContentError)
+            link = response.header("Link")
+        tags = document.get("tags") if isinstance(document, dict) else None
+        return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], link
 
     def _page(self, request: Request) -> tuple[Manifest | Index | None, str]:
         """A page of a list and where it goes on; None from a registry without lists."""

@@ -27,6 +27,7 @@ class LoadedChart(Value):
     """A chart as an OCI artifact in the registry, or why the registry does not take it: `refusal`."""
 
     name: str
+    version: str
     target: TagRef
     digest: Digest
     present: bool
@@ -56,9 +57,9 @@ class LoadResult:
         """What `registry` holds now of the bundle that was loaded."""
         return Receipt.of(manifest, {image.source for image in self.images}, registry)
 
-    def refusal(self, names: Collection[str]) -> str:
-        """Why the registry does not take the charts `names`; empty if it has them."""
-        return "; ".join(chart.refusal for chart in self.charts if chart.name in names and chart.refusal)
+    def refusal(self, charts: Collection[tuple[str, str]]) -> str:
+        """Why the registry does not take `charts`, each name and version; empty if it has them."""
+        return "; ".join(item.refusal for item in self.charts if (item.name, item.version) in charts and item.refusal)
 
     def document(self) -> dict[str, Any]:
         """As plain values, without what is lacking."""

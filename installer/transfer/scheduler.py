@@ -166,7 +166,7 @@ class Rounds:
             if self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive):
                 target = self._relocation.chart(chart.name, chart.version)
                 if self._sender.is_there(target, self._sender.artifact(chart, target)):
-                    brought[chart] = LoadedChart(chart.name, target, chart.artifact, present=True)
+                    brought[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
                 return
             try:
                 brought[chart] = _chart(self._sender, self._relocation, chart)
@@ -174,7 +174,7 @@ class Rounds:
                 if not self._whole_only:
                     raise
                 brought[chart] = None
-                self.left_out[f"chart {chart.name}"] = exc.message
+                self.left_out[f"chart {chart.name} {chart.version}"] = exc.message
 
         each(bring, self._charts, threads=self._threads, stop=self._stop, waits=lambda _: True)
         self.loaded_charts += [loaded for chart in self._charts if (loaded := brought.get(chart))]
@@ -206,7 +206,7 @@ class Rounds:
         """What is left cannot be loaded."""
         text = f"on a missing volume ({', '.join(str(number + 1) for number in sorted(self._wanted()))})"
         self.left_out |= dict.fromkeys(self._unnamed, text)
-        self.left_out |= {f"chart {chart.name}": text for chart in self._charts}
+        self.left_out |= {f"chart {chart.name} {chart.version}": text for chart in self._charts}
 
 
 class _Awaited:
@@ -262,5 +262,5 @@ def _chart(sender: Sender, relocation: Relocation, chart: BundleChart) -> Loaded
                 sender.bring(Job(blob, (target.repository,)))
             sender.name(target, image)
     except (ContentError, NotFoundError, RegistryAccessError) as exc:
-        return LoadedChart(chart.name, target, chart.artifact, present=False, refusal=exc.message)
-    return LoadedChart(chart.name, target, chart.artifact, present)
+        return LoadedChart(chart.name, chart.version, target, chart.artifact, present=False, refusal=exc.message)
+    return LoadedChart(chart.name, chart.version, target, chart.artifact, present)

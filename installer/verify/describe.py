@@ -9,6 +9,8 @@ from installer.errors import BundleError
 from installer.report import size
 
 MAX_PROOF = 16 << 20
+MAX_PROFILE = 4 << 20
+STEPS = ("chart", "resource", "manifests")
 VERDICTS = ("carried", "optional", "excluded", "suspected")
 
 
@@ -48,6 +50,7 @@ def description(bundle: Bundle) -> dict[str, Any]:
             }
             for chart in manifest.charts
         ],
+        "steps": steps(bundle),
         "documents": [
             {"name": document.name, "kind": document.kind, "digest": document.digest.text}
             for document in manifest.documents
@@ -57,6 +60,33 @@ def description(bundle: Bundle) -> dict[str, Any]:
         "bases": [{"name": base.name, "version": base.version, "content": base.content} for base in manifest.bases],
         "not_carried": {"blobs": len(manifest.left_out), "bytes": sum(blob.size for blob in manifest.left_out)},
         "proof": proof_counts(bundle),
+    }
+
+
+def steps(bundle: Bundle) -> list[dict[str, str]]:
+    """The steps of the bundle's profile: what each is, its name, and its namespace, empty for that of the application.
+
+    Empty without a profile, or while a volume is missing. Raises BundleError for a profile that is none.
+    """
+    found = [document for document in bundle.manifest.documents if document.kind == "profile"]
+    if not found or bundle.missing:
+        return []
+    profile = strict_json.parse(bundle.read(found[0].digest, MAX_PROFILE), found[0].name, BundleError)
+    try:
+        return [_step(step) for step in profile["steps"]]
+    except (KeyError, TypeError) as exc:
+        raise BundleError(f"{found[0].name}: no profile ({type(exc).__name__})") from exc
+
+
+def _step(step: dict[str, Any]) -> dict[str, str]:
+    kind = next(kind for kind in STEPS if kind in step)
+    chart = step if kind == "chart" else step.get("installs", {})
+    what = f"{chart['chart']} {chart['version']}" if chart else ""
+    return {
+        "kind": kind,
+        "name": step.get("name", step.get("chart")),
+        "namespace": step.get("namespace", ""),
+        "chart": what,
     }
 
 
@@ -96,8 +126,11 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
         names = ", ".join(map(str, manifest.bases))
         amount = size(sum(blob.size for blob in left_out))
         lines.append(f"an update of {names}; not carried, but to be in the registry: {amount} (blobs: {len(left_out)})")
-    for chart in manifest.charts:
-        lines.append(f"chart {chart.name} {chart.version}")
+    lines += [f"chart {chart.name} {chart.version}" for chart in manifest.charts]
+    for number, step in enumerate(steps(bundle), 1):
+        place = f" in {step['namespace']}" if step["namespace"] else ""
+        chart = f": chart {step['chart']}" if step["chart"] else ""
+        lines.append(f"step {number}, {step['kind']} {step['name']}{place}{chart}")
     if images and (counts := proof_counts(bundle)):
         words = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
         lines.append(

@@ -46,9 +46,10 @@ class Prepared:
     repository: TemporaryRepository | None
 
     @property
-    def pulled_charts(self) -> frozenset[str]:
-        """The charts that controllers shall pull from the registry."""
-        return frozenset(item.installs.chart.name for item in self.wanted.resources if item.installs and item.pulled)
+    def pulled_charts(self) -> frozenset[tuple[str, str]]:
+        """Name and version of the charts that controllers shall pull from the registry."""
+        made = [step.installs.chart for step in self.wanted.resources if step.installs and step.pulled]
+        return frozenset((chart.name, chart.version) for chart in made)
 
 
 @dataclass(frozen=True)

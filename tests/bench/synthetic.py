@@ -13,7 +13,8 @@ from blake3 import blake3
 from builder.assemble.contents import Contents, contents
 from builder.assemble.volume_size import VolumeSize
 from builder.recipe import lock as locked
-from builder.recipe.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin, Reason
+from builder.recipe.findings import Reason
+from builder.recipe.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin
 from installer.bundle.limits import CHUNK, SUMS
 from installer.bundle.manifest import NEVER, BundleBlob
 from installer.bundle.tar import BLOCK, header

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
+import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +67,7 @@ class Workshop:
 
     def write(self, recipe: Mapping[str, Any], **files: str) -> None:
         whole = {"name": "demo", "version": "1.0", "created": "2026-01-01T00:00:00Z", **recipe}
+        whole = {key: value for key, value in whole.items() if value is not None}
         (self.folder / "recipe.yaml").write_text(json.dumps(whole))
         for name, text in files.items():
             (self.folder / name).write_text(text)
@@ -127,7 +130,7 @@ def test_a_chart_is_locked_with_all_its_images(workshop: Workshop, upstream: Ups
         assert upstream.layouts[name].blobs.items() <= sizes.items()
     assert [item.text for item in lock.suspected] == [f"{address}/team/agent:1.0"]
     (chart,) = lock.charts
-    assert (chart.release, chart.namespace, chart.role) == ("site", "prod", "release")
+    assert profile_of(lock)["steps"] == [{"chart": "web", "name": "site", "namespace": "prod", "version": "1.2.3"}]
     assert chart.origin.location == f"{upstream.charts.url}/web-1.2.3.tgz"
 
 
@@ -257,7 +260,7 @@ def test_a_chart_in_a_registry_keeps_its_own_manifest(workshop: Workshop, upstre
         capture_output=True,
     ).stdout
     assert chart.artifact.text == Digest.of(raw).text
-    made = {document.digest for document in lock.documents if document.kind == "proof"}
+    made = {document.digest for document in lock.documents if document.kind in ("profile", "proof", "site")}
     assert {blob.digest for blob in lock.blobs if blob.text} == made
     workshop.build()
 
@@ -278,7 +281,7 @@ def test_a_local_chart(workshop: Workshop, upstream: Upstream) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        ({"version": "9.9.9"}, 22, "versions are exact; the newest there: 1.2.3"),
+        ({"version": "9.9.9"}, 22, "no version 9.9.9 of chart web\nnext: the newest there: 1.2.3"),
         ({"name": "wbe"}, 22, "no chart wbe"),
         ({"values": {"image": {"repository": "Not An Image"}}}, 41, "chart web: Deployment web-web, container web"),
         ({"repository": "http://127.0.0.1:1"}, 20, "127.0.0.1:1"),
@@ -383,15 +386,10 @@ spec:
 """
 
 
-def test_a_platform_chart_takes_release_and_values_from_its_resource(workshop: Workshop, upstream: Upstream) -> None:
-    entry = web_entry(upstream, role="platform", resource="wandb.yaml")
-    workshop.write({"charts": [entry]}, **{"wandb.yaml": PLATFORM})
-    (chart,) = workshop.locked().charts
-    assert (chart.release, chart.namespace, chart.values) == ("wandb", "default", "wandb.yaml")
-    (kind,) = (document.kind for document in workshop.lock.documents if document.name == "wandb.yaml")
-    assert kind == "custom-resource"
-    workshop.write({"charts": [{**entry, "release": "other"}]}, **{"wandb.yaml": PLATFORM})
-    workshop.run("lock", "@", code=41)
+PROFILE: dict[str, Any] = {
+    "versions": {"server": ["wandb/megabinary"]},
+    "steps": [{"resource": "wandb.yaml", "installs": {"chart": "plat"}}],
+}
 
 
 def test_exclusions_and_the_list(workshop: Workshop, upstream: Upstream) -> None:
@@ -469,6 +467,11 @@ def proof_of(lock: Lock) -> Any:
     return json.loads(lock.blobs_by_digest()[digest].text)
 
 
+def profile_of(lock: Lock) -> Any:
+    (digest,) = (document.digest for document in lock.documents if document.kind == "profile")
+    return json.loads(lock.blobs_by_digest()[digest].text)
+
+
 def test_a_lock_for_one_site_holds_what_that_site_uses(workshop: Workshop, upstream: Upstream) -> None:
     values = {"init": {"enabled": True}}
     workshop.write({"charts": [web_entry(upstream, release="web", values=values)]})
@@ -499,16 +502,83 @@ def test_versions_that_the_recipe_states_reach_the_documents_of_the_installer(
     chart = web_chart(upstream.address, name="plat", version="1.0.0")
     values = {**chart.values, "parts": {"off": {"image": {"repository": "docker.io/wandb/megabinary"}}}}
     archive = pack(ChartSource(chart.name, chart.version, values, chart.files), workshop.folder)
-    entry = {"name": "plat", "version": "1.0.0", "path": archive.name, "role": "platform", "resource": "wandb.yaml"}
-    whole = {"name": "demo", "wandb_version": "0.82.2", "created": "2026-01-01T00:00:00Z", "charts": [entry]}
-    (workshop.folder / "recipe.yaml").write_text(json.dumps(whole))
+    entry = {"name": "plat", "version": "1.0.0", "path": archive.name}
+    workshop.write({"charts": [entry], "profile": "profile.yaml", "versions": {"server": "0.82.2"}, "version": None})
+    (workshop.folder / "profile.yaml").write_text(json.dumps(PROFILE))
     (workshop.folder / "wandb.yaml").write_text(PLATFORM)
     lock = workshop.locked()
     assert lock.version == "0.82.2"
-    (found,) = lock.charts
+    (step,) = profile_of(lock)["steps"]
+    installs = {"chart": "plat", "version": "1.0.0"}
+    assert step == {"resource": "wandb-resource.json", "name": "wandb", "installs": installs}
     kinds = {document.name: document for document in lock.documents}
-    assert (kinds["wandb.yaml"].kind, kinds[found.values].kind) == ("other", "custom-resource")
-    resource = json.loads(lock.blobs_by_digest()[kinds[found.values].digest].text)
+    assert (kinds["wandb.yaml"].kind, kinds[step["resource"]].kind) == ("other", "resource")
+    resource = json.loads(lock.blobs_by_digest()[kinds[step["resource"]].digest].text)
     assert resource["metadata"] == {"name": "wandb", "namespace": "default"}
     assert resource["spec"]["values"] == {"image": {"tag": "1.0"}, "parts": {"off": {"image": {"tag": "0.82.2"}}}}
     workshop.build()
+
+
+@pytest.mark.parametrize("place", ["repository", "registry"])
+def test_a_range_is_pinned_until_it_is_updated(
+    workshop: Workshop, upstream: Upstream, tmp_path: Path, place: str
+) -> None:
+    with ChartRepository(tmp_path / "charts") as charts:
+
+        def publish(version: str) -> None:
+            archive = charts.add(web_chart(upstream.address, name=f"ranged-{place}", version=version))
+            tools().run_helm("push", archive, f"oci://{upstream.address}/charts", "--plain-http", home=tmp_path)
+
+        for version in ("1.1.0", "1.2.0+b.1", "2.0.0-rc.1"):
+            publish(version)
+        repository = charts.url if place == "repository" else f"oci://{upstream.address}/charts"
+        entry = {"name": f"ranged-{place}", "version": "^1.0.0", "repository": repository}
+        workshop.write({"charts": [entry]})
+        (chart,) = workshop.locked().charts
+        assert (chart.version, chart.asked) == ("1.2.0+b.1", "^1.0.0")
+        assert profile_of(workshop.lock)["steps"][0]["version"] == "1.2.0+b.1"
+        publish("1.3.0")
+        assert workshop.locked().charts == (chart,)
+        workshop.run("lock", "@", "--check")
+        assert workshop.locked("--update").charts[0].version == "1.3.0"
+        workshop.build()
+        workshop.write({"charts": [{**entry, "version": "^4"}]})
+        _, err = workshop.run("lock", "@", code=22)
+        assert "1.3.0" in err
+
+
+def test_a_chart_folder_is_packed_each_time_alike(workshop: Workshop, upstream: Upstream) -> None:
+    archive = pack(web_chart(upstream.address, name="local", version="0.1.0"), workshop.folder)
+    subprocess.run(["tar", "xzf", archive.name], cwd=workshop.folder, check=True)
+    archive.unlink()
+    workshop.write({"charts": [{"name": "local", "path": "local"}]})
+    lock = workshop.locked()
+    assert str(lock.charts[0].origin) == "folder local"
+    assert len(lock.images) == 3
+    first = workshop.build("first.tar")
+    (workshop.folder / "local" / "values.yaml").touch()
+    assert workshop.build("second.tar").read_bytes() == first.read_bytes()
+    with (workshop.folder / "local" / "values.yaml").open("a") as values:
+        values.write("\n# changed\n")
+    _, err = workshop.run("build", "%", "--file", str(workshop.folder / "third.tar"), code=41)
+    assert "changed since they were locked, or gone: local" in err
+
+
+def test_files_and_manifests_are_in_the_bundle(workshop: Workshop, upstream: Upstream) -> None:
+    job = f"{upstream.address}/team/job:1.0"
+    pod = {"containers": [{"name": "job", "image": job}]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tool"}, "spec": pod}
+    (workshop.folder / "large.bin").write_bytes(b"large" * 1000)
+    workshop.write({"manifests": ["tool.yaml"], "files": ["large.bin"]}, **{"tool.yaml": json.dumps(manifest)})
+    lock = workshop.locked()
+    (image,) = lock.images
+    assert [str(reason) for reason in image.reasons] == ["tool.yaml: Pod tool, container job: spec.containers[0].image"]
+    bundle = workshop.build()
+    with tarfile.open(bundle) as archive:
+        stored = archive.extractfile(f"blobs/sha256/{hashlib.sha256(b'large' * 1000).hexdigest()}")
+        assert stored
+        assert stored.read() == b"large" * 1000
+    # Content of the same length is noticed while it is copied.
+    (workshop.folder / "large.bin").write_bytes(b"other" * 1000)
+    _, err = workshop.run("build", "%", "--file", str(workshop.folder / "other.tar"), code=23)
+    assert hashlib.sha256(b"large" * 1000).hexdigest()[:12] in err

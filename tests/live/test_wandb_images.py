@@ -46,6 +46,14 @@ INSIDE: dict[str, Any] = {
 }
 """Switches inside subcharts, written down from their values.yaml: not what airferry found."""
 OPTIONAL = {"global": {"bucket": PARTS["global"]["bucket"]}, **{name: PARTS[name] for name in ("bufstream", "yace")}}
+PROFILE = {
+    "driver": "wandb",
+    "namespace": "wandb",
+    "steps": [
+        {"chart": "operator"},
+        {"resource": "wandb.yaml", "controller": "operator", "installs": {"chart": "operator-wandb"}},
+    ],
+}
 RESOURCE = {
     "apiVersion": "apps.wandb.com/v1",
     "kind": "WeightsAndBiases",
@@ -75,10 +83,12 @@ def test_the_list_is_what_helm_says_of_the_profile_and_with_everything_on(
 ) -> None:
     name, _, version = platform.rpartition("-")
     (tmp_path / "wandb.yaml").write_text(json.dumps(RESOURCE))
-    operator = {"name": "operator", "version": "1.4.8", "path": str(assets / "operator-1.4.8.tgz"), "role": "operator"}
-    entry = {"name": name, "version": version, "path": str(assets / f"{platform}.tgz"), "role": "platform"}
-    charts = [operator, {**entry, "resource": "wandb.yaml", "optional_values": OPTIONAL}]
+    operator = {"name": "operator", "version": "1.4.8", "path": str(assets / "operator-1.4.8.tgz")}
+    entry = {"name": name, "version": version, "path": str(assets / f"{platform}.tgz")}
+    charts = [operator, {**entry, "optional_values": OPTIONAL}]
     recipe = {"name": "wandb", "version": "1", "charts": charts, "kubernetes": {"version": "1.34"}}
+    recipe["profile"] = "profile.yaml"
+    (tmp_path / "profile.yaml").write_text(json.dumps(PROFILE))
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     found = from_source("builder", tmp_path).result("list")
     archive = (assets / f"{platform}.tgz").read_bytes()
@@ -128,8 +138,8 @@ def upstream(assets: Path, tmp_path: Path) -> Any:
 
 # The three lines of recipe.yaml that README says are all there is to edit, and what a test makes of them.
 THREE_LINES = {
-    'wandb_version: "0.82.2"': 'wandb_version: "0.82.9"',
-    'console_version: "2.18.16"': 'console_version: "2.18.17"',
+    'server: "0.82.2"': 'server: "0.82.9"',
+    'console: "2.18.16"': 'console: "2.18.17"',
     "version: 0.43.8": f"version: {EARLIER.chart}",
 }
 

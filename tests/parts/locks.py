@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from builder.recipe.findings import Excluded, Failure, OptionalImage, Reason, Suspected
 from builder.recipe.lock import (
     FORMAT,
-    Excluded,
-    Failure,
     Lock,
     LockedBlob,
     LockedChart,
@@ -13,10 +12,7 @@ from builder.recipe.lock import (
     LockedImage,
     LockedManifest,
     LockedRegistry,
-    OptionalImage,
     Origin,
-    Reason,
-    Suspected,
 )
 from installer.bundle.manifest import NEVER
 from installer.oci import media_types
@@ -66,10 +62,7 @@ def example() -> Lock:
     chart = LockedChart(
         name="web",
         version="1.2.3",
-        role="release",
-        release="web",
-        namespace="prod",
-        values="web-values.json",
+        asked="^1.2.0",
         origin=Origin("url", "https://charts.example.com/web-1.2.3.tgz"),
         archive=digest("archive"),
         artifact=artifact.digest,

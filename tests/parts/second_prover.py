@@ -34,12 +34,26 @@ def check(read: Read, home: Path) -> dict[str, Any]:
     carried = {item["reference"]: item["digest"] for item in proof["references"] if item["verdict"] == "carried"}
     need(carried == {item["source"]: item["digest"] for item in read.bundle["images"]}, "other images than carried")
     charts = {(item["name"], item["version"]): item for item in read.bundle["charts"]}
-    need(len(charts) == len(proof["charts"]), "other charts")
+    steps = _steps(read)
+    need(sorted(steps) == sorted(item["release"] for item in proof["charts"]), "other steps")
     for chart in proof["charts"]:
-        held = charts[chart["name"], chart["version"]]
-        need((held["archive"], held["values"]) == (chart["archive"], chart["document"]), "another chart")
+        name, version, document = steps[chart["release"]]
+        need((name, version, document) == (chart["name"], chart["version"], chart["document"]), "another step")
+        need(charts[name, version]["archive"] == chart["archive"], "another chart")
         _check_chart(proof, chart, read.blobs[chart["archive"]], verdicts, home)
     return proof
+
+
+def _steps(read: Read) -> dict[str, tuple[str, str, str]]:
+    """By release: chart, version, and the document with its values, of all steps of the profile that have a chart."""
+    digests = [item["digest"] for item in read.bundle["documents"] if item["kind"] == "profile"]
+    found = {}
+    for step in (step for digest in digests for step in json.loads(read.blobs[digest])["steps"]):
+        if "chart" in step:
+            found[step.get("name", step["chart"])] = step["chart"], step["version"], step.get("values", "")
+        elif "installs" in step:
+            found[step["name"]] = step["installs"]["chart"], step["installs"]["version"], step["resource"]
+    return found
 
 
 def _check_chart(

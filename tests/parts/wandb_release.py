@@ -7,12 +7,14 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.charts.discover import resource_release
-from builder.charts.tree import ChartTree
-from builder.charts.version_overrides import pinned, versions
+from builder.charts.fetch import ChartFetcher
+from builder.images.connect import connect
+from builder.images.engine import Engine
 from builder.recipe.recipe import Recipe
-from installer.chart.helm import Chart
+from builder.resolve.documents import Documents
+from builder.resolve.steps import resolved, written
 from installer.errors import RecipeError
+from installer.registry.credentials import CredentialStore
 from installer.strict_yaml import load_yaml
 from tests.parts import runnable
 from tests.parts.application import CONTROLLER_IMAGE, KEY
@@ -78,7 +80,8 @@ def release(
     for chart, version in zip(recipe["charts"], ("1.4.8", edition.chart), strict=True):
         chart.update(version=version, path=f"{chart['name']}-{version}.tgz")
         shutil.copy2(assets / chart["path"], folder)
-    recipe.update(wandb_version=edition.server, sequence=sequence)
+    recipe["versions"]["server"] = edition.server
+    recipe["sequence"] = sequence
     (folder / "recipe.yaml").write_text(json.dumps(recipe))
     images = {CONTROLLER_IMAGE: runnable.controller(controller), **_stand_ins(folder)}
     digests = _push(folder.parent / f"{folder.name}-images", images, upstream)
@@ -114,14 +117,18 @@ def small_values() -> dict[str, Any]:
 def _stand_ins(folder: Path) -> dict[str, Image]:
     """By full name: stand-ins for what the platform will ask for at first and at every change."""
     recipe = Recipe.load(folder / "recipe.yaml")
-    path = recipe.charts[-1].path or ""
-    chart = Chart.load((folder / path).read_bytes(), source=path)
-    name, namespace, values = resource_release((folder / "wandb.yaml").read_bytes(), "wandb.yaml")
-    values = pinned(ChartTree.of(chart), values, versions(recipe))
+    places = connect((), folder, Engine(folder), credentials=CredentialStore(), proxies={})
+    documents = Documents(places)
+    profile = written(recipe, "recipe.yaml", documents)
+    assert profile
+    fetched = [ChartFetcher(places).fetch(entry) for entry in recipe.charts]
+    platform = resolved(recipe, profile, fetched, documents).releases[-1]
     return stand_ins(
         item
         for upgrade in (False, True)
-        for item in chart.render(values, release=name, namespace=namespace, upgrade=upgrade).objects
+        for item in platform.fetched.chart.render(
+            platform.values, release=platform.name, namespace=platform.namespace, upgrade=upgrade
+        ).objects
     )
 
 

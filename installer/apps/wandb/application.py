@@ -18,6 +18,8 @@ from installer.site.secret import Secret
 from installer.site.site import HINT, Site, SiteFiles, SiteSecret
 from installer.value import Value
 
+API_VERSION = "apps.wandb.com/v1"
+
 
 class PlatformFiles(Value):
     """What the files hold that the answers name: `certificates` are those of all authorities that the platform shall
@@ -119,6 +121,13 @@ class Platform(Application):
                 files.server.check_key(own, "ingress.key")
             pair = {"tls.crt": Secret(files.server.chain), "tls.key": own}
             yield SiteSecret(TLS_SECRET, namespace, pair, "kubernetes.io/tls")
+
+    def controller_values(self, step: Step, site: Site | None) -> dict[str, Any]:
+        """The operator says what it is and where (github.com/wandb/operator v1, operator defaults)."""
+        if step is not self.platform:
+            return super().controller_values(step, site)
+        namespace = self.namespace(self.operator, site) if site else self.operator.namespace or self.profile.namespace
+        return {"global": {"operator": {"apiVersion": API_VERSION, "namespace": namespace}}}
 
     def place_of_values(self, step: Step) -> str:
         """Both charts have a key of their own."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.apps.application import Application, application, application_of, names_of
+from installer.apps.application import Application, application, application_of
 from installer.apps.profile import parse_profile
 from installer.apps.wandb.application import Platform
 from installer.errors import BundleError, SiteError
@@ -161,7 +161,7 @@ def test_what_the_site_says_of_a_chart_wins_over_answers(app: Application, tmp_p
     assert app.place_of_values(front) == "charts.front.values"
     # By the name of the release as well as by that of the chart.
     assert app.values(front, answered(app, tmp_path, charts={"front": {"values": {"replicas": 8}}}))["replicas"] == 8
-    assert [names_of(step) for step in app.profile.steps] == [["front", "web"], ["engine", "thing"], []]
+    assert [app.names(step) for step in app.profile.steps] == [["front", "web"], ["engine", "thing"], []]
 
 
 def test_namespaces_are_those_of_the_site_unless_a_step_has_its_own(app: Application, tmp_path: Path) -> None:

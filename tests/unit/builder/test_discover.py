@@ -167,7 +167,7 @@ def test_versions_are_set_wherever_values_name_such_an_image() -> None:
         "pinned": {"image": {"repository": "us-docker.pkg.dev/x/public/wandb/console", "tag": "latest"}},
     }
     tree = ChartTree.of(Chart.load(package("traps", values=named)))
-    tags = {"local": "0.82.2", "console": "2.18.16"}
+    tags = {"wandb/local": "0.82.2", "wandb/console": "2.18.16"}
     assert pinned(tree, {}, tags) == {
         "web": {"image": {"tag": "0.82.2"}},
         "pinned": {"image": {"tag": "2.18.16"}},

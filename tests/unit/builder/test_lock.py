@@ -7,9 +7,11 @@ import pytest
 
 from builder.assemble.contents import contents
 from builder.assemble.plan import image_bytes, plan_document, plan_table
-from builder.recipe.lock import Excluded, Lock, LockedManifest, reach
+from builder.recipe.findings import Excluded
+from builder.recipe.lock import Lock, LockedBlob, LockedManifest, reach
 from builder.resolve.listing import changes, image_list, image_table
 from installer.errors import BundleError, RecipeError
+from installer.oci.digest import Digest
 from installer.value import replace
 from tests.parts.locks import digest, example
 
@@ -36,7 +38,7 @@ def edited(change: Any) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/3"),
+        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/4"),
         (lambda doc: doc.update(extra=1), "object contains unknown field extra"),
         (lambda doc: doc.pop("images"), "object missing required field images"),
         (lambda doc: doc.update(sequence="1"), "sequence"),
@@ -83,6 +85,16 @@ def test_every_byte_matters_or_is_refused() -> None:
             assert Lock.decode(changed) != example() or changed.split() == raw.split()
         except RecipeError:
             continue
+
+
+@pytest.mark.parametrize("text", ["{}", "# lines\nof text\n", "für alle: ✓\n", "base64:AAAA", '{"a":"\\\\"}'])
+def test_texts_that_are_made_are_kept_in_the_lock(text: str) -> None:
+    raw = text.encode()
+    blob = LockedBlob.made(raw)
+    assert (blob.content, blob.digest, blob.size) == (raw, Digest.of(raw), len(raw))
+    assert blob.text == text or blob.text.startswith("base64:")
+    with pytest.raises(BundleError, match=r"broken Base64"):
+        replace(blob, text="base64:?")
 
 
 def test_names_outside_ascii_are_refused_with_a_hint() -> None:

@@ -35,9 +35,12 @@ expires: 2030-01-01
 created: 2026-01-01T10:00:00+01:00
 platforms: [linux/amd64, linux/arm/v7]
 charts:
-- {name: operator, version: 1.4.8, repository: https://charts.example.com/, role: operator, values: values.yaml}
-- {name: platform, version: 0.43.8, repository: oci://ghcr.io/charts, role: platform, resource: wandb.yaml}
-- {name: other, version: 0.1.0, path: ./other-0.1.0.tgz, values: {a: {b: 1}}}
+- {name: operator, version: 1.4.8, repository: https://charts.example.com/, values: values.yaml, namespace: ops}
+- {name: platform, version: ">=0.43, <0.44", repository: oci://ghcr.io/charts, values: [a.yaml, {b: 1}]}
+- {name: other, path: ./other, values: {a: {b: 1}}}
+- {name: operator, version: 1.4.8, path: ./operator-1.4.8.tgz, release: second}
+manifests: [policies, extra.yaml]
+files: [weights.bin]
 images:
 - docker.io/library/busybox:1.36
 - {layout: ./layout, name: "example.com/app:1"}
@@ -95,7 +98,7 @@ registries: {localhost:5000: {plain_htttp: true}}
         ("[1, 2]", "not a mapping"),
         ("name: a\nname: b\n", "stands twice"),
         ("name: [", "column"),
-        ("name: demo\nversion: '1'\n", "neither charts nor images"),
+        ("name: demo\nversion: '1'\n", "names nothing to carry"),
         (SMALL + "expires: tomorrow\n", "expires: not a time"),
         (SMALL + "expires: 2026-02-31T00:00:00Z\n", "recipe.yaml"),
         (SMALL + "created: 2027-01-01\nexpires: 2026-01-01\n", "expires before it is created"),
@@ -112,21 +115,23 @@ registries: {localhost:5000: {plain_htttp: true}}
         ("name: a\nversion: '1'\nimages: [{layout: x, archive: y, name: z}]\n", "needs one of"),
         ("name: a\nversion: '1'\nimages: [{ref: x, name: z}]\n", "use `substitutions`"),
         ("name: a\nversion: '1'\nimages: [{engine: x, name: 'z@sha256:" + "0" * 64 + "'}]\n", "a tag, not a digest"),
+        (SMALL + "versions: {server: '1'}\n", "`versions` needs a profile"),
+        (SMALL + "profile: p.yaml\nmanifests: [x]\n", "`manifests` belong into a step of the profile"),
         (
-            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c.tgz, role: platform}]\n",
-            "`resource` (the file of the custom resource) belongs to role platform",
+            SMALL + "profile: p.yaml\ncharts: [{name: c, path: c.tgz, release: x}]\n",
+            "charts[0]: `release` belongs into the chart's step in the profile (`name`)",
         ),
         (
-            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c, role: platform, resource: r, values: x}]",
-            "remove `values`",
+            SMALL + "profile: p.yaml\ncharts: [{name: b, path: b}, {name: c, path: c.tgz, values: {}}]\n",
+            "charts[1]: `values` belongs into the chart's step in the profile (`values`)",
         ),
+        (SMALL + "charts: [{name: c, path: c}, {name: d, path: d, release: c}]\n", "release stands twice: c"),
+        (SMALL + "charts: [{name: c, path: c, values: [1]}]\n", "charts[0].values: neither the name of a values file"),
+        (SMALL + "charts: [{name: c, repository: 'https://x'}]\n", "charts[0]: needs `version`"),
+        ("name: a\nprofile: p.yaml\n", "needs `version`, or `versions` to take it from"),
         (
             "name: a\nversion: '1'\ncharts: [{name: c, version: '1', repository: oci://ghcr.io/UP}]\n",
             "oci://ghcr.io/folder",
-        ),
-        (
-            "name: a\nversion: '1'\ncharts: [{name: c, version: '1', path: c.tgz, role: operater}]\n",
-            "charts[0].role",
         ),
     ],
 )
@@ -142,7 +147,7 @@ def test_what_stands_once_is_meant_wherever_nothing_else_is_said() -> None:
     recipe = read(
         """
 name: demo
-wandb_version: 0.82.2
+version: "1"
 chart_repository: oci://registry.example/charts
 charts:
 - {name: a, version: 1.0.0}
@@ -150,9 +155,9 @@ charts:
 - {name: c, version: 1.0.0, path: c.tgz}
 """
     )
-    assert (recipe.version, recipe.include) == ("0.82.2", "profile")
+    assert recipe.include == "profile"
     repositories = [chart.repository for chart in recipe.charts]
     assert repositories == ["oci://registry.example/charts", "https://charts.example.com", None]
-    assert read(SMALL + "wandb_version: 0.82.2\n").version == "1.0"
-    assert "needs `version`, or `wandb_version`" in refusal("name: demo\nimages: [busybox:1.36]\n")
-    assert "wandb_version: YAML reads this as a number; quote it" in refusal(SMALL + "wandb_version: 0.82\n")
+    assert "needs `version`" in refusal("name: demo\nimages: [busybox:1.36]\n")
+    named = "name: demo\nprofile: profile.yaml\nversions: {server: 0.82}\n"
+    assert "versions.server: YAML reads this as a number; quote it" in refusal(named)

@@ -200,8 +200,8 @@ def test_a_registry_that_takes_no_charts_gets_the_images_all_the_same(tmp_path: 
         relocation = Relocation(registry.address, "p", images)
         done = load(bundle, client, relocation, Silent(), threads=1)
         assert [image.present for image in done.images] == [False]
-        assert "415" in done.refusal({"greeter", "another"})
-        assert done.refusal({"another"}) == ""
+        assert "415" in done.refusal({("greeter", "0.1.0+b.1"), ("another", "1")})
+        assert done.refusal({("another", "1")}) == ""
         # The obstacle is gone: the next load brings what was missing.
         done = load(bundle, client, relocation, Silent(), threads=1)
         (chart,) = done.charts

@@ -1,0 +1,92 @@
+"""docs/profiles.md names every key, and its example does what it says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.images.connect import connect
+from builder.images.engine import Engine
+from builder.recipe.recipe import Recipe
+from builder.resolve.requirements import needs
+from builder.resolve.site_template import site_template
+from builder.resolve.steps import version_of
+from installer.apps.profile import Installs, LogPattern, NamespaceEntry, Profile, PullSecret, Ready, Step
+from installer.apps.questions import Question, SecretPlace, Target, When
+from installer.chart.retarget import merged
+from installer.registry.credentials import CredentialStore
+from installer.report import Silent
+from installer.site.site import Site
+from tests.parts.charts import CHARTS
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+TEXT = (Path(__file__).parents[3] / "docs" / "profiles.md").read_text()
+MODELS: tuple[type[BaseModel], ...] = (
+    *(Profile, Step, Installs, Ready, NamespaceEntry, PullSecret, LogPattern),
+    *(Question, Target, SecretPlace, When),
+)
+
+# What the chart of the example reads that the chart of tests does not.
+DATABASE = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Release.Name }}-settings}
+data: {secret: "{{ .Values.database }}", nightly: "{{ .Values.nightly }}"}
+"""
+
+
+def test_every_key_is_explained() -> None:
+    explained = set(re.findall(r"`([a-z_]+)`", TEXT))
+    keys = {field.alias or name for model in MODELS for name, field in model.model_fields.items()}
+    assert keys <= explained
+
+
+def test_the_example(tmp_path: Path) -> None:
+    for name, text in re.findall(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    chart = tmp_path / "charts" / "shop"
+    shutil.copytree(CHARTS / "demo-app", chart)
+    metadata = (chart / "Chart.yaml").read_text()
+    (chart / "Chart.yaml").write_text(metadata.replace("name: demo-app", "name: shop"))
+    (chart / "templates" / "database.yaml").write_text(DATABASE)
+    (tmp_path / "database.password").write_text("secret\n")
+    places = connect((), tmp_path, Engine(tmp_path), credentials=CredentialStore(), proxies={})
+    recipe = Recipe.load(tmp_path / "recipe.yaml")
+    found = needs(recipe, "recipe.yaml", places, Silent())
+    app, steps = found.application, found.steps
+    assert app
+    assert steps
+    assert version_of(recipe, steps.profile) == "1.0"
+    assert steps.profile.steps[1].manifests == ["policies-network.yaml"]
+    site = Site.load(
+        (tmp_path / "site.yaml").read_bytes(),
+        tmp_path,
+        application=app,
+        now=dt.datetime(2026, 6, 1, tzinfo=dt.UTC),
+        environment=lambda _: None,
+        prompt=lambda _: "",
+    )
+    app.check(site)
+    (release,) = steps.releases
+    step = steps.profile.step("shop")
+    values = merged(release.values, app.values(step, site))
+    assert values == {
+        "image": {"tag": "1.0"},
+        "greeting": "Welcome!",
+        "replicas": 3,
+        "schedule": "30 2 * * *",
+        "nightly": {"enabled": True},
+        "database": {"secret": "shop-database", "key": "password"},
+    }
+    objects = release.fetched.chart.render(values, release=release.name, namespace=app.namespace(step, site)).objects
+    config = next(item for item in objects if item["kind"] == "ConfigMap")
+    assert (config["metadata"]["name"], config["data"]["greeting"]) == ("shop", "Welcome!")
+    (made,) = app.secrets(site, blank=False)
+    assert (made.name, made.namespace, made.data["password"].reveal()) == ("shop-database", "shop", "secret")
+    assert '# What visitors read.\n# (required)\ngreeting: "Welcome"\n' in site_template(app)
