@@ -25,7 +25,7 @@ DOCUMENT = "profile.json"
 _PATH = re.compile(r"[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*", re.ASCII)
 
 
-def _is_values(value: Any) -> str | dict[str, Any] | list[str | dict[str, Any]] | None:
+def _is_values(value: Any) -> Any:
     parts = value if isinstance(value, list) else [value]
     if value is None or (parts and all(isinstance(part, dict) or (isinstance(part, str) and part) for part in parts)):
         return value

@@ -74,12 +74,12 @@ def steps(bundle: Bundle) -> list[dict[str, str]]:
     profile = strict_json.parse(bundle.read(found[0].digest, MAX_PROFILE), found[0].name, BundleError)
     try:
         return [_step(step) for step in profile["steps"]]
-    except (KeyError, TypeError) as exc:
+    except (KeyError, TypeError, ValueError) as exc:
         raise BundleError(f"{found[0].name}: no profile ({type(exc).__name__})") from exc
 
 
 def _step(step: dict[str, Any]) -> dict[str, str]:
-    kind = next(kind for kind in STEPS if kind in step)
+    (kind,) = (kind for kind in STEPS if kind in step)
     chart = step if kind == "chart" else step.get("installs", {})
     what = f"{chart['chart']} {chart['version']}" if chart else ""
     return {

@@ -1,0 +1,52 @@
+"""What a bundle says of itself: the steps of its profile."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from installer.errors import BundleError
+from installer.verify.describe import description, summary
+from tests.parts.bundles import Cargo, open_bundle, packed_chart, signing_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from installer.bundle.reader import Bundle
+
+STEPS: list[dict[str, Any]] = [
+    {"chart": "greeter", "version": "0.1.0", "name": "hello", "namespace": "halls"},
+    {"resource": "platform.yaml", "name": "platform", "installs": {"chart": "greeter", "version": "0.1.0"}},
+    {"manifests": ["policy.yaml"], "name": "policies"},
+]
+
+
+def bundle(folder: Path, profile: Any) -> Bundle:
+    cargo = Cargo()
+    cargo.chart(packed_chart("greeter", "0.1.0"))
+    cargo.document("profile.json", json.dumps(profile).encode(), "profile")
+    return open_bundle(cargo.write(folder, key=signing_key()))
+
+
+def test_steps_are_told(tmp_path: Path) -> None:
+    with bundle(tmp_path, {"steps": STEPS}) as opened:
+        assert description(opened)["steps"] == [
+            {"kind": "chart", "name": "hello", "namespace": "halls", "chart": "greeter 0.1.0"},
+            {"kind": "resource", "name": "platform", "namespace": "", "chart": "greeter 0.1.0"},
+            {"kind": "manifests", "name": "policies", "namespace": "", "chart": ""},
+        ]
+        lines = summary(opened).splitlines()
+    assert lines[-4:] == [
+        "chart greeter 0.1.0",
+        "step 1, chart hello in halls: chart greeter 0.1.0",
+        "step 2, resource platform: chart greeter 0.1.0",
+        "step 3, manifests policies",
+    ]
+
+
+@pytest.mark.parametrize("profile", [{}, [], {"steps": [{}]}, {"steps": [{"chart": "x"}]}, {"steps": 1}])
+def test_a_profile_that_is_none_is_refused(tmp_path: Path, profile: Any) -> None:
+    with bundle(tmp_path, profile) as opened, pytest.raises(BundleError, match=r"profile\.json: no profile"):
+        description(opened)
