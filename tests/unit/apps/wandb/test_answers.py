@@ -22,7 +22,6 @@ from installer.apps.wandb.application import PlatformFiles
 from installer.chart.helm import Chart
 from installer.errors import SiteError
 from installer.schema import json_schema
-from installer.site.certificates import MAX_CERTIFICATES, Certificates
 from installer.site.secret import MAX_SECRET, Secret
 from installer.site.site import Site
 from tests.parts.authority import Authority
@@ -243,13 +242,6 @@ def test_an_expired_certificate_is_named_but_kept(load: Load, tmp_path: Path) ->
     assert "old.pem" in note
     assert "old.example" in note
     assert "expired on" in note
-
-
-def test_certificates_fit_into_a_config_map() -> None:
-    many = [Certificates((f"{number:01000}",)) for number in range(MAX_CERTIFICATES // 1000 + 1)]
-    assert len(Certificates.joined(many[:-1]).pems) == len(many) - 1
-    with pytest.raises(SiteError, match="ConfigMap"):
-        Certificates.joined(many)
 
 
 FULL = """

@@ -1,0 +1,281 @@
+"""An application of chart, resource and manifests, from its installation to its removal, in a cluster in memory."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installer.cluster.cluster import AbsentError, WebhookError
+from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, NAMESPACE
+from installer.errors import (
+    AirferryError,
+    ClusterError,
+    NotFoundError,
+    NotReadyError,
+    PolicyError,
+    SiteError,
+    UsageError,
+)
+from installer.objects.driver import ChartSourceRequest
+from installer.value import replace
+from installer.workflows import rollback, status
+from installer.workflows.actions import SERVED_SECONDS
+from installer.workflows.record import InstalledStep, Record
+from installer.workflows.upgrade import Policy, stays_in_place
+from tests.parts.demo_site import wanted
+from tests.parts.steps_world import THING, World, config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from installer.cluster.kinds import Kind
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_steps_come_in_order_and_an_installation_converges(world: World) -> None:
+    done = world.install(world.application(config("far", "there")))
+    assert done.changed == (
+        "Namespace there",
+        "ConfigMap home/airferry-demo",
+        "CustomResourceDefinition things.example.com",
+        "ConfigMap home/kept",
+        "ConfigMap there/far",
+        "release home/app",
+        "Thing home/it",
+    )
+    assert [(step.kind, str(step.name)) for step in done.record.steps] == [
+        ("manifests", "home/base"),
+        ("chart", "home/app"),
+        ("resource", "home/it"),
+    ]
+    assert world.names(CONFIG_MAP) == ["app", "kept"]
+    assert world.install(world.application(config("far", "there"))).changed == ()
+    found = status.status(world.cluster, world.note)
+    assert found.ready
+    assert found.phase == "Thing home/it: Ready"
+    assert [(item.release, item.ready) for item in found.releases] == [("base", True), ("app", True)]
+
+
+def test_what_others_removed_or_changed_is_brought_back(world: World) -> None:
+    made = world.application()
+    world.install(made)
+    world.cluster.delete(CONFIG_MAP, "app", "home")
+    world.cluster.delete(THING, "it", "home")
+    found = status.status(world.cluster, world.note)
+    assert not found.ready
+    assert [(cause.cause, cause.object) for cause in found.causes] == [("resource-missing", "Thing home/it")]
+    assert world.install(made).changed == ("release home/app", "Thing home/it")
+
+
+def test_a_changed_bundle_is_an_upgrade_and_a_former_one_a_downgrade(world: World) -> None:
+    world.install(world.application())
+    with pytest.raises(UsageError, match="demo 1 is installed, and this bundle holds 2"):
+        world.prepared(world.application(version="2"))
+    changes = world.prepared(world.application(version="2", copies=5), Policy()).changes
+    (bundle,) = changes.bundle
+    assert str(bundle).startswith("~ demo: 1 (number 1, sha256:")
+    (chart,) = changes.charts
+    assert re.match(r"~ app as home/app: 1\.0\.0 sha256:\w+ -> 2\.0\.0 sha256:\w+$", str(chart))
+    world.install(world.application(version="2"), Policy())
+    with pytest.raises(PolicyError, match="is older than what is installed"):
+        world.prepared(world.application(), Policy())
+    assert world.prepared(world.application(), Policy(downgrade=True)).note.version == "1"
+
+
+def test_nothing_can_be_upgraded_that_is_not_there(world: World) -> None:
+    with pytest.raises(NotFoundError, match="no installation of demo in namespace home"):
+        world.prepared(world.application(), Policy())
+
+
+def test_an_upgrade_removes_what_the_new_bundle_does_without(world: World) -> None:
+    first = world.application(config("gone", text="x"))
+    first.manifests("extra", config("more"))
+    world.install(first)
+    assert world.names(CONFIG_MAP) == ["app", "gone", "kept", "more"]
+    second = world.application(version="2")
+    # Without the definition: objects of others may be of that kind.
+    second.documents["base.yaml"] = (second.documents["base.yaml"][0].split(b"\n---\n")[1], "manifests")
+    done = world.install(second, Policy())
+    assert done.changed[-2:] == ("ConfigMap home/more (removed)", "ConfigMap home/gone (removed)")
+    assert world.names(CONFIG_MAP) == ["app", "kept"]
+    assert world.names(CUSTOM_RESOURCE_DEFINITION) == ["things.example.com"]
+    assert [step.release for step in world.note.steps] == ["base", "app", "it"]
+
+
+def test_a_rollback_brings_the_former_state_and_removes_what_came_since(world: World) -> None:
+    world.install(world.application(config("old"), copies=1))
+    second = world.application(config("new"), version="2", copies=2)
+    second.manifests("extra", config("more"))
+    world.install(second, Policy())
+    assert (world.cluster.get(THING, "it", "home") or {})["spec"] == {"copies": 2}
+    done = world.roll_back()
+    assert done.record.version == "1"
+    assert {"ConfigMap home/more (removed)", "ConfigMap home/new (removed)"} <= set(done.changed)
+    assert world.names(CONFIG_MAP) == ["app", "kept", "old"]
+    assert (world.cluster.get(CONFIG_MAP, "kept", "home") or {})["data"] == {"text": "1"}
+    assert (world.cluster.get(THING, "it", "home") or {})["spec"] == {"copies": 1}
+    assert [item.revision for item in world.helm("home").history("app")] == [1, 2, 3]
+    # And forth again: a rollback is taken back like any change.
+    assert rollback.prepare(world.cluster, world.helm, world.note, time="").goal.record.version == "2"
+
+
+def test_what_a_rollback_needs_and_is_gone_is_told(world: World) -> None:
+    world.install(world.application())
+    with pytest.raises(NotFoundError, match="an earlier state of demo is not in the history"):
+        rollback.prepare(world.cluster, world.helm, world.note, time="")
+    world.install(world.application(version="2"), Policy())
+    del world.helm.held["home", "app"][0]
+    with pytest.raises(ClusterError, match="revision 1 of Helm release home/app") as caught:
+        rollback.prepare(world.cluster, world.helm, world.note, time="")
+    assert "upgrade --allow-downgrade" in caught.value.hint
+
+
+def test_a_removal_takes_the_steps_in_reverse_and_leaves_kinds(world: World) -> None:
+    world.install(world.application())
+    world.cluster.given(config("others", "home"))
+    done = world.uninstall()
+    assert done.removed == (
+        "Thing home/it",
+        "release home/app",
+        "ConfigMap home/kept",
+        "Secret home/airferry-demo-revisions",
+        "ConfigMap home/airferry-demo",
+    )
+    assert done.kept == ("CustomResourceDefinition things.example.com (others may use it)", "Namespace home")
+    assert world.names(CONFIG_MAP) == ["others"]
+    assert world.cluster.get(NAMESPACE, "home")
+    with pytest.raises(NotFoundError):
+        _ = world.note
+
+
+def test_kinds_go_when_told_and_nothing_is_of_them(world: World) -> None:
+    world.install(world.application())
+    other = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "another", "namespace": "far"}}
+    world.cluster.given(other)
+    assert "CustomResourceDefinition things.example.com (1 objects of it exist)" in world.uninstall(crds=True).kept
+    world.cluster.delete(THING, "another", "far")
+    world.install(world.application())
+    assert "CustomResourceDefinition things.example.com" in world.uninstall(crds=True).removed
+
+
+def test_a_removal_goes_on_after_an_interruption(world: World) -> None:
+    world.install(world.application())
+    world.cluster.merge(THING, "it", "home", {"metadata": {"finalizers": ["example.com/slow"]}}, manager="controller")
+    with pytest.raises(NotReadyError, match=r"Thing home/it is not deleted in time; .* not served: example\.com/slow"):
+        world.uninstall()
+    assert any("Thing home/it: being deleted, waits for example.com/slow" in note for note in world.notes.notes)
+    assert world.helm("home").status("app"), "what acts upon it is still there"
+
+    def meanwhile(_seconds: float) -> None:
+        if world.cluster.get(THING, "it", "home"):
+            world.cluster.merge(THING, "it", "home", {"metadata": {"finalizers": []}}, manager="controller")
+
+    world.meanwhile = meanwhile
+    assert world.uninstall().removed[:2] == ("Thing home/it", "release home/app")
+
+
+@pytest.mark.parametrize("error", [AbsentError("no kind"), WebhookError("connection refused")])
+def test_a_kind_that_is_served_late_is_waited_for(world: World, error: AirferryError) -> None:
+    def before(verb: str, kind: Kind, _name: str) -> None:
+        if (verb, kind) == ("patch", THING) and world.seconds < 20:
+            raise error
+
+    made = world.application()
+    world.prepared(made)
+    world.cluster.before = before
+    world.install(made)
+    assert 20 <= world.seconds < 30
+    assert any(error.message in note for note in world.notes.notes)
+
+
+def test_a_kind_that_is_never_served_ends_it(world: World) -> None:
+    def before(verb: str, kind: Kind, _name: str) -> None:
+        if (verb, kind) == ("patch", THING):
+            raise WebhookError("connection refused")
+
+    world.cluster.before = before
+    with pytest.raises(WebhookError, match="connection refused"):
+        world.install(world.application())
+    assert SERVED_SECONDS <= world.seconds < SERVED_SECONDS + 10
+
+
+def test_a_resource_that_does_not_become_ready_is_told_with_the_controller_s_words(world: World) -> None:
+    world.ready = {"type": "Ready", "status": "False", "message": "the licence is over"}
+    with pytest.raises(NotReadyError, match=r"Thing home/it is not ready: .*the licence is over") as caught:
+        world.install(world.application())
+    assert "kubectl describe" in caught.value.hint
+    assert world.seconds >= 120
+    (cause,) = status.status(world.cluster, world.note).causes
+    assert (cause.cause, cause.object) == ("resource-not-ready", "Thing home/it")
+    assert "the licence is over" in cause.detail
+    # Somebody mends it: the same command goes on.
+    world.ready = {"type": "Ready", "status": "True"}
+    world.reports("it", **world.ready)
+    world.install(world.application())
+    assert status.until_ready(world.cluster, world.note, world.means().patience).ready
+
+
+def test_of_a_controller_that_does_not_run_its_pods_are_told(world: World) -> None:
+    world.ready = {"type": "Ready", "status": "False"}
+    made = {"meta.helm.sh/release-name": "app", "meta.helm.sh/release-namespace": "home"}
+    metadata = {"name": "controller", "namespace": "home", "annotations": made}
+    head = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, "metadata": metadata}
+    ready = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+    world.cluster.given({**head, "spec": {"replicas": 1}, "status": ready})
+
+    def meanwhile(_seconds: float) -> None:
+        if world.cluster.get(THING, "it", "home"):
+            world.cluster.set_status(DEPLOYMENT, "controller", "home", {**ready, "availableReplicas": 0})
+
+    world.meanwhile = meanwhile
+    with pytest.raises(NotReadyError, match="Thing home/it is not ready:\n  Deployment home/controller: 0 of 1"):
+        world.install(world.application())
+
+
+def test_a_source_of_charts_has_no_meaning_without_a_controller_that_installs_one(world: World, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--chart-source has no meaning here"):
+        wanted(world.application(), tmp_path, request=ChartSourceRequest("oci"))
+
+
+def step(kind: str, name: str, chart: str = "") -> InstalledStep:
+    namespace, _, release = name.partition("/")
+    return InstalledStep(kind, release, namespace, chart)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (step("chart", "a/x", "x"), [step("chart", "a/x", "x")], ""),
+        (step("chart", "a/x", "x"), [step("chart", "b/x", "x")], "chart x is installed as a/x; this would make it b/x"),
+        (step("chart", "a/x", "x"), [step("chart", "a/y", "x")], ""),
+        (step("chart", "a/x", "x"), [], ""),
+        (step("manifests", "a/x"), [step("manifests", "b/x")], "manifests is installed as a/x; this would make it b/x"),
+        (step("resource", "a/x"), [], ""),
+        (step("resource", "a/x"), [step("resource", "b/x")], "resource is installed as a/x; this would make it b/x"),
+        # What a controller installs has data: it can neither be renamed nor left out.
+        (step("resource", "a/x", "c"), [step("resource", "a/x", "c")], ""),
+        (
+            step("resource", "a/x", "c"),
+            [step("resource", "a/y", "c")],
+            "chart c is installed as a/x; this would make it a/y",
+        ),
+        (step("resource", "a/x", "c"), [step("resource", "a/y")], "chart c is installed as a/x; this would drop it"),
+        (step("resource", "a/x", "c"), [], "chart c is installed as a/x; this would drop it"),
+    ],
+)
+def test_a_release_stays_where_its_data_is(old: InstalledStep, new: list[InstalledStep], words: str) -> None:
+    before = Record("f", "app", "1", 1, "s", "t", "a", "", (old,), ())
+    after = replace(before, steps=tuple(new))
+    if not words:
+        stays_in_place(before, after)
+        return
+    with pytest.raises(SiteError) as caught:
+        stays_in_place(before, after)
+    assert caught.value.message == words
+    assert "keep its namespace in site.yaml, or uninstall first" in caught.value.hint
