@@ -36,10 +36,13 @@ GROUPS: dict[str, str] = {
     "cluster": "installer.cluster.*",
     "diagnosis": "installer.diagnosis.*",
     "site": "installer.site.*",
-    "apps": "installer.apps.*",
+    "apps": "installer.apps installer.apps.profile installer.apps.questions installer.apps.question_model "
+    "installer.apps.application",
+    "wandb_answers": "installer.apps.wandb.application installer.apps.wandb.site.*",
     "objects": "installer.objects.*",
     "preflight": "installer.preflight.*",
     "workflows": "installer.workflows.*",
+    "wandb": "installer.apps.wandb.*",
     "installer_cli": "installer.__main__ installer.cli.*",
     "templates": "templates",
     "recipe": "builder.recipe.*",
@@ -50,7 +53,7 @@ GROUPS: dict[str, str] = {
     "release": "builder.release.*",
     "builder_cli": "builder.__main__ builder.cli.*",
 }
-"""Every module belongs to one group; a name with a star means all modules of that package."""
+"""Every module belongs to one group, the first that fits; a name with a star means all modules of that package."""
 
 MATRIX: dict[str, str] = {
     "errors": "",
@@ -66,23 +69,26 @@ MATRIX: dict[str, str] = {
     "frozen": "errors value files bundle",
     "shell": "errors value report files registry frozen",
     "transfer": "errors value report files parallel documents oci registry chart bundle",
-    "cluster": "errors value report files documents chart",
+    "cluster": "errors value report files documents registry chart",
     "diagnosis": "errors value report oci chart cluster",
-    "site": "errors value files documents oci registry chart bundle",
+    "site": "errors value files documents oci registry chart",
     "apps": "errors value documents chart bundle site",
-    "objects": "errors value report files documents oci registry chart bundle cluster site",
+    "wandb_answers": "errors value documents chart site apps",
+    "objects": "errors value report files documents oci registry chart bundle cluster diagnosis site apps",
     "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",
-    "workflows": "errors value report files documents oci registry chart bundle cluster diagnosis site objects "
+    "workflows": "errors value report files documents oci registry chart bundle cluster diagnosis site apps objects "
     "preflight",
+    "wandb": "errors value report oci registry chart bundle cluster diagnosis site wandb_answers objects preflight "
+    "workflows",
     "installer_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer "
-    "cluster diagnosis site objects preflight workflows",
+    "cluster diagnosis site apps objects preflight workflows",
     "templates": "",
     "recipe": "errors value report files documents oci registry chart bundle apps",
     "images": "errors value report files parallel documents oci registry chart bundle recipe",
     "charts": "errors value report files parallel documents oci registry chart apps recipe images",
     "assemble": "errors value report files parallel documents oci registry chart bundle transfer recipe images",
-    "resolve": "errors value report files parallel documents oci registry chart bundle site apps recipe "
-    "images charts assemble",
+    "resolve": "errors value report files parallel documents oci registry chart bundle site apps recipe images "
+    "charts assemble",
     "release": "errors value report files parallel oci bundle frozen",
     "builder_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer site "
     "apps recipe images charts assemble resolve release",
@@ -90,7 +96,8 @@ MATRIX: dict[str, str] = {
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
 `installer` never imports `builder`, and `builder` of `installer` neither the workflows nor the cluster. It reads a
-site's answers, which are data, so that `airferry list --site` merges them into the values as the installer will.
+site's answers and what a profile makes of them, which are data, so that `airferry list --site` merges them into the
+values as the installer will. Nobody imports what belongs to one application: the loader finds it by its name.
 """
 
 LIBRARIES: dict[str, str] = {
@@ -100,31 +107,35 @@ LIBRARIES: dict[str, str] = {
     "installer.site.certificates",
     "docker": "builder.images.engine",
     "helm_python": "installer.chart.helm installer.chart.releases",
-    "httpx2": "installer.cluster.kube installer.cluster.channel",
-    "lightkube": "installer.cluster.kube",
-    "msgspec": "installer.bundle.canonical installer.value",
+    "msgspec": "installer.bundle.canonical installer.cluster.api_server installer.cluster.channel installer.value",
     "par2": "installer.verify.par2",
     "pydantic": (
-        "builder.recipe.recipe installer.schema installer.site.answer_types installer.site.answers "
-        "installer.site.secret "
-        "installer.apps.profile installer.apps.question_model installer.apps.questions "
-        "installer.apps.wandb.site.answers installer.apps.wandb.site.platform_answer_types "
-        "installer.apps.wandb.site.service_answers"
+        "builder.recipe.recipe installer.apps.profile installer.apps.question_model installer.apps.questions "
+        "installer.apps.wandb.site.* installer.schema installer.site.*"
     ),
+    "pydantic_core": "installer.apps.question_model",
     "requests": "builder.images.engine",
     "segno": "installer.cli.requesting",
     "staticx": "builder.release.static_wrapper",
     "tqdm": "installer.report",
-    "urllib3": "installer.registry.failures installer.registry.transport",
+    "urllib3": (
+        "installer.cluster.api_server installer.cluster.channel installer.cluster.endpoint installer.cluster.failures "
+        "installer.registry.failures installer.registry.transport"
+    ),
     "yaml": "installer.objects.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
     "subprocess": (
-        "builder.release.program installer.verify.par2 installer.cluster.kubeconfig installer.registry.credentials "
+        "builder.release.program installer.verify.par2 installer.cluster.endpoint installer.registry.credentials "
         "installer.transfer.containerd"
     ),
     "http.server": "installer.transfer.serve",
 }
 """The only importers of each library; one that is not listed has none. A star means modules of that package."""
+
+APPLICATIONS: dict[str, tuple[str, str]] = {
+    "W&B": ("installer/apps/wandb templates/wandb", r"wandb|w&b|weights\s*(and|&)\s*biases"),
+}
+"""Applications that have code of their own: their folders, and the words that only those may hold."""
 
 ENVIRONMENT = "installer.shell installer.__main__"
 """Readers of the process's environment; all others are given what they need."""
@@ -199,6 +210,27 @@ def test_the_enclave_side_never_imports_the_connected_side() -> None:
     for name, tree in modules().items():
         if name.startswith("installer"):
             assert not [found for found in imported(tree) if found.split(".")[0] in ("builder", "tests", "templates")]
+
+
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_an_application_stays_in_its_rooms(application: str) -> None:
+    """What is general knows no application: no import, no word of it, in code or comments or for users."""
+    rooms, words = APPLICATIONS[application]
+    named = re.compile(words, re.IGNORECASE)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "installer"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    names = {Path(name) for name in listed.stdout.split("\0") if name}
+    general = [name for name in names if not any(name.is_relative_to(room) for room in rooms.split())]
+    assert len(names) > len(general) > 100
+    found = [
+        f"{name}:{number}: {line}"
+        for name in sorted(general)
+        if (ROOT / name).is_file()
+        for number, line in enumerate((ROOT / name).read_text().splitlines(), 1)
+        if named.search(line)
+    ]
+    assert found == []
 
 
 def test_libraries_have_few_importers() -> None:
@@ -288,7 +320,7 @@ def test_only_the_shell_and_the_reporter_print() -> None:
 
 
 _WITH_CLUSTER = "docker helm_python par2 requests segno tqdm cryptography"
-_ALWAYS = "docker helm_python httpx2 lightkube par2 pydantic requests segno tqdm yaml"
+_ALWAYS = "docker helm_python par2 pydantic requests segno tqdm yaml"
 _WITH_NETWORK = f"{_ALWAYS} cryptography.x509 cryptography.hazmat.primitives.serialization"
 _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile urllib3"
 
@@ -303,7 +335,7 @@ _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile u
         ("installer.cli.bundle.template", f"builder {_WITHOUT_NETWORK}"),
         ("installer.cli.registry.load", f"builder {_WITH_NETWORK}"),
         ("installer.cli.registry.node_import", f"builder {_WITH_NETWORK}"),
-        ("installer.cli.registry.serve", f"builder {_WITH_CLUSTER} httpx2 lightkube pydantic"),
+        ("installer.cli.registry.serve", f"builder {_WITH_CLUSTER} pydantic"),
         ("installer.cli.cluster.render", f"builder {_WITH_CLUSTER}"),
         ("installer.cli.cluster.status", f"builder {_WITH_CLUSTER}"),
         ("installer.cli.cluster.install", f"builder {_WITH_CLUSTER}"),

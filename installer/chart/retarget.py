@@ -19,7 +19,7 @@ from installer.value import Value
 
 # The keys by which a map names a repository. `name` alone means many things, so it needs one of the others beside it.
 _NAME_COMPANIONS = ("tag", "digest", "base")
-# What the W&B charts and Bitnami's put before image names, some of them: the names here are complete without.
+# What Bitnami's charts and others put before image names, some of them: the names here are complete without.
 _GLOBAL_PREFIXES = ("imageRegistry", "repositoryPrefix")
 
 

@@ -1,7 +1,7 @@
 """Images of hooks, on the nodes before a hook runs.
 
-The W&B controller gives each hook 30 s (Helm 4.1.4 as of controller 1.22.0), the pull of its image included; a first
-pull over a slow line takes longer, and the release is then left broken. So a DaemonSet of ours asks every node that a
+A controller that installs a chart may give each hook half a minute only, the pull of its image included; a first pull
+over a slow line takes longer, and the release is then left broken. So a DaemonSet of ours asks every node that a
 hook may run on for these images, and goes again. Its containers never run: the program that they name does not exist,
 and a container whose program cannot be started has its image.
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from builder.cli.trust import TrustChoice, bundle_argument, trust_options
-from builder.release.sign import sums_of
+from installer.bundle.envelope import envelope_of
 from installer.bundle.open_bundle import trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
@@ -29,7 +29,7 @@ def inspect(session: Session, *, bundle: tuple[Path, ...], trust: TrustChoice) -
     """
     trusted = bool(trust.keys or trust.sums)
     files = expand(bundle)
-    given = trust_in(trust.keys, trust.sums) if trusted else Trust(sums=Digest.of(sums_of(files[0])))
+    given = trust_in(trust.keys, trust.sums) if trusted else Trust(sums=Digest.of(envelope_of(files[0]).sums))
     with Bundle.open([VolumeFile(path) for path in files], given) as opened:
         head = "" if trusted else "UNVERIFIED: no key was given, anyone may have written this\n"
         session.emit({**description(opened), "authentic": trusted}, head + summary(opened, images=True))
