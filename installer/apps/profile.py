@@ -147,7 +147,7 @@ class Profile(Strict):
     """A profile, as written or resolved. Steps have names that differ.
 
     `versions` says for each version that a recipe states which images it is the tag of, by the end of their
-    repository, such as `wandb/local`. `version_from` is the one that the bundle is called by, default the first.
+    repository, such as `demo/web`. `version_from` is the one that the bundle is called by, default the first.
     """
 
     driver: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")] | None = None

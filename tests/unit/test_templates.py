@@ -140,7 +140,7 @@ def unanswered(model: BaseModel, path: str = "") -> set[str]:
     return found
 
 
-@pytest.mark.controller
+@pytest.mark.charts
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_every_image_of_the_profile_has_a_version(assets: Path, upgrade: bool) -> None:
     recipe, profile = Recipe.load(WANDB / "recipe.yaml"), profile_of("wandb")

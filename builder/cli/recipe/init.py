@@ -48,10 +48,10 @@ def init(session: Session, *, folder: Path, profile: str | None, chart: str | No
     """Write a commented recipe and its companions to FOLDER; files that exist are left alone.
 
     \b
-      airferry init platform                            the W&B platform, in a new folder
-      airferry init --profile empty app                 an application of your own
-      airferry init --profile ../profiles/app app       the same, with what you have prepared there
-      airferry init --chart ./charts/web web            one chart
+      airferry init platform                       the W&B platform
+      airferry init --profile empty app            an application of your own
+      airferry init --profile ../profiles/app app  the same, as you have prepared it
+      airferry init --chart ./charts/web web       one chart
       airferry init --chart oci://registry.example/charts/web web
 
     Then correct recipe.yaml and run `airferry lock`.

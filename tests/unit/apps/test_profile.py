@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a step of two kinds": ({"steps": [{**CHART, **RESOURCE}]}, "steps[0]: needs one of `chart`, `resource`"),
     "a version of no chart": ({"steps": [{**RESOURCE, "version": "1"}]}, "`version` has no meaning for resource"),
     "values of manifests": ({"steps": [{**MANIFESTS, "values": {}}]}, "`values` has no meaning for manifests"),
-    "values that are none": ({"steps": [{**CHART, "values": ["a"]}]}, "steps[0].values: neither the name of a values"),
+    "values that are none": ({"steps": [{**CHART, "values": [1]}]}, "steps[0].values: neither the name of a values"),
     "a chart that installs": (
         {"steps": [{**CHART, "installs": {"chart": "b"}}]},
         "`installs` has no meaning for chart",

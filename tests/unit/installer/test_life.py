@@ -12,7 +12,7 @@ from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPL
 from installer.errors import (
     AirferryError,
     ClusterError,
-    NotFoundError,
+    NothingHereError,
     NotReadyError,
     PolicyError,
     SiteError,
@@ -89,7 +89,7 @@ def test_a_changed_bundle_is_an_upgrade_and_a_former_one_a_downgrade(world: Worl
 
 
 def test_nothing_can_be_upgraded_that_is_not_there(world: World) -> None:
-    with pytest.raises(NotFoundError, match="no installation of demo in namespace home"):
+    with pytest.raises(NothingHereError, match="no installation of demo in namespace home"):
         world.prepared(world.application(), Policy())
 
 
@@ -127,7 +127,7 @@ def test_a_rollback_brings_the_former_state_and_removes_what_came_since(world: W
 
 def test_what_a_rollback_needs_and_is_gone_is_told(world: World) -> None:
     world.install(world.application())
-    with pytest.raises(NotFoundError, match="an earlier state of demo is not in the history"):
+    with pytest.raises(NothingHereError, match="an earlier state of demo is not in the history"):
         rollback.prepare(world.cluster, world.helm, world.note, time="")
     world.install(world.application(version="2"), Policy())
     del world.helm.held["home", "app"][0]
@@ -150,7 +150,7 @@ def test_a_removal_takes_the_steps_in_reverse_and_leaves_kinds(world: World) -> 
     assert done.kept == ("CustomResourceDefinition things.example.com (others may use it)", "Namespace home")
     assert world.names(CONFIG_MAP) == ["others"]
     assert world.cluster.get(NAMESPACE, "home")
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NothingHereError):
         _ = world.note
 
 

@@ -10,7 +10,7 @@ from installer.apps.wandb.driver import DRIVER
 from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.readiness import Readiness
 from installer.cluster.workload import ReleaseName
-from installer.errors import ClusterError, NotFoundError, UsageError
+from installer.errors import ClusterError, NothingHereError, UsageError
 from installer.objects.maker import desired
 from installer.value import replace
 from installer.workflows import record
@@ -91,7 +91,7 @@ def test_a_record_is_written_only_if_more_than_the_time_differs() -> None:
 
 def test_the_only_record_is_found_and_of_several_the_one_that_is_named() -> None:
     cluster = FakeCluster(namespaces=["here", "there"])
-    with pytest.raises(NotFoundError, match="no installation in this cluster"):
+    with pytest.raises(NothingHereError, match="no installation in this cluster"):
         record.find(cluster)
     record.keep(cluster, note())
     assert record.find(cluster) == note()
@@ -100,7 +100,7 @@ def test_the_only_record_is_found_and_of_several_the_one_that_is_named() -> None
         record.find(cluster)
     assert record.find(cluster, "other").namespace == "there"
     assert record.find(cluster, namespace="here").bundle == "app"
-    with pytest.raises(NotFoundError, match="no installation of third"):
+    with pytest.raises(NothingHereError, match="no installation of third"):
         record.find(cluster, "third")
 
 
