@@ -156,7 +156,7 @@ class Commands(click.Group):
         """What the program is."""
         if self.about:
             formatter.write_paragraph()
-            formatter.write_text(str(self.about(ctx.find_root().obj)))
+            formatter.write(f"{self.about(ctx.find_root().obj)}\n")
 
     def get_help(self, ctx: click.Context) -> str:
         """The help, with the program's true name."""

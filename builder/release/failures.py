@@ -14,6 +14,7 @@ from installer.errors import (
     InterruptedByUserError,
     LackingError,
     NotFoundError,
+    NothingHereError,
     NotReadyError,
     PolicyError,
     RecipeError,
@@ -134,6 +135,14 @@ ROWS: tuple[tuple[_Kind, str, Words], ...] = (
         SiteError,
         "site.yaml의 값이 없거나 잘못되었습니다",
         Words("Correct the line that is printed.", "출력된 항목을 고칩니다."),
+    ),
+    (
+        NothingHereError,
+        "대상이 없습니다: 이 클러스터에 설치된 것이 없거나, 해당 리비전이나 템플릿이 없습니다",
+        Words(
+            "Check that it is the right cluster, name and namespace.",
+            "클러스터, 이름, 네임스페이스가 맞는지 확인합니다.",
+        ),
     ),
     (
         StorageError,
