@@ -99,8 +99,8 @@ class Resource:
     """An object that a controller acts upon: ready when `ready` says so.
 
     `installs` is the release that the controller makes of it, `controller` the step whose pods run that controller.
-    `values_at` is the path of that release's values in it, `pulled` whether the controller pulls its chart from the
-    registry. `signs` tell what the controller's log means. `addition` is what a driver needs beside it.
+    `values_at` is the path of that release's values in it, `chart_source` in a word where the controller reads its
+    chart (oci: the registry). `signs` tell what the controller's log means. `addition` is what a driver needs beside.
     """
 
     label: str
@@ -109,7 +109,7 @@ class Resource:
     ready: Ready | None
     controller: ReleaseName | None
     values_at: str = ""
-    pulled: bool = False
+    chart_source: str = ""
     signs: tuple[LogSign, ...] = ()
     images: frozenset[Reference] = frozenset()
     suspects: tuple[str, ...] = ()

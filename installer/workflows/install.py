@@ -6,18 +6,21 @@ interruption; the history is told at the end which state was reached.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.cluster import Cluster
+from installer.cluster.cluster import Cluster, describe
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
 from installer.objects.desired import ChartRelease, Desired, DesiredStep, Manifests
 from installer.objects.driver import ChartSourceRequest, TemporaryRepository
 from installer.preflight import preflight
+from installer.preflight.images_held import require_images
 from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.site.site import Site
@@ -27,8 +30,8 @@ from installer.workflows.actions import Actions
 from installer.workflows.changes import Changes
 from installer.workflows.driver import Driver, driver_of
 from installer.workflows.history import Access, History, Revision
-from installer.workflows.images_held import require_images
 from installer.workflows.lease import Means
+from installer.workflows.phases import Phase, carried_out
 from installer.workflows.record import Record
 from installer.workflows.removal import remove_dropped
 
@@ -48,7 +51,7 @@ class Prepared:
     @property
     def pulled_charts(self) -> frozenset[tuple[str, str]]:
         """Name and version of the charts that controllers shall pull from the registry."""
-        made = [step.installs.chart for step in self.wanted.resources if step.installs and step.pulled]
+        made = [step.installs.chart for step in self.wanted.resources if step.installs and step.chart_source == "oci"]
         return frozenset((chart.name, chart.version) for chart in made)
 
 
@@ -115,45 +118,118 @@ def driver_name(bundle: Bundle) -> str:
     return (found.profile.driver if found else None) or ""
 
 
+@dataclass
+class _Work:
+    """What the phases of one installation work with, and what they have reached."""
+
+    prepared: Prepared
+    means: Means
+    actions: Actions
+    driver: Driver
+    registry: Registry | None
+    turn: ExitStack
+    past: History
+    revision: Revision
+    workloads: list[Workload] = field(default_factory=list)
+
+
+def phases(prepared: Prepared) -> list[Phase[_Work]]:
+    """What `carry_out` does, in order."""
+    wanted, note = prepared.wanted, prepared.note
+    dropped, pruned = upgrade.dropped(prepared.history, note), upgrade.pruned(prepared.history, note)
+    first = [describe(item) for item in (*wanted.secrets, *wanted.accounts)]
+    return [
+        Phase("see that the registry holds all images", _see_images, needed=not prepared.access.on_nodes),
+        Phase("make namespaces", _make_namespaces, tuple(wanted.namespaces)),
+        Phase("take the turn: one installer at a time", _take_turn),
+        Phase("note what is about to be", _note_begin),
+        Phase("keep volumes", _keep_volumes, prepared.changes.volumes, needed=bool(prepared.changes.volumes)),
+        Phase("apply what the application needs beforehand", _apply_first, tuple(first)),
+        *(
+            Phase(f"{record.kind_of(step)} {step.name}", partial(_bring_about, step), _tells(step))
+            for step in wanted.steps
+        ),
+        Phase(
+            "remove what is no part of it any more",
+            _remove_dropped,
+            (*(f"{step.kind} {step.name}" for step in dropped), *map(str, pruned)),
+            needed=bool(dropped or pruned),
+        ),
+        Phase("note that it is reached", _note_end),
+    ]
+
+
 def carry_out(prepared: Prepared, means: Means, registry: Registry | None) -> Installation:
     """Bring about what was prepared; the images must be in `registry` by now, or on the nodes if there is none.
 
     Raises NotFoundError or ContentError if an image is not, ClusterError if an object or a chart is refused or
     somebody else is at work, NotReadyError with the causes if workloads do not come up.
     """
-    wanted, note = prepared.wanted, prepared.note
-    if registry is not None:
-        require_images(registry, {reference: digest.text for reference, digest in wanted.images.items()})
-    changed = Actions(means).namespaces(wanted.namespaces)
-    with lease.held(means, note.bundle, note.namespace) as held:
-        actions = Actions(held, take_over=prepared.take_over, changed=changed)
-        found = _brought_about(prepared, held, actions)
-    return Installation(note, tuple(actions.changed), tuple(found))
+    note, driver = prepared.note, driver_of(prepared.note.driver)
+    with ExitStack() as turn:
+        actions = Actions(means, take_over=prepared.take_over)
+        work = _Work(prepared, means, actions, driver, registry, turn, prepared.history, _revision(prepared))
+        carried_out(phases(prepared), work, means.patience.reporter)
+    return Installation(note, tuple(work.actions.changed), tuple(work.workloads))
 
 
-def _brought_about(prepared: Prepared, means: Means, actions: Actions) -> list[Workload]:
-    wanted, note = prepared.wanted, prepared.note
-    driver = driver_of(note.driver)
-    past, revision = begin(means.cluster, actions, prepared.history, note, _revision(prepared))
-    dropped = upgrade.dropped(past, note)
-    actions.keep_volumes((*note.steps, *dropped), wanted.claims)
+def _see_images(work: _Work) -> None:
+    if work.registry is not None:
+        images = work.prepared.wanted.images
+        require_images(work.registry, {reference: digest.text for reference, digest in images.items()})
+
+
+def _make_namespaces(work: _Work) -> None:
+    work.actions.namespaces(work.prepared.wanted.namespaces)
+
+
+def _take_turn(work: _Work) -> None:
+    note = work.prepared.note
+    work.means = work.turn.enter_context(lease.held(work.means, note.bundle, note.namespace))
+    work.actions = Actions(work.means, take_over=work.prepared.take_over, changed=work.actions.changed)
+
+
+def _note_begin(work: _Work) -> None:
+    note = work.prepared.note
+    work.past, work.revision = begin(work.means.cluster, work.actions, work.past, note, work.revision)
+
+
+def _keep_volumes(work: _Work) -> None:
+    note = work.prepared.note
+    dropped = upgrade.dropped(work.past, note)
+    work.actions.keep_volumes((*note.steps, *dropped), work.prepared.wanted.claims)
+
+
+def _apply_first(work: _Work) -> None:
+    wanted = work.prepared.wanted
     for item in (*wanted.secrets, *wanted.accounts):
-        actions.apply(item)
-    driver.before(actions, wanted)
-    found = [item for step in wanted.steps for item in _step(step, actions, driver, prepared.repository)]
-    remove_dropped(actions, driver, dropped, upgrade.pruned(past, note))
-    finish(means, past, revision)
-    return found
+        work.actions.apply(item)
+    work.driver.before(work.actions, wanted)
 
 
-def _step(
-    step: DesiredStep, actions: Actions, driver: Driver, repository: TemporaryRepository | None
-) -> list[Workload]:
+def _bring_about(step: DesiredStep, work: _Work) -> None:
     if isinstance(step, ChartRelease):
-        return actions.release(step)
-    if isinstance(step, Manifests):
-        return actions.manifests(step.name, step.objects)
-    return driver.bring_about(step, actions, repository)
+        work.workloads += work.actions.release(step)
+    elif isinstance(step, Manifests):
+        work.workloads += work.actions.manifests(step.name, step.objects)
+    else:
+        work.workloads += work.driver.bring_about(step, work.actions, work.prepared.repository)
+
+
+def _remove_dropped(work: _Work) -> None:
+    past, note = work.past, work.prepared.note
+    remove_dropped(work.actions, work.driver, upgrade.dropped(past, note), upgrade.pruned(past, note))
+
+
+def _note_end(work: _Work) -> None:
+    finish(work.means, work.past, work.revision)
+
+
+def _tells(step: DesiredStep) -> tuple[str, ...]:
+    """What a dry run lists of a step: the chart, or the objects."""
+    if isinstance(step, ChartRelease):
+        return (f"chart {step.chart.name} {step.chart.version}",)
+    return tuple(describe(item) for item in step.applied)
 
 
 def _revision(prepared: Prepared) -> Revision:

@@ -50,7 +50,8 @@ class InstalledStep(Value):
     `version` and `archive` are those of the release that its controller makes, or empty. `hooks` are the names of the
     Jobs that Helm runs, `crds` those of the CustomResourceDefinitions that came with it. `objects` are what was applied
     from here: the resource, or the manifests. `controller` (`namespace/name`) is the release that acts upon a resource,
-    `values_at` the path of a chart's values in it, and `signs` what its log may say.
+    `values_at` the path of a chart's values in it, `signs` what its log may say, and
+    `chart_source` where it reads its chart.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class InstalledStep(Value):
     controller: str = ""
     values_at: str = ""
     signs: tuple[LogSign, ...] = ()
+    chart_source: str = ""
 
     @property
     def name(self) -> ReleaseName:
@@ -141,6 +143,11 @@ def record(manifest: BundleManifest, sums: Digest, driver: str, wanted: Desired,
     )
 
 
+def kind_of(step: DesiredStep) -> str:
+    """chart, resource or manifests."""
+    return installed_step(step).kind
+
+
 def installed_step(step: DesiredStep) -> InstalledStep:
     """`step` as the record keeps it."""
     if isinstance(step, ChartRelease):
@@ -159,8 +166,15 @@ def _of_resource(step: Resource) -> InstalledStep:
     rule = step.ready
     ready = Readiness(rule.condition or "", rule.path or "", rule.value or "") if rule else Readiness()
     controller = str(step.controller) if step.controller else ""
-    own = (InstalledObject.of(step.document),)
-    return replace(found, objects=own, ready=ready, controller=controller, values_at=step.values_at, signs=step.signs)
+    return replace(
+        found,
+        objects=(InstalledObject.of(step.document),),
+        ready=ready,
+        controller=controller,
+        values_at=step.values_at,
+        signs=step.signs,
+        chart_source=step.chart_source,
+    )
 
 
 def _of_chart(kind: str, release: ChartRelease) -> InstalledStep:

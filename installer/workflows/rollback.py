@@ -7,6 +7,9 @@ manifests of each state, and knows which belong together.
 import base64
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 
 from installer.apps.profile import at_path
 from installer.chart.releases import Releases
@@ -15,6 +18,7 @@ from installer.cluster.cluster import Cluster
 from installer.cluster.kinds import SECRET
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, NothingHereError, UsageError
+from installer.preflight.images_held import require_images
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials
 from installer.site.site import PULL_SECRET
@@ -24,9 +28,9 @@ from installer.workflows.actions import Actions
 from installer.workflows.changes import Change, Changes, compared, compared_images, compared_values
 from installer.workflows.driver import Driver, driver_of
 from installer.workflows.history import History, ReleaseState, Revision
-from installer.workflows.images_held import require_images
 from installer.workflows.install import Installation, begin, finish
 from installer.workflows.lease import Means
+from installer.workflows.phases import Phase, carried_out
 from installer.workflows.record import InstalledObject, InstalledStep, Record
 from installer.workflows.removal import remove_dropped
 from installer.workflows.upgrade import bundle_line, chart_lines
@@ -79,26 +83,91 @@ def carry_out(back: Return, means: Means, registry: Registry | None, *, take_ove
     Run again after an interruption, it goes on. Raises NotFoundError or ContentError if `registry` lacks an image of
     the former state, ClusterError, NotReadyError.
     """
-    if registry is not None:
-        require_images(registry, back.goal.images)
-    with lease.held(means, back.note.bundle, back.note.namespace) as held:
-        actions = Actions(held, take_over=take_over)
-        found = _gone_back(back, held, actions)
-    return Installation(back.note, tuple(actions.changed), tuple(found))
+    driver = driver_of(back.note.driver)
+    with ExitStack() as turn:
+        actions = Actions(means, take_over=take_over)
+        work = _Work(back, means, actions, driver, registry, turn, back.past, _attempt(back))
+        carried_out(phases(back), work, means.patience.reporter)
+    return Installation(back.note, tuple(work.actions.changed), tuple(work.workloads))
 
 
-def _gone_back(back: Return, means: Means, actions: Actions) -> list[Workload]:
-    goal, note, last = back.goal, back.note, back.past.last
+@dataclass
+class _Work:
+    """What the phases of one rollback work with, and what they have reached."""
+
+    back: Return
+    means: Means
+    actions: Actions
+    driver: Driver
+    registry: Registry | None
+    turn: ExitStack
+    past: History
+    attempt: Revision
+    workloads: list[Workload] = field(default_factory=list)
+
+
+def phases(back: Return) -> list[Phase[_Work]]:
+    """What `carry_out` does, in order."""
+    note = back.note
+    added, surplus = _added(back.past, note), _surplus(back.past, note)
+    return [
+        Phase("see that the registry holds all images", _see_images, needed=not back.goal.access.on_nodes),
+        Phase("take the turn: one installer at a time", _take_turn),
+        Phase("note what is about to be", _note_begin),
+        Phase("keep volumes", _keep_volumes, back.changes.volumes, needed=bool(back.changes.volumes)),
+        *(
+            Phase(f"{step.kind} {step.name}", partial(_bring_back, step), tuple(map(str, step.objects)))
+            for step in note.steps
+        ),
+        Phase(
+            "remove what came later",
+            _remove_added,
+            (*(f"{step.kind} {step.name}" for step in added), *map(str, surplus)),
+            needed=bool(added or surplus),
+        ),
+        Phase("note that it is reached", _note_end),
+    ]
+
+
+def _attempt(back: Return) -> Revision:
+    """The revision that this rollback is: an unfinished one goes on under its number."""
+    goal, last = back.goal, back.past.last
     unfinished = last is not None and not last.finished and last.origin == goal.number
     number = last.number if last and unfinished else back.past.next_number()
-    attempt = replace(goal, number=number, record=note, finished=False, origin=goal.number)
-    past, attempt = begin(means.cluster, actions, back.past, note, attempt)
-    added, driver = _added(back.past, note), driver_of(note.driver)
-    actions.keep_volumes((*note.steps, *added), goal.claims)
-    found = [item for step in note.steps for item in _step(step, goal, actions, driver)]
-    remove_dropped(actions, driver, added, _surplus(back.past, note))
-    finish(means, past, attempt)
-    return found
+    return replace(goal, number=number, record=back.note, finished=False, origin=goal.number)
+
+
+def _see_images(work: _Work) -> None:
+    if work.registry is not None:
+        require_images(work.registry, work.back.goal.images)
+
+
+def _take_turn(work: _Work) -> None:
+    note = work.back.note
+    work.means = work.turn.enter_context(lease.held(work.means, note.bundle, note.namespace))
+    work.actions = Actions(work.means, take_over=work.actions.take_over)
+
+
+def _note_begin(work: _Work) -> None:
+    work.past, work.attempt = begin(work.means.cluster, work.actions, work.past, work.back.note, work.attempt)
+
+
+def _keep_volumes(work: _Work) -> None:
+    note = work.back.note
+    work.actions.keep_volumes((*note.steps, *_added(work.back.past, note)), work.back.goal.claims)
+
+
+def _bring_back(step: InstalledStep, work: _Work) -> None:
+    work.workloads += _step(step, work.back.goal, work.actions, work.driver)
+
+
+def _remove_added(work: _Work) -> None:
+    past, note = work.back.past, work.back.note
+    remove_dropped(work.actions, work.driver, _added(past, note), _surplus(past, note))
+
+
+def _note_end(work: _Work) -> None:
+    finish(work.means, work.past, work.attempt)
 
 
 def _step(step: InstalledStep, goal: Revision, actions: Actions, driver: Driver) -> list[Workload]:

@@ -4,6 +4,7 @@ Steps go in the reverse of the order in which they came, so that a resource goes
 """
 
 from contextlib import suppress
+from functools import partial
 
 from installer.cluster import volumes
 from installer.cluster.cluster import Cluster, Object
@@ -17,6 +18,7 @@ from installer.workflows import history, lease
 from installer.workflows.actions import Actions
 from installer.workflows.driver import driver_of
 from installer.workflows.lease import Means
+from installer.workflows.phases import Phase, carried_out
 from installer.workflows.record import PREFIX, InstalledStep, Record
 from installer.workflows.removal import removed
 
@@ -54,35 +56,70 @@ def uninstall(means: Means, record: Record, *, data: bool = False, crds: bool = 
     NotReadyError if the time does not suffice.
     """
     with lease.held(means, record.bundle, record.namespace) as held:
-        return _Uninstallation(held, record).run(data=data, crds=crds)
+        work = _Work(held, record, data=data, crds=crds)
+        carried_out(phases(record, data=data), work, means.patience.reporter)
+    return Removal(tuple(work.removed), tuple(work.kept))
 
 
-class _Uninstallation:
-    def __init__(self, means: Means, record: Record) -> None:
+def phases(record: Record, *, data: bool = False) -> list[Phase["_Work"]]:
+    """What `uninstall` does, in order: steps in the reverse of the order in which they came."""
+    return [
+        Phase("keep volumes", _Work.keep_volumes, needed=not data),
+        *(
+            Phase(f"remove {step.kind} {step.name}", partial(_remove, step), tuple(map(str, step.objects)))
+            for step in reversed(record.steps)
+        ),
+        Phase("remove data" if data else "see what stays", _Work.remove_data),
+        Phase("remove the record", _Work.remove_record),
+    ]
+
+
+def _remove(step: InstalledStep, work: "_Work") -> None:
+    work.remove(step)
+
+
+class _Work:
+    """What the phases of one removal work with, and what they have reached."""
+
+    def __init__(self, means: Means, record: Record, *, data: bool, crds: bool) -> None:
         self._cluster, self._releases, self._patience = means.cluster, means.releases, means.patience
-        self._record, self._removed = record, list[str]()
+        self._record, self._data, self._crds = record, data, crds
         self._actions, self._driver = Actions(means), driver_of(record.driver)
+        self._saved = list[Leftover]()
+        self.removed, self.kept = list[str](), list[str]()
 
-    def run(self, *, data: bool, crds: bool) -> Removal:
-        cluster, record = self._cluster, self._record
-        saved = [] if data else self._saved()
-        for step in reversed(record.steps):
-            for what in removed(step, self._actions, self._driver):
-                self._note(what)
-            self._hook_jobs(step)
-        left = list({item.label: item for item in (*saved, *data_of(cluster, record))}.values())
-        if data:
-            self._remove_data([item for item in left if item.ours])
+    def keep_volumes(self) -> None:
+        """Make the volumes of claims that go with their releases stay."""
+        names = [step.name for step in self._record.all_charts]
+        found = volumes.at_stake(self._cluster, self._releases, names)
+        volumes.retain(self._cluster, found)
+        self._saved = [_volume(item) for item in found]
+
+    def remove(self, step: InstalledStep) -> None:
+        """Remove one step, and the Jobs of its hooks, which Helm leaves where a chart does not say otherwise."""
+        for what in removed(step, self._actions, self._driver):
+            self._note(what)
+        self._hook_jobs(step)
+
+    def remove_data(self) -> None:
+        """See what outlives the steps; delete it if data shall go."""
+        record = self._record
+        left = list({item.label: item for item in (*self._saved, *data_of(self._cluster, record))}.values())
+        if self._data:
+            self._delete([item for item in left if item.ours])
             left = [item for item in left if not item.ours]
-        kept = [str(item) for item in left] + self._kinds(delete=crds)
-        kept += [f"Namespace {name}" for name in sorted({step.namespace for step in record.steps if step.namespace})]
-        kept += self._driver.after_removal(record, self._actions, self._note)
-        # The record goes last: until then a second run finds its way.
+        self.kept += [str(item) for item in left] + self._kinds(delete=self._crds)
+        names = sorted({step.namespace for step in record.steps if step.namespace})
+        self.kept += [f"Namespace {name}" for name in names]
+        self.kept += self._driver.after_removal(record, self._actions, self._note)
+
+    def remove_record(self) -> None:
+        """The record goes last: until then a second run finds its way."""
+        record = self._record
         own = ((SECRET, history.secret_name(record.bundle)), (CONFIG_MAP, f"{PREFIX}{record.bundle}"))
         for kind, name in own:
-            if cluster.delete(kind, name, record.namespace):
+            if self._cluster.delete(kind, name, record.namespace):
                 self._note(f"{kind.name} {record.namespace}/{name}")
-        return Removal(tuple(self._removed), tuple(kept))
 
     def _hook_jobs(self, step: InstalledStep) -> None:
         """Remove the Jobs of hooks, which Helm leaves where a chart does not say otherwise."""
@@ -90,14 +127,7 @@ class _Uninstallation:
             if self._cluster.delete(JOB, name, step.namespace):
                 self._note(f"Job {step.namespace}/{name}")
 
-    def _saved(self) -> list[Leftover]:
-        """The volumes of claims that go with their releases, made to stay."""
-        names = [step.name for step in self._record.all_charts]
-        found = volumes.at_stake(self._cluster, self._releases, names)
-        volumes.retain(self._cluster, found)
-        return [_volume(item) for item in found]
-
-    def _remove_data(self, items: list[Leftover]) -> None:
+    def _delete(self, items: list[Leftover]) -> None:
         """Delete `items` and see them gone: a volume claim waits for the last pod that uses it.
 
         Volumes that were kept from going with their claims are left to Kubernetes again.
@@ -133,7 +163,7 @@ class _Uninstallation:
         return kept
 
     def _note(self, what: str) -> None:
-        self._removed.append(what)
+        self.removed.append(what)
         self._patience.reporter.note(f"removed {what}")
 
 

@@ -57,7 +57,7 @@ class PlatformDriver:
             further = {"customCACerts": list(dict.fromkeys(trusted))}
             controller = maker.chart_release(maker.application.operator, further)
         resource = custom_resource(platform.document, values=platform.installs.values, chart=final.spec)
-        done = replace(platform, document=resource, addition=source, pulled=final.kind == "oci")
+        done = replace(platform, document=resource, addition=source, chart_source=final.kind)
         steps = tuple(_swapped(step, done, controller) for step in made.steps)
         artifact = {str(final.artifact): final.artifact.digest} if final.artifact else {}
         return Completed(steps, (*made.secrets, *final.secrets), {**made.images, **artifact})

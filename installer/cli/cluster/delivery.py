@@ -12,7 +12,8 @@ from installer.shell import Session
 from installer.site.site import Site
 from installer.transfer.load_result import summary
 from installer.value import replace
-from installer.workflows.install import Prepared, carry_out, prepare
+from installer.workflows.install import Prepared, carry_out, phases, prepare
+from installer.workflows.phases import described, documents
 from installer.workflows.upgrade import Policy
 
 
@@ -42,6 +43,12 @@ class Delivery:
             take_over=self.take_over,
             request=replace(self.request, refusal=refusal),
         )
+
+    def show(self, prepared: Prepared) -> None:
+        """Print what `carry_out` would change, and its phases; nothing is loaded or changed."""
+        todo = phases(prepared)
+        text = f"{prepared.changes.text()}\n\n{described(todo)}"
+        self.session.emit({"changes": prepared.changes.document(), "phases": documents(todo)}, text)
 
     def carry_out(self, prepared: Prepared, timeout: int) -> None:
         """Load the images, do what was prepared, and print what came of it; at most `timeout` seconds are waited.

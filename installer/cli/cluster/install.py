@@ -7,7 +7,7 @@ import click
 from installer.cli.cluster.chart_choice import ChartChoice, chart_options
 from installer.cli.cluster.delivery import Delivery
 from installer.cli.opening import BundleChoice, bundle_options
-from installer.cli.options import site_option, take_over_option, timeout_option
+from installer.cli.options import dry_run_option, site_option, take_over_option, timeout_option
 from installer.cli.site_file import read_site
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
@@ -19,6 +19,7 @@ from installer.shell import Session
 @site_option
 @cluster_options
 @take_over_option
+@dry_run_option
 @chart_options
 @timeout_option
 def install(
@@ -28,6 +29,7 @@ def install(
     site_file: Path,
     cluster: ClusterChoice,
     take_over: bool,
+    dry_run: bool,
     chart: ChartChoice,
     timeout: int,
 ) -> None:
@@ -47,6 +49,9 @@ def install(
         site, request = read_site(session, bundle, site_file), chart.request(session, bundle, target)
         delivery = Delivery(session, bundle, target, site, request, policy=None, take_over=take_over)
         prepared = delivery.prepare()
+        if dry_run:
+            delivery.show(prepared)
+            return
         bundle.verify(session.reporter)
         for line in prepared.changes.overwritten:
             session.reporter.note(f"overwriting what others have set: {line}")

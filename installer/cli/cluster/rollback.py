@@ -19,6 +19,7 @@ from installer.diagnosis.diagnosis import unknown
 from installer.shell import Session
 from installer.workflows import record
 from installer.workflows import rollback as backwards
+from installer.workflows.phases import described, documents
 
 
 @click.command(cls=Command)
@@ -54,7 +55,9 @@ def rollback(
     present = record.find(target.cluster, installation.name, installation.namespace)
     back = backwards.prepare(target.cluster, target.releases, present, number=number, time=time_of(session))
     if dry_run:
-        session.emit({"changes": back.changes.document(), "revision": back.goal.number}, back.changes.text())
+        todo = backwards.phases(back)
+        document = {"changes": back.changes.document(), "revision": back.goal.number, "phases": documents(todo)}
+        session.emit(document, f"{back.changes.text()}\n\n{described(todo)}")
         return
     for line in back.changes.text().splitlines():
         session.reporter.note(line)

@@ -3,12 +3,13 @@
 import click
 
 from installer.cli.cluster.mutation import ask, means
-from installer.cli.options import Installation, installation_options, timeout_option, yes_option
+from installer.cli.options import Installation, dry_run_option, installation_options, timeout_option, yes_option
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
 from installer.shell import Session
 from installer.workflows import record
-from installer.workflows.uninstall import data_of
+from installer.workflows.phases import described, documents
+from installer.workflows.uninstall import data_of, phases
 from installer.workflows.uninstall import uninstall as remove
 
 
@@ -17,6 +18,7 @@ from installer.workflows.uninstall import uninstall as remove
 @installation_options
 @click.option("--delete-data", is_flag=True, help="Delete the volume claims and Secrets too; they are listed first.")
 @click.option("--delete-crds", is_flag=True, help="Delete the CustomResourceDefinitions too, unless others use them.")
+@dry_run_option
 @yes_option
 @timeout_option
 def uninstall(
@@ -26,10 +28,11 @@ def uninstall(
     installation: Installation,
     delete_data: bool,
     delete_crds: bool,
+    dry_run: bool,
     yes: bool,
     timeout: int,
 ) -> None:
-    """Remove the application and the operator. Data stays: volumes and Secrets are listed, not deleted.
+    """Remove the application, the last step first. Data stays: volumes and Secrets are listed, not deleted.
 
     \b
     Examples:
@@ -42,6 +45,10 @@ def uninstall(
         for item in data_of(target.cluster, found):
             if item.ours:
                 session.reporter.note(f"will be deleted for good: {item}")
+    if dry_run:
+        todo = phases(found, data=delete_data)
+        session.emit({"phases": documents(todo)}, described(todo))
+        return
     if not yes:
         also = " AND ALL ITS DATA" if delete_data else ""
         ask(f"Remove {found.bundle} {found.version}{also} from namespace {found.namespace}?")

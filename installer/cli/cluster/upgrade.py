@@ -54,7 +54,7 @@ def upgrade(
         delivery = Delivery(session, bundle, target, site, request, policy=policy, take_over=take_over)
         prepared = delivery.prepare()
         if dry_run:
-            session.emit({"changes": prepared.changes.document()}, prepared.changes.text())
+            delivery.show(prepared)
             return
         for line in prepared.changes.text().splitlines():
             session.reporter.note(line)
