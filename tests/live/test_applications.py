@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.parts import runnable
-from tests.parts.application import KEY, Application
+from tests.parts.application import Application
 from tests.parts.bundles import packed_chart
 from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.frozen import freeze_volume
 from tests.parts.zoo import ANIMAL, OPERATOR, animals_chart, operator_chart, operator_image, zoo
 
 if TYPE_CHECKING:
@@ -23,15 +24,51 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture
-def program(enclave: Enclave, tmp_path: Path) -> EnclaveProgram:
-    return EnclaveProgram(enclave, tmp_path)
+@dataclass(frozen=True)
+class Journey:
+    """One application on its way, each bundle frozen into a file of its own, as people on site get it."""
+
+    program: EnclaveProgram
+    name: str
+
+    def at(self, bundle: Path) -> EnclaveProgram:
+        """The installer that carries `bundle`."""
+        path = bundle.with_suffix(".installer")
+        if not path.exists():
+            freeze_volume(bundle, path, bundle.stem)
+        return replace(self.program, executable=path)
+
+    def run(self, bundle: Path, command: str, *options: str) -> dict[str, Any]:
+        """The result of a command that reads site.yaml."""
+        site = self.program.folder / "site.yaml"
+        done = self.at(bundle).run(command, "--site", site, "--output", "json", *options)
+        return dict(self.program.result(done))
+
+    def installed(self, bundle: Path, *options: str) -> list[str]:
+        """What an installation changes, after a look and a dry run that change nothing."""
+        found = self.run(bundle, "preflight")
+        assert found["ready"], found
+        phases = self.run(bundle, "install", "--dry-run")["phases"]
+        assert phases[0]["phase"] == "see that the registry holds all images"
+        return list(self.run(bundle, "install", "--timeout", "240", *options)["changed"])
+
+    def upgraded(self, bundle: Path) -> list[str]:
+        """What an upgrade changes, after its dry run."""
+        assert self.run(bundle, "upgrade", "--dry-run")["phases"]
+        return list(self.run(bundle, "upgrade", "--yes", "--timeout", "240")["changed"])
+
+    def known(self, bundle: Path, command: str, *options: str) -> dict[str, Any]:
+        """The result of a command that needs no site.yaml; of one that changes something after its dry run."""
+        named = ("--name", self.name, "--output", "json", *options)
+        if command in ("rollback", "uninstall"):
+            assert self.program.result(self.at(bundle).run(command, *named, "--dry-run"))["phases"]
+            named = (*named, "--yes")
+        return dict(self.program.result(self.at(bundle).run(command, *named)))
 
 
 @pytest.fixture
-def name() -> str:
-    """A name for bundle and installation."""
-    return f"app-{secrets.token_hex(3)}"
+def journey(enclave: Enclave, tmp_path: Path) -> Journey:
+    return Journey(EnclaveProgram(enclave, tmp_path), f"app-{secrets.token_hex(3)}")
 
 
 @pytest.fixture(autouse=True)
@@ -42,27 +79,19 @@ def no_zoos(enclave: Enclave) -> Iterator[None]:
 
 
 def got(enclave: Enclave, kind: str, namespace: str, query: str = ".items[*].metadata.name") -> list[str]:
-    """What a JSONPath finds in all objects of a kind."""
-    return sorted(enclave.kubectl("get", kind, f"--namespace={namespace}", f"--output=jsonpath={{{query}}}").split())
-
-
-def preflight(program: EnclaveProgram, bundle: Path) -> dict[str, Any]:
-    site = program.folder / "site.yaml"
-    done = program.run("preflight", "--bundle", bundle, "--key", KEY, "--site", site, "--output", "json")
-    return dict(program.result(done))
-
-
-def again(program: EnclaveProgram, bundle: Path) -> list[str]:
-    return list(program.result(program.install(bundle))["changed"])
+    """What a JSONPath finds in all objects of a kind, or in the one that is named behind it."""
+    output = f"--output=jsonpath={{{query}}}"
+    return sorted(enclave.kubectl("get", *kind.split(), f"--namespace={namespace}", output).split())
 
 
 def test_charts_come_in_the_order_of_the_profile_and_go_in_the_reverse(
-    enclave: Enclave, namespace: str, program: EnclaveProgram, name: str
+    enclave: Enclave, namespace: str, journey: Journey
 ) -> None:
     """`animals` sorts before `zoo-operator`, which brings its kind among its templates."""
+    program = journey.program
 
     def bundle(version: int, animals: int) -> Path:
-        made = Application(program.folder / str(version), name, version=str(version), sequence=version)
+        made = Application(program.folder / str(version), journey.name, version=str(version), sequence=version)
         made.images = {OPERATOR: operator_image(), ANIMAL: runnable.pause()}
         made.chart(operator_chart(f"{version}.0.0"))
         made.chart(animals_chart(f"{version}.0.0"), release="animals")
@@ -70,82 +99,71 @@ def test_charts_come_in_the_order_of_the_profile_and_go_in_the_reverse(
         made.chart(animals_chart(f"{version}.0.0"), release="more-animals", values="more.yaml")
         return made.write()
 
-    first = bundle(1, 2)
+    def releases(names: list[str]) -> list[str]:
+        return [item.rpartition("/")[2] for item in names if item.startswith("release ")]
+
+    first, second = bundle(1, 2), bundle(2, 1)
     program.site(namespace=namespace)
-    assert preflight(program, first)["ready"]
-    changed = program.result(program.install(first))["changed"]
-    releases = [item for item in changed if item.startswith("release ")]
-    assert releases == [f"release {namespace}/{each}" for each in ("zoo-operator", "animals", "more-animals")]
-    assert again(program, first) == []
+    assert releases(journey.installed(first)) == ["zoo-operator", "animals", "more-animals"]
+    assert journey.run(first, "install")["changed"] == []
     program.site(namespace=namespace, charts={"animals": {"values": {"animals": 3}}})
-    assert again(program, first) == [f"release {namespace}/animals"]
+    assert journey.run(first, "install")["changed"] == [f"release {namespace}/animals"]
     assert got(enclave, "zoos", namespace, ".items[*].spec.animals") == ["2", "3"]
 
-    second = bundle(2, 1)
-    told = program.result(program.run("upgrade", "--bundle", second, "--key", KEY, "--site",
-                                      program.folder / "site.yaml", "--dry-run", "--output", "json"))  # fmt: skip
+    told = journey.run(second, "upgrade", "--dry-run")
     assert [item["what"] for item in told["changes"]["values"]] == ["more-animals: animals"]
-    program.result(program.upgrade(second))
+    journey.upgraded(second)
     assert got(enclave, "zoos", namespace, ".items[*].spec.animals") == ["1", "3"]
-    program.result(program.run("rollback", "--name", name, "--yes", "--output", "json"))
+    journey.known(second, "rollback")
     assert got(enclave, "zoos", namespace, ".items[*].spec.animals") == ["2", "3"]
-
-    removed = program.result(program.run("uninstall", "--name", name, "--yes", "--output", "json"))["removed"]
-    releases = [item for item in removed if item.startswith("release ")]
-    assert releases == [f"release {namespace}/{each}" for each in ("more-animals", "animals", "zoo-operator")]
+    removed = journey.known(second, "uninstall")["removed"]
+    assert releases(removed) == ["more-animals", "animals", "zoo-operator"]
     assert got(enclave, "deployments", namespace) == []
 
 
-def test_an_operator_and_its_resource(enclave: Enclave, namespace: str, program: EnclaveProgram, name: str) -> None:
+def test_an_operator_and_its_resource(enclave: Enclave, namespace: str, journey: Journey) -> None:
     """A resource is applied, waited for by its condition, changed by an answer, taken back, and removed before its
     operator, which has to serve its finalizer."""
-    first = zoo(program.folder / "1", name, animals=1).write()
+    program = journey.program
+    first = zoo(program.folder / "1", journey.name, animals=1).write()
+    second = zoo(program.folder / "2", journey.name, version=2).write()
     program.site(namespace=namespace)
-    found = preflight(program, first)
-    assert found["ready"], found
-    installed = program.result(program.install(first))
-    assert f"Zoo {namespace}/zoo" in installed["changed"]
+    assert f"Zoo {namespace}/zoo" in journey.installed(first)
     assert got(enclave, "deployments", namespace, ".items[*].status.availableReplicas") == ["1", "1"]
-    image = enclave.kubectl("get", "zoo/zoo", f"--namespace={namespace}", "--output=jsonpath={.spec.image}")
-    assert image == f"{enclave.registry}/airferry/{ANIMAL}"
-    assert again(program, first) == []
+    assert got(enclave, "zoos", namespace, ".items[*].spec.image") == [f"{enclave.registry}/airferry/{ANIMAL}"]
+    assert journey.run(first, "install")["changed"] == []
 
     program.site(namespace=namespace, animals=2)
-    assert again(program, first) == [f"Zoo {namespace}/zoo"]
-    assert got(enclave, "deployment/zoo", namespace, ".status.availableReplicas") == ["2"]
+    assert journey.run(first, "install")["changed"] == [f"Zoo {namespace}/zoo"]
+    assert got(enclave, "deployment zoo", namespace, ".status.availableReplicas") == ["2"]
+    assert f"Zoo {namespace}/zoo" in journey.upgraded(second)
+    assert got(enclave, "zoo zoo", namespace, ".metadata.labels.edition") == ["2"]
+    journey.known(second, "rollback")
+    assert got(enclave, "zoo zoo", namespace, ".metadata.labels.edition") == ["1"]
 
-    second = zoo(program.folder / "2", name, version=2).write()
-    changed = program.result(program.upgrade(second))["changed"]
-    assert f"Zoo {namespace}/zoo" in changed
-    assert got(enclave, "zoo/zoo", namespace, ".metadata.labels.edition") == ["2"]
-    program.result(program.run("rollback", "--name", name, "--yes", "--output", "json"))
-    assert got(enclave, "zoo/zoo", namespace, [".metadata.labels.edition", ".spec.animals"][0]) == ["1"]
-
-    status = program.result(program.run("status", "--name", name, "--output", "json"))
+    status = journey.known(second, "status")
     assert status["ready"], status
     assert "all animals are awake" in status["phase"]
-    removed = program.result(program.run("uninstall", "--name", name, "--yes", "--output", "json"))["removed"]
+    removed = journey.known(second, "uninstall")["removed"]
     assert removed.index(f"Zoo {namespace}/zoo") < removed.index(f"release {namespace}/zoo-operator")
     assert got(enclave, "deployments", namespace) == []
 
 
-def test_a_resource_that_does_not_get_ready_is_explained(
-    enclave: Enclave, namespace: str, program: EnclaveProgram, name: str
-) -> None:
-    bundle = zoo(program.folder / "1", name, closed=True).write()
+def test_a_resource_that_does_not_get_ready_is_explained(enclave: Enclave, namespace: str, journey: Journey) -> None:
+    program = journey.program
+    bundle = zoo(program.folder / "1", journey.name, closed=True).write()
     program.site(namespace=namespace)
     done = program.install(bundle, timeout=25)
     assert done.returncode == 32, done.stderr
-    assert "the zoo is closed" in done.stderr
-    assert "the zoo is closed in winter" in done.stderr
-    assert "open it with `closed: false`" in done.stderr
-    done = program.run("status", "--name", name)
-    assert done.returncode == 32
-    assert "the zoo is closed in winter" in done.stdout
+    for words in ("the zoo is closed", "the zoo is closed in winter", "open it with `closed: false`"):
+        assert words in done.stderr
+    done = program.run("status", "--name", journey.name)
+    assert (done.returncode, "the zoo is closed in winter" in done.stdout) == (32, True)
 
 
-def test_manifests_and_their_images(enclave: Enclave, namespace: str, program: EnclaveProgram, name: str) -> None:
+def test_manifests_and_their_images(enclave: Enclave, namespace: str, journey: Journey) -> None:
     """Objects as they are, their images moved; what a later bundle does not have any more is removed."""
+    program, name = journey.program, journey.name
 
     def deployment(label: str) -> dict[str, Any]:
         labels = {"app": label}
@@ -171,27 +189,22 @@ def test_manifests_and_their_images(enclave: Enclave, namespace: str, program: E
         return made.write()
 
     first = bundle(1, deployment("one"), deployment("two"), settings("first"))
+    second = bundle(2, deployment("one"), settings("second"))
     program.site(namespace=namespace)
-    assert preflight(program, first)["ready"]
-    installed = program.result(program.install(first))
-    assert {str(item["workload"]) for item in installed["workloads"]} == {
-        f"Deployment {namespace}/one",
-        f"Deployment {namespace}/two",
-    }
+    changed = journey.installed(first)
+    assert {f"Deployment {namespace}/one", f"Deployment {namespace}/two"} <= set(changed)
+    assert got(enclave, "deployments", namespace, ".items[*].status.availableReplicas") == ["1", "1"]
     (image,) = set(got(enclave, "deployments", namespace, ".items[*].spec.template.spec.containers[*].image"))
     assert image.startswith(f"{enclave.registry}/airferry/docker.io/demo/httpd:1.0@sha256:")
-    assert again(program, first) == []
+    assert journey.run(first, "install")["changed"] == []
 
-    second = bundle(2, deployment("one"), settings("second"))
-    changed = program.result(program.upgrade(second))["changed"]
+    changed = journey.upgraded(second)
     assert f"Deployment {namespace}/two (removed)" in changed
     assert f"ConfigMap {namespace}/settings" in changed
     assert got(enclave, "deployments", namespace) == ["one"]
-    back = program.result(program.run("rollback", "--name", name, "--yes", "--output", "json"))
-    assert f"Deployment {namespace}/two" in back["changed"]
-    assert got(enclave, "configmap/settings", namespace, ".data.text") == ["first"]
-    removed = program.result(program.run("uninstall", "--name", name, "--yes", "--output", "json"))["removed"]
-    assert f"Deployment {namespace}/one" in removed
+    assert f"Deployment {namespace}/two" in journey.known(second, "rollback")["changed"]
+    assert got(enclave, "configmap settings", namespace, ".data.text") == ["first"]
+    assert f"Deployment {namespace}/one" in journey.known(second, "uninstall")["removed"]
     assert got(enclave, "deployments,configmaps", namespace) == ["kube-root-ca.crt"]
 
 
@@ -265,46 +278,42 @@ def server(folder: Path, name: str, version: int) -> Application:
     return application
 
 
-def test_generated_passwords_secrets_and_answers(
-    enclave: Enclave, namespace: str, program: EnclaveProgram, name: str
-) -> None:
-    word = "correct-horse-battery"
+def test_generated_passwords_secrets_and_answers(enclave: Enclave, namespace: str, journey: Journey) -> None:
+    program, name, word = journey.program, journey.name, "correct-horse-battery"
     (program.folder / "word").write_text(word)
-    first = server(program.folder / "1", name, 1).write()
+    first, second = (server(program.folder / str(version), name, version).write() for version in (1, 2))
     program.site(namespace=namespace, password={"file": "word"})
-    assert preflight(program, first)["ready"]
-    done = program.install(first)
+    done = journey.at(first).install(first)
     program.result(done)
     assert word not in done.stdout + done.stderr
-    made = got(enclave, f"secret/{'server'}", namespace, ".data.password")
-    assert again(program, first) == []
-    labels = json.loads(enclave.kubectl("get", f"namespace/{namespace}", "--output=jsonpath={.metadata.labels}"))
-    assert labels["pod-security.kubernetes.io/enforce"] == "baseline"
-    env = enclave.kubectl("exec", "deploy/server", f"--namespace={namespace}", "--", "/bin/sh", "-c", "echo $GIVEN")
-    assert env.strip() == word
+    made = got(enclave, "secret server", namespace, ".data.password")
+    assert journey.installed(first) == []
+    labels = got(
+        enclave, f"namespace {namespace}", namespace, ".metadata.labels.pod-security\\.kubernetes\\.io/enforce"
+    )
+    assert labels == ["baseline"]
+    given = ("exec", "deploy/server", f"--namespace={namespace}", "--", "/bin/sh", "-c", "echo $GIVEN")
+    assert enclave.kubectl(*given).strip() == word
 
     program.site(namespace=namespace, password={"file": "word"}, mode="loud")
-    assert again(program, first) == [f"release {namespace}/server"]
-    second = server(program.folder / "2", name, 2).write()
-    program.result(program.upgrade(second))
-    assert got(enclave, "secret/server", namespace, ".data.password") == made, "the generated password stays"
-    program.result(program.run("rollback", "--name", name, "--yes", "--output", "json"))
-    assert got(enclave, "secret/server", namespace, ".data.password") == made
-
-    removed = program.result(program.run("uninstall", "--name", name, "--yes", "--output", "json"))
+    assert journey.run(first, "install")["changed"] == [f"release {namespace}/server"]
+    journey.upgraded(second)
+    assert got(enclave, "secret server", namespace, ".data.password") == made, "the generated password stays"
+    journey.known(second, "rollback")
+    assert got(enclave, "secret server", namespace, ".data.password") == made
+    removed = journey.known(second, "uninstall")
     assert any("server-password" in item for item in removed["kept"])
     assert got(enclave, "deployments", namespace) == []
 
 
-def test_an_answer_that_the_profile_does_not_ask_for_is_refused(program: EnclaveProgram, name: str) -> None:
-    bundle = server(program.folder / "1", name, 1).write()
-    program.site(mysql={"host": "db"})
-    done = program.install(bundle)
-    assert done.returncode == 40
-    assert "mysql: unknown key" in done.stderr
-    program.site(charts={"serve": {"values": {}}})
-    done = program.install(bundle)
-    assert (done.returncode, "did you mean server?" in done.stderr) == (40, True)
-    program.site(mode="lout")
-    done = program.install(bundle)
-    assert (done.returncode, "mode" in done.stderr) == (40, True)
+def test_an_answer_that_the_profile_does_not_ask_for_is_refused(journey: Journey) -> None:
+    program = journey.program
+    bundle = server(program.folder / "1", journey.name, 1).write()
+    for answers, words in (
+        ({"mysql": {"host": "db"}}, "mysql: unknown key"),
+        ({"charts": {"serve": {"values": {}}}}, "did you mean server?"),
+        ({"mode": "lout"}, "mode: "),
+    ):
+        program.site(**answers)
+        done = program.install(bundle)
+        assert (done.returncode, words in done.stderr) == (40, True), done.stderr
