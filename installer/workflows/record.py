@@ -35,6 +35,11 @@ class InstalledObject(Value):
     def __str__(self) -> str:
         return f"{self.kind} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
 
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What it is in every version of its kind: group, kind, namespace and name."""
+        return self.api_version.rpartition("/")[0], self.kind, self.namespace, self.name
+
     @classmethod
     def of(cls, item: Object, namespace: str = "") -> "InstalledObject":
         """The identity of `item`; `namespace` counts where it names none."""

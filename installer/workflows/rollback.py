@@ -28,7 +28,7 @@ from installer.workflows.images_held import require_images
 from installer.workflows.install import Installation, begin, finish
 from installer.workflows.lease import Means
 from installer.workflows.record import InstalledObject, InstalledStep, Record
-from installer.workflows.removal import remove_dropped
+from installer.workflows.removal import objects_left, remove_dropped, steps_left
 from installer.workflows.upgrade import bundle_line, chart_lines
 
 
@@ -143,17 +143,12 @@ def _changes(past: History, goal: Revision) -> Changes:
 
 def _added(past: History, note: Record) -> list[InstalledStep]:
     """The steps that came with the state that is left."""
-    names = {(step.kind, step.name) for step in note.steps}
-    last = past.last
-    return [step for step in last.record.steps if (step.kind, step.name) not in names] if last else []
+    return steps_left(past.last.record, note) if past.last else []
 
 
 def _surplus(past: History, note: Record) -> list[InstalledObject]:
     """The objects of the steps that stay, that came with the state that is left."""
-    last, then = past.last, {item for step in note.steps for item in step.objects}
-    stays = {(step.kind, step.name) for step in note.steps}
-    now = [step for step in last.record.steps if (step.kind, step.name) in stays] if last else []
-    return [item for step in now for item in step.objects if item not in then]
+    return objects_left(past.last.record, note) if past.last else []
 
 
 def _missing_secrets(cluster: Cluster, note: Record) -> list[str]:

@@ -15,6 +15,7 @@ from installer.value import Value
 from installer.workflows.changes import Changes, compared, compared_images, compared_values
 from installer.workflows.history import History
 from installer.workflows.record import InstalledObject, InstalledStep, Record
+from installer.workflows.removal import objects_left, steps_left
 
 
 class Policy(Value):
@@ -86,18 +87,12 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
 
 def dropped(past: History, note: Record) -> list[InstalledStep]:
     """The steps of the state that was reached last that are no part of `note`."""
-    names = {(step.kind, step.name) for step in note.steps}
-    settled = past.settled
-    return [step for step in settled.record.steps if (step.kind, step.name) not in names] if settled else []
+    return steps_left(past.settled.record, note) if past.settled else []
 
 
 def pruned(past: History, note: Record) -> list[InstalledObject]:
     """The objects that a step of `note` applied in the state that was reached last, and does not any more."""
-    settled = past.settled
-    now = {item for step in note.steps for item in step.objects}
-    stays = {(step.kind, step.name) for step in note.steps}
-    former = [step for step in settled.record.steps if (step.kind, step.name) in stays] if settled else []
-    return [item for step in former for item in step.objects if item not in now]
+    return objects_left(past.settled.record, note) if past.settled else []
 
 
 def stays_in_place(before: Record, note: Record) -> None:
