@@ -76,6 +76,14 @@ class InstalledStep(Value):
         return ReleaseName(self.release, self.namespace)
 
     @property
+    def key(self) -> str:
+        """What tells the step from all others: resources of several kinds may have the same name."""
+        if self.kind == "resource" and self.objects:
+            group, kind, namespace, name = self.objects[0].identity
+            return f"resource {kind}.{group} {namespace}/{name}"
+        return f"{self.kind} {self.name}"
+
+    @property
     def controller_name(self) -> ReleaseName | None:
         """The release that acts upon the resource."""
         namespace, _, name = self.controller.partition("/")

@@ -14,15 +14,15 @@ KEPT_KINDS = (CUSTOM_RESOURCE_DEFINITION.name, NAMESPACE.name)
 
 def steps_left(former: Record, note: Record) -> list[InstalledStep]:
     """The steps of `former` that are no part of `note`, without the objects that are part of other steps there."""
-    stays, names = _identities(note), {(step.kind, step.name) for step in note.steps}
-    gone = [step for step in former.steps if (step.kind, step.name) not in names]
+    stays, keys = _identities(note), {step.key for step in note.steps}
+    gone = [step for step in former.steps if step.key not in keys]
     return [replace(step, objects=tuple(_without(step.objects, stays))) for step in gone]
 
 
 def objects_left(former: Record, note: Record) -> list[InstalledObject]:
     """The objects that steps of `note` had in `former`, and no step of `note` has."""
-    stays, names = _identities(note), {(step.kind, step.name) for step in note.steps}
-    return [item for step in former.steps if (step.kind, step.name) in names for item in _without(step.objects, stays)]
+    stays, keys = _identities(note), {step.key for step in note.steps}
+    return [item for step in former.steps if step.key in keys for item in _without(step.objects, stays)]
 
 
 def remove_dropped(

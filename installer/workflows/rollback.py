@@ -61,7 +61,7 @@ def prepare(
     missing = [*_missing_secrets(cluster, goal.record), *_missing_releases(releases, goal)]
     driver = driver_of(goal.record.driver)
     missing += [
-        text for step in goal.record.resources for text in driver.lost(cluster, step, goal.objects[step.release][0])
+        text for step in goal.record.resources for text in driver.lost(cluster, step, goal.objects[step.key][0])
     ]
     if missing:
         raise ClusterError(
@@ -106,10 +106,10 @@ def _step(step: InstalledStep, goal: Revision, actions: Actions, driver: Driver)
     if step.kind == "chart":
         states = {(item.release, item.namespace): item for item in goal.releases}
         return actions.back_to(step, states[step.release, step.namespace].revision)
-    objects = goal.objects[step.release]
+    objects = goal.objects[step.key]
     if step.kind == "manifests":
         return actions.manifests(step.name, objects)
-    return driver.bring_back(step, objects[0], actions, goal.hook_pods.get(step.release, ()))
+    return driver.bring_back(step, objects[0], actions, goal.hook_pods.get(step.key, ()))
 
 
 def credentials(cluster: Cluster, goal: Revision) -> Credentials | None:
@@ -131,7 +131,7 @@ def _changes(past: History, goal: Revision) -> Changes:
         return Changes((), (), (), ())
     values: tuple[Change, ...] = ()
     for step in goal.record.resources:
-        now, then = (at_path((item.objects.get(step.release) or ({},))[0], step.values_at) for item in (last, goal))
+        now, then = (at_path((item.objects.get(step.key) or ({},))[0], step.values_at) for item in (last, goal))
         values += compared_values(step.release, now or {}, then or {})
     return Changes(
         bundle=compared(bundle_line(last.record), bundle_line(goal.record)),

@@ -30,6 +30,8 @@ from tests.parts.steps_world import DEFINITION, THING, World, config
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.parts.application import Application
+
 
 # As a kind of the cluster's own, which this one in memory lacks.
 BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
@@ -153,6 +155,31 @@ def test_a_rollback_brings_the_former_state_and_removes_what_came_since(world: W
     assert [item.revision for item in world.helm("home").history("app")] == [1, 2, 3]
     # And forth again: a rollback is taken back like any change.
     assert rollback.prepare(world.cluster, world.helm, world.note, time="").goal.record.version == "2"
+
+
+def test_resources_of_two_kinds_may_have_the_same_name(world: World) -> None:
+    """As an issuer and its certificate often have."""
+
+    def made(version: str, text: str, *, both: bool = True) -> Application:
+        application = world.application(version=version, copies=int(version))
+        application.document("twin.yaml", config("it", text=text), "resource")
+        if both:
+            application.resource("twin.yaml")
+        return application
+
+    def text() -> str:
+        return str((world.cluster.get(CONFIG_MAP, "it", "home") or {"data": {"text": "gone"}})["data"]["text"])
+
+    world.install(made("1", "old"))
+    world.install(made("2", "new"), Policy())
+    assert text() == "new"
+    world.roll_back()
+    assert text() == "old"
+    assert (world.cluster.get(THING, "it", "home") or {})["spec"] == {"copies": 1}
+    done = world.install(made("3", "", both=False), Policy())
+    assert done.changed[-1] == "ConfigMap home/it (removed)"
+    assert text() == "gone"
+    assert world.cluster.get(THING, "it", "home")
 
 
 def test_what_a_rollback_needs_and_is_gone_is_told(world: World) -> None:
