@@ -54,10 +54,10 @@ class Revision(Value):
     """A state that an installation was brought to, or, unless `finished`, was on its way to.
 
     `origin` is the number of the revision that a rollback went back to; 0 for an installation or an upgrade.
-    `objects` are what resources and manifests were as they were applied, by step; definitions of kinds left out.
-    `images` are the references that the cluster asks for, each with its digest. `hook_pods` are what runs as hooks of
-    releases that controllers make, by step, see `hook_images.pod_of`. `claims` are the volume claims that the charts
-    make as objects of their own.
+    `objects` are what resources and manifests were as they were applied, by the keys of their steps; definitions of
+    kinds left out. `images` are the references that the cluster asks for, each with its digest. `hook_pods` are what
+    runs as hooks of releases that controllers make, by the keys of their steps, see `hook_images.pod_of`. `claims` are
+    the volume claims that the charts make as objects of their own.
     """
 
     number: int
@@ -150,11 +150,15 @@ def revision(number: int, note: Record, wanted: Desired, access: Access) -> Revi
         releases=tuple(state(release) for release in wanted.installed),
         access=access,
         objects={
-            step.name.name: tuple(item for item in step.objects if item["kind"] != CUSTOM_RESOURCE_DEFINITION.name)
+            record.installed_step(step).key: tuple(
+                item for item in step.objects if item["kind"] != CUSTOM_RESOURCE_DEFINITION.name
+            )
             for step in wanted.applied
         },
         images=images,
-        hook_pods={step.name.name: hook_pods(step.installs) for step in wanted.resources if step.installs},
+        hook_pods={
+            record.installed_step(step).key: hook_pods(step.installs) for step in wanted.resources if step.installs
+        },
         claims=tuple(sorted(wanted.claims)),
     )
 

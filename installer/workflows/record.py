@@ -36,6 +36,11 @@ class InstalledObject(Value):
     def __str__(self) -> str:
         return f"{self.kind} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
 
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """What it is in every version of its kind: group, kind, namespace and name."""
+        return self.api_version.rpartition("/")[0], self.kind, self.namespace, self.name
+
     @classmethod
     def of(cls, item: Object, namespace: str = "") -> "InstalledObject":
         """The identity of `item`; `namespace` counts where it names none."""
@@ -73,6 +78,14 @@ class InstalledStep(Value):
     def name(self) -> ReleaseName:
         """The release, or what stands for one."""
         return ReleaseName(self.release, self.namespace)
+
+    @property
+    def key(self) -> str:
+        """What tells the step from all others: resources of several kinds may have the same name."""
+        if self.kind == "resource" and self.objects:
+            group, kind, namespace, name = self.objects[0].identity
+            return f"resource {kind}.{group} {namespace}/{name}"
+        return f"{self.kind} {self.name}"
 
     @property
     def controller_name(self) -> ReleaseName | None:

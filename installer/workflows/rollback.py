@@ -32,7 +32,7 @@ from installer.workflows.install import Installation, begin, finish
 from installer.workflows.lease import Means
 from installer.workflows.phases import Phase, carried_out
 from installer.workflows.record import InstalledObject, InstalledStep, Record
-from installer.workflows.removal import remove_dropped
+from installer.workflows.removal import objects_left, remove_dropped, steps_left
 from installer.workflows.upgrade import bundle_line, chart_lines
 
 
@@ -65,7 +65,7 @@ def prepare(
     missing = [*_missing_secrets(cluster, goal.record), *_missing_releases(releases, goal)]
     driver = driver_of(goal.record.driver)
     missing += [
-        text for step in goal.record.resources for text in driver.lost(cluster, step, goal.objects[step.release][0])
+        text for step in goal.record.resources for text in driver.lost(cluster, step, goal.objects[step.key][0])
     ]
     if missing:
         raise ClusterError(
@@ -175,10 +175,10 @@ def _step(step: InstalledStep, goal: Revision, actions: Actions, driver: Driver)
     if step.kind == "chart":
         states = {(item.release, item.namespace): item for item in goal.releases}
         return actions.back_to(step, states[step.release, step.namespace].revision)
-    objects = goal.objects[step.release]
+    objects = goal.objects[step.key]
     if step.kind == "manifests":
         return actions.manifests(step.name, objects)
-    return driver.bring_back(step, objects[0], actions, goal.hook_pods.get(step.release, ()))
+    return driver.bring_back(step, objects[0], actions, goal.hook_pods.get(step.key, ()))
 
 
 def credentials(cluster: Cluster, goal: Revision) -> Credentials | None:
@@ -200,7 +200,7 @@ def _changes(past: History, goal: Revision) -> Changes:
         return Changes((), (), (), ())
     values: tuple[Change, ...] = ()
     for step in goal.record.resources:
-        now, then = (at_path((item.objects.get(step.release) or ({},))[0], step.values_at) for item in (last, goal))
+        now, then = (at_path((item.objects.get(step.key) or ({},))[0], step.values_at) for item in (last, goal))
         values += compared_values(step.release, now or {}, then or {})
     return Changes(
         bundle=compared(bundle_line(last.record), bundle_line(goal.record)),
@@ -212,17 +212,12 @@ def _changes(past: History, goal: Revision) -> Changes:
 
 def _added(past: History, note: Record) -> list[InstalledStep]:
     """The steps that came with the state that is left."""
-    names = {(step.kind, step.name) for step in note.steps}
-    last = past.last
-    return [step for step in last.record.steps if (step.kind, step.name) not in names] if last else []
+    return steps_left(past.last.record, note) if past.last else []
 
 
 def _surplus(past: History, note: Record) -> list[InstalledObject]:
     """The objects of the steps that stay, that came with the state that is left."""
-    last, then = past.last, {item for step in note.steps for item in step.objects}
-    stays = {(step.kind, step.name) for step in note.steps}
-    now = [step for step in last.record.steps if (step.kind, step.name) in stays] if last else []
-    return [item for step in now for item in step.objects if item not in then]
+    return objects_left(past.last.record, note) if past.last else []
 
 
 def _missing_secrets(cluster: Cluster, note: Record) -> list[str]:

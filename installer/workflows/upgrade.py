@@ -14,7 +14,8 @@ from installer.objects.desired import ChartRelease, Desired
 from installer.value import Value
 from installer.workflows.changes import Changes, compared, compared_images, compared_values
 from installer.workflows.history import History
-from installer.workflows.record import InstalledObject, InstalledStep, Record
+from installer.workflows.record import InstalledObject, InstalledStep, Record, installed_step
+from installer.workflows.removal import objects_left, steps_left
 
 
 class Policy(Value):
@@ -86,25 +87,19 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
 
 def dropped(past: History, note: Record) -> list[InstalledStep]:
     """The steps of the state that was reached last that are no part of `note`."""
-    names = {(step.kind, step.name) for step in note.steps}
-    settled = past.settled
-    return [step for step in settled.record.steps if (step.kind, step.name) not in names] if settled else []
+    return steps_left(past.settled.record, note) if past.settled else []
 
 
 def pruned(past: History, note: Record) -> list[InstalledObject]:
     """The objects that a step of `note` applied in the state that was reached last, and does not any more."""
-    settled = past.settled
-    now = {item for step in note.steps for item in step.objects}
-    stays = {(step.kind, step.name) for step in note.steps}
-    former = [step for step in settled.record.steps if (step.kind, step.name) in stays] if settled else []
-    return [item for step in former for item in step.objects if item not in now]
+    return objects_left(past.settled.record, note) if past.settled else []
 
 
 def stays_in_place(before: Record, note: Record) -> None:
     """Raises SiteError if a step would move, or a release that a controller makes would become another one: its data
     belongs to its name and namespace."""
     for old in before.steps:
-        new = [step for step in note.steps if (step.kind, step.release) == (old.kind, old.release)]
+        new = [step for step in note.steps if _called(step) == _called(old)]
         bound = old.kind == "resource" and bool(old.chart)
         if bound:
             new = [step for step in note.steps if step.kind == "resource" and step.chart == old.chart]
@@ -114,6 +109,12 @@ def stays_in_place(before: Record, note: Record) -> None:
                 f"{f'make it {new[0].name}' if new else 'drop it'}",
                 hint="a release cannot be moved: keep its namespace in site.yaml, or uninstall first.",
             )
+
+
+def _called(step: InstalledStep) -> tuple[object, ...]:
+    """What a step is, wherever it is."""
+    kinds = [item.identity[:2] for item in step.objects] if step.kind == "resource" else []
+    return step.kind, step.release, *kinds
 
 
 def bundle_line(note: Record) -> dict[str, str]:
@@ -141,7 +142,7 @@ def _values(
             found.append((release, helm.values(release.name.name)))
     settled = past.settled
     for step in wanted.resources:
-        former = settled.objects.get(step.name.name) if settled else None
+        former = settled.objects.get(installed_step(step).key) if settled else None
         if step.installs and former:
             found.append((step.installs, at_path(former[0], step.values_at) or {}))
     return found

@@ -21,9 +21,12 @@ from PyInstaller.archive.readers import CArchiveReader
 from builder.release import static_wrapper
 from builder.release.program import build_program
 from installer import __version__
+from installer.chart.helm import documents
+from installer.errors import ClusterError
 from installer.frozen import compressed_libs, program
 from installer.report import Silent
-from tests.parts.frozen import CACHE, empty_root, enclave_program, frozen_bundle
+from tests.parts.demo_site import platform
+from tests.parts.frozen import CACHE, empty_root, enclave_program, freeze_volume, frozen_bundle
 from tests.parts.process import Process, wait_until
 from tests.parts.registry import Registry
 
@@ -115,6 +118,21 @@ def served(
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
+
+
+def test_a_driver_that_is_imported_by_its_name_is_in_it(tmp_path: Path) -> None:
+    """Its data and its operating half: the answers of site.yaml, and the source of the controller's chart."""
+    volume = platform(tmp_path / "bundle").write()
+    freeze_volume(volume, tmp_path / "installer", "demo-1.0")
+    schema = json.loads(result(run(tmp_path / "installer", "schema")))
+    assert {"registry", "bucket", "chart_source"} <= schema["properties"].keys()
+    (tmp_path / "site.yaml").write_text("registry: {host: 'registry.enclave:5000'}\nlicense: {prompt: License}\n")
+    to = ["--site", str(tmp_path / "site.yaml"), "--output-dir", str(tmp_path / "out")]
+    result(run(tmp_path / "installer", "render", *to))
+    (resource,) = documents((tmp_path / "out/3-wandb/objects.yaml").read_text(), "objects.yaml", ClusterError)
+    assert resource["kind"] == "WeightsAndBiases"
+    (chart,) = documents((tmp_path / "out/1-beforehand/objects.yaml").read_text(), "objects.yaml", ClusterError)
+    assert resource["spec"]["chart"] == {"path": f"/charts/{next(iter(chart['binaryData']))}"}
 
 
 def test_it_serves_until_it_is_asked_to_end(frozen: Frozen, temporary: Path) -> None:

@@ -34,7 +34,7 @@ def folder(enclave: Enclave, tmp_path: Path, operator: Operator) -> Iterator[Pat
     program.result(program.run("load", *common, "--output", "json"))
     program.result(program.run("render", *common, "--output-dir", tmp_path / "rendered", "--output", "json"))
     yield tmp_path / "rendered"
-    for name in ("platform", "base", "namespaces"):
+    for name in ("3-wandb", "2-operator", "1-beforehand", "namespaces"):
         enclave.kubectl("delete", "--ignore-not-found", "--timeout=120s", "-k", str(tmp_path / "rendered" / name))
 
 
@@ -44,14 +44,14 @@ def apply(enclave: Enclave, *arguments: str | Path) -> list[str]:
 
 
 def test_kubectl_alone_installs_what_was_rendered(enclave: Enclave, folder: Path) -> None:
-    # The whole, as Argo CD reads it: in order, the custom resource in a later wave.
+    # The whole, as Argo CD reads it: in order, each step in a wave of its own.
     objects = list(yaml.safe_load_all(enclave.kubectl("kustomize", str(folder))))
     kinds = [item["kind"] for item in objects]
     assert kinds[:2] == ["Namespace", "Namespace"]
     assert kinds.index("CustomResourceDefinition") < kinds.index("Deployment") < kinds.index("WeightsAndBiases")
     assert "Secret" not in kinds
     waves = [(item["metadata"].get("annotations") or {}).get("argocd.argoproj.io/sync-wave") for item in objects]
-    assert waves == [None] * (len(objects) - 1) + ["1"]
+    assert waves == [None, None, None, *["1"] * (len(objects) - 4), "2"], "namespaces and charts, operator, resource"
 
     apply(enclave, "-k", folder / "namespaces")
     [secret] = (folder / "secrets").iterdir()
@@ -59,9 +59,10 @@ def test_kubectl_alone_installs_what_was_rendered(enclave: Enclave, folder: Path
     assert yaml.safe_load(manifest)["stringData"] == {"license": "VALUE-FROM-SITE"}  # noqa: TID251 - as others read it
     secret.write_text(manifest.replace("VALUE-FROM-SITE", "licence"))
     apply(enclave, "-f", secret)
-    apply(enclave, "-k", folder / "base")
+    apply(enclave, "-k", folder / "1-beforehand")
+    apply(enclave, "-k", folder / "2-operator")
     enclave.kubectl("rollout", "status", "deployment/wandb-controller-manager", "--namespace=wandb-operator")
-    apply(enclave, "-k", folder / "platform")
+    apply(enclave, "-k", folder / "3-wandb")
 
     def phase() -> str:
         found = json.loads(enclave.kubectl("get", "wandb", "wandb", "--namespace=wandb", "--output=json"))
@@ -71,7 +72,7 @@ def test_kubectl_alone_installs_what_was_rendered(enclave: Enclave, folder: Path
     for workload in ("deployment/wandb-web", "deployment/wandb-worker", "statefulset/wandb-cache"):
         enclave.kubectl("rollout", "status", workload, "--namespace=wandb", "--timeout=120s")
     # Once more, and what the operator wrote into the custom resource meanwhile is in nobody's way.
-    for name in ("namespaces", "base", "platform"):
+    for name in ("namespaces", "1-beforehand", "2-operator", "3-wandb"):
         lines = apply(enclave, "-k", folder / name)
         assert lines
         assert all(line.endswith("serverside-applied") for line in lines)

@@ -7,6 +7,7 @@ import pytest
 from installer.cluster.cluster import Cluster, ConflictError
 from installer.cluster.kinds import CONFIG_MAP, POD, POD_LOG
 from installer.errors import ClusterForbiddenError, ClusterUnreachableError
+from installer.value import replace
 from tests.parts.cluster_checks import CHECKS, config_map
 from tests.parts.fake_cluster import FakeCluster
 
@@ -54,6 +55,7 @@ def test_what_is_forbidden_is_refused_and_said() -> None:
     cluster: Cluster = (fake := FakeCluster(namespaces=["here"]))
     fake.forbidden |= {("list", POD), ("get", POD_LOG)}
     assert not cluster.can_i("list", POD)
+    assert not cluster.can_i("list", replace(POD, version="*"))
     assert cluster.can_i("get", POD)
     with pytest.raises(ClusterForbiddenError, match="pods is forbidden"):
         cluster.find(POD)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.cluster.cluster import AbsentError, WebhookError
-from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, NAMESPACE
+from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, NAMESPACE, Kind
 from installer.errors import (
     AirferryError,
     ClusterError,
@@ -25,12 +25,26 @@ from installer.workflows.actions import SERVED_SECONDS
 from installer.workflows.record import InstalledStep, Record
 from installer.workflows.upgrade import Policy, stays_in_place
 from tests.parts.demo_site import wanted
-from tests.parts.steps_world import THING, World, config
+from tests.parts.steps_world import DEFINITION, THING, World, config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from installer.cluster.kinds import Kind
+    from tests.parts.application import Application
+
+
+# As a kind of the cluster's own, which this one in memory lacks.
+BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+BUDGETS = {
+    **DEFINITION,
+    "metadata": {"name": str(BUDGET)},
+    "spec": {
+        **DEFINITION["spec"],
+        "group": BUDGET.group,
+        "names": {"kind": BUDGET.name, "plural": BUDGET.plural},
+        "versions": [{"name": name, "served": True, "storage": name == "v1"} for name in ("v1beta1", "v1")],
+    },
+}
 
 
 @pytest.fixture
@@ -108,6 +122,24 @@ def test_an_upgrade_removes_what_the_new_bundle_does_without(world: World) -> No
     assert [step.release for step in world.note.steps] == ["base", "app", "it"]
 
 
+def test_what_moves_to_another_step_or_version_stays(world: World) -> None:
+    """The same object is named otherwise, and is not removed for the sake of its former name."""
+    budget = {"kind": "PodDisruptionBudget", "metadata": {"name": "web"}}
+    first = world.application({**budget, "apiVersion": "policy/v1beta1"})
+    first.manifests("extra", config("moves"))
+    second = world.application(config("moves"), {**budget, "apiVersion": "policy/v1"}, version="2")
+    cluster = world.cluster
+    cluster.given(BUDGETS)
+    world.install(first)
+    done = world.install(second, Policy())
+    assert not [what for what in done.changed if "removed" in what]
+    assert world.names(CONFIG_MAP) == ["app", "kept", "moves"]
+    assert world.names(BUDGET) == ["web"]
+    world.roll_back()
+    assert world.names(CONFIG_MAP) == ["app", "kept", "moves"]
+    assert world.names(BUDGET) == ["web"]
+
+
 def test_a_rollback_brings_the_former_state_and_removes_what_came_since(world: World) -> None:
     world.install(world.application(config("old"), copies=1))
     second = world.application(config("new"), version="2", copies=2)
@@ -123,6 +155,31 @@ def test_a_rollback_brings_the_former_state_and_removes_what_came_since(world: W
     assert [item.revision for item in world.helm("home").history("app")] == [1, 2, 3]
     # And forth again: a rollback is taken back like any change.
     assert rollback.prepare(world.cluster, world.helm, world.note, time="").goal.record.version == "2"
+
+
+def test_resources_of_two_kinds_may_have_the_same_name(world: World) -> None:
+    """As an issuer and its certificate often have."""
+
+    def made(version: str, text: str, *, both: bool = True) -> Application:
+        application = world.application(version=version, copies=int(version))
+        application.document("twin.yaml", config("it", text=text), "resource")
+        if both:
+            application.resource("twin.yaml")
+        return application
+
+    def text() -> str:
+        return str((world.cluster.get(CONFIG_MAP, "it", "home") or {"data": {"text": "gone"}})["data"]["text"])
+
+    world.install(made("1", "old"))
+    world.install(made("2", "new"), Policy())
+    assert text() == "new"
+    world.roll_back()
+    assert text() == "old"
+    assert (world.cluster.get(THING, "it", "home") or {})["spec"] == {"copies": 1}
+    done = world.install(made("3", "", both=False), Policy())
+    assert done.changed[-1] == "ConfigMap home/it (removed)"
+    assert text() == "gone"
+    assert world.cluster.get(THING, "it", "home")
 
 
 def test_what_a_rollback_needs_and_is_gone_is_told(world: World) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.releases import Release, Releases
-from installer.cluster.cluster import Cluster
-from installer.cluster.kinds import CONFIG_MAP, NODE, VOLUME
+from installer.cluster.kinds import CONFIG_MAP, NODE, VOLUME, Kind
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.finding import Finding
 from installer.diagnosis.scheduling import quantity, requested
@@ -24,7 +23,7 @@ from installer.preflight.prerequisites import ingress_hosts
 from installer.preflight.room import images_on_nodes
 from installer.report import Silent
 from tests.parts.bundles import packed_chart
-from tests.parts.fake_cluster import FakeCluster
+from tests.parts.fake_cluster import BUILT_IN, FakeCluster
 
 
 def of_steps(*steps: DesiredStep, **more: Any) -> Desired:
@@ -164,10 +163,10 @@ def test_of_several_refusals_the_lowest_exit_code_counts_and_all_are_told() -> N
 
 def test_all_that_a_release_of_a_controller_takes_is_asked_for() -> None:
     """Beyond what is needed for charts: drivers call these in the namespaces of resource and controller."""
-    cluster = create_autospec(Cluster)
-    cluster.can_i.return_value = False
-    cluster.get.return_value = None
-    cluster.kind.side_effect = lambda *_: CONFIG_MAP
+    cluster = FakeCluster()
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete")
+    cluster.forbidden |= {(verb, kind) for verb in verbs for kind in BUILT_IN}
+    cluster.forbidden.add(("*", Kind("*", "*", "*", "*")))
     chart = Chart.load(packed_chart("platform", "1.0.0"))
     operator, platform = (
         ChartRelease(chart, ReleaseName(name, f"{name}-space"), {}, (), (), frozenset())
