@@ -70,7 +70,7 @@ def program(enclave: Enclave, tmp_path: Path) -> Iterator[EnclaveProgram]:
     program.site(namespace=NAMESPACE, operator_namespace=OPERATOR_NAMESPACE, host="http://life.enclave")
     yield program
     done = program.run("uninstall", *NAME, "--yes", "--timeout", "120")
-    assert done.returncode in (0, 22), done.stderr
+    assert done.returncode in (0, 42), done.stderr
     enclave.kubectl("delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout=90s")
 
 
