@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import AUTOSCALER, CONTROLLER_IMAGE, KEY, OPERATOR_VALUES, demo_platform
+from tests.parts.application import CONTROLLER_IMAGE, KEY, OPERATOR_VALUES, demo_platform
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.guarded import PASSWORD, Guarded, guarded_registry
 from tests.parts.process import wait_until
@@ -137,8 +137,10 @@ def test_too_large_for_a_config_map_and_so_from_a_registry_with_a_private_author
 def test_a_temporary_repository_is_handed_over_and_not_missed_afterwards(
     enclave: Enclave, program: EnclaveProgram, operator: Operator, tmp_path: Path
 ) -> None:
-    changes = {"templates/autoscaler.yaml": AUTOSCALER, "templates/haste.yaml": HASTE}
-    bundle = demo_platform(tmp_path / "bundle", "wandb", operator, changes=changes).write()
+    application = demo_platform(
+        tmp_path / "bundle", "wandb", operator, values={"autoscaler": True}, changes={"templates/haste.yaml": HASTE}
+    )
+    bundle = application.write()
     done = program.install(bundle, "--chart-source", "temporary")
     assert source_of(program.result(done)) == "configmap"
     assert "handing WeightsAndBiases wandb/wandb over to ConfigMap, /charts/" in done.stderr

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import AUTOSCALER, KEY, REFUSING, demo_platform
+from tests.parts.application import KEY, REFUSING, demo_platform
 from tests.parts.enclave_program import ROOT, SOON, EnclaveProgram
 from tests.parts.process import wait_until
 from tests.parts.registry import read_accesses
@@ -54,9 +54,7 @@ class Seen:
         self.enclave = enclave
         self.program = EnclaveProgram(enclave, folder)
         self.answer()
-        # Each new one makes an installation wait for its first report.
-        changes = {"templates/autoscaler.yaml": f"{{{{ if .Values.autoscaler }}}}{AUTOSCALER}{{{{ end }}}}"}
-        self.bundle = demo_platform(folder / "bundle", "seen", operator, changes=changes).write()
+        self.bundle = demo_platform(folder / "bundle", "seen", operator).write()
 
     def answer(self, **values: Any) -> None:
         """Write site.yaml, with `values` for the platform."""
@@ -212,6 +210,7 @@ def test_6_a_hook_without_its_image(seen: Seen) -> None:
 
 
 def test_7_a_change_before_autoscalers_have_reported(seen: Seen) -> None:
+    # Not before: each new one makes an installation wait for its first report.
     seen.answer(autoscaler=True)
     # `install` waits for the report: so the next change is taken.
     seen.install()

@@ -31,21 +31,6 @@ OPERATOR_VALUES: dict[str, Any] = {
     # The chart asks for more than a small machine has.
     "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}},
 }
-
-# As in `wandb-base`: rendering fails while the autoscaler exists and has not said yet how many replicas there are.
-AUTOSCALER = """
-{{- $scaler := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace "web" }}
-apiVersion: autoscaling/v2
-kind: HorizontalPodAutoscaler
-metadata:
-  name: web
-  annotations: {seen: "{{ if and $scaler (gt $scaler.status.currentReplicas 0) }}yes{{ end }}"}
-spec:
-  minReplicas: 1
-  maxReplicas: 2
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ .Release.Name }}-web}
-  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
-"""
 # Refused by the chart as soon as the controller renders it: only then is this value there.
 REFUSING = '{{ if .Values.global.operator }}{{ fail "this platform is closed on Mondays" }}{{ end }}'
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -25,8 +24,8 @@ func helm(namespace string) (*action.Configuration, error) {
 	return found, found.Init(access, namespace, "secret")
 }
 
-// installOrUpgrade has Helm apply the chart, and waits for nothing but its hooks.
-func installOrUpgrade(ctx context.Context, name, namespace string, chart *v2.Chart, values map[string]any) error {
+// installOrUpgrade has Helm apply the chart, and waits for nothing but its hooks. It does not hear of this program's end.
+func installOrUpgrade(name, namespace string, chart *v2.Chart, values map[string]any) error {
 	configuration, err := helm(namespace)
 	if err != nil {
 		return err
@@ -37,7 +36,7 @@ func installOrUpgrade(ctx context.Context, name, namespace string, chart *v2.Cha
 		install.ReleaseName, install.Namespace = name, namespace
 		install.WaitStrategy, install.Timeout = kube.HookOnlyStrategy, hookTimeout
 		install.ServerSideApply = false
-		_, err = install.RunWithContext(ctx, chart, values)
+		_, err = install.Run(chart, values)
 		return err
 	}
 	if err != nil {
@@ -46,7 +45,7 @@ func installOrUpgrade(ctx context.Context, name, namespace string, chart *v2.Cha
 	upgrade := action.NewUpgrade(configuration)
 	upgrade.Namespace, upgrade.MaxHistory = namespace, keptRevisions
 	upgrade.WaitStrategy, upgrade.Timeout = kube.HookOnlyStrategy, hookTimeout
-	_, err = upgrade.RunWithContext(ctx, name, chart, values)
+	_, err = upgrade.Run(name, chart, values)
 	return err
 }
 

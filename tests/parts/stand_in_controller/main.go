@@ -12,11 +12,13 @@
 //   - what it has refused (phase Invalid Config) it tries again after an hour only, after a change of the specification,
 //     or when it starts anew;
 //   - each hook has 30 s, the pull of its image included; when they are over, the release stays broken;
+//   - ended while it is at work, it leaves the release pending, and Helm refuses all further changes of it;
 //   - every change of the resource is a Helm upgrade, a change of the chart's source as well;
 //   - to delete a resource whose chart is in a repository, it fetches that chart once more; where it cannot, and where
 //     there is no release to remove, its finalizer stays, and it tries again each minute;
 //   - it never gives up its office as leader, so its successor looks on until that is void;
-//   - keys of the chart that the resource does not use are spelt out in Secret NAME-spec-active.
+//   - keys of the chart that the resource does not use are spelt out in Secret NAME-spec-active. Where those are keys of
+//     a `credentialSecret`, the resource is taken to be changed each time that it looks at it.
 //
 // Not here is what airferry's sites do not have: W&B's deployer service (AIRGAPPED is taken to be true).
 package main

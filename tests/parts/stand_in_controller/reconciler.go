@@ -158,7 +158,7 @@ func (r *reconciler) apply(ctx context.Context, held *unstructured.Unstructured,
 	if err != nil {
 		return err
 	}
-	if err := installOrUpgrade(ctx, held.GetName(), held.GetNamespace(), chart, wanted.Values); err != nil {
+	if err := installOrUpgrade(held.GetName(), held.GetNamespace(), chart, wanted.Values); err != nil {
 		return err
 	}
 	if err := r.own(ctx, held); err != nil {
