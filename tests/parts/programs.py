@@ -39,7 +39,9 @@ class Program:
     def surroundings(self) -> dict[str, str]:
         """The process's environment."""
         path = os.pathsep.join(("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"))
-        return {"PATH": path, "HOME": str(self.folder), **COLLECTOR, **self.environment}
+        # Programs that are killed leave what they have unpacked; so it goes with the other files of the test.
+        folders = {"HOME": str(self.folder), "TMPDIR": str(self.folder.parent)}
+        return {"PATH": path, **folders, **COLLECTOR, **self.environment}
 
     def run(self, subcommand: str, *arguments: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run to the end, `text` on standard input; whatever comes of it."""
