@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from installer.bundle.writer import part_of
+from installer.bundle.part_files import part_of
 from installer.errors import StorageError, UsageError
 from installer.files import storage_error
 from installer.report import size

@@ -6,7 +6,7 @@ from typing import Any
 from builder.charts.render_matrix import PROFILE, Release, Rendering, Renderings, Seen, only
 from builder.charts.tree import Part
 from builder.charts.values_images import Spelling, switches_above
-from builder.recipe.lock import Failure, Reason
+from builder.recipe.reasons import Failure, Reason
 from builder.recipe.recipe import KubernetesEntry
 from installer.chart.helm import parse_values
 from installer.errors import RecipeError

@@ -19,7 +19,7 @@ from builder.charts.fetch import FetchedChart
 from builder.charts.tree import ChartTree, Part
 from builder.charts.values_images import overlay, spellings, switches_above
 from builder.images.parallel import RENDERINGS, in_parallel
-from builder.recipe.lock import Failure
+from builder.recipe.reasons import Failure
 from builder.recipe.recipe import KubernetesEntry
 from installer.chart.helm import Chart
 from installer.chart.images import Found, references

@@ -10,22 +10,23 @@ from builder.recipe.checksum import sha256_of
 from builder.release import sign as signing
 from builder.release.freeze import freeze as freeze_bundle
 from builder.release.program import build_program
-from installer.bundle.frozen_header import PinnedKey
-from installer.bundle.open_bundle import open_current, read_keys, trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import MAX_KEY_FILE, PublicKey, Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.errors import UsageError
 from installer.files import check_output, read_bounded, write_atomic
+from installer.frozen.header import PinnedKey
 from installer.oci.digest import Digest
+from installer.opening.open_bundle import open_current
+from installer.opening.trust import read_keys, trust_in
+from installer.opening.volume_discovery import expand
 from installer.page import Language
 from installer.report import Reporter
 from installer.report import size as human
 from installer.shell import PROOF_HELP, Session, common, language_option
-from installer.verify.damage import verify_by_turns
 from installer.verify.describe import description, summary
 from installer.verify.par2 import SUFFIX
+from installer.verify.verification import verify_by_turns
 
 MAX_SIGNATURE = 16 * 1024
 
@@ -194,7 +195,7 @@ def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...]
     with open_current(files, trust_in(keys, ""), session.now()) as opened:
         opened.require_all()
         name = f"{opened.manifest.name}-{opened.manifest.version}"
-        first = opened.path(0)
+        first = opened.volumes.file(0).path
     program = build_program(_cache(session), session.reporter)
     pinned = [PinnedKey.of(key.text, key.fingerprint) for key in read_keys(keys)]
     freeze_bundle(program, None if beside else first, out, name=name, keys=pinned, reporter=session.reporter)

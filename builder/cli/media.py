@@ -21,13 +21,13 @@ from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand, volumes_in
 from installer.device import Device, device_of
 from installer.errors import UsageError
 from installer.files import check_output, read_bounded, storage_error
 from installer.frozen.program import locate
 from installer.oci.digest import Digest
 from installer.oci.source import BlobSource
+from installer.opening.volume_discovery import expand, volumes_in
 from installer.parallel import each
 from installer.report import size as human
 from installer.shell import Session, common
@@ -140,9 +140,9 @@ def patch(
     )
     with open_own(bundle) as opened, _left_out(session, earlier, lock, out.parent) as source:
         size, chunks = write_patch(opened, wanted, out, source)
-        for item in opened.files():
-            if item["volume"] in wanted.volumes:
-                session.reporter.note(f"all of volume {item['volume']} is wanted: {item['path']} itself would do, too")
+        for info in opened.volumes.infos():
+            if info.volume in wanted.volumes:
+                session.reporter.note(f"all of volume {info.volume} is wanted: {info.path} itself would do, too")
     session.emit({"file": str(out), "bytes": size, "chunks": chunks}, f"{out}: {size} bytes ({human(size)})")
     session.reporter.note("next: carry it over, and name it with --bundle beside the volumes.")
 
@@ -185,7 +185,7 @@ def _volume(path: Path) -> _Volume | None:
         sums = Digest.of(read_envelope(file).sums)
     with Bundle.open([VolumeFile(path, *place)], Trust(sums=sums)) as bundle:
         title = f"{bundle.manifest.name} {bundle.manifest.version}"
-        number = next((item["volume"] for item in bundle.files() if item["path"]), 0)
+        number = next((info.volume for info in bundle.volumes.infos() if info.path), 0)
         return _Volume(title, number, len(bundle.manifest.volumes), sums)
 
 

@@ -11,14 +11,14 @@ from builder.recipe.checksum import sha256_of, size_of
 from builder.release.html_page import html
 from builder.release.run_sheet import Program, RunSheet
 from installer.bundle.envelope import read_envelope
-from installer.bundle.open_bundle import read_keys
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.errors import UsageError
 from installer.files import check_output, write_atomic
 from installer.frozen.program import locate
 from installer.oci.digest import Digest
+from installer.opening.trust import read_keys
+from installer.opening.volume_discovery import expand
 from installer.page import Language, plain, text
 from installer.report import Reporter
 from installer.shell import Session, common, language_option

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from builder.images.source import Places
-from builder.recipe.lock import MAX_DEPTH, LockedBlob, LockedImage, LockedManifest, Origin, Reason, is_mutable
+from builder.recipe.lock import MAX_DEPTH, LockedBlob, LockedImage, LockedManifest, Origin, is_mutable
+from builder.recipe.reasons import Reason
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media_types

@@ -11,7 +11,8 @@ from typing import Any
 
 from builder.charts.discover import Discovery, merged
 from builder.charts.render_matrix import Rendering
-from builder.recipe.lock import Lock, LockedImage, Reason, is_mutable, why_left
+from builder.recipe.lock import Lock, LockedImage, is_mutable
+from builder.recipe.reasons import Reason, why_left
 from builder.recipe.recipe import Recipe
 from builder.resolve.requirements import Needs
 from installer.bundle import canonical

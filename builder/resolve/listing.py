@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.assemble.plan import image_bytes
-from builder.recipe.lock import Lock, Reason, is_mutable, why_left
+from builder.recipe.lock import Lock, is_mutable
+from builder.recipe.reasons import Reason, why_left
 from builder.resolve.completeness_report import unused_in
 from builder.resolve.requirements import Needs, count
 from installer.report import size

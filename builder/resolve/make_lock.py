@@ -6,7 +6,8 @@ from builder.images.parallel import in_parallel
 from builder.images.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
 from builder.images.source import Places
 from builder.recipe import lock as locked
-from builder.recipe.lock import Lock, LockedBlob, LockedChart, LockedDocument, LockedRegistry, OptionalImage, Origin
+from builder.recipe.lock import Lock, LockedBlob, LockedChart, LockedDocument, LockedRegistry, Origin
+from builder.recipe.reasons import OptionalImage, Suspected
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
 from builder.resolve.requirements import Needs, count, locked_chart, needs
@@ -143,7 +144,7 @@ def _assemble(
         charts=tuple(sorted(charts, key=lambda chart: f"{chart.name}-{chart.version}")),
         documents=tuple(sorted((document for document, _ in documents), key=lambda document: document.name)),
         excluded=found.excluded,
-        suspected=tuple(locked.Suspected(text, reasons) for text, reasons in found.suspected.items()),
+        suspected=tuple(Suspected(text, reasons) for text, reasons in found.suspected.items()),
         optional=tuple(OptionalImage(name, reasons) for name, reasons in found.optional.items()),
         failures=found.failures,
         registries=locked_registries(recipe.registries),

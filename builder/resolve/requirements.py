@@ -14,7 +14,8 @@ from builder.charts.version_overrides import pinned, versions
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.images.source import Places
 from builder.recipe import lock as locked
-from builder.recipe.lock import Excluded, Failure, LockedBlob, LockedChart, LockedDocument, Origin, Reason
+from builder.recipe.lock import LockedBlob, LockedChart, LockedDocument, Origin
+from builder.recipe.reasons import Excluded, Failure, Reason
 from builder.recipe.recipe import ChartEntry, Recipe
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.chart.helm import parse_values

@@ -140,12 +140,13 @@ def install(
     the registry where it is too large; a `temporary` repository serves it from here until it is handed over.
     """
     from installer.cli.loading import read_site
+    from installer.verify.verification import verify
 
     site = read_site(session, site_file)
     wish = _wish(session, bundle, target, chart_source, serve_address)
     attempt = _attempt(session, bundle, target, site, take_over=take_over)
     prepared = attempt(wish=wish)
-    bundle.verify(session.reporter)
+    verify(bundle, session.reporter)
     for line in prepared.changes.overwritten:
         session.reporter.note(f"overwriting what others have set: {line}")
     for line in prepared.changes.volumes:
@@ -186,6 +187,7 @@ def upgrade(
     Run it again after an interruption: it continues. `rollback` goes back to what ran before.
     """
     from installer.cli.loading import read_site
+    from installer.verify.verification import verify
     from installer.workflows.upgrade import Policy
 
     site = read_site(session, site_file)
@@ -197,7 +199,7 @@ def upgrade(
         return
     for line in prepared.changes.text().splitlines():
         session.reporter.note(line)
-    bundle.verify(session.reporter)
+    verify(bundle, session.reporter)
     if not yes and not prepared.changes.empty:
         ask(f"Upgrade {prepared.note.bundle} in namespace {prepared.note.namespace}?")
     _carry_out(session, bundle, target, site, prepared, attempt, wish, timeout)

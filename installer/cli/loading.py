@@ -11,11 +11,11 @@ from installer.files import read_bounded
 from installer.oci.reference import parse_reference
 from installer.registry.client import Registry
 from installer.registry.endpoint import HostSettings
-from installer.registry.harbor import create_project
 from installer.registry.transport import Transport
-from installer.registry.upload_sessions import Unfinished
+from installer.registry.upload_sessions import UploadSessions
 from installer.shell import Session
 from installer.transfer.destinations import projects, repositories
+from installer.transfer.harbor import create_project
 from installer.transfer.load import load
 from installer.transfer.load_result import LoadResult
 from installer.value import Value
@@ -84,7 +84,7 @@ def load_into(
     """Load all images of `bundle`. Raises the errors of `installer.transfer.load.load`."""
     registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
     result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
-    if told := str(result.learnt):
+    if told := str(result.capabilities):
         session.reporter.note(f"{place.registry}: {told}")
     return result
 
@@ -105,7 +105,7 @@ def create_projects(session: Session, bundle: Bundle, place: Place) -> None:
 def registry_at(session: Session, place: Place, *, pushes: bool = False) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
     state = session.state()
-    return Registry(_transport(session, place), Unfinished(state / "uploads" if state else None), pushes=pushes)
+    return Registry(_transport(session, place), UploadSessions(state / "uploads" if state else None), pushes=pushes)
 
 
 def _transport(session: Session, place: Place) -> Transport:

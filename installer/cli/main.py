@@ -90,8 +90,8 @@ def verify(
     Exit code 0: genuine and whole; 10: damaged; 11: not signed by a trusted key; 12: a volume is missing.
     """
     from installer.cli.requesting import hand_over
-    from installer.verify.damage import verify_by_turns
     from installer.verify.describe import description, summary
+    from installer.verify.verification import verify_by_turns
 
     facts, text = description(bundle), summary(bundle)
     found = verify_by_turns(bundle, session.reporter, sha256=sha256, witness=witness)
@@ -262,7 +262,7 @@ def load(
     counts = {name: getattr(result, name) for name in ("sent", "resumed", "mounted", "present")}
     document = {"images": images, "charts": charts, "left_out": dict(result.left_out), **counts}
     document |= {"lacking": lacking_document(bundle, result.lacking), "request": line}
-    document["registry"] = plain(result.learnt)
+    document["registry"] = plain(result.capabilities)
     document["receipt"] = _acknowledge(session, bundle, place, result, receipt)
     session.emit(document, "\n".join([*lines, summary(result)]))
     if result.left_out:

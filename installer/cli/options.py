@@ -40,7 +40,7 @@ def bundle_options(command: _F) -> _F:
     def wrapped(
         session: Session, *args: Any, places: tuple[Path, ...], keys: tuple[Path, ...], sums: str, **kwargs: Any
     ) -> Any:
-        from installer.cli.opening import open_bundle
+        from installer.opening.open_bundle import open_bundle
 
         executable = click.get_current_context().find_root().obj
         ask = session.ask if session.interactive else None

@@ -13,11 +13,14 @@ from installer.oci.digest import Digest
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.registry import referrers
-from installer.registry.capabilities import Learnt
+from installer.registry.capabilities import Capabilities
+from installer.registry.endpoint import Endpoint
+from installer.registry.failures import TransientError
+from installer.registry.messages import Request, Response
 from installer.registry.remote_blob import RemoteBlob
-from installer.registry.transport import Endpoint, Request, Response, TransientError, Transport
+from installer.registry.transport import Transport
 from installer.registry.upload import SMALLEST, WORTH_ASKING, Begun, Content, Upload, check_stated
-from installer.registry.upload_sessions import Unfinished
+from installer.registry.upload_sessions import UploadSessions
 from installer.value import Value, replace
 
 _OK = frozenset({200})
@@ -36,30 +39,30 @@ _STEPS = (64 << 20, 16 << 20, 4 << 20, SMALLEST)
 class Registry:
     """Pulls from and pushes to registries. Safe to use from several threads.
 
-    `unfinished` keeps addresses of uploads for later processes. Who `pushes` asks for the right to it from the first
+    `sessions` keeps the addresses of uploads for later processes. Who `pushes` asks for the right to it from the first
     request on: one token does for a repository then, and Quay, which makes a repository when a token to push into it
     is asked for, would grant nothing on one that does not exist (quay/quay, endpoints/v2/v2auth.py).
     Every method raises AirferryError: RegistryUnreachableError, RegistryAccessError, NotFoundError, ContentError.
     """
 
-    def __init__(self, transport: Transport, unfinished: Unfinished | None = None, *, pushes: bool = False) -> None:
+    def __init__(self, transport: Transport, sessions: UploadSessions | None = None, *, pushes: bool = False) -> None:
         self._transport, self._pushes = transport, pushes
-        self._unfinished = unfinished or Unfinished(None)
+        self._sessions = sessions or UploadSessions(None)
         # The largest request that something before an endpoint has not refused for its size, where one was.
-        self._limits: dict[Endpoint, int] = {}
-        self._mounts: dict[Endpoint, bool] = {}
-        self._refused: dict[Endpoint, int] = {}
+        self._limits = dict[Endpoint, int]()
+        self._mounts = dict[Endpoint, bool]()
+        self._refused = dict[Endpoint, int]()
         # Uploads that were begun in the place of a mount.
         self._begun: dict[tuple[Repository, Digest], Begun] = {}
-        self._resumes: dict[Endpoint, bool] = {}
-        self._lists: dict[Endpoint, bool] = {}
+        self._resumes = dict[Endpoint, bool]()
+        self._lists = dict[Endpoint, bool]()
 
-    def learnt(self, host: str) -> Learnt:
-        """What is known of the registry `host` by now. Asks nothing."""
+    def capabilities(self, host: str) -> Capabilities:
+        """What responses have shown of the registry `host` so far. Asks nothing."""
         place = self._transport.endpoint(host)
         refusals = self._transport.throttle(place.host).refusals
         mounts, resumes, limit = self._mounts.get(place), self._resumes.get(place), self._limits.get(place)
-        return Learnt(mounts, resumes, limit, refusals, self._lists.get(place))
+        return Capabilities(mounts, resumes, limit, refusals, self._lists.get(place))
 
     def manifest(self, ref: Reference) -> Manifest | Index:
         """The manifest or index that `ref` names, its digest checked (end-3)."""
@@ -195,7 +198,7 @@ class Registry:
         of it an earlier process had brought already.
         """
         start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
-        kept = self._unfinished if descriptor.size > WORTH_ASKING else Unfinished(None)
+        kept = self._sessions if descriptor.size > WORTH_ASKING else UploadSessions(None)
         with kept.claim(start.url, descriptor.digest) as claim:
             begun = self._begun.pop((repository, descriptor.digest), None)
             upload = Upload(self._transport, start, descriptor, content, claim, begun)

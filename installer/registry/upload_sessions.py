@@ -1,4 +1,4 @@
-"""Addresses of uploads that have begun, kept on this machine so that a later process goes on with them.
+"""Upload sessions: addresses of uploads that have begun, kept on this machine for a later process to continue them.
 
 One small file for each upload, in a folder of the user's. It holds the path of the upload's address and nothing else:
 no query, in which some registries put a signed state, and no credentials. So a registry that insists on its query is
@@ -26,7 +26,7 @@ _MAX_PATH = 1000
 _PATH = re.compile(r"/[A-Za-z0-9._~%=:@+/-]+", re.ASCII)
 
 
-class Unfinished:
+class UploadSessions:
     """The addresses kept in `folder`, which is made when it is needed; none are kept without it.
 
     Safe to use from several threads.

@@ -184,7 +184,7 @@ def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Rep
             left_out[image] = exc
             continue
         store.pin(names[image])
-        held |= bundle.parts(image).keys()
+        held |= {blob.digest for blob in bundle.manifest.parts(image)}
         sent += archive.size
     reporter.end()
     new = [image for image in missing if image not in left_out]
@@ -215,7 +215,7 @@ def _lacking(bundle: Bundle, blobs: Collection[BundleBlob]) -> LackingError:
 
 def _volumes(bundle: Bundle, image: BundleImage) -> list[int]:
     """Those that hold a part of `image`, last first: in this order volumes are changed seldom."""
-    return sorted({volume for blob in bundle.parts(image).values() for volume, _, _ in blob.pieces}, reverse=True)
+    return sorted({volume for blob in bundle.manifest.parts(image) for volume, _, _ in blob.pieces}, reverse=True)
 
 
 def _write(pipe: IO[bytes], part: bytes | memoryview) -> None:

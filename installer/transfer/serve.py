@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from installer.bundle.buffers import Buffers
+from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
@@ -32,7 +32,7 @@ from installer.errors import AirferryError, UsageError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
-from installer.registry.transport import sliced
+from installer.registry.messages import sliced
 from installer.report import Reporter, printable
 from installer.value import Value
 
@@ -142,7 +142,7 @@ class Catalogue:
         return found
 
     def _add_image(self, content: dict[str, Answer], image: BundleImage) -> None:
-        for blob in self._bundle.closure(image).values():
+        for blob in self._bundle.images.closure(image).values():
             content[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
         if image.tag:
             content[image.tag] = content[image.digest.text]
@@ -210,7 +210,7 @@ class _Http(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
         self.address_family = family
-        self.buffers = Buffers(SENDING)
+        self.buffers = Buffers(CHUNK, SENDING)
         self._places = threading.Semaphore(CONNECTIONS)
         super().__init__(address, _Handler)
 

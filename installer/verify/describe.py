@@ -7,6 +7,7 @@ from installer.bundle.manifest import BundleImage, BundleManifest
 from installer.bundle.reader import Bundle
 from installer.errors import BundleError
 from installer.report import size
+from installer.value import plain
 
 MAX_PROOF = 16 << 20
 VERDICTS = ("carried", "optional", "excluded", "suspected")
@@ -22,10 +23,10 @@ def description(bundle: Bundle) -> dict[str, Any]:
         "created": manifest.created,
         "expires": manifest.expires,
         "platforms": [str(platform) for platform in manifest.platforms],
-        "bytes": bundle.size,
+        "bytes": bundle.volumes.size,
         "volumes": len(manifest.volumes),
-        "missing_volumes": list(bundle.missing),
-        "volume_files": bundle.files(),
+        "missing_volumes": [number + 1 for number in sorted(bundle.volumes.missing)],
+        "volume_files": [plain(info) for info in bundle.volumes.infos()],
         "sums": bundle.verdict.sums.text,
         "signers": list(bundle.verdict.signers),
         "images": [
@@ -69,7 +70,7 @@ def proof_counts(bundle: Bundle) -> dict[str, int]:
     Empty without a proof, or while a volume is missing. Raises BundleError for a proof that is none.
     """
     found = [document for document in bundle.manifest.documents if document.kind == "proof"]
-    if not found or bundle.missing:
+    if not found or bundle.volumes.missing:
         return {}
     proof = strict_json.parse(bundle.read(found[0].digest, MAX_PROOF), found[0].name, BundleError)
     try:
@@ -89,12 +90,12 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
         f"{manifest.name} {manifest.version} (sequence {manifest.sequence})",
         f"created {manifest.created}, expires {manifest.expires}",
         f"platforms: {', '.join(map(str, manifest.platforms))}",
-        f"{size(bundle.size)} in {files}; images: {len(manifest.images)}, charts: {len(manifest.charts)}",
+        f"{size(bundle.volumes.size)} in {files}; images: {len(manifest.images)}, charts: {len(manifest.charts)}",
         f"SHA256SUMS: {bundle.verdict.sums}",
         *(f"signed by {signer}" for signer in bundle.verdict.signers),
         *(bundle.verdict.notes),
     ]
-    lines += [f"volume {number} is missing" for number in bundle.missing]
+    lines += [f"volume {number + 1} is missing" for number in sorted(bundle.volumes.missing)]
     if left_out := manifest.left_out:
         names = ", ".join(map(str, manifest.bases))
         amount = size(sum(blob.size for blob in left_out))

@@ -50,13 +50,13 @@ def volumes_of(bundle: Bundle) -> list[Volume]:
     metadata = 1 + len(SLOTS) + len(sums.FILES)
     return [
         Volume(
-            item["volume"],
-            str(Path(item["path"]).absolute()) if item["path"] else item["file"],
-            item["bytes"],
-            metadata + pieces[item["volume"] - 1],
-            frozen=bool(item["offset"]),
+            info.volume,
+            str(Path(info.path).absolute()) if info.path else info.file,
+            info.bytes,
+            metadata + pieces[info.volume - 1],
+            frozen=bool(info.offset),
         )
-        for item in bundle.files()
+        for info in bundle.volumes.infos()
     ]
 
 

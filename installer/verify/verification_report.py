@@ -8,10 +8,10 @@ import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from installer import __version__
 from installer.bundle import canonical
+from installer.bundle.reader import Bundle
 from installer.device import UNKNOWN, Device, device_of
 from installer.errors import AirferryError, UsageError
 from installer.files import check_output, write_atomic
@@ -20,10 +20,8 @@ from installer.page import Language, Page, Section, Table, Words, text
 from installer.report import Reporter
 from installer.value import Value, replace
 from installer.verify import manual_verification
-from installer.verify.damage import Damage, Findings
-
-if TYPE_CHECKING:
-    from installer.bundle.reader import Bundle
+from installer.verify.damage import Damage
+from installer.verify.findings import Findings
 
 FORMAT = "airferry-verification/1"
 WHOLE, PART, DAMAGED, REFUSED, UNSEEN = "whole", "part", "damaged", "refused", "unseen"
@@ -105,13 +103,13 @@ class Witness:
         self._seen = Verification(_time(began), media=tuple(refused))
         self._sections: tuple[Section, ...] = ()
 
-    def attend(self, bundle: "Bundle") -> None:
+    def attend(self, bundle: Bundle) -> None:
         """Look at the media, while `bundle` reads from them."""
-        numbers = {item["path"]: item["volume"] for item in bundle.files()}
-        for path in bundle.paths:
+        numbers = {info.path: info.volume for info in bundle.volumes.infos()}
+        for path in bundle.volumes.paths:
             self._media[numbers.get(str(path), 0), str(path)] = _device(path)
 
-    def conclude(self, bundle: "Bundle", found: Findings, *, sha256: bool) -> None:
+    def conclude(self, bundle: Bundle, found: Findings, *, sha256: bool) -> None:
         """What came of it; `bundle` is still open."""
         # What is wrong in a patch is no fault of the volume for which it stands.
         hurt = {_ascii(item.file) for item in found.damages}
@@ -197,7 +195,7 @@ def _device(path: Path) -> Device:
         return UNKNOWN
 
 
-def _subject(bundle: "Bundle") -> Subject:
+def _subject(bundle: Bundle) -> Subject:
     manifest = bundle.manifest
     return Subject(
         manifest.name,

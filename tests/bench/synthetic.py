@@ -13,12 +13,13 @@ from blake3 import blake3
 from builder.assemble.contents import Contents, contents
 from builder.assemble.volume_size import VolumeSize
 from builder.recipe import lock as locked
-from builder.recipe.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin, Reason
+from builder.recipe.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin
+from builder.recipe.reasons import Reason
+from installer.bundle.envelope import member, unsigned_front
 from installer.bundle.limits import CHUNK, SUMS
 from installer.bundle.manifest import NEVER, BundleBlob
 from installer.bundle.tar import BLOCK, header
 from installer.bundle.volume import metadata_of
-from installer.bundle.writer import member, unsigned_front
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform

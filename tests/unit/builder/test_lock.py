@@ -9,8 +9,6 @@ from builder.assemble.contents import contents
 from builder.assemble.plan import image_bytes, plan_document, plan_table
 from builder.recipe.lock import (
     FORMAT,
-    Excluded,
-    Failure,
     Lock,
     LockedBlob,
     LockedChart,
@@ -18,12 +16,10 @@ from builder.recipe.lock import (
     LockedImage,
     LockedManifest,
     LockedRegistry,
-    OptionalImage,
     Origin,
-    Reason,
-    Suspected,
     reach,
 )
+from builder.recipe.reasons import Excluded, Failure, OptionalImage, Reason, Suspected
 from builder.resolve.listing import changes, image_list, image_table
 from installer.bundle.manifest import NEVER
 from installer.errors import BundleError, RecipeError

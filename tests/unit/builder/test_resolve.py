@@ -10,7 +10,8 @@ from builder.images.connect import connect
 from builder.images.engine import Engine, familiar
 from builder.images.resolve import Wanted, resolve, several, substituted
 from builder.images.source import Places
-from builder.recipe.lock import Origin, Reason
+from builder.recipe.lock import Origin
+from builder.recipe.reasons import Reason
 from installer.errors import ContentError, NotFoundError, UsageError
 from installer.oci import media_types
 from installer.oci.digest import Digest

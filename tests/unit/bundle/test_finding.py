@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.bundle.volume_discovery import DEPTH, expand, volumes_in
 from installer.errors import UsageError
+from installer.opening.volume_discovery import DEPTH, expand, volumes_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 import pytest
 
-from installer.bundle.frozen_header import ALIGNMENT, Front, PinnedKey
 from installer.errors import BundleError, StorageError, UsageError
 from installer.frozen import compressed_libs, program
+from installer.frozen.header import ALIGNMENT, Front, PinnedKey
 
 KEY = PinnedKey("ab" * 32, ("-----BEGIN PUBLIC KEY-----", "MFkw", "-----END PUBLIC KEY-----"))
 NOW = 2_000_000_000.0
