@@ -1,4 +1,4 @@
-"""Why an image is in a release or is left out of it, and what could not be looked into; parts of the lock."""
+"""Reasons for images to be in a release or not, and templates that could not be searched; parts of the lock."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from installer.value import Value
 
 
 class Reason(Value, order=True):
-    """Why an image is there: a field of an object that a chart renders, or the recipe (`chart` is empty then).
+    """The reason for an image: a field of an object that a chart renders, or the recipe (`chart` is empty then).
 
     `hooks` are the events of a Helm hook, separated by commas, empty for an ordinary object. `template` is the file
     that makes the object, `switches` are the values that all have to be true for it to be made, `values` the places in
@@ -33,7 +33,7 @@ class Reason(Value, order=True):
 
 
 def why_left(reasons: Sequence[Reason]) -> str:
-    """Why what `reasons` ask for is not carried, for people."""
+    """For people: why an image with these `reasons` is not carried."""
     if all(reason.hooks and {"test", "test-success"}.issuperset(reason.hooks.split(",")) for reason in reasons):
         return "only `helm test` asks for it"
     return "it may be no image; name it in images or exclude"
@@ -61,7 +61,7 @@ class OptionalImage(Value):
 
 
 class Failure(Value, order=True):
-    """What could not be looked into: a template that fails with `switches` on, or a subchart that is not there.
+    """A template that fails with `switches` on, or a subchart that is not there: its images are not known.
 
     `values` are the places in the chart's values that spell images of the part in question.
     """

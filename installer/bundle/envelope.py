@@ -1,4 +1,4 @@
-"""The front of a volume: signed text, signatures and metadata, read in the order of FORMAT.md, section "Reading"."""
+"""The metadata in front of every volume: signed text, signatures, indexes; in the order of FORMAT.md, "Reading"."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -41,7 +41,7 @@ class Envelope(Value, dict=True):
 
     @cached_property
     def raw(self) -> bytes:
-        """What a volume with this envelope begins with."""
+        """The bytes that a volume with this envelope begins with."""
         members = {SUMS: self.sums} | {name: text.ljust(_filled(name), b"\n") for name, text in self.slots.items()}
         return b"".join(
             header(name, len(content)) + content.ljust(padded(len(content)), b"\0") for name, content in members.items()
@@ -112,7 +112,7 @@ def read_metadata(file: VolumeFile, signed: bytes) -> tuple[BundleManifest, Meta
 
 
 def _check_names(signed: bytes, manifest: BundleManifest) -> None:
-    """That the sums name what the bundle consists of, uncut blobs with their own digests, and nothing else.
+    """Check that the sums name the parts of the bundle, uncut blobs with their own digests, and nothing else.
 
     Compared as one text, which is a third of the time of parsing it.
     """

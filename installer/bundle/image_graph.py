@@ -13,7 +13,7 @@ _MAX_DEPTH = 3
 
 
 class ImageGraph:
-    """What the images of a bundle consist of.
+    """The parts of each image of a bundle.
 
     `read` returns the verified content of a manifest. What it raises comes through.
     """

@@ -43,7 +43,11 @@ getting those back costs several times the copy. Smaller ones are many more call
 
 
 class PartFiles:
-    """The growing volumes. Safe to use from several threads, each with blobs of its own."""
+    """The volumes of `skeleton` while they grow. Safe to use from several threads, each with blobs of its own.
+
+    A context manager that closes the files. `stop` ends running work; `slices` are the digests of the pieces of each
+    blob that is cut, filled in by the writer. Raises StorageError, UsageError if another build has the files.
+    """
 
     def __init__(self, paths: Sequence[Path], skeleton: BundleManifest, manifest_json: bytes, *, sync: bool) -> None:
         if len(paths) != len(skeleton.volumes):
@@ -115,7 +119,7 @@ class PartFiles:
         self._write(0, place, digest.hex().encode("ascii"))
 
     def present(self, blob: BundleBlob, buffer: memoryview, feed: Callable[[memoryview], object]) -> int:
-        """How many chunks from the start of `blob` are in place and as recorded; each is passed to `feed`."""
+        """The number of chunks from the start of `blob` that are in place and as recorded; `feed` gets each of them."""
         hashes = self._hashes(blob)
         for number in range(chunk_count(blob.size)):
             expected = hashes[HASH * number : HASH * (number + 1)]
@@ -129,7 +133,7 @@ class PartFiles:
         return chunk_count(blob.size)
 
     def forget(self, blob: BundleBlob) -> None:
-        """Take back what was recorded about `blob`: its content is wrong."""
+        """Clear the chunk hashes recorded for `blob`: its content is wrong."""
         self._write(0, self._places[BUNDLE_JSON] + self._journal[blob.digest], b"0" * (2 * len(blob.chunks)))
 
     def get(self, blob: BundleBlob, number: int, view: memoryview) -> None:
@@ -237,12 +241,12 @@ def finish_interrupted(paths: Sequence[Path]) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """What the volume `path` is called while it grows."""
+    """The name of the volume `path` while it grows."""
     return path.with_name(f"{path.name}.part")
 
 
 def _hash_places(skeleton: BundleManifest, raw: bytes) -> dict[Digest, int]:
-    """Where in the bytes of bundle.json the chunk hashes of each blob begin.
+    """The offset in the bytes of bundle.json at which the chunk hashes of each blob begin.
 
     The key cannot occur inside a string, where its quotes would be escaped, and only blobs have it.
     """

@@ -160,7 +160,7 @@ class VolumeSet:
 
     @property
     def stem(self) -> str:
-        """What the names of this bundle's files begin with."""
+        """The beginning of the names of this bundle's files, see `file_stem`."""
         return file_stem(self._manifest)
 
     def file_name(self, number: int) -> str:

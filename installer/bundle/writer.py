@@ -70,7 +70,7 @@ def _waits(blob: BundleBlob) -> bool:
 def _fill(
     parts: PartFiles, blob: BundleBlob, open_blob: OpenBlob, buffer: memoryview, reporter: Reporter, pace: Pace
 ) -> None:
-    """Bring one blob to its place, from where the last run stopped. `buffer` holds a chunk of it."""
+    """Write one blob to its place, from where the last run stopped. `buffer` holds a chunk of it."""
     count = chunk_count(blob.size)
     whole = hashlib.sha256()
     start = parts.present(blob, buffer, whole.update)

@@ -84,7 +84,7 @@ class Registry:
             raise ContentError(f"{ref}: {exc.message}", hint=exc.hint) from exc
 
     def head_manifest(self, ref: Reference) -> Descriptor | None:
-        """What `ref` names, or None if the registry does not have it (end-3)."""
+        """The descriptor of the manifest that `ref` names, None if the registry does not have it (end-3)."""
         request = self._request(
             ref.repository, "HEAD", f"manifests/{ref.selector}", _HEAD_MISSING, accept=media_types.ACCEPT
         )
@@ -107,9 +107,9 @@ class Registry:
         return Descriptor(media_type.partition(";")[0].strip(), found, size)
 
     def confirm(self, ref: Reference, digest: Digest) -> None:
-        """Have the registry say that `ref` names `digest`, to which it was just set.
+        """Check that `ref` names `digest`, to which it was just set.
 
-        It is asked again for a while: its replicas, and caches before it, learn of a push a moment later.
+        Asks again for a while: replicas of the registry, and caches before it, see a push a moment later.
         """
 
         def once() -> None:
@@ -155,7 +155,7 @@ class Registry:
         return status == 200
 
     def mount(self, repository: Repository, digest: Digest, source: Repository) -> bool:
-        """Have the registry take a blob over from `source`, a repository of the same registry (end-11).
+        """Mount a blob from `source`, a repository of the same registry (end-11).
 
         False if it does not: then the blob must be uploaded, which goes on with what the registry has begun instead.
         One that has refused `_ENOUGH` mounts and made none is not asked any more.
@@ -245,7 +245,7 @@ class Registry:
             return parse_manifest(raw, kind), response.header("Link")
 
     def _list(self, repository: Repository, digest: Digest) -> Manifest | Index | None:
-        """What clients list as referring to `digest`."""
+        """The list of referrers of `digest` that clients keep under a tag."""
         try:
             return self.manifest(referrers.tag_of(repository, digest))
         except NotFoundError:

@@ -56,7 +56,7 @@ class Request(Value):
 
 
 class Response:
-    """An answer whose body is still to be read; a context manager that frees the connection.
+    """A response whose body is still to be read; a context manager that frees the connection.
 
     Bodies are read by http.client's `readinto`, one layer below urllib3: from the socket into the given memory without
     a copy, and never more than that memory holds. (Its `read` believes a chunk size of -1 and reads without end;
@@ -146,7 +146,7 @@ def sliced(parts: Iterable[memoryview | bytes]) -> Iterator[memoryview]:
 
 
 def refusal(request: Request, response: Response, body: bytes) -> Exception:
-    """The error for an answer that was not hoped for, and the start of its body."""
+    """The error for a response with an unexpected status; `body` is the start of its body."""
     redirected = origin(response.url) != origin(request.url)
     host = request.endpoint.host
     error = failures.refusal(response.method, response.url, response.status, body, host, redirected=redirected)

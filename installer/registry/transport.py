@@ -85,11 +85,11 @@ class Transport:
         self._authorizer = Authorizer(self._ask_token_server, self.credentials, self._token_hosts, clock)
 
     def endpoint(self, host: str) -> Endpoint:
-        """Where the registry that references call `host` is asked."""
+        """The endpoint of the registry that references call `host`."""
         return endpoint(host, self._hosts)
 
     def credentials(self, host: str) -> Credentials | None:
-        """What to log in to `host` with: its settings, else the credential store."""
+        """The credentials for `host`: from its settings, else from the credential store."""
         settings = self._hosts.get(host)
         if settings is not None and settings.credentials is not None:
             return settings.credentials
@@ -160,11 +160,11 @@ class Transport:
         return self.retrying(once)
 
     def throttle(self, host: str) -> Throttle:
-        """What is known of how many requests at a time `host` bears."""
+        """The throttle that limits concurrent requests to `host`."""
         return self._throttles[host]
 
     def _admitted(self, request: Request, authorization: str) -> Response:
-        """`_follow`, not more often at a time than the host bears."""
+        """`_follow`, as soon as the throttle of the host admits it."""
         throttle = self._throttles[request.endpoint.host]
         with throttle.admitted() as turn:
             response = self._follow(request, authorization)
@@ -287,7 +287,7 @@ def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: Tru
 
 
 def _redirected(request: Request, url: str, location: str) -> str:
-    """Where a redirect from `url` leads. Raises RegistryAccessError where we do not go."""
+    """The target of a redirect from `url`. Raises RegistryAccessError for one that is not followed."""
     if request.method not in ("GET", "HEAD"):
         raise RegistryAccessError(f"{place(url)}: redirects a {request.method}, which is not followed")
     target = joined(url, location)

@@ -55,7 +55,7 @@ class UploadSessions:
 
 
 class Claim:
-    """The right to go on with one upload: a context manager. `address` is where it goes on, empty if nobody knows."""
+    """The right to continue one upload: a context manager. `address` is where it continues, empty if unknown."""
 
     def __init__(self, fd: int | None, path: Path | None, start: str) -> None:
         self._fd, self._path, self._start = fd, path, start
@@ -67,7 +67,7 @@ class Claim:
         self._write(path if self._is_ours(path) else "")
 
     def forget(self) -> None:
-        """There is nothing to go on with."""
+        """Drop the address: the upload cannot be continued."""
         self.address = ""
         self._write("")
 

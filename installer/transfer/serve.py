@@ -49,7 +49,7 @@ _JSON = "application/json"
 
 
 class Answer(Value):
-    """What a path holds: a blob of the bundle, or `text` when there is no digest."""
+    """The content of a path: a blob of the bundle, or `text` if there is no digest."""
 
     media_type: str
     size: int
@@ -58,7 +58,7 @@ class Answer(Value):
 
 
 class Findable(Protocol):
-    """What a server answers with."""
+    """A lookup from request targets to answers."""
 
     def find(self, target: str) -> Answer | None:
         """The answer for a request target (path and query), or None. Raises BundleError for a damaged bundle."""
@@ -96,7 +96,7 @@ class ChartRepository:
 
 
 class Catalogue:
-    """Which path means what. Pure: no sockets."""
+    """All paths of the server. Pure: no sockets."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle

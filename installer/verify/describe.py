@@ -1,4 +1,4 @@
-"""What a bundle holds, for people and for programs."""
+"""A description of a bundle, for people and for programs."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def description(bundle: Bundle) -> dict[str, Any]:
 
 
 def proof_counts(bundle: Bundle) -> dict[str, int]:
-    """How many renderings the proof of completeness counts, references of each verdict, and what was not looked into.
+    """Counts in the proof of completeness: renderings, references by verdict, and failures to look into a template.
 
     Empty without a proof, or while a volume is missing. Raises BundleError for a proof that is none.
     """
@@ -83,7 +83,7 @@ def proof_counts(bundle: Bundle) -> dict[str, int]:
 
 
 def summary(bundle: Bundle, *, images: bool = False) -> str:
-    """The same for people; with `images`, each image and document is named."""
+    """The description for people; with `images`, it names each image and document."""
     manifest = bundle.manifest
     files = "one file" if len(manifest.volumes) == 1 else f"{len(manifest.volumes)} files"
     lines = [
@@ -117,7 +117,7 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
 
 
 def _in_part(manifest: BundleManifest, image: BundleImage) -> str:
-    """How much of an image an update does not carry; empty for nothing."""
+    """A remark on the bytes of an image that an update leaves out; empty if there are none."""
     rest = _rest(manifest, image)
     return f" (without {size(rest)} that the registry holds)" if rest else ""
 

@@ -1,7 +1,6 @@
-"""Volumes that are lost or damaged, rebuilt on site from parity that their sender made (PAR2).
+"""Rebuilding lost or damaged volumes on site from parity that their sender made (PAR2).
 
-Nobody signs parity, and nobody has to: what it rebuilds is a volume like any other, and is believed for its signature
-and its chunk hashes alone.
+Parity is not signed and need not be: a rebuilt volume is verified by its signature and chunk hashes like any other.
 """
 
 import shutil
