@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -45,8 +45,8 @@ getting those back costs several times the copy. Smaller ones are many more call
 class PartFiles:
     """The volumes of `skeleton` while they grow. Safe to use from several threads, each with blobs of its own.
 
-    A context manager that closes the files. `stop` ends running work; `slices` are the digests of the pieces of each
-    blob that is cut, filled in by the writer. Raises StorageError, UsageError if another build has the files.
+    A context manager that closes the files. Running work ends soon after `stop` is set. Raises StorageError, UsageError
+    if another build has the files.
     """
 
     def __init__(self, paths: Sequence[Path], skeleton: BundleManifest, manifest_json: bytes, *, sync: bool) -> None:
@@ -62,7 +62,6 @@ class PartFiles:
         self._fds: list[int] = []
         self._turns = [threading.Lock() for _ in paths]
         self.stop = threading.Event()
-        self.slices: dict[Digest, list[Digest]] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -160,11 +159,14 @@ class PartFiles:
         volume, offset, length = blob.pieces[piece]
         self._write(volume, self._metadata.length + offset - BLOCK, header(blob.member(piece), length))
 
-    def finish(self, check: Check) -> Digest:
-        """Write the metadata, make everything durable, have it checked, give the volumes their names."""
+    def finish(self, slices: Mapping[Digest, Sequence[Digest]], check: Check) -> Digest:
+        """Write the metadata, make everything durable, have it checked, give the volumes their names.
+
+        `slices` are the digests of the pieces of each blob that is cut. Returns the digest of SHA256SUMS.
+        """
         blobs = tuple(replace(blob, chunks=self._hashes(blob)) for blob in self.skeleton.blobs)
         manifest = replace(self.skeleton, blobs=blobs)
-        signed, front = unsigned_front(manifest, self._manifest_json, self.slices)
+        signed, front = unsigned_front(manifest, self._manifest_json, slices)
         for volume in range(len(self._fds)):
             self._write(volume, self._places[SIGNATURE] - BLOCK, front)
             self._sync(volume)

@@ -46,11 +46,14 @@ def write(
         reporter.begin("build", sum(blob.size for blob in carried))
         work = sorted(carried, key=lambda blob: blob.size, reverse=True)
         pace, buffers = Pace(threads), Buffers(CHUNK)
+        slices: dict[Digest, list[Digest]] = {}
 
         def fill(blob: BundleBlob) -> None:
             turn = contextlib.nullcontext() if _waits(blob) else pace.turn()
             with turn, buffers.holding(blob.size) as buffer:
                 _fill(parts, blob, open_blob, memoryview(buffer), reporter, pace)
+                if len(blob.pieces) > 1 and not parts.stop.is_set():
+                    slices[blob.digest] = _slices(parts, blob, memoryview(buffer))
 
         each(
             fill,
@@ -60,7 +63,7 @@ def write(
             waits=_waits,
         )
         reporter.end()
-        return parts.finish(check)
+        return parts.finish(slices, check)
 
 
 def _waits(blob: BundleBlob) -> bool:
@@ -103,8 +106,6 @@ def _fill(
                 if not _waits(blob):
                     pace.took(fetched - before, pace.clock() - fetched)
                 reporter.advance(len(view))
-    if len(blob.pieces) > 1:
-        parts.slices[blob.digest] = _slices(parts, blob, buffer)
 
 
 def _read_full(stream: BlobStream, view: memoryview, blob: BundleBlob) -> None:
