@@ -12,6 +12,7 @@ from installer.cli.site_file import read_site
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
 from installer.shell import Session
+from installer.verify.verification import verify
 
 
 @click.command(cls=Command)
@@ -47,7 +48,7 @@ def install(
         site, request = read_site(session, bundle, site_file), chart.request(session, bundle, target)
         delivery = Delivery(session, bundle, target, site, request, policy=None, take_over=take_over)
         prepared = delivery.prepare()
-        bundle.verify(session.reporter)
+        verify(bundle, session.reporter)
         for line in prepared.changes.overwritten:
             session.reporter.note(f"overwriting what others have set: {line}")
         for line in prepared.changes.volumes:
