@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +25,15 @@ GROUPS: dict[str, str] = {
     "value": "installer.value",
     "report": "installer.report installer.page",
     "files": "installer.files installer.device",
-    "parallel": "installer.parallel",
+    "parallel": "installer.parallel installer.buffers",
     "documents": "installer.strict_json installer.strict_yaml installer.schema",
     "oci": "installer.oci.*",
     "registry": "installer.registry.*",
     "chart": "installer.chart.*",
-    "bundle": "installer.bundle.* installer.verify.*",
+    "bundle": "installer.bundle.*",
+    "verify": "installer.verify.*",
     "frozen": "installer.frozen.*",
+    "opening": "installer.opening.*",
     "shell": "installer.shell installer.commands",
     "transfer": "installer.transfer.*",
     "cluster": "installer.cluster.*",
@@ -65,8 +68,10 @@ MATRIX: dict[str, str] = {
     "oci": "errors value report files documents",
     "registry": "errors value report files parallel documents oci",
     "chart": "errors value files documents oci",
-    "bundle": "errors value report files parallel documents oci registry",
+    "bundle": "errors value report files parallel oci",
+    "verify": "errors value report files parallel documents oci bundle",
     "frozen": "errors value files bundle",
+    "opening": "errors value report files oci bundle frozen",
     "shell": "errors value report files registry frozen",
     "transfer": "errors value report files parallel documents oci registry chart bundle",
     "cluster": "errors value report files documents registry chart",
@@ -80,18 +85,18 @@ MATRIX: dict[str, str] = {
     "preflight",
     "wandb": "errors value report oci registry chart bundle cluster diagnosis site wandb_answers objects preflight "
     "workflows",
-    "installer_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer "
-    "cluster diagnosis site apps objects preflight workflows",
+    "installer_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening "
+    "shell transfer cluster diagnosis site apps objects preflight workflows",
     "templates": "",
     "recipe": "errors value report files documents oci registry chart bundle apps",
-    "images": "errors value report files parallel documents oci registry chart bundle recipe",
+    "images": "errors value report files parallel documents oci registry chart bundle opening recipe",
     "charts": "errors value report files parallel documents oci registry chart apps recipe images",
-    "assemble": "errors value report files parallel documents oci registry chart bundle transfer recipe images",
+    "assemble": "errors value report files parallel documents oci registry chart bundle verify transfer recipe images",
     "resolve": "errors value report files parallel documents oci registry chart bundle site apps recipe images "
     "charts assemble",
-    "release": "errors value report files parallel oci bundle frozen",
-    "builder_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer site "
-    "apps recipe images charts assemble resolve release",
+    "release": "errors value report files parallel oci bundle verify frozen",
+    "builder_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening shell "
+    "transfer site apps recipe images charts assemble resolve release",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
@@ -101,7 +106,7 @@ values as the installer will. Nobody imports what belongs to one application: th
 """
 
 LIBRARIES: dict[str, str] = {
-    "blake3": "builder.release.media_copy installer.bundle.reader installer.bundle.writer",
+    "blake3": "builder.release.media_copy installer.bundle.part_files installer.bundle.reader",
     "click": "builder.cli.* installer.cli.* installer.commands installer.shell",
     "cryptography": "builder.release.sign installer.bundle.signature installer.registry.trust "
     "installer.site.certificates",
@@ -120,7 +125,7 @@ LIBRARIES: dict[str, str] = {
     "tqdm": "installer.report",
     "urllib3": (
         "installer.cluster.api_server installer.cluster.channel installer.cluster.endpoint installer.cluster.failures "
-        "installer.registry.failures installer.registry.transport"
+        "installer.registry.failures installer.registry.messages installer.registry.transport"
     ),
     "yaml": "installer.objects.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
@@ -143,7 +148,7 @@ CLOCK = "installer.shell installer.__main__"
 """Callers of clocks and `sleep`. Others take a clock as an argument, whose default may be a real one."""
 WRITERS: dict[str, str] = {
     "installer.files": "what appears whole or not at all: small files, the frozen file, patches",
-    "installer.bundle.writer": "volumes, each blob in its final place",
+    "installer.bundle.part_files": "volumes, each blob in its final place",
     "installer.registry.upload_sessions": "addresses of uploads that a later process goes on with",
     "installer.frozen.compressed_libs": "libraries of the frozen program, in its own temporary folder",
     "installer.frozen.program": "the mark in that folder, and the null device",
@@ -204,6 +209,27 @@ def test_the_matrix_has_no_circles() -> None:
     assert groups == list(GROUPS)
     for number, group in enumerate(groups):
         assert set(MATRIX[group].split()) <= set(groups[:number])
+
+
+def test_modules_have_no_circles() -> None:
+    """Counted with imports inside functions and under TYPE_CHECKING: a type is a dependency, too."""
+    arrows = {name: set(imported(tree)) & modules().keys() - {name} for name, tree in modules().items()}
+    # What imports nothing that is left cannot be in a circle, and neither can what is imported by nothing that is left.
+    while loose := {name for name, used in arrows.items() if not used} | arrows.keys() - set().union(*arrows.values()):
+        arrows = {name: used - loose for name, used in arrows.items() if name not in loose}
+    assert arrows == {}
+
+
+MOST_LINES, MOST_MODULES = 400, 15
+
+
+def test_modules_and_folders_are_small() -> None:
+    """A module that is read in one sitting, a folder that is seen at a glance."""
+    paths = [path for package in ("builder", "installer", "templates") for path in (ROOT / package).rglob("*.py")]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    assert [name for name, path in names.items() if len(path.read_text().splitlines()) > MOST_LINES] == []
+    folders = Counter(name.rpartition(".")[0] for name in names if not name.endswith("__init__"))
+    assert [folder for folder, count in folders.items() if count > MOST_MODULES] == []
 
 
 def test_the_enclave_side_never_imports_the_connected_side() -> None:

@@ -6,15 +6,17 @@ from pathlib import Path
 from builder.assemble.contents import Contents
 from installer.bundle.envelope import envelope_of
 from installer.bundle.manifest import BundleBlob
+from installer.bundle.part_files import finish_interrupted
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.writer import finish_interrupted, write
+from installer.bundle.writer import write
 from installer.errors import AirferryError, BundleError, StorageError
 from installer.files import forget
 from installer.oci.digest import Digest
 from installer.oci.source import BlobSource, BlobStream
 from installer.report import Reporter
+from installer.verify.verification import verify
 
 THREADS = 4
 """Downloads at a time: enough to keep two cores hashing while others wait for the network."""
@@ -47,7 +49,7 @@ def build(
             forget(path)
         try:
             with Bundle.open([VolumeFile(path) for path in parts], Trust(sums=sums)) as bundle:
-                bundle.verify(reporter)
+                verify(bundle, reporter)
         except BundleError as exc:
             raise StorageError(
                 f"the disk returns something else than was written: {exc.message}",
@@ -72,10 +74,10 @@ def _finished(outputs: Sequence[Path], planned: Contents, reporter: Reporter) ->
     try:
         sums = Digest.of(envelope_of(outputs[0]).sums)
         with Bundle.open([VolumeFile(path) for path in outputs], Trust(sums=sums)) as bundle:
-            if bundle.missing or bundle.manifest.without_chunks() != planned.skeleton.without_chunks():
+            if bundle.volumes.missing or bundle.manifest.without_chunks() != planned.skeleton.without_chunks():
                 return None
             reporter.note(f"{', '.join(path.name for path in outputs)}: built already; checked once more")
-            bundle.verify(reporter, sha256=True)
+            verify(bundle, reporter, sha256=True)
     except AirferryError:
         return None
     return sums

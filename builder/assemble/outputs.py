@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from installer.bundle.limits import SUMS
-from installer.bundle.writer import part_of
+from installer.bundle.part_files import part_of
 from installer.errors import StorageError, UsageError
 from installer.files import look_at, storage_error
 from installer.report import size

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from installer.bundle import canonical
+from installer.bundle.envelope import member
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob
 from installer.bundle.patch import PATCH_JSON, Extent, PatchList, Request, members_of
 from installer.bundle.reader import Bundle
 from installer.bundle.tar import TRAILER, header, padded
-from installer.bundle.writer import member
 from installer.errors import ContentError, UsageError
 from installer.files import new_file
 from installer.oci.source import BlobSource
@@ -33,7 +33,7 @@ def write_patch(bundle: Bundle, request: Request, out: Path, source: BlobSource 
 
 
 def _content(bundle: Bundle, extents: Sequence[Extent], source: BlobSource | None) -> Iterator[bytes | memoryview]:
-    yield from bundle.front()
+    yield from bundle.metadata()
     yield member(PATCH_JSON, canonical.encode(PatchList(tuple(extents))))
     buffer = bytearray(CHUNK)
     for name, length, (number, first, count) in members_of(bundle.manifest, extents):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from installer.bundle.open_bundle import read_keys
+from installer.opening.trust import read_keys
 
 
 def key_names(keys: Sequence[Path]) -> Mapping[str, str]:

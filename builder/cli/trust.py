@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from installer.bundle.envelope import envelope_of
-from installer.bundle.open_bundle import open_current, trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.commands import FILE, PATH, together
 from installer.errors import UntrustedError
+from installer.opening.open_bundle import open_current
+from installer.opening.trust import trust_in
+from installer.opening.volume_discovery import expand
 
 bundle_argument = click.argument("bundle", type=PATH, nargs=-1, required=True)
 """Files of a bundle, or folders that hold them."""

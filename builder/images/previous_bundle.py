@@ -8,11 +8,11 @@ from installer.bundle.envelope import envelope_of
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.errors import BundleError, NotFoundError, StorageError
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.oci.source import BlobSource, BlobStream
+from installer.opening.volume_discovery import expand
 from installer.report import Reporter
 
 

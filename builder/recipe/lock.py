@@ -43,7 +43,7 @@ def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - an assert
 
 
 class Origin(Value, order=True):
-    """Where content comes from.
+    """The source of content.
 
     | kind     | location                   | name                                                    |
     |----------|----------------------------|---------------------------------------------------------|
@@ -121,7 +121,7 @@ class LockedBlob(Value):
 
 
 class LockedManifest(Value):
-    """What a manifest names, in its order: an index its manifests, a manifest its configuration and then its layers."""
+    """The content of a manifest, in its order: manifests of an index, or the configuration and then the layers."""
 
     digest: Digest
     content: tuple[Digest, ...]
@@ -202,7 +202,7 @@ class LockedDocument(Value):
 
 
 class LockedRegistry(Value):
-    """How a host is reached: another base URL as `mirror`, http or https as `scheme`, a PEM file as `ca`, or empty.
+    """Settings of a registry: another base URL as `mirror`, http or https as `scheme`, a PEM file as `ca`, or empty.
 
     `token_hosts` are further hosts that may get its credentials.
     """

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from installer.bundle.frozen_header import ALIGNMENT, Front, PinnedKey
 from installer.errors import StorageError
 from installer.files import check_output, new_file, storage_error
+from installer.frozen.header import ALIGNMENT, Front, PinnedKey
 from installer.report import Reporter, size
 
 STEP = 64 * 1024 * 1024

@@ -10,7 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from installer.bundle.limits import CHUNK
-from installer.bundle.writer import part_of
+from installer.bundle.part_files import part_of
 from installer.errors import AirferryError, ContentError, UsageError
 from installer.files import forget, storage_error, sync_folder, write_atomic
 from installer.report import Reporter

@@ -70,23 +70,23 @@ def write_parity(bundle: Bundle, parity: Parity, out: Path, reporter: Reporter) 
 
     The volumes lie in one folder under the names that the builder gave them. Raises UsageError, StorageError.
     """
-    paths = [bundle.path(number).absolute() for number in range(len(bundle.manifest.volumes))]
+    paths = [bundle.volumes.file(number).path.absolute() for number in range(len(bundle.manifest.volumes))]
     folder = paths[0].parent
     for number, path in enumerate(paths):
-        if path != folder / bundle.file_name(number) or path.is_symlink():
+        if path != folder / bundle.volumes.file_name(number) or path.is_symlink():
             raise UsageError(
-                f"{path}: PAR2 needs all volumes in one folder, and this one as {bundle.file_name(number)}",
+                f"{path}: PAR2 needs all volumes in one folder, and this one as {bundle.volumes.file_name(number)}",
                 hint="move it there.",
             )
     try:
-        with scratch_folder(out.absolute() / f".{bundle.stem}.parity") as scratch:
+        with scratch_folder(out.absolute() / f".{bundle.volumes.stem}.parity") as scratch:
             _check_space(parity.size + _EXTRA, out)
-            made = scratch / f"{bundle.stem}{par2.SUFFIX}"
+            made = scratch / f"{bundle.volumes.stem}{par2.SUFFIX}"
             sizes = [f"-s{parity.block}", f"-c{parity.recovery}", "-u", f"-n{min(parity.files, MAX_FILES)}"]
-            code, said = par2.run("create", [*sizes, "-B", folder, made, *paths], bundle.size, reporter)
+            code, said = par2.run("create", [*sizes, "-B", folder, made, *paths], bundle.volumes.size, reporter)
             if code:
                 raise AirferryError(f"par2 ended with code {code}:\n{said}", hint="see what it said.")
-            for old in [*out.glob(f"{bundle.stem}.vol*{par2.SUFFIX}"), *out.glob(made.name)]:
+            for old in [*out.glob(f"{bundle.volumes.stem}.vol*{par2.SUFFIX}"), *out.glob(made.name)]:
                 old.unlink()
             return [_placed(path, out) for path in sorted(scratch.iterdir())]
     except OSError as exc:

@@ -57,9 +57,9 @@ class RunSheet(Value):
     def _volumes(self) -> list[manual_verification.Volume]:
         """The volumes where they will lie: on a medium, or in the installer."""
         found = []
-        for item, entry in zip(manual_verification.volumes_of(self.bundle), self.bundle.files(), strict=True):
+        for item, entry in zip(manual_verification.volumes_of(self.bundle), self.bundle.volumes.infos(), strict=True):
             inside = self.program is not None and self.program.carries and item.number == 1
-            name = self.program.name if self.program and inside else Path(entry["path"] or entry["file"]).name
+            name = self.program.name if self.program and inside else Path(entry.path or entry.file).name
             found.append(replace(item, path=str(MEDIUM / name), frozen=inside))
         return found
 
@@ -103,7 +103,7 @@ class RunSheet(Value):
     def _operator(self) -> list[Block]:
         if self.program is None:
             return [_NO_PROGRAM]
-        name, total = shlex.quote(self.program.name), self.bundle.size
+        name, total = shlex.quote(self.program.name), self.bundle.volumes.size
         beside = "" if self.program.carries and len(self.bundle.manifest.volumes) == 1 else f" --bundle {MEDIUM}"
         digest = manual_verification.groups(self.program.sha256)
         blocks: list[Block] = [

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from installer.bundle import canonical
-from installer.bundle.envelope import envelope_of
+from installer.bundle.envelope import envelope_of, member
 from installer.bundle.limits import MINISIG, SIGNATURE, SIGNATURES, SLOTS, UNSIGNED
 from installer.bundle.signature import (
     MAX_KEY_FILE,
@@ -29,7 +29,6 @@ from installer.bundle.signature import (
     verify,
 )
 from installer.bundle.tar import BLOCK, padded
-from installer.bundle.writer import member
 from installer.errors import BundleError, UntrustedError, UsageError
 from installer.files import read_bounded, storage_error, write_atomic
 

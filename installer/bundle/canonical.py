@@ -81,7 +81,7 @@ def _mismatch(exc: msgspec.ValidationError, what: str) -> BundleError:
 
 
 def _value(form: Any, kind: type[_T], what: str) -> tuple[_T, bytes]:
-    """What a form stands for, and its spelling."""
+    """A text form: the type that it stands for, and its spelling."""
     try:
         spelled = _spelled(form)
         value: _T = _column(kind, reading=True)([form])[0]
@@ -147,7 +147,7 @@ _TEXTS: dict[type, tuple[Callable[[str], Any], Callable[[Any], str]]] = {
     Digest: (Digest, attrgetter("text")),
     Platform: (Platform.parse, str),
 }
-"""What is one text in JSON, how it is made of that, and how it is spelled."""
+"""The types that are one text in JSON, each with its parser and its spelling."""
 _NUMBER = Annotated[int, msgspec.Meta(ge=0, le=_MAX_INT)]
 
 
@@ -186,7 +186,7 @@ def _same(column: list[Any]) -> list[Any]:
 
 @functools.cache
 def _column(kind: Any, *, reading: bool) -> _Column:
-    """What makes values of the type `kind` of their forms (`reading`), or the reverse."""
+    """The function that turns forms into values of the type `kind` (`reading`), or the reverse."""
     if kind is str or kind is int:
         return _same
     if kind in _TEXTS:

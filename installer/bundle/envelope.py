@@ -1,4 +1,4 @@
-"""The front of a volume: signed text, signatures and metadata, read in the order of FORMAT.md, section "Reading"."""
+"""The metadata in front of every volume: signed text, signatures, indexes; in the order of FORMAT.md, "Reading"."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -41,7 +41,7 @@ class Envelope(Value, dict=True):
 
     @cached_property
     def raw(self) -> bytes:
-        """What a volume with this envelope begins with."""
+        """The bytes that a volume with this envelope begins with."""
         members = {SUMS: self.sums} | {name: text.ljust(_filled(name), b"\n") for name, text in self.slots.items()}
         return b"".join(
             header(name, len(content)) + content.ljust(padded(len(content)), b"\0") for name, content in members.items()
@@ -112,7 +112,7 @@ def read_metadata(file: VolumeFile, signed: bytes) -> tuple[BundleManifest, Meta
 
 
 def _check_names(signed: bytes, manifest: BundleManifest) -> None:
-    """That the sums name what the bundle consists of, uncut blobs with their own digests, and nothing else.
+    """Check that the sums name the parts of the bundle, uncut blobs with their own digests, and nothing else.
 
     Compared as one text, which is a third of the time of parsing it.
     """
@@ -165,3 +165,33 @@ def match_volume(file: VolumeFile, known: Mapping[bytes, int], metadata: int, si
             hint="cut short or extended: copy it again, or leave it out and ask for it (`verify --request FILE`).",
         )
     return number
+
+
+def member(name: str, content: bytes) -> bytes:
+    """A whole member as it stands in the volume. Raises ValueError if its slot cannot hold it."""
+    if name in FILLED:
+        content = content.ljust(SLOTS[name], b"\n")
+    if padded(len(content)) != SLOTS.get(name, padded(len(content))):
+        raise ValueError(f"{name}: {len(content)} bytes do not fit the slot")
+    return header(name, len(content)) + content.ljust(padded(len(content)), b"\0")
+
+
+def unsigned_front(
+    manifest: BundleManifest, manifest_json: bytes, slices: Mapping[Digest, Sequence[Digest]]
+) -> tuple[bytes, bytes]:
+    """SHA256SUMS, and the members that stand between it and the payload, with empty slots.
+
+    `slices` are the digests of the pieces of each blob that is cut.
+    """
+    contents = {
+        BUNDLE_JSON: manifest.encode(),
+        OCI_LAYOUT: OCI_LAYOUT_TEXT,
+        INDEX_JSON: index_json(manifest),
+        MANIFEST_JSON: manifest_json,
+    }
+    digests = {name: Digest.of(content) for name, content in contents.items()}
+    for blob in (blob for blob in manifest.blobs if blob.carried):
+        names = slices.get(blob.digest, [blob.digest])
+        digests |= {blob.member(number): digest for number, digest in enumerate(names)}
+    members = dict.fromkeys(SLOTS, UNSIGNED) | contents
+    return sums.encode(digests), b"".join(member(name, content) for name, content in members.items())

@@ -155,7 +155,7 @@ class BundleBase(Value):
 
 
 def content_of(digests: Iterable[Digest]) -> str:
-    """What a bundle consists of, in 16 hex digits: the same for all its forms, whole or update, in one volume or more.
+    """A fingerprint of a bundle's blobs, 16 hex digits: the same for whole and update, in one volume or more.
 
     They begin the SHA-256 of all its blobs' digests, sorted, each ended by LF.
     """
@@ -180,7 +180,7 @@ class BundleBlob(Value):
             raise BundleError(f"blob {self.digest}: {wrong}")
 
     def _wrong(self) -> str:
-        """What contradicts itself; there are tens of thousands of blobs, so no text is made of what is right."""
+        """The contradiction in this entry, or an empty text. Builds no text unless there is one: blobs are many."""
         if not self.pieces:
             if self.chunks:
                 return "chunk hashes, but no place"
@@ -236,7 +236,7 @@ class BundleBlob(Value):
 
 
 def chunk_count(size: int) -> int:
-    """How many chunks a blob of `size` bytes has; an empty blob has none."""
+    """The number of chunks of a blob of `size` bytes; an empty blob has none."""
     return -(-size // CHUNK)
 
 
@@ -333,7 +333,7 @@ class BundleManifest(Value):
 
     @property
     def content(self) -> str:
-        """What the bundle consists of, see `content_of`."""
+        """The fingerprint of the bundle's blobs, see `content_of`."""
         return content_of(blob.digest for blob in self.blobs)
 
     @property

@@ -1,7 +1,6 @@
-"""Requests for what is damaged, and the patches that answer them; see FORMAT.md, sections "Request" and "Patch".
+"""Requests for chunks that are damaged or lost, and patches that hold them; see FORMAT.md, "Request" and "Patch".
 
-A patch needs no trust of its own: it stands behind the signed metadata of its bundle, whose chunk hashes tell whether
-what it holds is right.
+A patch is not signed: it repeats the signed metadata of its bundle, whose chunk hashes prove its chunks.
 """
 
 import hashlib
@@ -109,7 +108,7 @@ class Request(Value):
         return cls(match[1], extents, tuple(int(item[4]) for item in found if item and item[4]))
 
     def wanted(self, manifest: BundleManifest, sums: Digest) -> tuple[Extent, ...]:
-        """All chunks that a patch has to hold, those of volumes too.
+        """All chunks that a patch must hold, those of `volumes` included.
 
         Raises UsageError if the request is for another bundle, BundleError for chunks or volumes that do not exist.
         """
@@ -162,7 +161,7 @@ def begins_as_patch(file: VolumeFile, metadata: int) -> bool:
 
 
 def read_patch(file: VolumeFile, manifest: BundleManifest, metadata: int) -> dict[tuple[Digest, int], int]:
-    """Where each chunk of a patch lies in `file`; nothing is known about its content. Raises BundleError."""
+    """The offset of each chunk of a patch in `file`, by blob and number. Checks no content. Raises BundleError."""
     # It is not signed: its own length says nothing, but no chunk of the bundle stands in it twice.
     most = _OVERHEAD + _EXTENT * sum(chunk_count(blob.size) for blob in manifest.blobs)
     size = member_size(file.read(metadata, BLOCK), PATCH_JSON, min(most, MAX_PATCH_JSON))

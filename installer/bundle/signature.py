@@ -1,4 +1,4 @@
-"""Who signed `SHA256SUMS`: keys, signature slots, and whether to trust.
+"""Signatures over `SHA256SUMS`: keys, signature slots, and the verdict whether to trust them.
 
 Two families, so that stock tools of either kind reach the same verdict:
 - ECDSA over P-256 with SHA-256, DER (FIPS 186-5, RFC 3279): `openssl dgst -sha256 -verify`;
@@ -194,7 +194,7 @@ class Trust(Value):
 
 
 class Verdict(Value):
-    """What held: the digest of `SHA256SUMS`, the fingerprints of trusted signers, and notes for the record.
+    """A passed verification: the digest of `SHA256SUMS`, the fingerprints of trusted signers, and notes.
 
     `further` are those of the signers whose signatures stand among the further ones.
     """

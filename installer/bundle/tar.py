@@ -12,7 +12,7 @@ TRAILER = bytes(2 * BLOCK)
 _MTIME = 315532800
 _OCTAL_LIMIT = 8**11
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7-Zip"}
-"""What guards and mail servers make of files."""
+"""Archives that guards and mail servers pack files into, by their first bytes."""
 
 
 def padded(size: int) -> int:

@@ -1,4 +1,4 @@
-"""Where everything lies: the layout of volumes, computed before a byte is fetched, and the files that hold them."""
+"""The layout of volumes, computed before a byte is fetched, and the files that hold them."""
 
 import os
 import re
@@ -124,7 +124,7 @@ def volumes_of_images(manifest: BundleManifest) -> dict[BundleImage, set[int]]:
 
 
 def file_stem(manifest: BundleManifest) -> str:
-    """What names of files begin with that belong to a bundle: `platform-1-0`.
+    """The beginning of the names of a bundle's files: `platform-1-0`.
 
     At most 40 letters, digits and hyphens: whatever file system or guard is on the way takes it. What is longer is
     cut, and says what it stands for by the beginning of the manifest's `content`.
@@ -141,7 +141,7 @@ def _plain(text: str) -> str:
 
 
 def file_names(manifest: BundleManifest) -> list[str]:
-    """What its writer calls the files of a bundle, unless someone says otherwise: `platform-1-0-2of5.tar`.
+    """The default names of the volume files of a bundle: `platform-1-0-2of5.tar`.
 
     One alone is called `platform-1.0.tar`.
     """
@@ -157,7 +157,7 @@ def _title(manifest: BundleManifest) -> str:
 
 
 class VolumeFile:
-    """A volume, or what claims to be one: `size` bytes of the file at `path` from `base` on. Only ever read.
+    """A volume, or a file that claims to be one: `size` bytes of the file at `path` from `base` on. Read only.
 
     Raises UsageError when opened on something that is no regular file, StorageError.
     """

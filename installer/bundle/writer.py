@@ -1,91 +1,26 @@
 """Writing a bundle: every blob straight into its final place, metadata last, an interrupted build resumed.
 
-While it grows, a volume is called `NAME.part`. Its `SHA256SUMS` stays empty until everything else is in place, so it
-can never pass for a finished one. `bundle.json` stands in the first volume from the start with all chunk hashes zero;
-each hash is filled in after its chunk is written, the last one of a blob only after the blob's SHA-256 was right.
-A later run therefore knows what to expect at every place, checks that it is really there, and fetches only the rest.
+A later run knows what to expect at every place of the part files, checks that it is really there, and fetches only the
+rest; see `installer.bundle.part_files`.
 """
 
 import contextlib
-import ctypes
-import errno
-import fcntl
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
-from blake3 import blake3
-
-from installer.bundle import sums
-from installer.bundle.buffers import Buffers
-from installer.bundle.envelope import read_envelope
-from installer.bundle.limits import (
-    BUNDLE_JSON,
-    CHUNK,
-    FILLED,
-    INDEX_JSON,
-    MANIFEST_JSON,
-    OCI_LAYOUT,
-    SIGNATURE,
-    SLOTS,
-    SUMS,
-    UNSIGNED,
-)
-from installer.bundle.manifest import HASH, BundleBlob, BundleManifest, chunk_count
-from installer.bundle.tar import BLOCK, header, padded
-from installer.bundle.volume import OCI_LAYOUT_TEXT, VolumeFile, index_json, metadata_of, volume_sizes
-from installer.errors import AirferryError, BundleError, ContentError, IncompleteError, StorageError, UsageError
-from installer.files import storage_error, sync_folder
+from installer.buffers import Buffers
+from installer.bundle.limits import CHUNK
+from installer.bundle.manifest import BundleBlob, BundleManifest, chunk_count
+from installer.bundle.part_files import Check, PartFiles
+from installer.errors import ContentError
 from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
-from installer.parallel import INTERRUPTIONS, SMALL, Pace, each
-from installer.report import Reporter, size
-from installer.value import replace
+from installer.parallel import SMALL, Pace, each
+from installer.report import Reporter
 
 OpenBlob = Callable[[BundleBlob, int], BlobStream]
-Check = Callable[[Sequence[Path], Digest], object]
-_NO_HASH = bytes(HASH)
-_KEY = b'"chunks":"'
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-_LIBC.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-_SYNC_FILE_RANGE_WRITE = 2
-_WRITE = 1 << 18
-"""Bytes of one write. For larger ones Linux takes larger pages, which virtual machines have lent back to their host:
-getting those back costs several times the copy. Smaller ones are many more calls."""
-
-
-def member(name: str, content: bytes) -> bytes:
-    """A whole member as it stands in the volume. Raises ValueError if its slot cannot hold it."""
-    if name in FILLED:
-        content = content.ljust(SLOTS[name], b"\n")
-    if padded(len(content)) != SLOTS.get(name, padded(len(content))):
-        raise ValueError(f"{name}: {len(content)} bytes do not fit the slot")
-    return header(name, len(content)) + content.ljust(padded(len(content)), b"\0")
-
-
-def unsigned_front(
-    manifest: BundleManifest, manifest_json: bytes, slices: Mapping[Digest, Sequence[Digest]]
-) -> tuple[bytes, bytes]:
-    """SHA256SUMS, and the members that stand between it and the payload, with empty slots.
-
-    `slices` are the digests of the pieces of each blob that is cut.
-    """
-    contents = {
-        BUNDLE_JSON: manifest.encode(),
-        OCI_LAYOUT: OCI_LAYOUT_TEXT,
-        INDEX_JSON: index_json(manifest),
-        MANIFEST_JSON: manifest_json,
-    }
-    digests = {name: Digest.of(content) for name, content in contents.items()}
-    for blob in (blob for blob in manifest.blobs if blob.carried):
-        names = slices.get(blob.digest, [blob.digest])
-        digests |= {blob.member(number): digest for number, digest in enumerate(names)}
-    members = dict.fromkeys(SLOTS, UNSIGNED) | contents
-    return sums.encode(digests), b"".join(member(name, content) for name, content in members.items())
+"""The bytes of a blob from an offset on."""
 
 
 def write(
@@ -106,16 +41,19 @@ def write(
     their names; what it raises leaves them unfinished. Raises StorageError, ContentError where bytes differ from their
     digest, and what `open_blob` raises.
     """
-    with _Parts(paths, skeleton.without_chunks(), manifest_json, sync=sync) as parts:
+    with PartFiles(paths, skeleton.without_chunks(), manifest_json, sync=sync) as parts:
         carried = [blob for blob in parts.skeleton.blobs if blob.carried]
         reporter.begin("build", sum(blob.size for blob in carried))
         work = sorted(carried, key=lambda blob: blob.size, reverse=True)
-        pace, buffers = Pace(threads), Buffers()
+        pace, buffers = Pace(threads), Buffers(CHUNK)
+        slices: dict[Digest, list[Digest]] = {}
 
         def fill(blob: BundleBlob) -> None:
             turn = contextlib.nullcontext() if _waits(blob) else pace.turn()
             with turn, buffers.holding(blob.size) as buffer:
                 _fill(parts, blob, open_blob, memoryview(buffer), reporter, pace)
+                if len(blob.pieces) > 1 and not parts.stop.is_set():
+                    slices[blob.digest] = _slices(parts, blob, memoryview(buffer))
 
         each(
             fill,
@@ -125,7 +63,7 @@ def write(
             waits=_waits,
         )
         reporter.end()
-        return parts.finish(check)
+        return parts.finish(slices, check)
 
 
 def _waits(blob: BundleBlob) -> bool:
@@ -133,9 +71,9 @@ def _waits(blob: BundleBlob) -> bool:
 
 
 def _fill(
-    parts: "_Parts", blob: BundleBlob, open_blob: OpenBlob, buffer: memoryview, reporter: Reporter, pace: Pace
+    parts: PartFiles, blob: BundleBlob, open_blob: OpenBlob, buffer: memoryview, reporter: Reporter, pace: Pace
 ) -> None:
-    """Bring one blob to its place, from where the last run stopped. `buffer` holds a chunk of it."""
+    """Write one blob to its place, from where the last run stopped. `buffer` holds a chunk of it."""
     count = chunk_count(blob.size)
     whole = hashlib.sha256()
     start = parts.present(blob, buffer, whole.update)
@@ -168,8 +106,6 @@ def _fill(
                 if not _waits(blob):
                     pace.took(fetched - before, pace.clock() - fetched)
                 reporter.advance(len(view))
-    if len(blob.pieces) > 1:
-        parts.slices[blob.digest] = _slices(parts, blob, buffer)
 
 
 def _read_full(stream: BlobStream, view: memoryview, blob: BundleBlob) -> None:
@@ -181,7 +117,7 @@ def _read_full(stream: BlobStream, view: memoryview, blob: BundleBlob) -> None:
         done += count
 
 
-def _slices(parts: "_Parts", blob: BundleBlob, buffer: memoryview) -> list[Digest]:
+def _slices(parts: PartFiles, blob: BundleBlob, buffer: memoryview) -> list[Digest]:
     """The SHA-256 of each piece of a blob that is cut across volumes, as SHA256SUMS names them."""
     digests, position = [], 0
     for _, _, length in blob.pieces:
@@ -193,275 +129,3 @@ def _slices(parts: "_Parts", blob: BundleBlob, buffer: memoryview) -> list[Diges
         digests.append(Digest.from_hex(whole.hexdigest()))
         position += length
     return digests
-
-
-class _Parts:
-    """The growing volumes. Safe to use from several threads, each with blobs of its own."""
-
-    def __init__(self, paths: Sequence[Path], skeleton: BundleManifest, manifest_json: bytes, *, sync: bool) -> None:
-        if len(paths) != len(skeleton.volumes):
-            raise ValueError(f"{len(paths)} paths for {len(skeleton.volumes)} volumes")
-        self.skeleton, self._paths, self._manifest_json, self._wait = skeleton, paths, manifest_json, sync
-        self._names = [part_of(path) for path in paths]
-        self._metadata = metadata_of(skeleton, manifest_json)
-        self._sizes = volume_sizes(skeleton, self._metadata)
-        self._places = self._metadata.places()
-        self._template = skeleton.encode()
-        self._journal = _hash_places(skeleton, self._template)
-        self._fds: list[int] = []
-        self._turns = [threading.Lock() for _ in paths]
-        self.stop = threading.Event()
-        self.slices: dict[Digest, list[Digest]] = {}
-
-    def __enter__(self) -> Self:
-        try:
-            for path in self._names:
-                self._fds.append(_open_part(path))
-            if not self._continues():
-                self._clear()
-                self._write(0, self._places[BUNDLE_JSON] - BLOCK, member(BUNDLE_JSON, self._template))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None = None, *rest: object) -> None:
-        if kind is not None and issubclass(kind, INTERRUPTIONS):
-            # Threads may still write: their files must not become another's. The process ends and closes them.
-            return
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
-
-    def _clear(self) -> None:
-        """Begin anew. Leaves no part behind if there is no room for all of them."""
-        try:
-            for fd, path, wanted in zip(self._fds, self._names, self._sizes, strict=True):
-                _clear(fd, path, wanted)
-        except StorageError:
-            for path in self._names:
-                path.unlink(missing_ok=True)
-            raise
-
-    def _continues(self) -> bool:
-        """Whether the parts were begun for this very content."""
-        if any(os.fstat(fd).st_size != wanted for fd, wanted in zip(self._fds, self._sizes, strict=True)):
-            return False
-        found = bytearray(len(self._template))
-        self._read(0, self._places[BUNDLE_JSON], memoryview(found))
-        for blob in self.skeleton.blobs:
-            place = self._journal[blob.digest]
-            found[place : place + 2 * len(blob.chunks)] = b"0" * (2 * len(blob.chunks))
-        return found == self._template
-
-    def _hashes(self, blob: BundleBlob) -> bytes:
-        """The chunk hashes recorded so far; zero where a chunk is not there yet."""
-        raw = bytearray(2 * len(blob.chunks))
-        self._read(0, self._places[BUNDLE_JSON] + self._journal[blob.digest], memoryview(raw))
-        try:
-            return bytes.fromhex(raw.decode("ascii"))
-        except ValueError:
-            return bytes(len(blob.chunks))
-
-    def _record(self, blob: BundleBlob, number: int, digest: bytes) -> None:
-        place = self._places[BUNDLE_JSON] + self._journal[blob.digest] + 2 * HASH * number
-        self._write(0, place, digest.hex().encode("ascii"))
-
-    def present(self, blob: BundleBlob, buffer: memoryview, feed: Callable[[memoryview], object]) -> int:
-        """How many chunks from the start of `blob` are in place and as recorded; each is passed to `feed`."""
-        hashes = self._hashes(blob)
-        for number in range(chunk_count(blob.size)):
-            expected = hashes[HASH * number : HASH * (number + 1)]
-            if expected == _NO_HASH or self.stop.is_set():
-                return number
-            view = buffer[: min(CHUNK, blob.size - number * CHUNK)]
-            self.get(blob, number, view)
-            if blake3(view).digest() != expected:
-                return number
-            feed(view)
-        return chunk_count(blob.size)
-
-    def forget(self, blob: BundleBlob) -> None:
-        """Take back what was recorded about `blob`: its content is wrong."""
-        self._write(0, self._places[BUNDLE_JSON] + self._journal[blob.digest], b"0" * (2 * len(blob.chunks)))
-
-    def get(self, blob: BundleBlob, number: int, view: memoryview) -> None:
-        """Read a chunk back."""
-        piece, inside = blob.locate(number * CHUNK)
-        volume, offset, _ = blob.pieces[piece]
-        self._read(volume, self._metadata.length + offset + inside, view)
-
-    def put(self, blob: BundleBlob, number: int, view: memoryview) -> None:
-        """Write a chunk to its place, then record its hash."""
-        digest = blake3(view).digest()
-        piece, inside = blob.locate(number * CHUNK)
-        volume, offset, _ = blob.pieces[piece]
-        if not inside:
-            self.frame(blob, piece)
-        place = self._metadata.length + offset + inside
-        self._write(volume, place, view)
-        if self._wait:
-            _start_writeback(self._fds[volume], place, len(view))
-        self._record(blob, number, digest)
-
-    def frame(self, blob: BundleBlob, piece: int = 0) -> None:
-        """Write the header of a member; its padding is zero already."""
-        volume, offset, length = blob.pieces[piece]
-        self._write(volume, self._metadata.length + offset - BLOCK, header(blob.member(piece), length))
-
-    def finish(self, check: Check) -> Digest:
-        """Write the metadata, make everything durable, have it checked, give the volumes their names."""
-        blobs = tuple(replace(blob, chunks=self._hashes(blob)) for blob in self.skeleton.blobs)
-        manifest = replace(self.skeleton, blobs=blobs)
-        signed, front = unsigned_front(manifest, self._manifest_json, self.slices)
-        for volume in range(len(self._fds)):
-            self._write(volume, self._places[SIGNATURE] - BLOCK, front)
-            self._sync(volume)
-            self._write(volume, 0, member(SUMS, signed))
-            self._sync(volume)
-        digest = Digest.of(signed)
-        try:
-            check(self._names, digest)
-        except AirferryError:
-            for volume in range(len(self._fds)):
-                self._write(volume, 0, bytes(BLOCK))
-            raise
-        _rename(self._names, self._paths)
-        return digest
-
-    def _sync(self, volume: int) -> None:
-        if not self._wait:
-            return
-        try:
-            os.fsync(self._fds[volume])
-        except OSError as exc:
-            raise storage_error(exc, self._names[volume], "write") from exc
-
-    def _write(self, volume: int, offset: int, data: bytes | memoryview) -> None:
-        """Write it all. One thread at a time: the kernel lets no more than one into a file, and others would spin."""
-        view = memoryview(data)
-        try:
-            with self._turns[volume]:
-                while view:
-                    count = os.pwrite(self._fds[volume], view[:_WRITE], offset)
-                    view, offset = view[count:], offset + count
-        except OSError as exc:
-            raise storage_error(exc, self._names[volume], "write") from exc
-
-    def _read(self, volume: int, offset: int, view: memoryview) -> None:
-        try:
-            if os.preadv(self._fds[volume], [view], offset) != len(view):
-                raise StorageError(f"{self._names[volume]}: ends early", hint="delete it and build again.")
-        except OSError as exc:
-            raise storage_error(exc, self._names[volume], "read") from exc
-
-
-def _rename(parts: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Give finished volumes their names, the first one last: while it is a part, others may have their names already.
-
-    Raises StorageError.
-    """
-    for part, path in reversed(list(zip(parts, paths, strict=True))):
-        try:
-            if part.exists():
-                part.replace(path)
-                sync_folder(path.parent)
-        except OSError as exc:
-            raise storage_error(exc, path, "write") from exc
-
-
-def finish_interrupted(paths: Sequence[Path]) -> None:
-    """Give volumes their names if a run was interrupted while it did so; else do nothing. Raises StorageError."""
-    parts = [part_of(path) for path in paths]
-    present = [part if part.exists() else path for part, path in zip(parts, paths, strict=True)]
-    if present[0] == parts[0] and all(path.exists() for path in present):
-        with contextlib.ExitStack() as files:
-            opened = [VolumeFile(path) for path in present]
-            for file in opened:
-                files.callback(file.close)
-            try:
-                found = {read_envelope(file).sums for file in opened}
-                # Of sums that were being written when the power failed, a part may be there.
-                same = len(found) == 1 and bool(sums.decode(found.pop()))
-            except (BundleError, IncompleteError):
-                return
-        if same:
-            _rename(parts, paths)
-
-
-def part_of(path: Path) -> Path:
-    """What the volume `path` is called while it grows."""
-    return path.with_name(f"{path.name}.part")
-
-
-def _hash_places(skeleton: BundleManifest, raw: bytes) -> dict[Digest, int]:
-    """Where in the bytes of bundle.json the chunk hashes of each blob begin.
-
-    The key cannot occur inside a string, where its quotes would be escaped, and only blobs have it.
-    """
-    places, position = {}, 0
-    for blob in skeleton.blobs:
-        position = raw.index(_KEY, position) + len(_KEY)
-        places[blob.digest] = position
-    return places
-
-
-def _open_part(path: Path) -> int:
-    """Open or create a part file, for this process alone. Raises StorageError, UsageError if another one has it."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    except OSError as exc:
-        raise storage_error(exc, path, "create") from exc
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(fd)
-        if exc.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise storage_error(exc, path, "lock") from exc
-        raise UsageError(f"{path}: another build is writing it", hint="wait for it, or end it.") from exc
-    try:
-        still_there = os.path.samestat(os.fstat(fd), path.lstat())
-    except FileNotFoundError:
-        still_there = False
-    if not still_there:  # another build finished, and renamed it, between our opening and our lock
-        os.close(fd)
-        return _open_part(path)
-    return fd
-
-
-def _clear(fd: int, path: Path, wanted: int) -> None:
-    """Empty the file and give it `wanted` bytes of real space where the file system can. Raises StorageError."""
-    try:
-        os.ftruncate(fd, 0)
-        _allocate(fd, wanted)
-    except OSError as exc:
-        free = os.fstatvfs(fd)
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            room = size(free.f_bavail * free.f_frsize)
-            raise StorageError(
-                f"{path.parent}: {size(wanted)} are needed, {room} are free",
-                hint="free some space, or choose another file with --file.",
-            ) from exc
-        raise storage_error(exc, path, "write") from exc
-
-
-def _start_writeback(fd: int, offset: int, length: int) -> None:
-    """`sync_file_range(2)`: the disk starts now, while the next chunks arrive, so that the final fsync finds little."""
-    _LIBC.sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
-
-
-def _allocate(fd: int, wanted: int) -> None:
-    """`fallocate(2)`; where the file system lacks it, a sparse file after a look at the free space.
-
-    Not os.posix_fallocate: the C library imitates that by writing to every block, which a slow stick pays twice.
-    """
-    if _LIBC.fallocate(fd, 0, 0, wanted) == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
-        raise OSError(code, os.strerror(code))
-    free = os.fstatvfs(fd)
-    # Some file systems in user space do not say how large they are.
-    if free.f_blocks and free.f_bavail * free.f_frsize < wanted:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.ftruncate(fd, wanted)

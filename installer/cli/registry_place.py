@@ -12,7 +12,7 @@ from installer.oci.reference import parse_reference
 from installer.registry.client import Registry
 from installer.registry.endpoint import HostSettings
 from installer.registry.transport import Transport
-from installer.registry.upload_sessions import Unfinished
+from installer.registry.upload_sessions import UploadSessions
 from installer.shell import Session
 from installer.value import Value
 
@@ -58,7 +58,7 @@ def relocation_to(place: Place, bundle: Bundle) -> Relocation:
 def registry_at(session: Session, place: Place, *, pushes: bool = False) -> Registry:
     """The client for the registry at `place`; without credentials of its own it uses those of `docker login`."""
     state = session.state()
-    return Registry(transport_to(session, place), Unfinished(state / "uploads" if state else None), pushes=pushes)
+    return Registry(transport_to(session, place), UploadSessions(state / "uploads" if state else None), pushes=pushes)
 
 
 def transport_to(session: Session, place: Place) -> Transport:

@@ -28,7 +28,7 @@ from installer.errors import BundleError, StorageError
 from installer.frozen import compressed_libs
 
 if TYPE_CHECKING:
-    from installer.bundle.frozen_header import PinnedKey
+    from installer.frozen.header import PinnedKey
 
 RUN_MARK = "airferry-run"
 """A file in the temporary folder, locked while the program runs; empty until it has started."""
@@ -57,8 +57,8 @@ def locate(executable: Path) -> Embedded | None:
 
     Raises BundleError if something other than exactly a front and its volume is appended, StorageError.
     """
-    from installer.bundle.frozen_header import ALIGNMENT
     from installer.files import storage_error
+    from installer.frozen.header import ALIGNMENT
 
     try:
         with executable.open("rb") as file:
@@ -79,12 +79,12 @@ _AGAIN = "the file is damaged: carry it again, and compare its SHA-256 with the 
 
 
 def _embedded(file: BinaryIO, start: int, size: int, executable: Path) -> Embedded:
-    from installer.bundle import frozen_header
+    from installer.frozen import header
 
     try:
         file.seek(start)
-        head = file.read(frozen_header.ALIGNMENT)
-        found = frozen_header.decode(head + file.read(frozen_header.front_size(head) - len(head)))
+        head = file.read(header.ALIGNMENT)
+        found = header.decode(head + file.read(header.front_size(head) - len(head)))
     except BundleError as exc:
         raise BundleError(f"{executable}: {exc.message}", hint=_AGAIN) from exc
     offset = file.tell()

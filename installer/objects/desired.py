@@ -1,6 +1,6 @@
 """What shall stand in the cluster, worked out from bundle and site before anything is applied: the steps with objects.
 
-`installer.objects.maker` makes it, `render` writes it down, `install` brings it about.
+`installer.objects.make_desired` makes it, `render` writes it down, `install` brings it about.
 """
 
 from collections.abc import Mapping

@@ -7,17 +7,15 @@ removes them, see `installer.workflows.driver`.
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from installer.cluster.cluster import Cluster, Object
 from installer.diagnosis.finding import Finding
 from installer.objects.desired import Desired, DesiredStep
+from installer.objects.maker import Maker
 from installer.oci.digest import Digest
 from installer.site.site import SiteSecret
 from installer.value import Value
-
-if TYPE_CHECKING:
-    from installer.objects.maker import Maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Completed:
 class Preparing(Protocol):
     """The part of a driver that works before anything is applied."""
 
-    def completed(self, made: Completed, maker: "Maker", request: ChartSourceRequest, *, blank: bool) -> Completed:
+    def completed(self, made: Completed, maker: Maker, request: ChartSourceRequest, *, blank: bool) -> Completed:
         """`made` with what the driver adds. Raises SiteError."""
 
     def checks(self, cluster: Cluster, wanted: Desired) -> Iterable[Callable[[], Iterable[Finding]]]:

@@ -1,14 +1,13 @@
-"""Makes of bundle and site what shall stand in the cluster, and proves it.
+"""Makes of bundle and site what one step shall be in the cluster, and proves it.
 
 No image reference of any object leaves the enclave's registry or the bundle, for the first installation as well as for
 every later change (`helm upgrade` runs hooks that an installation does not).
 """
 
-import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from installer.apps.application import Application, application_of
+from installer.apps.application import Application
 from installer.apps.profile import Step, at_path, placed
 from installer.bundle.manifest import BundleChart
 from installer.bundle.reader import Bundle
@@ -19,99 +18,17 @@ from installer.chart.relocation import Relocation
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
-from installer.errors import BundleError, SiteError, UsageError
-from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
-from installer.objects.driver import ChartSourceRequest, Completed, Preparing
-from installer.objects.pull_secret import accounts, pod_with_pull_secret, with_pull_secret
+from installer.errors import BundleError, SiteError
+from installer.objects.desired import MANAGED_BY, ChartRelease, DesiredStep, Manifests, Resource
+from installer.objects.pull_secret import pod_with_pull_secret, with_pull_secret
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference
-from installer.site.site import Site, SiteSecret
+from installer.site.site import Site
 
 MAX_CHART = 32 * 1024 * 1024
 MAX_DOCUMENT = 4 * 1024 * 1024
 _EVENTS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
 _SHOWN = 20
-
-
-def desired(
-    bundle: Bundle,
-    site: Site,
-    driver: Preparing,
-    *,
-    kube_version: str = "",
-    api_versions: Iterable[str] = (),
-    blank: bool = False,
-    request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
-    names_stay: bool = False,
-) -> Desired:
-    """What `bundle` shall be at `site`, completed by `driver`.
-
-    `kube_version` and `api_versions` are what the charts see of the cluster.
-
-    `request` says where a controller shall read its chart. With `names_stay` images keep their upstream names.
-    With `blank` no secret of the site is read, and Secrets have empty values.
-    Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
-    if the bundle does not hold together, UsageError if there is nothing to install.
-    """
-    application = application_of(bundle)
-    if application is None:
-        raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
-    application.check(site)
-    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), names_stay=names_stay)
-    steps = _all(maker.made(step) for step in application.profile.steps)
-    done = driver.completed(Completed(steps), maker, request, blank=blank)
-    made = [step.installs for step in done.steps if isinstance(step, Resource) and step.installs]
-    parts = [*done.steps, *made]
-    places = _namespaces(parts)
-    secrets = [*site.pull_secrets(places, blank=blank), *application.secrets(site, blank=blank), *done.secrets]
-    places |= {secret.namespace for secret in secrets}
-    images = maker.digests(reference for part in parts for reference in part.images)
-    bearers, unserved = accounts(parts) if site.answers.registry.pull_secret else ([], [])
-    return Desired(
-        namespaces={place: maker.labels(place) for place in sorted(places)},
-        secrets=tuple(secret_object(secret) for secret in secrets),
-        steps=done.steps,
-        images={**images, **done.images},
-        suspects=tuple(dict.fromkeys(text for part in parts for text in part.suspects)),
-        accounts=tuple(bearers),
-        unserved=tuple(unserved),
-        open_questions=tuple(application.open_questions(site)),
-        keys=application.keys,
-    )
-
-
-def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]:
-    """All steps. Raises SiteError with what is wrong with any of them."""
-    made: list[DesiredStep] = []
-    wrong: list[SiteError] = []
-    for make in makers:
-        try:
-            made.append(make())
-        except SiteError as exc:
-            wrong.append(exc)
-    if wrong:
-        raise SiteError("\n".join(exc.message for exc in wrong), hint=wrong[0].hint) from wrong[0]
-    return tuple(made)
-
-
-def _namespaces(parts: Iterable[DesiredStep]) -> set[str]:
-    """The namespaces of all parts, and those that their objects name."""
-    found = set()
-    for part in parts:
-        found.add(part.name.namespace)
-        found |= {str(item["metadata"]["namespace"]) for item in part.applied if item["metadata"].get("namespace")}
-    return found - {""}
-
-
-def secret_object(secret: SiteSecret) -> Object:
-    """A Secret of the site as an object."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": secret.name, "namespace": secret.namespace, "labels": dict(MANAGED_BY)},
-        "type": secret.type,
-        "data": {key: base64.b64encode(value.reveal().encode()).decode() for key, value in secret.data.items()},
-    }
 
 
 class Maker:

@@ -20,7 +20,7 @@ from installer.diagnosis.finding import Finding, warning
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
 from installer.objects.desired import Desired
 from installer.objects.driver import ChartSourceRequest, Preparing
-from installer.objects.maker import desired
+from installer.objects.make_desired import desired
 from installer.preflight import prerequisites
 from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
@@ -29,7 +29,7 @@ from installer.preflight.room import images_on_nodes, nodes
 from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.site.site import Site
-from installer.transfer.existing_blobs import lacking_error, look_for
+from installer.transfer.existing_blobs import find_existing_blobs, lacking_error
 
 _AGAIN = "nothing has been changed; mend these, then run the same command again. `preflight` shows them at any time."
 
@@ -201,7 +201,7 @@ def _registry(bundle: Bundle, site: Site, registry: Registry) -> Iterator[Findin
             return
         registry.try_push(relocation.target(missing.reference).repository)
         parts = (image for image in images if bundle.lacking(image) and not held(image))
-        if lacking := look_for(bundle, registry, relocation, parts).lacking:
+        if lacking := find_existing_blobs(bundle, registry, relocation, parts).lacking:
             raise lacking_error(bundle, lacking)
     except AirferryError as exc:
         yield _finding(exc)

@@ -1,15 +1,15 @@
-"""What a registry is found to be able to do, told by its answers to requests that had to be made anyway."""
+"""Registry capabilities, observed from responses to requests that had to be made anyway; never probed."""
 
 from installer.report import size
 from installer.value import Value
 
 
-class Learnt(Value):
-    """What the answers of a registry have told about it; None where nothing did.
+class Capabilities(Value):
+    """What a registry can do; None where no response showed it.
 
-    `mounts`: it takes blobs over from its other repositories. `resumes`: it keeps what it has of an upload that broke
-    off. `largest_request`: how many bytes one request may have. `slowed_down`: how often it had too many requests.
-    `lists_referrers`: it knows itself what refers to a manifest.
+    `mounts`: it mounts blobs from its other repositories. `resumes`: it keeps what it has of an upload that broke
+    off. `largest_request`: the largest body of a request, in bytes. `slowed_down`: how often it had too many requests.
+    `lists_referrers`: it lists the referrers of a manifest itself.
     """
 
     mounts: bool | None = None
@@ -19,15 +19,15 @@ class Learnt(Value):
     lists_referrers: bool | None = None
 
     def __str__(self) -> str:
-        told = []
+        notes = []
         if self.mounts is False:
-            told.append("it shares no blobs between its repositories")
+            notes.append("it shares no blobs between its repositories")
         if self.resumes is not None:
-            told.append(f"it {'keeps' if self.resumes else 'forgets'} what it has of an upload that breaks off")
+            notes.append(f"it {'keeps' if self.resumes else 'forgets'} what it has of an upload that breaks off")
         if self.largest_request:
-            told.append(f"requests are limited: they have {size(self.largest_request)} at most")
+            notes.append(f"requests are limited: they have {size(self.largest_request)} at most")
         if self.slowed_down:
-            told.append(f"it asked {self.slowed_down} times to slow down")
+            notes.append(f"it asked {self.slowed_down} times to slow down")
         if self.lists_referrers is False:
-            told.append("what refers to an image is listed under a tag, since it keeps no such list")
-        return "; ".join(told)
+            notes.append("what refers to an image is listed under a tag, since it keeps no such list")
+        return "; ".join(notes)

@@ -14,11 +14,14 @@ from installer.oci.digest import Digest
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.registry import referrers
-from installer.registry.capabilities import Learnt
+from installer.registry.capabilities import Capabilities
+from installer.registry.endpoint import Endpoint
+from installer.registry.failures import TransientError
+from installer.registry.messages import Request, Response
 from installer.registry.remote_blob import RemoteBlob
-from installer.registry.transport import Endpoint, Request, Response, TransientError, Transport
+from installer.registry.transport import Transport
 from installer.registry.upload import SMALLEST, WORTH_ASKING, Begun, Content, Upload, check_stated
-from installer.registry.upload_sessions import Unfinished
+from installer.registry.upload_sessions import UploadSessions
 from installer.value import Value, replace
 
 _OK = frozenset({200})
@@ -37,30 +40,30 @@ _STEPS = (64 << 20, 16 << 20, 4 << 20, SMALLEST)
 class Registry:
     """Pulls from and pushes to registries. Safe to use from several threads.
 
-    `unfinished` keeps addresses of uploads for later processes. Who `pushes` asks for the right to it from the first
+    `sessions` keeps the addresses of uploads for later processes. Who `pushes` asks for the right to it from the first
     request on: one token does for a repository then, and Quay, which makes a repository when a token to push into it
     is asked for, would grant nothing on one that does not exist (quay/quay, endpoints/v2/v2auth.py).
     Every method raises AirferryError: RegistryUnreachableError, RegistryAccessError, NotFoundError, ContentError.
     """
 
-    def __init__(self, transport: Transport, unfinished: Unfinished | None = None, *, pushes: bool = False) -> None:
+    def __init__(self, transport: Transport, sessions: UploadSessions | None = None, *, pushes: bool = False) -> None:
         self._transport, self._pushes = transport, pushes
-        self._unfinished = unfinished or Unfinished(None)
+        self._sessions = sessions or UploadSessions(None)
         # The largest request that something before an endpoint has not refused for its size, where one was.
-        self._limits: dict[Endpoint, int] = {}
-        self._mounts: dict[Endpoint, bool] = {}
-        self._refused: dict[Endpoint, int] = {}
+        self._limits = dict[Endpoint, int]()
+        self._mounts = dict[Endpoint, bool]()
+        self._refused = dict[Endpoint, int]()
         # Uploads that were begun in the place of a mount.
         self._begun: dict[tuple[Repository, Digest], Begun] = {}
-        self._resumes: dict[Endpoint, bool] = {}
-        self._lists: dict[Endpoint, bool] = {}
+        self._resumes = dict[Endpoint, bool]()
+        self._lists = dict[Endpoint, bool]()
 
-    def learnt(self, host: str) -> Learnt:
-        """What is known of the registry `host` by now. Asks nothing."""
+    def capabilities(self, host: str) -> Capabilities:
+        """What responses have shown of the registry `host` so far. Asks nothing."""
         place = self._transport.endpoint(host)
         refusals = self._transport.throttle(place.host).refusals
         mounts, resumes, limit = self._mounts.get(place), self._resumes.get(place), self._limits.get(place)
-        return Learnt(mounts, resumes, limit, refusals, self._lists.get(place))
+        return Capabilities(mounts, resumes, limit, refusals, self._lists.get(place))
 
     def manifest(self, ref: Reference) -> Manifest | Index:
         """The manifest or index that `ref` names, its digest checked (end-3)."""
@@ -82,7 +85,7 @@ class Registry:
             raise ContentError(f"{ref}: {exc.message}", hint=exc.hint) from exc
 
     def head_manifest(self, ref: Reference) -> Descriptor | None:
-        """What `ref` names, or None if the registry does not have it (end-3)."""
+        """The descriptor of the manifest that `ref` names, None if the registry does not have it (end-3)."""
         request = self._request(
             ref.repository, "HEAD", f"manifests/{ref.selector}", _HEAD_MISSING, accept=media_types.ACCEPT
         )
@@ -105,9 +108,9 @@ class Registry:
         return Descriptor(media_type.partition(";")[0].strip(), found, size)
 
     def confirm(self, ref: Reference, digest: Digest) -> None:
-        """Have the registry say that `ref` names `digest`, to which it was just set.
+        """Check that `ref` names `digest`, to which it was just set.
 
-        It is asked again for a while: its replicas, and caches before it, learn of a push a moment later.
+        Asks again for a while: replicas of the registry, and caches before it, see a push a moment later.
         """
 
         def once() -> None:
@@ -153,7 +156,7 @@ class Registry:
         return status == 200
 
     def mount(self, repository: Repository, digest: Digest, source: Repository) -> bool:
-        """Have the registry take a blob over from `source`, a repository of the same registry (end-11).
+        """Mount a blob from `source`, a repository of the same registry (end-11).
 
         False if it does not: then the blob must be uploaded, which goes on with what the registry has begun instead.
         One that has refused `_ENOUGH` mounts and made none is not asked any more.
@@ -196,7 +199,7 @@ class Registry:
         of it an earlier process had brought already.
         """
         start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
-        kept = self._unfinished if descriptor.size > WORTH_ASKING else Unfinished(None)
+        kept = self._sessions if descriptor.size > WORTH_ASKING else UploadSessions(None)
         with kept.claim(start.url, descriptor.digest) as claim:
             begun = self._begun.pop((repository, descriptor.digest), None)
             upload = Upload(self._transport, start, descriptor, content, claim, begun)
@@ -262,7 +265,7 @@ class Registry:
             return parse_manifest(raw, kind), response.header("Link")
 
     def _list(self, repository: Repository, digest: Digest) -> Manifest | Index | None:
-        """What clients list as referring to `digest`."""
+        """The list of referrers of `digest` that clients keep under a tag."""
         try:
             return self.manifest(referrers.tag_of(repository, digest))
         except NotFoundError:

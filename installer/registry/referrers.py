@@ -14,7 +14,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import Repository, TagRef
 from installer.registry.endpoint import joined, origin
-from installer.registry.transport import Request
+from installer.registry.messages import Request
 
 PAGES = 100
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="?next"?', re.ASCII)

@@ -8,7 +8,8 @@ from installer.errors import ContentError, RegistryUnreachableError
 from installer.oci.model import Descriptor
 from installer.registry.endpoint import place
 from installer.registry.failures import TransientError
-from installer.registry.transport import ATTEMPTS, Response, Transport
+from installer.registry.messages import Response
+from installer.registry.transport import ATTEMPTS, Transport
 
 # A connection that brought less than this before it broke counts as a failed attempt.
 PROGRESS = 16 << 10

@@ -9,41 +9,35 @@ taken as they are (`Accept-Encoding: identity`), never decompressed.
 """
 
 import base64
-import http.client
-import re
 import secrets
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError
 
-from installer.errors import ContentError, RegistryAccessError, RegistryUnreachableError, UsageError
+from installer.errors import RegistryAccessError, UsageError
 from installer.parallel import pause
 from installer.registry import failures
 from installer.registry.authorization import Authorizer, parse_challenges
 from installer.registry.credentials import Credentials, CredentialStore
 from installer.registry.endpoint import Endpoint, HostSettings, endpoint, is_web_address, joined, origin, place
 from installer.registry.failures import TransientError
+from installer.registry.messages import MAX_ERROR_BODY, NETWORK_ERRORS, Request, Response, refusal, retry_after, sliced
 from installer.registry.proxies import Proxies, Proxy
 from installer.registry.throttle import Throttle
 from installer.registry.trust import TrustStore
-from installer.value import Value, replace
-
-__all__ = ["Endpoint", "HostSettings", "Request", "Response", "TransientError", "Transport", "sliced"]
+from installer.value import replace
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 # A registry hashes and moves a blob before it answers an upload; object stores copy it.
 SLOWEST_COMMIT = 10e6
-SEND_SLICE = 1 << 20
 # What the kernel holds of a body beyond what is on its way: bytes that wait for long have left the processor's caches,
 # and a receiver on the same machine fetches them from afar. The window stays as large as the line wants it (Linux,
 # tcp_notsent_lowat).
@@ -55,129 +49,11 @@ FIRST_WAIT = 0.1
 LONGEST_WAIT = 30.0
 LONGEST_RETRY_AFTER = 120.0
 MAX_REDIRECTS = 5
-MAX_ERROR_BODY = 64 << 10
-READ_SLICE = 64 << 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 POOLED_CONNECTIONS = 128
 POOLED_HOSTS = 64
-NETWORK_ERRORS = (HTTPError, http.client.HTTPException, OSError)
 
 T = TypeVar("T")
-Body = Callable[[], Iterable[memoryview | bytes]]
-
-
-class Request(Value):
-    """A request to an endpoint.
-
-    url: absolute, on the endpoint's origin or its token server's. scopes: what a token must allow, like
-    `repository:NAME:pull`. body: called for each try, gives the parts of the body, `length` bytes in all. expect:
-    statuses to return; any other is raised. handled: how many bytes the server may have to go through before it
-    answers, `length` at least.
-    """
-
-    endpoint: Endpoint
-    method: str
-    url: str
-    expect: frozenset[int]
-    headers: Mapping[str, str] = {}
-    scopes: tuple[str, ...] = ()
-    body: Body | None = None
-    length: int = 0
-    handled: int = 0
-
-    def with_header(self, name: str, value: str) -> "Request":
-        """The same request with one more header."""
-        return replace(self, headers={**self.headers, name: value})
-
-    def with_scope(self, scope: str) -> "Request":
-        """The same request for which a token must also allow `scope`."""
-        return replace(self, scopes=(*self.scopes, scope))
-
-    def with_body(self, body: Body, length: int) -> "Request":
-        """The same request with a body of `length` bytes."""
-        return replace(self, body=body, length=length)
-
-
-class Response:
-    """An answer whose body is still to be read; a context manager that frees the connection.
-
-    Bodies are read by http.client's `readinto`, one layer below urllib3: from the socket into the given memory without
-    a copy, and never more than that memory holds. (Its `read` believes a chunk size of -1 and reads without end;
-    urllib3's `readinto` reads into new bytes and copies them.)
-    """
-
-    def __init__(self, inner: urllib3.BaseHTTPResponse, method: str, url: str) -> None:
-        self._inner, self.method, self.url = inner, method, url
-        self._raw: http.client.HTTPResponse = inner._fp  # type: ignore[attr-defined]  # noqa: SLF001
-        self.status = inner.status
-
-    def header(self, name: str) -> str:
-        """A header's value, empty if absent; several are joined by commas."""
-        return str(self._inner.headers.get(name, ""))
-
-    @property
-    def length(self) -> int | None:
-        """`Content-Length`, None if absent or unreadable."""
-        text = self.header("Content-Length")
-        return int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else None
-
-    def readinto(self, view: memoryview) -> int:
-        """Fill a part of `view` with the next bytes of the body; their count, 0 at its end. Raises TransientError."""
-        try:
-            return self._raw.readinto(view)
-        except (*NETWORK_ERRORS, ValueError) as exc:
-            # A ValueError is what http.client makes of chunk sizes that are none.
-            raise failures.network_failure(exc, self.url) from exc
-
-    def read(self, limit: int) -> bytes:
-        """The whole body. Raises ContentError if it has more than `limit` bytes, TransientError if it breaks off."""
-        data = bytearray()
-        buffer = memoryview(bytearray(min(limit + 1, READ_SLICE)))
-        while len(data) <= limit and (count := self.readinto(buffer)):
-            data += buffer[:count]
-        if len(data) > limit:
-            self.abort()
-            raise ContentError(f"{place(self.url)}: the answer is larger than {limit} bytes")
-        if self._raw.length:
-            error = f"{place(self.url)}: the answer ends {self._raw.length} bytes early"
-            raise TransientError(RegistryUnreachableError(error, hint="run the same command again."))
-        return bytes(data)
-
-    def start(self, limit: int) -> bytes:
-        """The first `limit` bytes of the body, as far as they arrive: for the text of an error."""
-        data, count = memoryview(bytearray(limit)), 0
-        try:
-            while part := self.readinto(data[count:]):
-                count += part
-        except TransientError:
-            self.abort()
-        return bytes(data[:count])
-
-    def finish(self) -> bool:
-        """After the last byte that is wanted: free the connection; whether the body ends here."""
-        ended = not self.start(1)
-        self.close()
-        return ended
-
-    def close(self) -> None:
-        """Free the connection: for another request if little is left of the body, else it ends."""
-        if not self._raw.isclosed():
-            self.start(MAX_ERROR_BODY)
-        if self._raw.isclosed():
-            self._inner.release_conn()
-        else:
-            self.abort()
-
-    def abort(self) -> None:
-        """End the connection without reading the rest of the body."""
-        self._inner.close()
-        self._inner.release_conn()
-
-    def __enter__(self) -> "Response":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class Transport:
@@ -209,11 +85,11 @@ class Transport:
         self._authorizer = Authorizer(self._ask_token_server, self.credentials, self._token_hosts, clock)
 
     def endpoint(self, host: str) -> Endpoint:
-        """Where the registry that references call `host` is asked."""
+        """The endpoint of the registry that references call `host`."""
         return endpoint(host, self._hosts)
 
     def credentials(self, host: str) -> Credentials | None:
-        """What to log in to `host` with: its settings, else the credential store."""
+        """The credentials for `host`: from its settings, else from the credential store."""
         settings = self._hosts.get(host)
         if settings is not None and settings.credentials is not None:
             return settings.credentials
@@ -260,12 +136,12 @@ class Transport:
             challenges = parse_challenges(response.header("WWW-Authenticate"))
             again = self._authorizer.answer(request.endpoint, request.scopes, challenges, authorization)
             if again is None:
-                raise _refusal(request, response, body)
+                raise refusal(request, response, body)
             response = self._admitted(request, again)
         if response.status in request.expect:
             return response
         with response:
-            raise _refusal(request, response, response.start(MAX_ERROR_BODY))
+            raise refusal(request, response, response.start(MAX_ERROR_BODY))
 
     def fetch(self, url: str, limit: int, *, accept: str = "*/*") -> bytes:
         """The document at `url` (not of a registry: a chart repository), of at most `limit` bytes.
@@ -284,11 +160,11 @@ class Transport:
         return self.retrying(once)
 
     def throttle(self, host: str) -> Throttle:
-        """What is known of how many requests at a time `host` bears."""
+        """The throttle that limits concurrent requests to `host`."""
         return self._throttles[host]
 
     def _admitted(self, request: Request, authorization: str) -> Response:
-        """`_follow`, not more often at a time than the host bears."""
+        """`_follow`, as soon as the throttle of the host admits it."""
         throttle = self._throttles[request.endpoint.host]
         with throttle.admitted() as turn:
             response = self._follow(request, authorization)
@@ -375,7 +251,7 @@ class Transport:
             request = replace(request, method="POST", body=lambda: [form], length=len(form))
         with self._send(request, url, "") as response:
             if response.status != 200:
-                raise _refusal(request, response, response.start(MAX_ERROR_BODY))
+                raise refusal(request, response, response.start(MAX_ERROR_BODY))
             return response.read(limit)
 
 
@@ -410,26 +286,8 @@ def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: Tru
     )
 
 
-def sliced(parts: Iterable[memoryview | bytes]) -> Iterator[memoryview]:
-    """`parts` in slices of at most SEND_SLICE bytes, without copies: a socket's timeout counts for each slice."""
-    for part in parts:
-        view = memoryview(part)
-        for start in range(0, len(view), SEND_SLICE):
-            yield view[start : start + SEND_SLICE]
-
-
-def _refusal(request: Request, response: Response, body: bytes) -> Exception:
-    """The error for an answer that was not hoped for, and the start of its body."""
-    redirected = origin(response.url) != origin(request.url)
-    host = request.endpoint.host
-    error = failures.refusal(response.method, response.url, response.status, body, host, redirected=redirected)
-    if failures.may_pass(response.status, body):
-        return TransientError(error, retry_after(response))
-    return error
-
-
 def _redirected(request: Request, url: str, location: str) -> str:
-    """Where a redirect from `url` leads. Raises RegistryAccessError where we do not go."""
+    """The target of a redirect from `url`. Raises RegistryAccessError for one that is not followed."""
     if request.method not in ("GET", "HEAD"):
         raise RegistryAccessError(f"{place(url)}: redirects a {request.method}, which is not followed")
     target = joined(url, location)
@@ -438,18 +296,3 @@ def _redirected(request: Request, url: str, location: str) -> str:
     if url.startswith("https:") and target.startswith("http:"):
         raise RegistryAccessError(f"{place(url)}: redirects from https to http ({place(target)})")
     return target
-
-
-def retry_after(response: Response) -> float | None:
-    """The pause that a response asks for, in seconds; None if it does not say (RFC 9110, section 10.2.3).
-
-    A date is compared with the server's own `Date`, so that our clock does not matter.
-    """
-    text = response.header("Retry-After").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        return float(text)
-    try:
-        pause = parsedate_to_datetime(text) - parsedate_to_datetime(response.header("Date"))
-    except (ValueError, TypeError):
-        return None
-    return max(pause.total_seconds(), 0.0)

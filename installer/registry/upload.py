@@ -10,7 +10,9 @@ from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.registry.endpoint import Endpoint, joined, origin
-from installer.registry.transport import Request, Response, TransientError, Transport
+from installer.registry.failures import TransientError
+from installer.registry.messages import Request, Response
+from installer.registry.transport import Transport
 from installer.registry.upload_sessions import Claim
 from installer.value import Value, replace
 

@@ -1,4 +1,4 @@
-"""Addresses of uploads that have begun, kept on this machine so that a later process goes on with them.
+"""Upload sessions: addresses of uploads that have begun, kept on this machine for a later process to continue them.
 
 One small file for each upload, in a folder of the user's. It holds the path of the upload's address and nothing else:
 no query, in which some registries put a signed state, and no credentials. So a registry that insists on its query is
@@ -26,7 +26,7 @@ _MAX_PATH = 1000
 _PATH = re.compile(r"/[A-Za-z0-9._~%=:@+/-]+", re.ASCII)
 
 
-class Unfinished:
+class UploadSessions:
     """The addresses kept in `folder`, which is made when it is needed; none are kept without it.
 
     Safe to use from several threads.
@@ -55,7 +55,7 @@ class Unfinished:
 
 
 class Claim:
-    """The right to go on with one upload: a context manager. `address` is where it goes on, empty if nobody knows."""
+    """The right to continue one upload: a context manager. `address` is where it continues, empty if unknown."""
 
     def __init__(self, fd: int | None, path: Path | None, start: str) -> None:
         self._fd, self._path, self._start = fd, path, start
@@ -67,7 +67,7 @@ class Claim:
         self._write(path if self._is_ours(path) else "")
 
     def forget(self) -> None:
-        """There is nothing to go on with."""
+        """Drop the address: the upload cannot be continued."""
         self.address = ""
         self._write("")
 

@@ -109,7 +109,7 @@ class ImageStore:
 
     @cached_property
     def _by_client(self) -> tuple[str, ...]:
-        """What makes newer clients import as 1.6 does; their other way knows configured snapshotters only."""
+        """Options that make newer clients import like 1.6; their default knows configured snapshotters only."""
         return ("--local",) if b"--local" in self._run("images", "import", "--help").stdout else ()
 
     def pin(self, names: Iterable[str]) -> None:
@@ -137,7 +137,7 @@ class ImageStore:
 
 
 class Imported(Value):
-    """What an import did: images that are new and that were there, bytes sent, and images left out with the reason.
+    """The result of an import: images that are new and that were there, bytes sent, images left out with the reason.
 
     `lacking` are the blobs that an update does not carry and the node does not have.
     """
@@ -199,7 +199,7 @@ def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Rep
             left_out[image] = exc
             continue
         store.pin(names[image])
-        held |= bundle.parts(image).keys()
+        held |= {blob.digest for blob in bundle.manifest.parts(image)}
         sent += archive.size
     reporter.end()
     new = [image for image in missing if image not in left_out]
@@ -229,8 +229,8 @@ def _lacking(bundle: Bundle, blobs: Collection[BundleBlob]) -> LackingError:
 
 
 def _volumes(bundle: Bundle, image: BundleImage) -> list[int]:
-    """Those that hold a part of `image`, last first: in this order volumes are changed seldom."""
-    return sorted({volume for blob in bundle.parts(image).values() for volume, _, _ in blob.pieces}, reverse=True)
+    """The volumes that hold a part of `image`, last first. Sorted by this, images need few changes of volumes."""
+    return sorted({volume for blob in bundle.manifest.parts(image) for volume, _, _ in blob.pieces}, reverse=True)
 
 
 def _write(pipe: IO[bytes], part: bytes | memoryview) -> None:

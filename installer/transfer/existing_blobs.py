@@ -1,8 +1,7 @@
-"""What an update does not carry, looked for in the registry before anything is written there.
+"""Which blobs that an update leaves out the registry holds already; it is asked before anything is written there.
 
-A blob that is left out must lie in a repository that needs it, or in one of the base that the update names, from where
-it can be mounted. Looking costs two requests for each, the second one for its last byte; nothing is believed because a
-receipt said so.
+Such a blob must lie in a repository that needs it, or in one of the base that the update names, from where it can be
+mounted. Each costs two requests, the second one for its last byte. A receipt that names a blob proves nothing.
 """
 
 import threading
@@ -24,46 +23,43 @@ from installer.value import Value
 _MAX_LINES = 20
 
 
-class Presence(Value):
-    """Where the registry holds what is not carried: a repository for each blob; `lacking` is in none."""
+class ExistingBlobs(Value):
+    """`holders`: for each blob that the bundle leaves out, a repository that holds it. `lacking`: those in none."""
 
     holders: Mapping[Digest, Repository]
     lacking: tuple[BundleBlob, ...]
 
 
-def look_for(
-    bundle: Bundle,
-    registry: Registry,
-    relocation: Relocation,
-    images: Iterable[BundleImage],
-    *,
-    threads: int = 4,
-) -> Presence:
-    """Look for all that `images` need and neither `bundle` nor its patches hold, in the repositories of these images
-    and of the bases. Raises RegistryUnreachableError, RegistryAccessError, ContentError.
+def find_existing_blobs(
+    bundle: Bundle, registry: Registry, relocation: Relocation, images: Iterable[BundleImage], *, threads: int = 4
+) -> ExistingBlobs:
+    """Look for all blobs that `images` need and that neither `bundle` nor its patches hold.
+
+    Looks in the repositories of these images, then in those of the bases. Raises RegistryUnreachableError,
+    RegistryAccessError, ContentError.
     """
-    wanted: dict[Digest, dict[Repository, None]] = {}
+    needed_in: dict[Digest, dict[Repository, None]] = {}
     for image in images:
         for blob in bundle.lacking(image):
-            wanted.setdefault(blob.digest, {})[relocation.target(image.reference).repository] = None
+            needed_in.setdefault(blob.digest, {})[relocation.target(image.reference).repository] = None
     names = {name for base in bundle.manifest.bases for name in base.repositories}
-    elsewhere = [relocation.repository(name) for name in sorted(names)]
+    bases = [relocation.repository(name) for name in sorted(names)]
+    wanted = [bundle.blob(digest) for digest in needed_in]
     holders: dict[Digest, Repository] = {}
-    open_questions = [bundle.blob(digest) for digest in wanted]
 
     def look(blob: BundleBlob) -> None:
-        found = next((place for place in wanted[blob.digest] if registry.has_blob(place, blob.descriptor)), None)
-        found = found or next(_allowed(registry, blob, elsewhere), None)
+        found = next((place for place in needed_in[blob.digest] if registry.has_blob(place, blob.descriptor)), None)
+        found = found or next(_allowed(registry, blob, bases), None)
         if found:
             _deliver(registry, found, blob)
             holders[blob.digest] = found
 
-    each(look, open_questions, threads=threads, stop=threading.Event(), waits=lambda _: True)
-    return Presence(holders, tuple(blob for blob in open_questions if blob.digest not in holders))
+    each(look, wanted, threads=threads, stop=threading.Event(), waits=lambda _: True)
+    return ExistingBlobs(holders, tuple(blob for blob in wanted if blob.digest not in holders))
 
 
 def _deliver(registry: Registry, place: Repository, blob: BundleBlob) -> None:
-    """Have the last byte of a blob sent: some registries remember a blob that was cleared away. Raises ContentError."""
+    """Fetch the last byte of a blob: some registries still list a blob that was cleared away. Raises ContentError."""
     try:
         with registry.open(place, blob.descriptor, blob.size - 1) as stream:
             stream.readinto(memoryview(bytearray(1)))
@@ -75,7 +71,7 @@ def _deliver(registry: Registry, place: Repository, blob: BundleBlob) -> None:
 
 
 def _allowed(registry: Registry, blob: BundleBlob, places: Sequence[Repository]) -> Iterator[Repository]:
-    """The `places` that hold a blob; one that may not be looked into is none of them."""
+    """The `places` that hold a blob, except those that we may not look into."""
     for place in places:
         try:
             if registry.has_blob(place, blob.descriptor):
@@ -85,16 +81,17 @@ def _allowed(registry: Registry, blob: BundleBlob, places: Sequence[Repository])
 
 
 def request_for(bundle: Bundle, lacking: Sequence[BundleBlob]) -> Request | None:
-    """What a patch would have to bring; None if nothing is lacking."""
+    """The request for a patch that brings these blobs; None if nothing is lacking."""
     numbers = {blob.digest: number for number, blob in enumerate(bundle.manifest.blobs)}
     chunks = [(numbers[blob.digest], chunk) for blob in lacking for chunk in range(chunk_count(blob.size))]
     return Request.of(bundle.verdict.sums, chunks) if chunks else None
 
 
 def lacking_document(bundle: Bundle, lacking: Sequence[BundleBlob]) -> list[dict[str, Any]]:
-    """What is lacking, as plain values."""
+    """The lacking blobs as plain values."""
     return [
-        {"digest": blob.digest.text, "bytes": blob.size, "images": list(bundle.owners(blob.digest))} for blob in lacking
+        {"digest": blob.digest.text, "bytes": blob.size, "images": list(bundle.images.owners(blob.digest))}
+        for blob in lacking
     ]
 
 
@@ -104,11 +101,13 @@ def lacking_error(bundle: Bundle, lacking: Sequence[BundleBlob]) -> LackingError
     total = size(sum(blob.size for blob in lacking))
     blobs = f"{count(len(lacking), 'blob')} ({total})"
     lines = [f"this update of {bases} leaves out {blobs} that the registry does not hold either:"]
-    lines += [f"{blob.digest} ({size(blob.size)}){bundle.needed_by(blob.digest)}" for blob in lacking[:_MAX_LINES]]
+    lines += [
+        f"{blob.digest} ({size(blob.size)}){bundle.images.needed_by(blob.digest)}" for blob in lacking[:_MAX_LINES]
+    ]
     if len(lacking) > _MAX_LINES:
         lines.append(f"and {len(lacking) - _MAX_LINES} more")
     images = bundle.manifest.images
-    hurt = {source for blob in lacking for source in bundle.owners(blob.digest)}
+    hurt = {source for blob in lacking for source in bundle.images.owners(blob.digest)}
     lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that; nothing was sent")
     return LackingError(
         "\n".join(lines),

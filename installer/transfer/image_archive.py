@@ -66,7 +66,7 @@ class ImageArchive(Value):
 
     @property
     def lacking(self) -> dict[Digest, BundleBlob]:
-        """What cannot be in it, since an update leaves it out and no patch brings it; by digest."""
+        """The blobs, by digest, that it lacks: an update leaves them out and no patch brings them."""
         blobs = {blob.digest: blob for image in self.names for blob in self.bundle.lacking(image)}
         return {digest: blob for digest, blob in blobs.items() if digest not in self.without}
 

@@ -1,30 +1,26 @@
-"""From the bundle into a registry: blobs, then manifests, then tags, each confirmed at the far end.
+"""Loading a bundle into a registry: blobs, then manifests, then tags, each confirmed at the far end.
 
-Images first, then the charts as OCI artifacts. Not every registry takes the latter, and not every site needs them
-there: a refusal is told and does not end the load.
+1. Ask the registry which images it holds already (`existing_images`), and which of the blobs that an update leaves out
+   (`existing_blobs`).
+2. Push what is missing: `scheduler` decides the order, `pusher` pushes one thing, `blob_body` is what it sends.
 
-What the registry already holds is left alone, so an interrupted load continues when it is run again: it looks instead
-of remembering. A tag is moved only after everything below it is in place, so it never names something incomplete.
+Images come first, then charts as OCI artifacts. Not every registry takes those, and not every site needs them there: a
+refusal is reported and does not end the load.
+
+An interrupted load continues when it is run again: it looks what is there instead of remembering. A tag is moved only
+after everything below it is in place, so it never names something incomplete.
 """
 
-import threading
-from typing import TYPE_CHECKING
-
-from installer.bundle.manifest import BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.parallel import each
 from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.transfer.destinations import with_destinations
-from installer.transfer.existing_blobs import lacking_error, look_for
-from installer.transfer.load_result import Loaded, LoadResult
-from installer.transfer.pusher import Sender, Tally
-from installer.transfer.scheduler import Rounds, jobs_for
-
-if TYPE_CHECKING:
-    from installer.oci.digest import Digest
-    from installer.oci.reference import Repository
+from installer.transfer.existing_blobs import find_existing_blobs, lacking_error
+from installer.transfer.existing_images import existing_images
+from installer.transfer.load_result import LoadedImage, LoadResult
+from installer.transfer.pusher import Pusher
+from installer.transfer.scheduler import Scheduler
 
 THREADS = 4
 
@@ -39,54 +35,42 @@ def load(
     whole_only: bool = False,
     threads: int = THREADS,
 ) -> LoadResult:
-    """Bring all images and charts of `bundle` into the registry of `relocation`.
+    """Push all images and charts of `bundle` into the registry of `relocation`.
 
     Every chunk is verified in the buffer that is sent; with `sha256` every blob also against its digest before its
-    last chunk leaves. Volumes that are not at hand are asked for, one after the other, where the bundle knows whom to
-    ask; else what those at hand allow is loaded before IncompleteError, and a call with others continues. With
-    `whole_only`, images that need something damaged or missing are left out instead.
-
-    What an update does not carry is looked for in the registry before anything is written there.
+    last chunk leaves. Volumes that are not at hand are asked for, one after the other, if the bundle can ask; else
+    what those at hand allow is loaded before IncompleteError, and a call with others continues. With `whole_only`,
+    images that need something damaged or missing are left out instead.
 
     Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError, RegistryAccessError,
-    ContentError for the registry, LackingError if it lacks what an update builds on.
+    ContentError for the registry, LackingError, before anything is sent, if it lacks what an update builds on.
     """
     images = bundle.manifest.images
     targets = {image.source: relocation.target(image.reference) for image in images}
-    stop = threading.Event()
-    tally = Tally()
-    holders: dict[Digest, Repository] = {}
-    sender = Sender(bundle, registry, reporter, tally, stop, holders, sha256=sha256)
-    there: set[str] = set()
+    existing = existing_images(bundle, registry, targets, threads=threads)
+    missing = [image for image in images if image.source not in existing]
+    blobs = find_existing_blobs(bundle, registry, relocation, missing, threads=threads)
+    if blobs.lacking and not whole_only:
+        raise lacking_error(bundle, blobs.lacking)
 
-    def look(image: BundleImage) -> None:
-        if sender.is_there(targets[image.source], image):
-            there.add(image.source)
-
-    each(look, images, threads=threads, stop=stop, waits=lambda _: True)
-    missing = [image for image in images if image.source not in there]
-    jobs = jobs_for(bundle, missing, targets)
-    presence = look_for(bundle, registry, relocation, missing, threads=threads)
-    if presence.lacking and not whole_only:
-        raise lacking_error(bundle, presence.lacking)
-    holders.update(presence.holders)
-    rounds = Rounds(sender, relocation, targets, jobs, missing, whole_only=whole_only, threads=threads)
-    rounds.give_up(presence.lacking)
-    reporter.begin("load", rounds.size)
-    with_destinations(rounds.run, bundle.manifest, relocation)
+    pusher = Pusher(bundle, registry, reporter, blobs.holders, sha256=sha256)
+    scheduler = Scheduler(pusher, relocation, targets, missing, blobs.lacking, whole_only=whole_only, threads=threads)
+    reporter.begin("load", scheduler.size)
+    with_destinations(scheduler.run, bundle.manifest, relocation)
     reporter.end()
+
     return LoadResult(
         tuple(
-            Loaded(image.source, targets[image.source], image.digest, image.source in there)
+            LoadedImage(image.source, targets[image.source], image.digest, image.source in existing)
             for image in images
-            if image.source not in rounds.left_out
+            if image.source not in scheduler.left_out
         ),
-        tuple(rounds.loaded_charts),
-        tally.sent,
-        tally.mounted,
-        tally.present,
-        tally.resumed,
-        rounds.left_out,
-        presence.lacking,
-        registry.learnt(relocation.registry),
+        tuple(scheduler.loaded_charts),
+        sent=pusher.tally.sent,
+        mounted=pusher.tally.mounted,
+        present=pusher.tally.present,
+        resumed=pusher.tally.resumed,
+        left_out=scheduler.left_out,
+        lacking=blobs.lacking,
+        capabilities=registry.capabilities(relocation.registry),
     )

@@ -1,4 +1,4 @@
-"""What a load did, for people and programs."""
+"""The result of a load, for people and programs."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -8,14 +8,14 @@ from installer.bundle.manifest import BundleBlob, BundleManifest
 from installer.errors import BundleError
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference, TagRef
-from installer.registry.capabilities import Learnt
+from installer.registry.capabilities import Capabilities
 from installer.report import count, size
 from installer.transfer.receipt import Receipt
 from installer.value import Value, plain
 
 
-class Loaded(Value):
-    """An image in the registry: `target` is its name there; `present` says that it was there before."""
+class LoadedImage(Value):
+    """An image in the registry: `target` is its name there; `present` if it was there before the load."""
 
     source: str
     target: Reference
@@ -36,14 +36,14 @@ class LoadedChart(Value):
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What a load did: images, charts, and bytes of blobs that were sent, mounted from a neighbour, or present.
+    """Images and charts in the registry, and bytes of blobs that were sent, mounted from a neighbour, or present.
 
-    `resumed` counts those that an interrupted load had brought of blobs that this one completed. `left_out` are images
-    and charts that were not loaded, with the reason; `lacking` are blobs that an update does not carry, and that the
-    registry does not hold; `learnt` is what its answers told about the registry.
+    `resumed` counts bytes that an interrupted load had sent of blobs that this one completed. `left_out` are images
+    and charts that were not loaded, with the reason; `lacking` are blobs that an update leaves out and that the
+    registry does not hold; `capabilities` are those of the registry, as its answers showed them.
     """
 
-    images: tuple[Loaded, ...]
+    images: tuple[LoadedImage, ...]
     charts: tuple[LoadedChart, ...]
     sent: int
     mounted: int
@@ -51,10 +51,10 @@ class LoadResult:
     resumed: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
     lacking: tuple[BundleBlob, ...] = ()
-    learnt: Learnt = field(default_factory=Learnt)
+    capabilities: Capabilities = field(default_factory=Capabilities)
 
     def receipt(self, manifest: BundleManifest, registry: str) -> Receipt:
-        """What `registry` holds now of the bundle that was loaded."""
+        """The receipt of what `registry` now holds of the loaded bundle."""
         return Receipt.of(manifest, {image.source for image in self.images}, registry)
 
     def refusal(self, charts: Collection[tuple[str, str]]) -> str:
@@ -77,7 +77,7 @@ class LoadResult:
             "resumed": self.resumed,
             "mounted": self.mounted,
             "present": self.present,
-            "registry": plain(self.learnt),
+            "registry": plain(self.capabilities),
         }
 
     def lines(self) -> list[str]:

@@ -1,266 +1,255 @@
-"""The order in which a load goes over what volumes hold, whichever of them are at hand."""
+"""The order of a load: which blob, image or chart is pushed next, with whatever volumes are at hand.
 
+1. Push every blob whose volume is there, large ones first, whichever image needs it.
+2. Push an image's manifests and tag as soon as its last blob has arrived, while other blobs are still on their way.
+3. Push the charts whose volumes are there.
+4. Ask for a volume that is still needed, and begin again.
+
+So each volume is needed once, unless a blob is cut across volumes.
+"""
+
+import contextlib
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
-from installer.errors import (
-    BundleError,
-    ContentError,
-    IncompleteError,
-    NotFoundError,
-    RegistryAccessError,
-    StorageError,
-)
+from installer.errors import BundleError, IncompleteError, StorageError
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor, Manifest
 from installer.oci.reference import Reference, Repository
 from installer.parallel import SMALL, each
+from installer.transfer.existing_images import chart_exists
 from installer.transfer.load_result import LoadedChart
-from installer.transfer.pusher import Job, Sender
+from installer.transfer.pusher import Job, Pusher
 
 
-class Rounds:
-    """Loads what the volumes at hand allow, then has others brought, until nothing is left.
+class Scheduler:
+    """Loads `images` to their `targets` (by source), and all charts of the bundle.
 
-    Every blob is taken up as soon as its volume is there, whichever image it belongs to; an image is named as soon as
-    its last blob has arrived, while others are still on their way. So each volume is needed once, but for blobs that
-    are cut.
+    Images that need a blob in `lacking`, which nobody has, are left out. With `whole_only`, so are those that need
+    something damaged or missing; else that is an error. `left_out` gives the reason by image or chart.
     """
 
     def __init__(
         self,
-        sender: Sender,
+        pusher: Pusher,
         relocation: Relocation,
         targets: Mapping[str, Reference],
-        jobs: Sequence[Job],
-        images: Sequence[BundleImage],
+        images: Iterable[BundleImage],
+        lacking: Iterable[BundleBlob],
         *,
         whole_only: bool,
         threads: int,
     ) -> None:
-        self._sender, self._bundle, self._stop = sender, sender.bundle, sender.stop
+        self._pusher, self._bundle = pusher, pusher.bundle
         self._relocation, self._targets = relocation, targets
-        self._jobs = {job.descriptor.digest: job for job in jobs}
-        self._unnamed = {image.source: image for image in images}
-        self._awaited = _Awaited(sender.bundle, images, self._jobs)
-        self._charts = list(sender.bundle.manifest.charts)
         self._whole_only, self._threads = whole_only, threads
         self.left_out: dict[str, str] = {}
         self.loaded_charts: list[LoadedChart] = []
+        self._images = {image.source: image for image in images}
+        nowhere = {blob.digest for blob in lacking}
+        for image in list(self._images.values()):
+            if gap := next((blob for blob in self._bundle.manifest.parts(image) if blob.digest in nowhere), None):
+                self._leave_out(image, f"blob {gap.digest} is neither carried nor in the registry")
+        self._jobs = {job.descriptor.digest: job for job in _jobs(self._bundle, self._images.values(), targets)}
+        self._awaited = _AwaitedBlobs(self._bundle, self._images.values(), self._jobs)
+        self._charts = list(self._bundle.manifest.charts)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blobs that are still to be pushed."""
+        return sum(job.descriptor.size for job in self._jobs.values())
 
     def run(self) -> None:
         """Load everything. Raises what `load` does."""
-        self._look_at_manifests()
-        self._send(list(self._jobs.values()))
+        self._read_manifests()
+        self._push_blobs(list(self._jobs.values()))
         while True:
-            self._name_images()
-            self._bring_charts()
-            if not self._jobs and not self._unnamed and not self._charts:
+            self._push_images()
+            self._push_charts()
+            if not (self._jobs or self._images or self._charts):
                 return
-            if self._whole_only and self._bundle.changer is None:
-                self._leave_out()
-                return
-            begun = next((job for job in self._jobs.values() if self._begins_here(job)), None)
             try:
-                if begun is None:
-                    self._bundle.require(self._wanted(), self._why())
-                else:
-                    self._send_across(begun)
+                self._change_volumes()
             except IncompleteError:
                 # Nobody has these volumes.
                 if not self._whole_only:
                     raise
-                self._leave_out()
+                self._leave_out_rest()
                 return
-            self._look_at_manifests()
-            self._send([job for job in self._jobs.values() if not self._bundle.absent(job.descriptor.digest)])
+            self._read_manifests()
+            self._push_blobs([job for job in self._jobs.values() if not self._bundle.absent(job.descriptor.digest)])
 
-    def give_up(self, blobs: Iterable[BundleBlob]) -> None:
-        """Leave out the images that need `blobs`, which nobody has, and whatever only these images need."""
-        for blob in blobs:
-            self._lose(blob.digest, f"blob {blob.digest} is neither carried nor in the registry")
-        if self.left_out:
-            needed = set().union(*(self._bundle.parts(image) for image in self._unnamed.values()))
-            self._jobs = {digest: job for digest, job in self._jobs.items() if digest in needed}
+    # --- steps ---
 
-    @property
-    def size(self) -> int:
-        """Bytes of the blobs that are still to be brought."""
-        return sum(job.descriptor.size for job in self._jobs.values())
+    def _read_manifests(self) -> None:
+        """Read the manifests at hand now: damage shows early, and their volume may go before they are needed."""
+        for image in list(self._images.values()):
+            with self._damage_leaves_out(partial(self._leave_out, image)):
+                if not self._bundle.volumes.missing:
+                    self._bundle.images.closure(image)
+                    continue
+                for blob in self._bundle.manifest.parts(image):
+                    if blob.is_manifest and not self._bundle.absent(blob.digest):
+                        self._bundle.read(blob.digest)
 
-    def _send(self, jobs: Sequence[Job]) -> None:
-        """Bring what the registry lacks; what it has already needs no volume."""
+    def _push_blobs(self, jobs: Sequence[Job]) -> None:
+        """Push blobs, and each image whose last blob arrives. What the registry has already needs no volume."""
         finished: list[Digest] = []
 
-        def bring(job: Job) -> None:
-            digest = job.descriptor.digest
-            try:
-                if not self._sender.bring(job):
-                    return
+        def push(job: Job) -> None:
+            digest, done = job.descriptor.digest, True
+            with self._damage_leaves_out(partial(self._leave_out_all, digest)):
+                done = self._pusher.push_blob(job)
+            if done:
                 finished.append(digest)
-            except (BundleError, StorageError) as exc:
-                if not self._whole_only:
-                    raise
-                finished.append(digest)
-                self._lose(digest, exc.message)
-            for image in self._awaited.arrived(digest):
-                self._name(image)
+                for image in self._awaited.arrived(digest):
+                    self._push_image(image)
 
-        each(bring, jobs, threads=self._threads, stop=self._stop, waits=lambda job: job.descriptor.size <= SMALL)
+        each(push, jobs, threads=self._threads, stop=self._pusher.stop, waits=lambda job: job.descriptor.size <= SMALL)
         for digest in finished:
             del self._jobs[digest]
 
-    def _send_across(self, job: Job) -> None:
-        """Bring a blob whose pieces lie on several volumes, having these brought in the middle of it."""
+    def _push_images(self) -> None:
+        """Push the images that have waited for a manifest only, or for nothing."""
+        ready = [image for image in self._images.values() if self._awaited.complete(image)]
+        each(self._push_image, ready, threads=self._threads, stop=self._pusher.stop, waits=lambda _: True)
+
+    def _push_image(self, image: BundleImage) -> None:
+        """Push an image whose blobs have all arrived, unless it was left out, or a manifest is not at hand."""
+        if image.source in self._images and not self._volumes_of_manifests(image):
+            self._pusher.push_image(self._targets[image.source], image)
+            del self._images[image.source]
+
+    def _push_charts(self) -> None:
+        """Push the charts at hand, and note those that exist already; the others follow with their volumes."""
+        settled: dict[BundleChart, LoadedChart | None] = {}
+
+        def push(chart: BundleChart) -> None:
+            target = self._relocation.chart(chart.name, chart.version)
+            if self._volumes_of_chart(chart):
+                if chart_exists(self._bundle, self._pusher.registry, target, chart):
+                    settled[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
+                return
+
+            def leave_out(reason: str) -> None:
+                settled[chart] = None
+                self.left_out[f"chart {chart.name} {chart.version}"] = reason
+
+            with self._damage_leaves_out(leave_out):
+                settled[chart] = self._pusher.push_chart(target, chart)
+
+        each(push, self._charts, threads=self._threads, stop=self._pusher.stop, waits=lambda _: True)
+        self.loaded_charts += [loaded for chart in self._charts if (loaded := settled.get(chart))]
+        self._charts = [chart for chart in self._charts if chart not in settled]
+
+    def _change_volumes(self) -> None:
+        """Have a volume brought that is needed next. Raises IncompleteError if there is none.
+
+        A blob that begins on a volume at hand and goes on elsewhere comes first: it is pushed across the change.
+        """
+        if cut := next((job for job in self._jobs.values() if self._begins_here(job)), None):
+            self._push_across(cut)
+        else:
+            count = len(self._images)
+            why = f"{count} image{'' if count == 1 else 's'} not loaded yet" if count else "it holds a chart"
+            self._bundle.require(self._needed_volumes(), why)
+
+    def _begins_here(self, job: Job) -> bool:
+        begins = self._bundle.blob(job.descriptor.digest).pieces[0][0]
+        return self._bundle.can_ask and begins in self._bundle.volumes.at_hand
+
+    def _push_across(self, job: Job) -> None:
+        """Push a blob whose pieces lie on several volumes, which are asked for in the middle of it."""
+        digest = job.descriptor.digest
+        with self._damage_leaves_out(partial(self._leave_out_all, digest)):
+            self._pusher.push_blob(job, across=True)
+        self._awaited.arrived(digest)
+        del self._jobs[digest]
+
+    # --- which volumes are needed ---
+
+    def _volumes_of_manifests(self, image: BundleImage) -> frozenset[int]:
+        parts = self._bundle.manifest.parts(image)
+        return frozenset().union(*(self._bundle.absent(blob.digest) for blob in parts if blob.is_manifest))
+
+    def _volumes_of_chart(self, chart: BundleChart) -> frozenset[int]:
+        return self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive)
+
+    def _needed_volumes(self) -> frozenset[int]:
+        """The volumes that are not at hand and hold something which is still needed."""
+        return frozenset().union(
+            *map(self._bundle.absent, self._jobs),
+            *map(self._volumes_of_manifests, self._images.values()),
+            *map(self._volumes_of_chart, self._charts),
+        )
+
+    # --- what is left out ---
+
+    @contextlib.contextmanager
+    def _damage_leaves_out(self, leave_out: Callable[[str], object]) -> Iterator[None]:
+        """With `whole_only`, `leave_out(reason)` in place of an error for damage in the block."""
         try:
-            self._sender.bring(job, across=True)
+            yield
         except (BundleError, StorageError) as exc:
             if not self._whole_only:
                 raise
-            self._lose(job.descriptor.digest, exc.message)
-        self._awaited.arrived(job.descriptor.digest)
-        del self._jobs[job.descriptor.digest]
+            leave_out(exc.message)
 
-    def _look_at_manifests(self) -> None:
-        """Read the manifests at hand: damage is met early, and their volume may go before they are needed."""
-        for image in list(self._unnamed.values()):
-            try:
-                if not self._bundle.missing:
-                    self._bundle.closure(image)
-                for blob in self._bundle.parts(image).values() if self._bundle.missing else ():
-                    if blob.is_manifest and not self._bundle.absent(blob.digest):
-                        self._bundle.read(blob.digest)
-            except (BundleError, StorageError) as exc:
-                if not self._whole_only:
-                    raise
-                self._leave(image, exc.message)
-
-    def _lose(self, digest: Digest, reason: str) -> None:
-        """Leave out the images that need a blob which nobody can read."""
-        for image in self._awaited.waiting_for(digest):
-            self._leave(image, reason)
-
-    def _leave(self, image: BundleImage, reason: str) -> None:
-        if self._unnamed.pop(image.source, None):
+    def _leave_out(self, image: BundleImage, reason: str) -> None:
+        if self._images.pop(image.source, None):
             self.left_out[image.source] = reason
 
-    def _name_images(self) -> None:
-        """Name the images that have waited for a manifest only, or for nothing."""
-        ready = [image for image in self._unnamed.values() if self._awaited.complete(image)]
-        each(self._name, ready, threads=self._threads, stop=self._stop, waits=lambda _: True)
+    def _leave_out_all(self, digest: Digest, reason: str) -> None:
+        """Leave out the images that wait for a blob."""
+        for image in self._awaited.waiting_for(digest):
+            self._leave_out(image, reason)
 
-    def _name(self, image: BundleImage) -> None:
-        """Name an image whose blobs have all arrived, unless it was left out, or a manifest is not at hand."""
-        if image.source in self._unnamed and not self._absent(self._bundle.parts(image).values()):
-            self._sender.name(self._targets[image.source], image)
-            del self._unnamed[image.source]
-
-    def _bring_charts(self) -> None:
-        """Bring the charts at hand, and note those that are there already; the others come later."""
-        brought: dict[BundleChart, LoadedChart | None] = {}
-
-        def bring(chart: BundleChart) -> None:
-            if self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive):
-                target = self._relocation.chart(chart.name, chart.version)
-                if self._sender.is_there(target, self._sender.artifact(chart, target)):
-                    brought[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
-                return
-            try:
-                brought[chart] = _chart(self._sender, self._relocation, chart)
-            except (BundleError, StorageError) as exc:
-                if not self._whole_only:
-                    raise
-                brought[chart] = None
-                self.left_out[f"chart {chart.name} {chart.version}"] = exc.message
-
-        each(bring, self._charts, threads=self._threads, stop=self._stop, waits=lambda _: True)
-        self.loaded_charts += [loaded for chart in self._charts if (loaded := brought.get(chart))]
-        self._charts = [chart for chart in self._charts if chart not in brought]
-
-    def _absent(self, blobs: Iterable[BundleBlob]) -> frozenset[int]:
-        """The volumes that are needed for the manifests among `blobs`."""
-        return frozenset().union(*(self._bundle.absent(blob.digest) for blob in blobs if blob.is_manifest))
-
-    def _wanted(self) -> frozenset[int]:
-        """The volumes that hold something which is still needed."""
-        wanted = frozenset().union(*(self._bundle.absent(digest) for digest in self._jobs))
-        for image in self._unnamed.values():
-            wanted |= self._absent(self._bundle.parts(image).values())
-        for chart in self._charts:
-            wanted |= self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive)
-        return wanted
-
-    def _why(self) -> str:
-        count = len(self._unnamed)
-        return f"{count} image{'' if count == 1 else 's'} not loaded yet" if count else "it holds a chart"
-
-    def _begins_here(self, job: Job) -> bool:
-        """Whether a blob that is cut begins on a volume at hand and goes on elsewhere."""
-        blob = self._bundle.blob(job.descriptor.digest)
-        return self._bundle.changer is not None and blob.pieces[0][0] in self._bundle.at_hand
-
-    def _leave_out(self) -> None:
-        """What is left cannot be loaded."""
-        text = f"on a missing volume ({', '.join(str(number + 1) for number in sorted(self._wanted()))})"
-        self.left_out |= dict.fromkeys(self._unnamed, text)
+    def _leave_out_rest(self) -> None:
+        """Leave out everything that is not loaded yet: its volumes are missing."""
+        text = f"on a missing volume ({', '.join(str(number + 1) for number in sorted(self._needed_volumes()))})"
+        self.left_out |= dict.fromkeys(self._images, text)
         self.left_out |= {f"chart {chart.name} {chart.version}": text for chart in self._charts}
 
 
-class _Awaited:
+class _AwaitedBlobs:
     """The blobs that images wait for. Safe to use from several threads."""
 
     def __init__(self, bundle: Bundle, images: Iterable[BundleImage], blobs: Collection[Digest]) -> None:
-        self._of = {image.source: bundle.parts(image).keys() & blobs for image in images}
-        self._by: dict[Digest, list[BundleImage]] = {}
+        self._blobs: dict[str, set[Digest]] = {}
+        self._images: dict[Digest, list[BundleImage]] = {}
         for image in images:
-            for digest in self._of[image.source]:
-                self._by.setdefault(digest, []).append(image)
+            awaited = {blob.digest for blob in bundle.manifest.parts(image) if blob.digest in blobs}
+            self._blobs[image.source] = awaited
+            for digest in awaited:
+                self._images.setdefault(digest, []).append(image)
         self._lock = threading.Lock()
 
     def complete(self, image: BundleImage) -> bool:
-        """Whether nothing that `image` needs is awaited any more."""
-        return not self._of[image.source]
+        """Whether `image` waits for nothing."""
+        return not self._blobs[image.source]
 
     def waiting_for(self, digest: Digest) -> Sequence[BundleImage]:
-        """The images that need a blob which has not arrived."""
-        return self._by.get(digest, ())
+        """The images that wait for a blob."""
+        return self._images.get(digest, ())
 
     def arrived(self, digest: Digest) -> list[BundleImage]:
-        """Take note that a blob is there; the images that waited for nothing else."""
+        """Note that a blob is there. Returns the images that waited for nothing else."""
         with self._lock:
-            waiting = self._by.pop(digest, [])
+            waiting = self._images.pop(digest, [])
             for image in waiting:
-                self._of[image.source].discard(digest)
+                self._blobs[image.source].discard(digest)
             return [image for image in waiting if self.complete(image)]
 
 
-def jobs_for(bundle: Bundle, images: Iterable[BundleImage], targets: Mapping[str, Reference]) -> list[Job]:
-    """The blobs that `images` need, each once, large ones first; manifests are none of them."""
-    wanted: dict[Digest, tuple[Descriptor, dict[Repository, None]]] = {}
+def _jobs(bundle: Bundle, images: Iterable[BundleImage], targets: Mapping[str, Reference]) -> list[Job]:
+    """The blobs that `images` need, manifests excepted, each once, large ones first."""
+    needed_in: dict[Digest, dict[Repository, None]] = {}
     for image in images:
-        for blob in bundle.parts(image).values():
+        for blob in bundle.manifest.parts(image):
             if not blob.is_manifest:
-                entry = wanted.setdefault(blob.digest, (blob.descriptor, {}))
-                entry[1][targets[image.source].repository] = None
-    jobs = [Job(descriptor, tuple(repositories)) for descriptor, repositories in wanted.values()]
+                needed_in.setdefault(blob.digest, {})[targets[image.source].repository] = None
+    jobs = [Job(bundle.blob(digest).descriptor, tuple(places)) for digest, places in needed_in.items()]
     return sorted(jobs, key=lambda job: (-job.descriptor.size, job.descriptor.digest))
-
-
-def _chart(sender: Sender, relocation: Relocation, chart: BundleChart) -> LoadedChart:
-    """Bring a chart: in the registry it is like an image with one layer. Raises what `load` does, but no refusal."""
-    target = relocation.chart(chart.name, chart.version)
-    image = sender.artifact(chart, target)
-    present = False
-    try:
-        present = sender.is_there(target, image)
-        if not present:
-            (node,) = sender.bundle.manifests(image)
-            for blob in node.blobs if isinstance(node, Manifest) else ():
-                sender.bring(Job(blob, (target.repository,)))
-            sender.name(target, image)
-    except (ContentError, NotFoundError, RegistryAccessError) as exc:
-        return LoadedChart(chart.name, chart.version, target, chart.artifact, present=False, refusal=exc.message)
-    return LoadedChart(chart.name, chart.version, target, chart.artifact, present)

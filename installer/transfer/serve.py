@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from installer.bundle.buffers import Buffers
+from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
@@ -32,7 +32,7 @@ from installer.errors import AirferryError, UsageError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
-from installer.registry.transport import sliced
+from installer.registry.messages import sliced
 from installer.report import Reporter, printable
 from installer.value import Value
 
@@ -49,7 +49,7 @@ _JSON = "application/json"
 
 
 class Answer(Value):
-    """What a path holds: a blob of the bundle, or `text` when there is no digest."""
+    """The content of a path: a blob of the bundle, or `text` if there is no digest."""
 
     media_type: str
     size: int
@@ -58,7 +58,7 @@ class Answer(Value):
 
 
 class Findable(Protocol):
-    """What a server answers with."""
+    """A lookup from request targets to answers."""
 
     def find(self, target: str) -> Answer | None:
         """The answer for a request target (path and query), or None. Raises BundleError for a damaged bundle."""
@@ -96,7 +96,7 @@ class ChartRepository:
 
 
 class Catalogue:
-    """Which path means what. Pure: no sockets."""
+    """All paths of the server. Pure: no sockets."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -142,7 +142,7 @@ class Catalogue:
         return found
 
     def _add_image(self, content: dict[str, Answer], image: BundleImage) -> None:
-        for blob in self._bundle.closure(image).values():
+        for blob in self._bundle.images.closure(image).values():
             content[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
         if image.tag:
             content[image.tag] = content[image.digest.text]
@@ -210,7 +210,7 @@ class _Http(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
         self.address_family = family
-        self.buffers = Buffers(SENDING)
+        self.buffers = Buffers(CHUNK, SENDING)
         self._places = threading.Semaphore(CONNECTIONS)
         super().__init__(address, _Handler)
 

@@ -1,24 +1,20 @@
-"""What is wrong with the volumes at hand: each unreadable or altered chunk, its place, and the images that need it."""
+"""Damage in the volumes at hand: each unreadable or altered chunk, its place, and the images that need it."""
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from installer.bundle.buffers import Buffers
+from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob, chunk_count
-from installer.bundle.patch import Request
-from installer.errors import AirferryError, BundleError, IncompleteError, StorageError
+from installer.bundle.reader import Bundle
+from installer.errors import AirferryError, BundleError, StorageError
 from installer.report import Reporter
 from installer.value import Value, plain
 
-if TYPE_CHECKING:
-    from installer.bundle.reader import Bundle
-    from installer.verify.verification_report import Witness
-
 _STRIPE = 4
-_MAX_LINES = 20
+"""Chunks of a blob that one thread reads in a row."""
 
 
 class Damage(Value):
@@ -44,7 +40,7 @@ class Damage(Value):
 
 
 def damages(
-    bundle: "Bundle",
+    bundle: Bundle,
     reporter: Reporter,
     volumes: Collection[int],
     *,
@@ -53,14 +49,14 @@ def damages(
 ) -> list[Damage]:
     """Read every byte of `volumes` (numbers from 0, at hand) and compare it; with `sha256`, also with SHA256SUMS.
 
-    Goes on to the end, whatever it meets.
+    Reads to the end even if it finds damage.
     """
     manifest = bundle.manifest
-    blobs = [blob for blob in manifest.blobs if bundle.holds(blob.digest)]
+    blobs = [blob for blob in manifest.blobs if bundle.volumes.holds(blob)]
     patched = sum(blob.size for blob in blobs if not blob.carried)
     carried = sum(length for blob in blobs for volume, _, length in blob.pieces if volume in volumes)
     reporter.begin("verify", carried + patched)
-    buffers = Buffers()
+    buffers = Buffers(CHUNK)
 
     def examine(work: tuple[BundleBlob, range]) -> list[Damage]:
         with buffers.one() as buffer:
@@ -73,10 +69,12 @@ def damages(
     return findings
 
 
-def _metadata(bundle: "Bundle", volumes: Collection[int]) -> list[Damage]:
-    """What is wrong with the metadata in front of each volume and patch."""
+def _metadata(bundle: Bundle, volumes: Collection[int]) -> list[Damage]:
+    """Damage to the metadata in front of each volume and patch."""
     findings = []
-    for number, file in bundle.fronts(volumes):
+    # A patch counts as volume 0.
+    numbered = [(number + 1, file) for number, file in sorted(bundle.volumes.files.items()) if number in volumes]
+    for number, file in [*numbered, *((0, file) for file in bundle.volumes.patches)]:
         try:
             bundle.check_metadata(file)
         except (BundleError, StorageError) as exc:
@@ -85,86 +83,17 @@ def _metadata(bundle: "Bundle", volumes: Collection[int]) -> list[Damage]:
     return findings
 
 
-class Findings(Value):
-    """What came of verifying: damages, and the volumes (numbers from 0) that nobody has looked at."""
-
-    damages: tuple[Damage, ...]
-    unseen: frozenset[int]
-
-    def document(self) -> dict[str, Any]:
-        """As plain values; volumes count from 1."""
-        return {
-            "verified": not self.damages and not self.unseen,
-            "damages": [damage.document() for damage in self.damages],
-            "unseen_volumes": [number + 1 for number in sorted(self.unseen)],
-        }
-
-    def request(self, bundle: "Bundle", *, partial: bool = False) -> Request | None:
-        """What a patch would have to hold; None if there is nothing that a patch can mend.
-
-        Volumes that nobody has looked at are lost, unless it was meant to be `partial`.
-        """
-        numbers = {blob.digest.text: number for number, blob in enumerate(bundle.manifest.blobs)}
-        chunks = [(numbers[item.blob], item.chunk) for item in self.damages if item.chunk >= 0 and item.length]
-        lost = () if partial else tuple(number + 1 for number in sorted(self.unseen))
-        return Request.of(bundle.verdict.sums, chunks, lost) if chunks or lost else None
-
-    @property
-    def text(self) -> str:
-        """The verdict, if nothing is damaged."""
-        return "genuine, and every byte of these volumes is whole" if self.unseen else "genuine and whole"
-
-    def check(self, bundle: "Bundle", *, partial: bool) -> None:
-        """Raises BundleError if something is damaged, IncompleteError unless all volumes were seen or `partial`."""
-        if self.damages:
-            raise damage_error(bundle, self.damages)
-        if self.unseen and not partial:
-            raise bundle.incomplete(self.unseen)
-
-
-def verify_by_turns(
-    bundle: "Bundle",
-    reporter: Reporter,
-    *,
-    sha256: bool = False,
-    witness: "Witness | None" = None,
-) -> Findings:
-    """Verify the volumes at hand, then others as far as somebody brings them; `witness` sees each turn and the end."""
-    found: list[Damage] = []
-    unseen = frozenset(range(len(bundle.manifest.volumes)))
-    while True:
-        now = bundle.at_hand & unseen
-        if witness:
-            witness.attend(bundle)
-        found += damages(bundle, reporter, now, sha256=sha256)
-        unseen -= now
-        if not found:
-            bundle.keep_manifests()
-        if not unseen or bundle.changer is None:
-            break
-        try:
-            bundle.require(unseen, "not verified yet")
-        except IncompleteError:
-            break
-    if not found and not unseen:
-        found = open_images(bundle)
-    findings = Findings(tuple(found), unseen)
-    if witness:
-        witness.conclude(bundle, findings, sha256=sha256)
-    return findings
-
-
 def _examine(
-    bundle: "Bundle", blob: BundleBlob, numbers: range, buffer: bytearray, reporter: Reporter, *, sha256: bool
+    bundle: Bundle, blob: BundleBlob, numbers: range, buffer: bytearray, reporter: Reporter, *, sha256: bool
 ) -> list[Damage]:
-    """What is wrong with the given chunks of a blob; with `sha256` they are whole pieces, compared with SHA256SUMS."""
+    """Damage to the given chunks of a blob; with `sha256` they are whole pieces, compared with SHA256SUMS."""
     findings = []
     if not blob.carried:
         return _examine_patched(bundle, blob, buffer, reporter)
     sums = _Sums(bundle, blob, numbers) if sha256 else None
     try:
         if not blob.size:
-            bundle.check_frame(blob, 0)
+            bundle.volumes.check_frame(blob, 0)
     except (BundleError, StorageError) as exc:
         findings.append(_damage(bundle, blob, 0, exc))
     for number in numbers:
@@ -177,18 +106,19 @@ def _examine(
                 sums.update(number, view)
         reporter.advance(min(CHUNK, blob.size - number * CHUNK))
     if sums is not None and not findings and sums.wrong:
-        volume, file, *_ = bundle.where(blob, sums.wrong[0])
-        text, owners = f"blob {blob.digest}: its content has another SHA-256", tuple(bundle.owners(blob.digest))
-        findings.append(Damage("wrong", text, volume + 1, str(file), blob=blob.digest.text, images=owners))
+        place = bundle.volumes.place(blob, sums.wrong[0])
+        text, owners = f"blob {blob.digest}: its content has another SHA-256", tuple(bundle.images.owners(blob.digest))
+        path = str(place.file.path)
+        findings.append(Damage("wrong", text, place.volume + 1, path, blob=blob.digest.text, images=owners))
     return findings
 
 
 class _Sums:
-    """The SHA-256 of pieces of a blob, and that of the blob where all of it is read; chunks come in order."""
+    """Computes the SHA-256 of each piece of a blob, and of the blob where all of it is read. Takes chunks in order."""
 
-    def __init__(self, bundle: "Bundle", blob: BundleBlob, numbers: range) -> None:
+    def __init__(self, bundle: Bundle, blob: BundleBlob, numbers: range) -> None:
         pieces = enumerate(blob.runs()) if len(blob.pieces) > 1 else ()
-        self._ends = {run.stop - 1: (run.start, bundle.signed(blob, piece)) for piece, (_, run) in pieces}
+        self._ends = {run.stop - 1: (run.start, bundle.signed_digest(blob, piece)) for piece, (_, run) in pieces}
         self._piece = hashlib.sha256()
         self._whole = hashlib.sha256() if len(numbers) == chunk_count(blob.size) else None
         self._digest, self._wrong = blob.digest, list[int]()
@@ -212,8 +142,8 @@ class _Sums:
         return self._wrong
 
 
-def _examine_patched(bundle: "Bundle", blob: BundleBlob, buffer: bytearray, reporter: Reporter) -> list[Damage]:
-    """What is wrong with a blob that the bundle does not carry, and that a patch has brought."""
+def _examine_patched(bundle: Bundle, blob: BundleBlob, buffer: bytearray, reporter: Reporter) -> list[Damage]:
+    """Damage to a blob that the bundle does not carry and that a patch provides."""
     left = blob.size
     try:
         for view in bundle.chunks(blob.digest, 0, buffer):
@@ -222,31 +152,31 @@ def _examine_patched(bundle: "Bundle", blob: BundleBlob, buffer: bytearray, repo
     except (BundleError, StorageError) as exc:
         reporter.advance(left)
         kind = "unreadable" if isinstance(exc, StorageError) else "wrong"
-        return [Damage(kind, exc.message, blob=blob.digest.text, images=tuple(bundle.owners(blob.digest)))]
+        return [Damage(kind, exc.message, blob=blob.digest.text, images=tuple(bundle.images.owners(blob.digest)))]
     return []
 
 
-def _damage(bundle: "Bundle", blob: BundleBlob, number: int, exc: AirferryError) -> Damage:
-    volume, file, offset, length = bundle.where(blob, number)
+def _damage(bundle: Bundle, blob: BundleBlob, number: int, exc: AirferryError) -> Damage:
+    place = bundle.volumes.place(blob, number)
     return Damage(
         "unreadable" if isinstance(exc, StorageError) else "wrong",
-        exc.message + bundle.needed_by(blob.digest),
-        volume + 1,
-        str(file),
-        offset,
-        length,
+        exc.message + bundle.images.needed_by(blob.digest),
+        place.volume + 1,
+        str(place.file.path),
+        place.start,
+        place.length,
         blob.digest.text,
         number,
-        tuple(bundle.owners(blob.digest)),
+        tuple(bundle.images.owners(blob.digest)),
     )
 
 
 def _stripes(
     blobs: Sequence[BundleBlob], volumes: Collection[int], *, whole: bool
 ) -> Iterator[tuple[BundleBlob, range]]:
-    """Work in payload order: runs of chunks in `volumes`, or `whole` pieces, and blobs where all of their pieces are.
+    """Work in payload order: each blob with some of its chunks that lie in `volumes`.
 
-    A blob is in one piece unless it is cut.
+    If `whole`, a piece is not divided, nor is a blob whose pieces are all there. A blob has one piece unless it is cut.
     """
     for blob in blobs:
         runs = [run for volume, run in blob.runs() if volume in volumes]
@@ -258,27 +188,14 @@ def _stripes(
                 yield blob, range(first, min(first + step, run.stop))
 
 
-def open_images(bundle: "Bundle") -> list[Damage]:
-    """Images with parts that the bundle does not hold, as far as their manifests can be read without changing media."""
+def open_images(bundle: Bundle) -> list[Damage]:
+    """Images with parts that the bundle does not hold, as far as their manifests are at hand."""
     findings = []
     for image in bundle.manifest.images:
         if any(bundle.absent(blob.digest) for blob in bundle.manifest.parts(image) if blob.is_manifest):
             continue
         try:
-            bundle.closure(image)
+            bundle.images.closure(image)
         except AirferryError as exc:
             findings.append(Damage("wrong", exc.message, images=(image.source,)))
     return findings
-
-
-def damage_error(bundle: "Bundle", found: Sequence[Damage]) -> BundleError:
-    """The error that lists what was found, and says which images are whole in spite of it."""
-    lines = [damage.message for damage in found[:_MAX_LINES]]
-    if len(found) > _MAX_LINES:
-        lines.append(f"and {len(found) - _MAX_LINES} more")
-    images = [image.source for image in bundle.manifest.images]
-    hurt = {source for damage in found for source in damage.images}
-    if images:
-        lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that")
-    far = "if that is far away: `verify --request FILE` of the installer."
-    return BundleError("\n".join(lines), hint=f"copy it again; {far}")

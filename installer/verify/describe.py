@@ -1,4 +1,4 @@
-"""What a bundle holds, for people and for programs."""
+"""A description of a bundle, for people and for programs."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from installer.bundle.manifest import BundleImage, BundleManifest
 from installer.bundle.reader import Bundle
 from installer.errors import BundleError
 from installer.report import size
+from installer.value import plain
 
 MAX_PROOF = 16 << 20
 MAX_PROFILE = 4 << 20
@@ -24,10 +25,10 @@ def description(bundle: Bundle) -> dict[str, Any]:
         "created": manifest.created,
         "expires": manifest.expires,
         "platforms": [str(platform) for platform in manifest.platforms],
-        "bytes": bundle.size,
+        "bytes": bundle.volumes.size,
         "volumes": len(manifest.volumes),
-        "missing_volumes": list(bundle.missing),
-        "volume_files": bundle.files(),
+        "missing_volumes": [number + 1 for number in sorted(bundle.volumes.missing)],
+        "volume_files": [plain(info) for info in bundle.volumes.infos()],
         "sums": bundle.verdict.sums.text,
         "signers": list(bundle.verdict.signers),
         "images": [
@@ -69,7 +70,7 @@ def steps(bundle: Bundle) -> list[dict[str, str]]:
     Empty without a profile, or while a volume is missing. Raises BundleError for a profile that is none.
     """
     found = [document for document in bundle.manifest.documents if document.kind == "profile"]
-    if not found or bundle.missing:
+    if not found or bundle.volumes.missing:
         return []
     profile = strict_json.parse(bundle.read(found[0].digest, MAX_PROFILE), found[0].name, BundleError)
     try:
@@ -91,12 +92,12 @@ def _step(step: dict[str, Any]) -> dict[str, str]:
 
 
 def proof_counts(bundle: Bundle) -> dict[str, int]:
-    """How many renderings the proof of completeness counts, references of each verdict, and what was not looked into.
+    """Counts in the proof of completeness: renderings, references by verdict, and failures to look into a template.
 
     Empty without a proof, or while a volume is missing. Raises BundleError for a proof that is none.
     """
     found = [document for document in bundle.manifest.documents if document.kind == "proof"]
-    if not found or bundle.missing:
+    if not found or bundle.volumes.missing:
         return {}
     proof = strict_json.parse(bundle.read(found[0].digest, MAX_PROOF), found[0].name, BundleError)
     try:
@@ -109,19 +110,19 @@ def proof_counts(bundle: Bundle) -> dict[str, int]:
 
 
 def summary(bundle: Bundle, *, images: bool = False) -> str:
-    """The same for people; with `images`, each image and document is named."""
+    """The description for people; with `images`, it names each image and document."""
     manifest = bundle.manifest
     files = "one file" if len(manifest.volumes) == 1 else f"{len(manifest.volumes)} files"
     lines = [
         f"{manifest.name} {manifest.version} (sequence {manifest.sequence})",
         f"created {manifest.created}, expires {manifest.expires}",
         f"platforms: {', '.join(map(str, manifest.platforms))}",
-        f"{size(bundle.size)} in {files}; images: {len(manifest.images)}, charts: {len(manifest.charts)}",
+        f"{size(bundle.volumes.size)} in {files}; images: {len(manifest.images)}, charts: {len(manifest.charts)}",
         f"SHA256SUMS: {bundle.verdict.sums}",
         *(f"signed by {signer}" for signer in bundle.verdict.signers),
         *(bundle.verdict.notes),
     ]
-    lines += [f"volume {number} is missing" for number in bundle.missing]
+    lines += [f"volume {number + 1} is missing" for number in sorted(bundle.volumes.missing)]
     if left_out := manifest.left_out:
         names = ", ".join(map(str, manifest.bases))
         amount = size(sum(blob.size for blob in left_out))
@@ -146,7 +147,7 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
 
 
 def _in_part(manifest: BundleManifest, image: BundleImage) -> str:
-    """How much of an image an update does not carry; empty for nothing."""
+    """A remark on the bytes of an image that an update leaves out; empty if there are none."""
     rest = _rest(manifest, image)
     return f" (without {size(rest)} that the registry holds)" if rest else ""
 

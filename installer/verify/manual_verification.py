@@ -1,4 +1,4 @@
-"""How to reach our verdict with stock tools: openssl, minisign, GNU tar, coreutils, grep. One source for all pages.
+"""Commands that verify a volume with stock tools: openssl, minisign, GNU tar, coreutils, grep. Used by all pages.
 
 The checks are of one volume, alone: every member in it must be named in the signed SHA256SUMS with the checksum that
 its content has, none may be missing, doubled or added, and the file ends where it must. Nothing is unpacked but
@@ -45,23 +45,23 @@ class Volume(Value):
 
 
 def volumes_of(bundle: Bundle) -> list[Volume]:
-    """All volumes of a bundle where they lie; those that are not at hand under the names that their writer gave."""
+    """All volumes of a bundle by their paths; those that are not at hand by the names that their writer gave."""
     pieces = Counter(volume for blob in bundle.manifest.blobs for volume, _, _ in blob.pieces)
     metadata = 1 + len(SLOTS) + len(sums.FILES)
     return [
         Volume(
-            item["volume"],
-            str(Path(item["path"]).absolute()) if item["path"] else item["file"],
-            item["bytes"],
-            metadata + pieces[item["volume"] - 1],
-            frozen=bool(item["offset"]),
+            info.volume,
+            str(Path(info.path).absolute()) if info.path else info.file,
+            info.bytes,
+            metadata + pieces[info.volume - 1],
+            frozen=bool(info.offset),
         )
-        for item in bundle.files()
+        for info in bundle.volumes.infos()
     ]
 
 
 def facts(bundle: Bundle) -> Table:
-    """What to compare with other papers."""
+    """The facts that a reader compares with other papers."""
     manifest, rows = bundle.manifest, list[tuple[str | Words, ...]]()
     rows.append((_SEQUENCE, f"{manifest.sequence}, {manifest.created}, {manifest.expires}"))
     rows += [(_BASE, str(base)) for base in manifest.bases]
@@ -71,7 +71,7 @@ def facts(bundle: Bundle) -> Table:
 
 
 def explanation(bundle: Bundle, key_files: Mapping[str, str] | None = None) -> Page:
-    """How to check this bundle, where it lies now, without us. `key_files` as in `check`."""
+    """The page on how to verify this bundle where it lies now. `key_files` as in `check`."""
     manifest, volumes = bundle.manifest, volumes_of(bundle)
     return Page(
         _TITLE(name=manifest.name, version=manifest.version),
@@ -91,7 +91,7 @@ def table(volumes: Sequence[Volume], further: Sequence[tuple[str, int]] = ()) ->
 
 
 def check(bundle: Bundle, volumes: Sequence[Volume], key_files: Mapping[str, str] | None = None) -> tuple[Block, ...]:
-    """How to check any one of `volumes`; of several, `table` stands elsewhere on the page.
+    """The commands that verify any one of `volumes`; for several, `table` stands elsewhere on the page.
 
     `key_files` are names of P-256 public key files by fingerprint.
     """
@@ -113,7 +113,7 @@ def check(bundle: Bundle, volumes: Sequence[Volume], key_files: Mapping[str, str
 
 
 def _authentic(bundle: Bundle, key_files: Mapping[str, str]) -> Iterator[Step]:
-    """That SHA256SUMS is what was signed, or told."""
+    """Check that SHA256SUMS is the text that was signed, or whose digest was told."""
     yield Step(f'tar --occurrence -xf "$V" {" ".join((SUMS, *SLOTS))}', _UNPACK, ())
     yield Step(digest_of(SUMS), _SUMS, (groups(bundle.verdict.sums.hex),))
     for key in bundle.signing_keys:
@@ -133,7 +133,7 @@ def _authentic(bundle: Bundle, key_files: Mapping[str, str]) -> Iterator[Step]:
 
 
 def _whole(members: str | Words) -> Iterator[Step]:
-    """That every file in the volume is what SHA256SUMS says, and that nothing was added or left out."""
+    """Check that every file in the volume is as SHA256SUMS says, and that nothing was added or left out."""
     each = 'printf "%.64s  %s\\n" "$(sha256sum)" "$TAR_FILENAME"'
     yield Step(f"tar -xf \"$V\" --to-command='{each}' > found", _READ, ())
     yield Step('tar -tf "$V" | wc -l; sort -u found | wc -l', _COUNT, (members, members))
@@ -145,7 +145,7 @@ def _key_file(key: PublicKey, names: Mapping[str, str]) -> str:
 
 
 def _where(bundle: Bundle, names: Mapping[str, str]) -> Words:
-    """What has to be at hand before the first command."""
+    """The files and tools that the commands need."""
     files = [_key_file(key, names) for key in bundle.signing_keys if not isinstance(key, Ed25519Key)]
     return _WITH_KEY(file=", ".join(files)) if files else _WITHOUT_KEY
 

@@ -56,7 +56,7 @@ def run(command: str, arguments: Sequence[str | Path], size: int, reporter: Repo
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[bytes]:
-    """What it says, line by line; progress ends with a carriage return."""
+    """The output of par2, line by line; lines of progress end with a carriage return."""
     rest, out = b"", process.stdout
     while out and (piece := os.read(out.fileno(), 65536)):
         *lines, rest = _LINE.split(rest + piece)

@@ -1,7 +1,6 @@
-"""Volumes that are lost or damaged, rebuilt on site from parity that their sender made (PAR2).
+"""Rebuilding lost or damaged volumes on site from parity that their sender made (PAR2).
 
-Nobody signs parity, and nobody has to: what it rebuilds is a volume like any other, and is believed for its signature
-and its chunk hashes alone.
+Parity is not signed and need not be: a rebuilt volume is verified by its signature and chunk hashes like any other.
 """
 
 import shutil
@@ -15,7 +14,8 @@ from installer.errors import BundleError, StorageError, UsageError
 from installer.files import is_folder, look_at, new_file, scratch_folder, storage_error, sync_folder
 from installer.report import Reporter, size
 from installer.verify import par2
-from installer.verify.damage import damage_error, damages
+from installer.verify.damage import damages
+from installer.verify.findings import damage_error
 
 
 def repair(bundle: Bundle, parity: Path, out: Path, reporter: Reporter) -> list[Path]:
@@ -27,20 +27,20 @@ def repair(bundle: Bundle, parity: Path, out: Path, reporter: Reporter) -> list[
     index = _index(parity, bundle)
     if not is_folder(out):
         raise UsageError(f"{out}: no such folder", hint="make it, on a disk with room for the rebuilt volumes.")
-    found = damages(bundle, reporter, bundle.at_hand)
-    damaged = {damage.volume - 1 for damage in found if damage.volume and damage.volume - 1 in bundle.volumes}
-    wanted = sorted({number - 1 for number in bundle.missing} | damaged)
+    found = damages(bundle, reporter, bundle.volumes.at_hand)
+    damaged = {damage.volume - 1 for damage in found if damage.volume and damage.volume - 1 in bundle.volumes.files}
+    wanted = sorted(bundle.volumes.missing | damaged)
     # PAR2 gives up on a file that it cannot read: such a volume counts as lost.
     unreadable = {damage.volume - 1 for damage in found if damage.kind == "unreadable"}
-    usable = {number: file for number, file in bundle.volumes.items() if number not in unreadable}
+    usable = {number: file for number, file in bundle.volumes.files.items() if number not in unreadable}
     if not wanted:
         return []
     try:
-        with scratch_folder(out.absolute() / f".{bundle.stem}.repair") as scratch:
+        with scratch_folder(out.absolute() / f".{bundle.volumes.stem}.repair") as scratch:
             _check(bundle, wanted, usable, out)
             for number, file in usable.items():
-                _provide(file, scratch / bundle.file_name(number))
-            code, said = par2.run("repair", ["-B", scratch, index], bundle.size, reporter)
+                _provide(file, scratch / bundle.volumes.file_name(number))
+            code, said = par2.run("repair", ["-B", scratch, index], bundle.volumes.size, reporter)
             if code:
                 raise _failure(code, said, index)
             return [_taken(bundle, number, scratch, out, reporter) for number in wanted]
@@ -58,7 +58,7 @@ def _index(parity: Path, bundle: Bundle) -> Path:
         found = sorted(path for path in parity.iterdir() if path.name.lower().endswith(par2.SUFFIX))
     except OSError as exc:
         raise storage_error(exc, parity, "read") from exc
-    own = [path for path in found if path.name.startswith(f"{bundle.stem}.")]
+    own = [path for path in found if path.name.startswith(f"{bundle.volumes.stem}.")]
     if not found:
         raise UsageError(f"{parity}: holds no .par2 file", hint="name the folder of the parity files.")
     return (own or found)[0].absolute()
@@ -67,7 +67,7 @@ def _index(parity: Path, bundle: Bundle) -> Path:
 def _check(bundle: Bundle, wanted: Collection[int], usable: Mapping[int, VolumeFile], out: Path) -> None:
     """Room and names are free. Raises StorageError, UsageError, OSError."""
     free = shutil.disk_usage(out).free
-    sizes = [item["bytes"] for item in bundle.files()]
+    sizes = [info.bytes for info in bundle.volumes.infos()]
     # What a frozen file carries has to be a file of its own for PAR2.
     needed = sum(sizes[number] for number in wanted) + sum(file.size for file in usable.values() if file.base)
     if needed > free:
@@ -75,9 +75,9 @@ def _check(bundle: Bundle, wanted: Collection[int], usable: Mapping[int, VolumeF
             f"{out}: {size(needed)} are needed there, and {size(free)} are free", hint="name another folder with --out."
         )
     for number in wanted:
-        if (out / bundle.file_name(number)).exists():
+        if (out / bundle.volumes.file_name(number)).exists():
             raise UsageError(
-                f"{out / bundle.file_name(number)} is there already", hint="name another folder with --out."
+                f"{out / bundle.volumes.file_name(number)} is there already", hint="name another folder with --out."
             )
 
 
@@ -105,11 +105,11 @@ def _failure(code: int, said: str, index: Path) -> BundleError | StorageError:
 
 def _taken(bundle: Bundle, number: int, scratch: Path, out: Path, reporter: Reporter) -> Path:
     """Move a rebuilt volume to `out` when it proves to be genuine and whole. Raises UntrustedError, BundleError."""
-    name = bundle.file_name(number)
+    name = bundle.volumes.file_name(number)
     with Bundle.open([VolumeFile(scratch / name)], bundle.trust) as rebuilt:
         if rebuilt.verdict.sums != bundle.verdict.sums:
             raise BundleError(f"{name}: the parity is for another bundle", hint="take the parity of this one.")
-        if found := damages(rebuilt, reporter, rebuilt.at_hand):
+        if found := damages(rebuilt, reporter, rebuilt.volumes.at_hand):
             raise damage_error(rebuilt, found)
     (scratch / name).replace(out / name)
     sync_folder(out)

@@ -1,17 +1,17 @@
-"""The proof of a verification: what was verified, when, by whose key, on which media, by which program, how it ended.
+"""The report of a verification: bundle, time, keys, media, program, and outcome.
 
 A canonical JSON document for programs, and beside it a page for the security officer's file, which states the
-document's SHA-256 and how to reach the same verdict without us. Nobody signs it: who reads it decides whom to believe.
+document's SHA-256 and the commands that reach the same verdict with stock tools. Nobody signs it.
 """
 
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from installer import __version__
 from installer.bundle import canonical
+from installer.bundle.reader import Bundle
 from installer.device import UNKNOWN, Device, device_of
 from installer.errors import AirferryError, UsageError
 from installer.files import check_output, write_atomic
@@ -20,10 +20,8 @@ from installer.page import Language, Page, Section, Table, Words, text
 from installer.report import Reporter
 from installer.value import Value, replace
 from installer.verify import manual_verification
-from installer.verify.damage import Damage, Findings
-
-if TYPE_CHECKING:
-    from installer.bundle.reader import Bundle
+from installer.verify.damage import Damage
+from installer.verify.findings import Findings
 
 FORMAT = "airferry-verification/1"
 WHOLE, PART, DAMAGED, REFUSED, UNSEEN = "whole", "part", "damaged", "refused", "unseen"
@@ -31,7 +29,7 @@ _MAX_LINES = 20
 
 
 class Medium(Value):
-    """Where a volume (from 1) or something else (0) was read, and its outcome: whole, damaged, unseen, refused.
+    """A volume (from 1) or something else (0) that was read, and its outcome: whole, damaged, unseen, refused.
 
     All but `volume` and `outcome` is empty where nobody knows it.
     """
@@ -97,7 +95,7 @@ class Verification(Value):
 
 
 class Witness:
-    """Sees a verification of what lies at `places`, that began at a time, and writes down what it saw."""
+    """Records a verification of the files at `places` that began at a time."""
 
     def __init__(self, began: dt.datetime, places: Sequence[Path]) -> None:
         self._media: dict[tuple[int, str], Device] = {}
@@ -105,14 +103,14 @@ class Witness:
         self._seen = Verification(_time(began), media=tuple(refused))
         self._sections: tuple[Section, ...] = ()
 
-    def attend(self, bundle: "Bundle") -> None:
-        """Look at the media, while `bundle` reads from them."""
-        numbers = {item["path"]: item["volume"] for item in bundle.files()}
-        for path in bundle.paths:
+    def attend(self, bundle: Bundle) -> None:
+        """Record the media that `bundle` reads from now."""
+        numbers = {info.path: info.volume for info in bundle.volumes.infos()}
+        for path in bundle.volumes.paths:
             self._media[numbers.get(str(path), 0), str(path)] = _device(path)
 
-    def conclude(self, bundle: "Bundle", found: Findings, *, sha256: bool) -> None:
-        """What came of it; `bundle` is still open."""
+    def conclude(self, bundle: Bundle, found: Findings, *, sha256: bool) -> None:
+        """Record the outcome; `bundle` is still open."""
         # What is wrong in a patch is no fault of the volume for which it stands.
         hurt = {_ascii(item.file) for item in found.damages}
         unseen = ((number + 1, "") for number in sorted(found.unseen))
@@ -150,9 +148,9 @@ class Witness:
 def kept(
     file: Path, places: Sequence[Path], now: Callable[[], dt.datetime], reporter: Reporter, language: Language
 ) -> Iterator[Witness]:
-    """A witness for a verification of what lies at `places`; what it has seen is written to `file`, and as `.txt`.
+    """A witness for a verification of the files at `places`; its record is written to `file`, and as `.txt`.
 
-    Also if the verification fails, unless the command was called wrongly.
+    It is written if the verification fails, too, unless the command was called wrongly.
     Raises UsageError for a name that does not end in `.json`, StorageError.
     """
     if file.suffix != ".json" or not file.parent.is_dir():
@@ -197,7 +195,7 @@ def _device(path: Path) -> Device:
         return UNKNOWN
 
 
-def _subject(bundle: "Bundle") -> Subject:
+def _subject(bundle: Bundle) -> Subject:
     manifest = bundle.manifest
     return Subject(
         manifest.name,

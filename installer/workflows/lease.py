@@ -5,8 +5,11 @@ renews it while it is watched for its whole duration, or at once if its process 
 """
 
 import datetime as dt
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from installer.chart.releases import Releases
 from installer.cluster.cluster import Cluster, ConflictError, Object
@@ -15,13 +18,34 @@ from installer.diagnosis.wait import Patience
 from installer.errors import ClusterError, ClusterForbiddenError, ClusterUnreachableError
 from installer.objects.desired import MANAGED_BY
 from installer.value import Value, replace
-from installer.workflows.lock_owner import Holder, has_ended
 from installer.workflows.record import PREFIX
 
 # A request to the API server may take 65 s, and renewals wait for it.
 DURATION_SECONDS = 90
 RENEW_SECONDS = 10.0
 _MARK = "airferry/process"
+_PROC = Path("/proc")
+
+
+class Holder(Value):
+    """Who changes an installation: `name` is for people (`user@host`), `mark` is of one process on one host.
+
+    No other process has the same mark, on any host at any time.
+    """
+
+    name: str
+    mark: str
+
+    @classmethod
+    def this_process(cls) -> "Holder":
+        """The process that runs this."""
+        try:
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            # Users of a directory service are unknown to a program that brings its own C library.
+            user = str(os.getuid())
+        pid = os.getpid()
+        return cls(f"{user}@{os.uname().nodename}", f"{_machine()} {pid} {_start(pid)}")
 
 
 class Means(Value):
@@ -155,3 +179,28 @@ def _text(lease: Object | None, key: str) -> str:
 
 def _mark(lease: Object) -> str:
     return str((lease["metadata"].get("annotations") or {}).get(_MARK) or "")
+
+
+def has_ended(mark: str) -> bool:
+    """Whether the process that `mark` means is certainly gone; False where that cannot be known from here."""
+    *machine, pid, start = mark.split(" ")
+    if " ".join(machine) != _machine() or not pid.isdigit():
+        return False
+    return _start(int(pid)) != start
+
+
+def _machine() -> str:
+    """This boot of this machine and, since containers count processes anew, the process namespace."""
+    boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
+
+
+def _start(pid: int) -> str:
+    """When a process started, in the kernel's ticks (proc(5), field 22 of stat); empty if it has ended."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return ""
+    # The program's name, in parentheses, may hold anything.
+    state, *rest = text.rpartition(")")[2].split()
+    return "" if state in "ZX" else rest[18]

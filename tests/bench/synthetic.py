@@ -15,11 +15,11 @@ from builder.assemble.volume_size import VolumeSize
 from builder.recipe import lock as locked
 from builder.recipe.findings import Reason
 from builder.recipe.lock import Lock, LockedBlob, LockedImage, LockedManifest, Origin
+from installer.bundle.envelope import member, unsigned_front
 from installer.bundle.limits import CHUNK, SUMS
 from installer.bundle.manifest import NEVER, BundleBlob
 from installer.bundle.tar import BLOCK, header
 from installer.bundle.volume import metadata_of
-from installer.bundle.writer import member, unsigned_front
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform

@@ -25,6 +25,7 @@ from installer.bundle import canonical
 from installer.errors import AirferryError, UntrustedError
 from installer.report import Silent
 from installer.value import replace
+from installer.verify.verification import verify
 from installer.verify.verification_report import Verification
 from tests.exit_codes import errors
 from tests.parts.bundles import KEYS, open_bundle, reference_cargo, signing_key
@@ -193,7 +194,7 @@ def test_a_disc_that_is_not_as_signed(sent: Sent, tmp_path: Path, name: str) -> 
     bad.write_bytes(change(sent.discs[1].read_bytes()))
     assert noticed in inspect(sent.page, bad, 2, tmp_path / "check")
     with pytest.raises(AirferryError), open_bundle([bad]) as bundle:
-        bundle.verify(Silent())
+        verify(bundle, Silent())
 
 
 def test_a_disc_that_another_has_signed(sent: Sent, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def places(bundle: Bundle) -> list[tuple[BundleBlob, int]]:
 def test_a_flipped_bit_anywhere(setting: Setting) -> None:
     with open_bundle([setting.path]) as bundle:
         flips = places(bundle)
-        parts = {image.source: bundle.closure(image) for image in bundle.manifest.images}
+        parts = {image.source: bundle.images.closure(image) for image in bundle.manifest.images}
     # Two manifests, two configurations, two small layers, and three chunks of the common one.
     assert len(flips) == 9
     for number, (blob, offset) in enumerate(flips):

@@ -21,6 +21,7 @@ from installer.registry.transport import Transport
 from installer.transfer.existing_blobs import request_for
 from installer.transfer.load import load
 from installer.value import Value, replace
+from installer.verify.verification import verify
 from tests.parts.bundles import Cargo, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.counted import Counted
 from tests.parts.images import File, Image, Layer, write_layout
@@ -188,7 +189,7 @@ def test_what_refers_to_an_image_is_loaded_after_it(kind: str, tmp_path: Path) -
     (path,) = cargo.write(tmp_path, key=signing_key())
     client = Client(Transport(sleep=lambda _: None))
     with running(kind, tmp_path / "registry") as address, open_bundle([path]) as bundle:
-        bundle.verify(Counted(), sha256=True)
+        verify(bundle, Counted(), sha256=True)
         images = frozenset(image.reference for image in bundle.manifest.images)
         load(bundle, client, Relocation(address, "x", images), Counted())
         repository = Repository(address, "x/docker.io/demo/one")

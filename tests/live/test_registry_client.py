@@ -18,7 +18,8 @@ from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import DigestRef, Repository, TagRef, parse_reference
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials, CredentialStore
-from installer.registry.transport import HostSettings, Transport
+from installer.registry.endpoint import HostSettings
+from installer.registry.transport import Transport
 from tests.parts import registry as real
 from tests.parts.authority import Authority
 from tests.parts.images import DOCKER, OCI, Family, File, Image, Layer, Platform, Run, push, write_layout

@@ -150,11 +150,11 @@ def flipped(discs: tuple[Path, ...], folder: Path, digest: str, chunk: int) -> P
     copies = [Path(shutil.copyfile(disc, folder / disc.name)) for disc in discs]
     with open_bundle(copies) as bundle:
         blob = next(blob for blob in bundle.manifest.blobs if blob.digest.text == digest)
-        _, path, place, _ = bundle.where(blob, chunk)
-    with path.open("r+b") as file:
-        file.seek(place + 100)
+        place = bundle.volumes.place(blob, chunk)
+    with place.file.path.open("r+b") as file:
+        file.seek(place.start + 100)
         (byte,) = file.read(1)
-        file.seek(place + 100)
+        file.seek(place.start + 100)
         file.write(bytes([byte ^ 1]))
     return folder
 

@@ -27,7 +27,7 @@ from installer.bundle.manifest import (
     BundleManifest,
     content_of,
 )
-from installer.bundle.reader import Bundle
+from installer.bundle.reader import Bundle, MediaPrompt
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile, metadata_of
 from installer.bundle.writer import write
@@ -256,9 +256,12 @@ def update_of(cargo: Cargo, left_out: Collection[Descriptor]) -> Cargo:
     return replace(cargo, left_out=frozenset(blob.digest for blob in left_out), bases=(base,))
 
 
-def open_bundle(paths: Sequence[Path], trusted: Trust | None = None) -> Bundle:
+def open_bundle(
+    paths: Sequence[Path], trusted: Trust | None = None, *, on_missing_volume: MediaPrompt | None = None
+) -> Bundle:
     """The bundle in `paths`, trusted with the test key unless told otherwise."""
-    return Bundle.open([VolumeFile(path) for path in paths], trusted or trust())
+    files = [VolumeFile(path) for path in paths]
+    return Bundle.open(files, trusted or trust(), on_missing_volume=on_missing_volume)
 
 
 def packed_chart(name: str, version: str, files: Mapping[str, str] | None = None) -> bytes:

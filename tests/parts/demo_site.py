@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.apps.application import application_of
 from installer.objects.driver import ChartSourceRequest
-from installer.objects.maker import desired
+from installer.objects.make_desired import desired
 from installer.site.site import RegistryOnly, Site
 from installer.workflows.driver import driver_of
 from installer.workflows.install import driver_name

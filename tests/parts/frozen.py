@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder.release.freeze import freeze
 from builder.release.program import build_program
-from installer.bundle.frozen_header import PinnedKey
+from installer.frozen.header import PinnedKey
 from installer.report import Silent
 from tests.parts.bundles import reference_cargo, signing_key
 

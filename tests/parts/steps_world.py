@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, Kind
 from installer.diagnosis.wait import Patience
 from installer.workflows import install, record, rollback, uninstall
-from installer.workflows.lease import Means
-from installer.workflows.lock_owner import Holder
+from installer.workflows.lease import Holder, Means
 from tests.parts.application import Application
 from tests.parts.bundles import open_bundle, packed_chart
 from tests.parts.counted import Notes

@@ -7,12 +7,13 @@ import click
 from builder.cli.trust import bundle_argument
 from builder.release.freeze import freeze as freeze_bundle
 from builder.release.program import build_program
-from installer.bundle.frozen_header import PinnedKey
-from installer.bundle.open_bundle import open_current, read_keys, trust_in
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.commands import FILE, NEW_FILE, Command
 from installer.files import check_output
+from installer.frozen.header import PinnedKey
+from installer.opening.open_bundle import open_current
+from installer.opening.trust import read_keys, trust_in
+from installer.opening.volume_discovery import expand
 from installer.report import size as human
 from installer.shell import Session
 
@@ -39,7 +40,7 @@ def freeze(session: Session, *, bundle: tuple[Path, ...], keys: tuple[Path, ...]
     with open_current(files, trust_in(keys, ""), session.now()) as opened:
         opened.require_all()
         name = f"{opened.manifest.name}-{opened.manifest.version}"
-        first = opened.path(0)
+        first = opened.volumes.file(0).path
     program = build_program(_cache(session), session.reporter)
     pinned = [PinnedKey.of(key.text, key.fingerprint) for key in read_keys(keys)]
     freeze_bundle(program, None if beside else first, out, name=name, keys=pinned, reporter=session.reporter)

@@ -6,13 +6,13 @@ import click
 
 from builder.cli.trust import TrustChoice, bundle_argument, trust_options
 from installer.bundle.envelope import envelope_of
-from installer.bundle.open_bundle import trust_in
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.commands import Command
 from installer.oci.digest import Digest
+from installer.opening.trust import trust_in
+from installer.opening.volume_discovery import expand
 from installer.shell import Session
 from installer.verify.describe import description, summary
 

@@ -8,15 +8,15 @@ from builder.cli.bundle.passphrase import passphrase_for, passphrase_option
 from builder.cli.trust import bundle_argument
 from builder.recipe.checksum import sha256_of
 from builder.release import sign as signing
-from installer.bundle.open_bundle import read_keys
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import PublicKey, Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.commands import FILE, Command
 from installer.errors import UsageError
 from installer.files import check_output, read_bounded, write_atomic
 from installer.oci.digest import Digest
+from installer.opening.trust import read_keys
+from installer.opening.volume_discovery import expand
 from installer.report import Reporter
 from installer.shell import Session
 from installer.verify.par2 import SUFFIX

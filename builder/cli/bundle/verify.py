@@ -9,8 +9,8 @@ from builder.cli.trust import TrustChoice, bundle_argument, open_trusted, trust_
 from installer.commands import Command, language_option, proof_option
 from installer.page import Language
 from installer.shell import Session
-from installer.verify.damage import verify_by_turns
 from installer.verify.describe import description, summary
+from installer.verify.verification import verify_by_turns
 from installer.verify.verification_report import kept
 
 

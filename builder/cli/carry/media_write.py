@@ -14,13 +14,13 @@ from installer.bundle.envelope import read_envelope
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import volumes_in
 from installer.commands import EXISTING, FOLDER, Command
 from installer.device import Device, device_of
 from installer.errors import UsageError
 from installer.files import storage_error
 from installer.frozen.program import locate
 from installer.oci.digest import Digest
+from installer.opening.volume_discovery import volumes_in
 from installer.parallel import each
 from installer.report import size as human
 from installer.shell import Session
@@ -107,7 +107,7 @@ def _volume(path: Path) -> _Volume | None:
         sums = Digest.of(read_envelope(file).sums)
     with Bundle.open([VolumeFile(path, *place)], Trust(sums=sums)) as bundle:
         title = f"{bundle.manifest.name} {bundle.manifest.version}"
-        number = next((item["volume"] for item in bundle.files() if item["path"]), 0)
+        number = next((info.volume for info in bundle.volumes.infos() if info.path), 0)
         return _Volume(title, number, len(bundle.manifest.volumes), sums)
 
 

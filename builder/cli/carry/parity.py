@@ -11,12 +11,13 @@ from installer.bundle.envelope import envelope_of
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.commands import EXISTING, NEW_FOLDER, Command
 from installer.errors import UsageError
 from installer.oci.digest import Digest
+from installer.opening.volume_discovery import expand
 from installer.report import size as human
 from installer.shell import Session
+from installer.verify.verification import verify
 
 
 @click.command(cls=Command)
@@ -57,12 +58,12 @@ def parity(
         opened.require_all()
         if not unsigned and not all(envelope_of(path).signed for path in files):
             raise UsageError("not signed yet, and signing changes the volumes", hint="sign first, or give --unsigned.")
-        sizes = [item["bytes"] for item in opened.files()]
+        sizes = [info.bytes for info in opened.volumes.infos()]
         planned = Parity.for_share(sizes, redundancy) if redundancy else Parity.for_lost(sizes, volumes or 1)
         if out:
             make_folder(out)
-        opened.verify(session.reporter)
-        written = write_parity(opened, planned, out or opened.path(0).absolute().parent, session.reporter)
+        verify(opened, session.reporter)
+        written = write_parity(opened, planned, out or opened.volumes.file(0).path.absolute().parent, session.reporter)
     made = {str(path): path.stat().st_size for path in written}
     lines = [f"{path}: {count} bytes ({human(count)})" for path, count in made.items()]
     found = [{"file": path, "bytes": count} for path, count in made.items()]

@@ -12,10 +12,10 @@ from builder.images.previous_bundle import EarlierBundles, open_own
 from builder.images.source import LockSource
 from builder.recipe.lock import Lock
 from installer.bundle.patch import MAX_PATCH_JSON, REQUEST, Request
-from installer.bundle.volume_discovery import expand
 from installer.commands import EXISTING, FILE, NEW_FILE, Command
 from installer.files import check_output, read_bounded
 from installer.oci.source import BlobSource
+from installer.opening.volume_discovery import expand
 from installer.report import size as human
 from installer.shell import Session
 
@@ -65,9 +65,9 @@ def patch(
     )
     with open_own(bundle) as opened, _left_out(session, earlier, lock, out.parent) as source:
         size, chunks = write_patch(opened, wanted, out, source)
-        for item in opened.files():
-            if item["volume"] in wanted.volumes:
-                session.reporter.note(f"all of volume {item['volume']} is wanted: {item['path']} itself would do, too")
+        for info in opened.volumes.infos():
+            if info.volume in wanted.volumes:
+                session.reporter.note(f"all of volume {info.volume} is wanted: {info.path} itself would do, too")
     session.emit({"file": str(out), "bytes": size, "chunks": chunks}, f"{out}: {size} bytes ({human(size)})")
     session.reporter.note("next: carry it over, and name it with --bundle beside the volumes.")
 

@@ -12,12 +12,12 @@ from builder.release.run_sheet import Program, RunSheet
 from installer.bundle.envelope import read_envelope
 from installer.bundle.reader import Bundle
 from installer.bundle.volume import VolumeFile
-from installer.bundle.volume_discovery import expand
 from installer.commands import FILE, NEW_FILE, Command, language_option
 from installer.errors import UsageError
 from installer.files import check_output, write_atomic
 from installer.frozen.program import locate
 from installer.oci.digest import Digest
+from installer.opening.volume_discovery import expand
 from installer.page import Language, plain, text
 from installer.report import Reporter
 from installer.shell import Session

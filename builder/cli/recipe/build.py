@@ -19,10 +19,10 @@ from builder.images.source import LockSource
 from builder.recipe.lock import Lock
 from builder.recipe.locked_files import check_files, locked_files
 from installer.bundle.envelope import envelope_of
-from installer.bundle.volume_discovery import expand
 from installer.commands import EXISTING, NEW_PATH, Command, force_option
 from installer.errors import UsageError
 from installer.files import check_output
+from installer.opening.volume_discovery import expand
 from installer.report import size as human
 from installer.shell import Session
 

@@ -11,8 +11,8 @@ from installer.commands import FILE, Command, language_option, proof_option
 from installer.errors import BundleError, IncompleteError
 from installer.page import Language
 from installer.shell import Session
-from installer.verify.damage import verify_by_turns
 from installer.verify.describe import description, summary
+from installer.verify.verification import verify_by_turns
 from installer.verify.verification_report import kept
 
 

@@ -12,6 +12,7 @@ from installer.cli.site_file import read_site
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
 from installer.shell import Session
+from installer.verify.verification import verify
 
 
 @click.command(cls=Command)
@@ -52,7 +53,7 @@ def install(
         if dry_run:
             delivery.show(prepared)
             return
-        bundle.verify(session.reporter)
+        verify(bundle, session.reporter)
         for line in prepared.changes.overwritten:
             session.reporter.note(f"overwriting what others have set: {line}")
         for line in prepared.changes.volumes:

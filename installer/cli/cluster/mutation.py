@@ -10,8 +10,7 @@ from installer.shell import Session
 from installer.value import plain
 from installer.workflows.changes import Changes
 from installer.workflows.install import Installation
-from installer.workflows.lease import Means
-from installer.workflows.lock_owner import Holder
+from installer.workflows.lease import Holder, Means
 
 
 def ask(question: str) -> None:

@@ -11,7 +11,7 @@ from installer.cli.options import site_option
 from installer.cli.site_file import read_site
 from installer.commands import NEW_FOLDER, Command, force_option
 from installer.objects.driver import ChartSourceRequest
-from installer.objects.maker import desired
+from installer.objects.make_desired import desired
 from installer.objects.node_mirrors import node_mirrors
 from installer.objects.render import files, write
 from installer.objects.secret_manifests import SecretForm

@@ -13,6 +13,7 @@ from installer.cli.site_file import read_site
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
 from installer.shell import Session
+from installer.verify.verification import verify
 from installer.workflows.upgrade import Policy
 
 
@@ -58,7 +59,7 @@ def upgrade(
             return
         for line in prepared.changes.text().splitlines():
             session.reporter.note(line)
-        bundle.verify(session.reporter)
+        verify(bundle, session.reporter)
         if not yes and not prepared.changes.empty:
             ask(f"Upgrade {prepared.note.bundle} in namespace {prepared.note.namespace}?")
         delivery.carry_out(prepared, timeout)

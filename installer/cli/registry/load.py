@@ -14,9 +14,9 @@ from installer.cli.registry_place import Place, host_settings, of_site, relocati
 from installer.commands import FILE, Command, together
 from installer.errors import LackingError
 from installer.files import check_output, write_atomic
-from installer.registry.harbor import create_project
 from installer.shell import Session
 from installer.transfer.destinations import listed, projects, repositories
+from installer.transfer.harbor import create_project
 from installer.transfer.load_result import LoadResult, summary
 
 

@@ -13,6 +13,6 @@ def load_into(
     """Load all images of `bundle`. Raises the errors of `installer.transfer.load.load`."""
     registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
     result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
-    if told := str(result.learnt):
+    if told := str(result.capabilities):
         session.reporter.note(f"{place.registry}: {told}")
     return result

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from builder.release.freeze import freeze
-from installer.bundle.frozen_header import PinnedKey
 from installer.errors import BundleError, StorageError, UsageError
 from installer.frozen import program
+from installer.frozen.header import PinnedKey
 from installer.report import Silent
 from tests.parts.counted import Counted
 from tests.parts.elf import elf

@@ -128,6 +128,29 @@ def test_volumes_that_are_too_small() -> None:
         laid_out({"one": image("one", 1001 * CHUNK)}, VolumeSize(CHUNK + 100_000))
 
 
+SECTORS = {
+    # ECMA-349 (DVD+R, 4.7 Gbytes per side): data zone 30000h to 26053Fh. DVD-R has 2,298,496.
+    "dvd": 0x26053F - 0x30000 + 1,
+    # READ FORMAT CAPACITIES (MMC-6) of formatted media, as dvd+rw-mediainfo shows it: 24,220,008,448 bytes.
+    "bd25": 11_826_176,
+    # The same: 48,440,016,896 bytes.
+    "bd50": 23_652_352,
+    # dvdisaster, table of media (BDXL, three layers, with defect management).
+    "bd100": 47_305_728,
+}
+NOMINAL = {"dvd": 4.7e9, "bd25": 25e9, "bd50": 50e9, "bd100": 100e9}
+"""What stands on the package: a disc has about so many bytes, and formatting takes a few per cent of it."""
+
+
+def test_capacities_of_media() -> None:
+    """A wrong figure would only show at the burner, with a disc that is too small."""
+    # DIR_FileSize of Microsoft's FAT specification has 32 bits.
+    expected = {"fat32": 2**32 - 1, **{name: count * 2048 - (32 << 20) for name, count in SECTORS.items()}}
+    assert {name: medium.bytes for name, medium in PRESETS.items()} == expected
+    for name, nominal in NOMINAL.items():
+        assert 0.94 * nominal < SECTORS[name] * 2048 < 1.001 * nominal
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [

@@ -34,6 +34,7 @@ from installer.bundle.tar import BLOCK, TRAILER, padded
 from installer.bundle.volume import VolumeFile, volume_sizes
 from installer.errors import BundleError, IncompleteError, UntrustedError
 from installer.report import Silent
+from installer.verify.verification import verify
 from tests.parts.bundles import trust
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def read_all_metadata(*files: Memory) -> Callable[[], None]:
 
     def attempt() -> None:
         with opened(*files) as bundle:
-            for _, file in bundle.fronts(bundle.at_hand):
+            for file in bundle.volumes.files.values():
                 bundle.check_metadata(file)
 
     return attempt
@@ -116,7 +117,7 @@ def verify_all(*files: Memory) -> Callable[[], None]:
     def attempt() -> None:
         with opened(*files) as bundle:
             bundle.require_all()
-            bundle.verify(Silent())
+            verify(bundle, Silent())
 
     return attempt
 
@@ -167,7 +168,7 @@ def read_blob(bundle: Bundle, blob: BundleBlob) -> Callable[[], None]:
         for _ in bundle.chunks(blob.digest):
             pass
 
-    return attempt if blob.size else lambda: bundle.verify(Silent())
+    return attempt if blob.size else lambda: verify(bundle, Silent())
 
 
 def steps_of_open(memory: Memory, file: VolumeFile) -> dict[str, Callable[[], object]]:
@@ -269,7 +270,7 @@ def verify_alone(file: Memory) -> Callable[[], None]:
 
     def attempt() -> None:
         with opened(file) as bundle:
-            bundle.verify(Silent())
+            verify(bundle, Silent())
 
     return attempt
 

@@ -13,7 +13,6 @@ import pytest
 import installer.bundle
 from builder.release.freeze import freeze
 from installer.bundle import limits, tar
-from installer.bundle.frozen_header import Front, PinnedKey
 from installer.bundle.manifest import (
     BundleBase,
     BundleBlob,
@@ -22,6 +21,7 @@ from installer.bundle.manifest import (
     BundleImage,
     BundleManifest,
 )
+from installer.frozen.header import Front, PinnedKey
 from installer.report import Silent
 from installer.value import Value, fields
 from tests.parts import second_reader

@@ -13,7 +13,7 @@ from installer.bundle.patch import Request
 from installer.bundle.tar import BLOCK, header
 from installer.errors import AirferryError, BundleError, UsageError
 from installer.oci.digest import Digest
-from installer.verify.damage import verify_by_turns
+from installer.verify.verification import verify, verify_by_turns
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, open_bundle
 from tests.parts.counted import Counted
@@ -58,9 +58,9 @@ def test_damage_is_mended_in_place(damaged: list[Path], volumes: tuple[Path, ...
     assert patch.stat().st_size < 3 * CHUNK + 100_000
     for paths in ([*damaged, patch], [patch, *damaged]):
         with open_bundle(paths) as bundle:
-            bundle.verify(Counted(), sha256=True)
+            verify(bundle, Counted(), sha256=True)
     with open_bundle(damaged) as bundle, pytest.raises(BundleError):
-        bundle.verify(Counted())
+        verify(bundle, Counted())
 
 
 def test_a_patch_is_believed_only_by_its_hashes(damaged: list[Path], volumes: tuple[Path, ...], tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_patch_is_believed_only_by_its_hashes(damaged: list[Path], volumes: tu
     assert len(chunks) == 3
     spoil(patch, len(whole) - 3000)
     with open_bundle([*damaged, patch]) as bundle, pytest.raises(BundleError, match=r"patch.tar: damaged"):
-        bundle.verify(Counted())
+        verify(bundle, Counted())
     with pytest.raises(second_reader.RefusedError):
         second_reader.read_patch(patch.read_bytes(), found.bundle)
     for spoilt in (whole[:-512], whole + bytes(512)):
@@ -92,7 +92,7 @@ def test_every_bit_before_the_chunks(damaged: list[Path], volumes: tuple[Path, .
         flipped[bit // 8] ^= 1 << bit % 8
         patch.write_bytes(flipped)
         with pytest.raises(AirferryError), open_bundle([*damaged, patch]) as bundle:
-            bundle.verify(Counted())
+            verify(bundle, Counted())
 
 
 def test_what_a_patch_repeats(damaged: list[Path], volumes: tuple[Path, ...], tmp_path: Path) -> None:
@@ -132,12 +132,12 @@ def test_a_lost_volume_in_a_patch(volumes: tuple[Path, ...], tmp_path: Path) -> 
     with open_bundle([*rest, patch]) as bundle:
         bundle.require_all()
         found = verify_by_turns(bundle, Counted(), sha256=True)
-        assert (found.damages, found.unseen, bundle.missing) == ((), frozenset(), ())
+        assert (found.damages, found.unseen, bundle.volumes.missing) == ((), frozenset(), frozenset())
         for blob in bundle.manifest.blobs:
             assert not bundle.absent(blob.digest)
             assert sum(len(view) for view in bundle.chunks(blob.digest)) == blob.size
-        bundle.release()
-        assert bundle.missing == (1, 2, 3)
+        bundle.volumes.release()
+        assert bundle.volumes.missing == {0, 1, 2}
     # What is wrong with the patch is found as if it were the volume, and another patch mends it.
     spoil(patch, patch.stat().st_size - 3000)
     with open_bundle([*rest, patch]) as bundle:
@@ -148,7 +148,7 @@ def test_a_lost_volume_in_a_patch(volumes: tuple[Path, ...], tmp_path: Path) -> 
     with open_bundle(volumes) as bundle:
         write_patch(bundle, request, tmp_path / "second.tar")
     with open_bundle([*rest, patch, tmp_path / "second.tar"]) as bundle:
-        bundle.verify(Counted())
+        verify(bundle, Counted())
 
 
 def test_nothing_is_left_but_a_patch(volumes: tuple[Path, ...], tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_nothing_is_left_but_a_patch(volumes: tuple[Path, ...], tmp_path: Path) 
         request = Request.of(bundle.verdict.sums, [(0, 0)], [1, 2, 3])
         write_patch(bundle, request, tmp_path / "all.tar")
     with open_bundle([tmp_path / "all.tar"]) as bundle:
-        bundle.verify(Counted(), sha256=True)
+        verify(bundle, Counted(), sha256=True)
         # It has all that a sender needs to answer again.
         write_patch(bundle, request, tmp_path / "again.tar")
     assert (tmp_path / "again.tar").read_bytes() == (tmp_path / "all.tar").read_bytes()

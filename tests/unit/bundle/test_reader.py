@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from builder.release.sign import sign, sums_of
 from installer.bundle import sums
+from installer.bundle.envelope import member
 from installer.bundle.limits import (
     BUNDLE_JSON,
     CHUNK,
@@ -27,11 +28,10 @@ from installer.bundle.limits import (
     UNSIGNED,
 )
 from installer.bundle.manifest import BundleImage
-from installer.bundle.reader import Bundle
+from installer.bundle.reader import Bundle, MediaPrompt
 from installer.bundle.signature import Trust
 from installer.bundle.tar import BLOCK
 from installer.bundle.volume import VolumeFile
-from installer.bundle.writer import member
 from installer.errors import (
     BundleError,
     IncompleteError,
@@ -43,8 +43,9 @@ from installer.errors import (
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
+from installer.opening.policy import check_program, check_time
 from installer.value import replace
-from installer.verify.damage import verify_by_turns
+from installer.verify.verification import verify, verify_by_turns
 from tests.parts.bundles import Cargo, open_bundle, reference_cargo, several_volumes, signing_key, trust
 from tests.parts.counted import Counted
 from tests.parts.images import compact
@@ -81,10 +82,10 @@ def test_everything_comes_back(cargo: Cargo, volume: Path) -> None:
         assert {blob.descriptor for blob in bundle.manifest.blobs} == set(cargo.blobs)
         for descriptor, data in cargo.blobs.items():
             assert content(bundle, descriptor.digest) == bundle.read(descriptor.digest) == data
-        bundle.verify(Counted())
-        bundle.verify(Counted(), sha256=True)
-        assert bundle.size == volume.stat().st_size
-        assert bundle.missing == ()
+        verify(bundle, Counted())
+        verify(bundle, Counted(), sha256=True)
+        assert bundle.volumes.size == volume.stat().st_size
+        assert bundle.volumes.missing == frozenset()
 
 
 def test_streams_begin_anywhere(cargo: Cargo, volumes: tuple[Path, ...]) -> None:
@@ -109,11 +110,11 @@ def test_several_threads_read_at_once(cargo: Cargo, volume: Path) -> None:
 def test_images_with_all_their_parts(cargo: Cargo, volume: Path) -> None:
     with open_bundle([volume]) as bundle:
         page, tool = bundle.manifest.images
-        assert len(bundle.closure(page)) == 4
-        assert [node.descriptor.is_index for node in bundle.manifests(tool)] == [False, False, True]
+        assert len(bundle.images.closure(page)) == 4
+        assert [node.descriptor.is_index for node in bundle.images.manifests(tool)] == [False, False, True]
         # One index, two manifests, two configurations, two layers, of which one is in both.
-        assert len(bundle.closure(tool)) == 7
-        assert set(bundle.closure(page)) & set(bundle.closure(tool))
+        assert len(bundle.images.closure(tool)) == 7
+        assert set(bundle.images.closure(page)) & set(bundle.images.closure(tool))
 
 
 def test_limits_of_reading(cargo: Cargo, volume: Path) -> None:
@@ -133,18 +134,18 @@ def test_volumes_in_any_order_under_any_name(volumes: tuple[Path, ...], tmp_path
     for paths in (volumes, tuple(reversed(volumes)), (renamed[1], renamed[0], renamed[2])):
         with open_bundle(paths) as bundle:
             bundle.require_all()
-            bundle.verify(Counted(), sha256=True)
+            verify(bundle, Counted(), sha256=True)
 
 
 def test_missing_volumes(volumes: tuple[Path, ...]) -> None:
     for absent in range(3):
         present = [path for number, path in enumerate(volumes) if number != absent]
         with open_bundle(present) as bundle:
-            assert bundle.missing == (absent + 1,)
+            assert bundle.volumes.missing == {absent}
             with pytest.raises(IncompleteError, match=f"volume {absent + 1} of 3"):
                 bundle.require_all()
-            bundle.verify(Counted())
-            bundle.verify(Counted(), sha256=True)
+            verify(bundle, Counted())
+            verify(bundle, Counted(), sha256=True)
             lost = next(
                 blob for blob in bundle.manifest.blobs if blob.size and absent in {piece[0] for piece in blob.pieces}
             )
@@ -155,11 +156,11 @@ def test_missing_volumes(volumes: tuple[Path, ...]) -> None:
 def test_one_volume_alone_is_verified_with_its_piece(volumes: tuple[Path, ...], tmp_path: Path) -> None:
     copy = shutil.copyfile(volumes[1], tmp_path / "copy.tar")
     with open_bundle([copy]) as bundle:
-        bundle.verify(Counted())
+        verify(bundle, Counted())
         flip(copy, bundle._metadata.length + BLOCK + 12345)
         for sha256 in (False, True):
             with pytest.raises(BundleError, match="chunk 1"):
-                bundle.verify(Counted(), sha256=sha256)
+                verify(bundle, Counted(), sha256=sha256)
 
 
 def test_the_same_volume_twice(volumes: tuple[Path, ...]) -> None:
@@ -197,7 +198,7 @@ def test_a_volume_inside_a_larger_file(volume: Path, tmp_path: Path) -> None:
     frozen = tmp_path / "frozen"
     frozen.write_bytes(bytes(12345) + volume.read_bytes() + b"behind")
     with Bundle.open([VolumeFile(frozen, 12345, volume.stat().st_size)], trust()) as bundle:
-        bundle.verify(Counted())
+        verify(bundle, Counted())
     with pytest.raises(BundleError):
         Bundle.open([VolumeFile(frozen, 12345)], trust())
 
@@ -273,24 +274,24 @@ def expiring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_clock(expiring: Path, now: dt.datetime, reason: str | None) -> None:
     with open_bundle([expiring]) as bundle:
         if reason is None:
-            bundle.check_time(now)
+            check_time(bundle.manifest, now)
         else:
             with pytest.raises(PolicyError) as caught:
-                bundle.check_time(now)
+                check_time(bundle.manifest, now)
             assert reason in caught.value.message + caught.value.hint
 
 
 def test_never_is_never(volume: Path) -> None:
     with open_bundle([volume]) as bundle:
-        bundle.check_time(dt.datetime(9999, 1, 1, tzinfo=UTC))
+        check_time(bundle.manifest, dt.datetime(9999, 1, 1, tzinfo=UTC))
 
 
 def test_the_program_is_new_enough(volume: Path) -> None:
     with open_bundle([volume]) as bundle:
         for version in ("0.1.0", "0.1.1", "0.10.0", "10.0.0"):
-            bundle.check_program(version)
+            check_program(bundle.manifest, version)
         with pytest.raises(PolicyError, match=r"needs airferry 0\.1\.0 or later, this is 0\.0\.9"):
-            bundle.check_program("0.0.9")
+            check_program(bundle.manifest, "0.0.9")
 
 
 # --- damage ---
@@ -299,11 +300,13 @@ def test_the_program_is_new_enough(volume: Path) -> None:
 def test_damage_is_located_and_named(copy: Path) -> None:
     with open_bundle([copy]) as bundle:
         page = bundle.manifest.images[0]
-        layer = [blob for blob in bundle.closure(page).values() if blob.media_type == media_types.OCI_LAYER_GZIP][-1]
+        layer = [
+            blob for blob in bundle.images.closure(page).values() if blob.media_type == media_types.OCI_LAYER_GZIP
+        ][-1]
         place = bundle._metadata.length + bundle.blob(layer.digest).pieces[0][1]
         flip(copy, place + 3)
         with pytest.raises(BundleError) as caught:
-            bundle.verify(Counted())
+            verify(bundle, Counted())
         assert f"{copy}: damaged between byte {place} and {place + layer.size}" in caught.value.message
         assert f"needed by {page.source}" in caught.value.message
         with pytest.raises(BundleError, match="needed by"):
@@ -318,7 +321,7 @@ def test_all_damage_is_reported(copy: Path) -> None:
         for blob in damaged:
             flip(copy, bundle._metadata.length + blob.pieces[0][1])
         with pytest.raises(BundleError) as caught:
-            bundle.verify(Counted())
+            verify(bundle, Counted())
         *lines, last = caught.value.message.splitlines()
         assert len(lines) == len(damaged)
         assert last == "0 of 2 images need nothing of that"
@@ -333,7 +336,7 @@ def test_reports_are_bounded(tmp_path: Path) -> None:
         for blob in bundle.manifest.blobs:
             flip(path, bundle._metadata.length + blob.pieces[0][1])
         with pytest.raises(BundleError) as caught:
-            bundle.verify(Counted())
+            verify(bundle, Counted())
         assert len(caught.value.message.splitlines()) == 21
         assert caught.value.message.endswith("and 10 more")
 
@@ -341,7 +344,7 @@ def test_reports_are_bounded(tmp_path: Path) -> None:
 def test_a_medium_that_changes_after_verification(copy: Path) -> None:
     """What is handed out was verified where it lies in memory, so a later change cannot reach it."""
     with open_bundle([copy]) as bundle:
-        bundle.verify(Counted())
+        verify(bundle, Counted())
         blob = bundle.manifest.blobs[-1]
         view = next(bundle.chunks(blob.digest))
         before = bytes(view)
@@ -355,7 +358,7 @@ def test_a_file_that_shrinks_while_it_is_read(copy: Path) -> None:
     with open_bundle([copy]) as bundle:
         os.truncate(copy, bundle._metadata.length + BLOCK)
         with pytest.raises(BundleError, match="has become shorter"):
-            bundle.verify(Counted())
+            verify(bundle, Counted())
 
 
 # --- what a signer got wrong ---
@@ -371,7 +374,7 @@ def resigned(
     """Give a volume other metadata of the same sizes, sign it, and so make it look genuine."""
     with Bundle.open([VolumeFile(path)], trust()) as bundle:
         places, changed = bundle._metadata.places(), manifest(bundle.manifest)
-        (there,) = bundle.volumes.values()
+        (there,) = bundle.volumes.files.values()
         texts = {name: there.read(places[name], size) for name, size in sizes(bundle).items()}
     texts |= {BUNDLE_JSON: changed.encode(), **(contents or {})}
     digests = sums.decode(texts[SUMS]) | {name: Digest.of(text) for name, text in texts.items() if name != SUMS}
@@ -410,7 +413,7 @@ def test_chunk_hashes_that_contradict_the_digest(copy: Path) -> None:
         with pytest.raises(BundleError, match="chunk hashes and digest disagree"):
             bundle.read(blob.digest)
         with pytest.raises(BundleError, match="another SHA-256"):
-            bundle.verify(Counted(), sha256=True)
+            verify(bundle, Counted(), sha256=True)
 
 
 def test_a_piece_with_another_sha256(volumes: tuple[Path, ...], tmp_path: Path) -> None:
@@ -418,32 +421,35 @@ def test_a_piece_with_another_sha256(volumes: tuple[Path, ...], tmp_path: Path) 
     copies = [Path(shutil.copyfile(path, tmp_path / path.name)) for path in volumes]
     with open_bundle(volumes) as bundle:
         cut = next(blob for blob in bundle.manifest.blobs if len(blob.pieces) > 1)
-        volume, _, place, length = bundle.where(cut, 0)
-        number, files = bundle.manifest.blobs.index(cut), bundle.files()
-    spoilt = tmp_path / Path(files[volume]["path"]).name
-    flip(spoilt, place)
-    chunk = blake3(spoilt.read_bytes()[place : place + length]).digest()
+        place, number = bundle.volumes.place(cut, 0), bundle.manifest.blobs.index(cut)
+    spoilt = tmp_path / place.file.path.name
+    flip(spoilt, place.start)
+    chunk = blake3(spoilt.read_bytes()[place.start : place.start + place.length]).digest()
     wrong = replace(cut, chunks=chunk + cut.chunks[len(chunk) :])
     for path in copies:
         resigned(path, manifest=lambda found: exchange(found, number, wrong))
     for present in ([spoilt], copies):
         with open_bundle(present) as bundle:
-            bundle.verify(Counted())
+            verify(bundle, Counted())
             (damage,) = verify_by_turns(bundle, Counted(), sha256=True).damages
-        assert (damage.volume, damage.file) == (volume + 1, str(spoilt))
+        assert (damage.volume, damage.file) == (place.volume + 1, str(spoilt))
         assert "another SHA-256" in damage.message
 
     waiting = list(copies)
-    with open_bundle([waiting.pop()]) as bundle:
-
-        def change(bundle: Bundle, _volumes: frozenset[int], _why: str) -> None:
-            bundle.release()
-            bundle.add(VolumeFile(waiting.pop()))
-
-        bundle.changer = change
+    with open_bundle([waiting.pop()], on_missing_volume=next_of(waiting)) as bundle:
         found = verify_by_turns(bundle, Counted(), sha256=True)
-    assert [damage.volume for damage in found.damages] == [volume + 1]
+    assert [damage.volume for damage in found.damages] == [place.volume + 1]
     assert not found.unseen
+
+
+def next_of(waiting: list[Path]) -> MediaPrompt:
+    """Takes out the volume in the drive, and puts in the last one of those that are waiting."""
+
+    def change(bundle: Bundle, volumes: frozenset[int], why: str) -> None:
+        bundle.volumes.release()
+        bundle.add(VolumeFile(waiting.pop()))
+
+    return change
 
 
 def exchange(manifest: BundleManifest, number: int, blob: BundleBlob) -> BundleManifest:
@@ -466,13 +472,7 @@ def test_what_one_volume_lacks_another_has(volumes: tuple[Path, ...], tmp_path: 
 def test_images_that_lack_a_part_in_volumes_that_come_in_turns(cargo: Cargo, tmp_path: Path) -> None:
     kept = {blob: data for blob, data in cargo.blobs.items() if blob.media_type != media_types.OCI_LAYER}
     waiting = list(several_volumes(replace(cargo, blobs=kept), tmp_path))
-
-    def change(bundle: Bundle, _volumes: frozenset[int], _why: str) -> None:
-        bundle.release()
-        bundle.add(VolumeFile(waiting.pop()))
-
-    with open_bundle([waiting.pop(0)]) as bundle:
-        bundle.changer = change
+    with open_bundle([waiting.pop(0)], on_missing_volume=next_of(waiting)) as bundle:
         found = verify_by_turns(bundle, Counted())
     assert not found.unseen
     assert ["is not held" in damage.message for damage in found.damages] == [True]
@@ -503,7 +503,7 @@ def test_sums_that_name_other_files(copy: Path) -> None:
 @pytest.mark.parametrize("name", [INDEX_JSON, OCI_LAYOUT])
 def test_indexes_that_do_not_follow(copy: Path, name: str) -> None:
     with open_bundle([copy]) as bundle:
-        text = bundle._volumes[0].read(bundle._metadata.places()[name], sizes(bundle)[name])
+        text = bundle.volumes.files[0].read(bundle._metadata.places()[name], sizes(bundle)[name])
     other = text.replace(b"1.0", b"1.1")
     assert other != text
     resigned(copy, contents={name: other})
@@ -517,11 +517,11 @@ def test_an_image_without_one_of_its_layers(cargo: Cargo, tmp_path: Path) -> Non
     (path,) = replace(cargo, blobs=kept).write(tmp_path, key=signing_key())
     with open_bundle([path]) as bundle:
         page, tool = bundle.manifest.images
-        bundle.closure(page)
+        bundle.images.closure(page)
         with pytest.raises(BundleError, match="is not held"):
-            bundle.closure(tool)
+            bundle.images.closure(tool)
         with pytest.raises(BundleError, match="is not held"):
-            bundle.verify(Counted())
+            verify(bundle, Counted())
 
 
 def nested(depth: int) -> Cargo:
@@ -548,15 +548,15 @@ def test_indexes_inside_indexes(tmp_path: Path, depth: int, good: bool) -> None:
     (path,) = cargo.write(tmp_path, key=signing_key())
     with open_bundle([path]) as bundle:
         if good:
-            bundle.verify(Counted())
+            verify(bundle, Counted())
         else:
             with pytest.raises(BundleError, match="nested deeper"):
-                bundle.verify(Counted())
+                verify(bundle, Counted())
 
 
 def test_trust_by_digest_alone(cargo: Cargo, tmp_path: Path) -> None:
     (path,) = cargo.write(tmp_path)
     with open_bundle([path], Trust(sums=Digest.of(sums_of(path)))) as bundle:
-        bundle.verify(Counted())
+        verify(bundle, Counted())
     with pytest.raises(UntrustedError):
         open_bundle([path], Trust(sums=Digest.of(b"")))

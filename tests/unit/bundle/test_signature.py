@@ -30,6 +30,7 @@ from installer.errors import BundleError, UntrustedError, UsageError
 from installer.oci.digest import Digest
 from installer.report import Silent
 from installer.value import replace
+from installer.verify import verification
 from tests.parts.bundles import KEYS, open_bundle, signing_key, trust
 
 if TYPE_CHECKING:
@@ -365,10 +366,10 @@ def test_signing_twice_changes_nothing(unsigned: Path) -> None:
 
 def test_signing_all_volumes(cargo: Cargo, tmp_path: Path, volumes: tuple[Path, ...]) -> None:
     with open_bundle(volumes) as bundle:
-        assert bundle.missing == ()
+        assert bundle.volumes.missing == frozenset()
     for path in volumes:
         with open_bundle([path]) as bundle:
-            assert len(bundle.missing) == 2
+            assert len(bundle.volumes.missing) == 2
 
 
 def test_all_volumes_or_none_are_signed(cargo: Cargo, tmp_path: Path) -> None:
@@ -409,7 +410,7 @@ def test_room_for_many_signers(unsigned: Path) -> None:
     with pytest.raises(UsageError, match="no room"):
         attach_others(31, 60)
     with open_bundle([unsigned]) as bundle:
-        bundle.verify(Silent())
+        verification.verify(bundle, Silent())
 
 
 def test_signatures_of_openssl_and_minisign(unsigned: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media_types
 from installer.transfer.serve import Catalogue
 from installer.value import replace
-from installer.verify.damage import verify_by_turns
 from installer.verify.describe import description, summary
+from installer.verify.verification import verify_by_turns
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, MemoryStream, open_bundle, signing_key, update_of
 from tests.parts.counted import Counted
@@ -82,7 +82,7 @@ def test_what_is_left_out_is_told(cargo: Cargo, update: Path, volume: Path) -> N
         assert f"image docker.io/library/page:1.0 (without {layer.size} B" in summary(bundle, images=True)
         for image, same in zip(bundle.manifest.images, whole.manifest.images, strict=True):
             assert [blob.digest for blob in bundle.lacking(image)] == [layer.digest]
-            assert bundle.closure(image).keys() == whole.closure(same).keys()
+            assert bundle.images.closure(image).keys() == whole.images.closure(same).keys()
         with pytest.raises(BundleError, match=r"not carried by this update, needed by docker\.io/library/page"):
             bundle.read(layer.digest)
 

@@ -20,11 +20,13 @@ import pytest
 from blake3 import blake3
 
 from installer.bundle.limits import CHUNK
+from installer.bundle.part_files import finish_interrupted
 from installer.bundle.tar import BLOCK
 from installer.bundle.volume import metadata_of
-from installer.bundle.writer import finish_interrupted, write
+from installer.bundle.writer import write
 from installer.errors import ContentError, IncompleteError, RegistryUnreachableError, StorageError, UsageError
 from installer.report import Silent
+from installer.verify.verification import verify
 from tests.parts.bundles import Cargo, MemoryStream, large_cargo, open_bundle, signing_key
 from tests.parts.counted import Counted
 
@@ -101,6 +103,7 @@ def expected(writer_cargo: Cargo, tmp_path_factory: pytest.TempPathFactory) -> b
 ELSEWHERE = """
 import os, sys
 from pathlib import Path
+from installer.verify.verification import verify
 from tests.parts.bundles import reference_cargo, signing_key
 os.umask(int(sys.argv[2], 8))
 folder = Path(sys.argv[1])
@@ -140,7 +143,7 @@ def test_every_chunk_is_fetched_once(writer_cargo: Cargo, expected: bytes, tmp_p
 def test_what_is_written_is_read_back(writer_cargo: Cargo, tmp_path: Path) -> None:
     (path,) = writer_cargo.write(tmp_path, key=signing_key())
     with open_bundle([path]) as bundle:
-        bundle.verify(Counted(), sha256=True)
+        verify(bundle, Counted(), sha256=True)
 
 
 # --- interrupted and continued ---
@@ -475,6 +478,7 @@ from installer.bundle.writer import write
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.report import Silent
+from installer.verify.verification import verify
 from tests.parts.counted import Counted
 
 SIZE, STEP = 200_000_000, bytes(range(256)) * 4096

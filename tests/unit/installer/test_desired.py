@@ -14,7 +14,7 @@ from installer.apps.wandb.driver import DRIVER
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
 from installer.errors import BundleError, ClusterError, SiteError, UsageError
-from installer.objects.maker import desired
+from installer.objects.make_desired import desired
 from installer.objects.node_mirrors import node_mirrors
 from installer.objects.render import files, write
 from installer.workflows.driver import PlainDriver

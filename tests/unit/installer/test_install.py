@@ -11,7 +11,7 @@ from installer.apps.wandb.driver import DRIVER
 from installer.cluster.cluster import ConflictError
 from installer.cluster.kinds import CONFIG_MAP, SECRET, VOLUME, VOLUME_CLAIM
 from installer.errors import SiteError
-from installer.objects.maker import desired
+from installer.objects.make_desired import desired
 from installer.preflight import preflight
 from installer.preflight.preflight import Preflight
 from installer.report import Silent

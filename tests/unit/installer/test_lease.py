@@ -11,8 +11,7 @@ from installer.cluster.kinds import LEASE
 from installer.diagnosis.wait import POLL_SECONDS, Patience
 from installer.errors import ClusterError
 from installer.report import Silent
-from installer.workflows.lease import DURATION_SECONDS, Means, held
-from installer.workflows.lock_owner import Holder, has_ended
+from installer.workflows.lease import DURATION_SECONDS, Holder, Means, has_ended, held
 from tests.parts.fake_cluster import FakeCluster
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from installer.bundle.frozen_header import ALIGNMENT, Front, PinnedKey
 from installer.errors import BundleError, StorageError, UsageError
 from installer.frozen import compressed_libs, program
+from installer.frozen.header import ALIGNMENT, Front, PinnedKey
 from tests.parts.elf import elf
 
 KEY = PinnedKey("ab" * 32, ("-----BEGIN PUBLIC KEY-----", "MFkw", "-----END PUBLIC KEY-----"))

@@ -11,7 +11,7 @@ from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.readiness import Readiness
 from installer.cluster.workload import ReleaseName
 from installer.errors import ClusterError, NothingHereError, UsageError
-from installer.objects.maker import desired
+from installer.objects.make_desired import desired
 from installer.value import replace
 from installer.workflows import record
 from installer.workflows.record import InstalledObject, Record

@@ -307,10 +307,10 @@ def test_a_home_of_somebody_else(tmp_path: Path, capsys: Capture, monkeypatch: p
 
 
 def test_a_bundle_in_a_folder_of_somebody_else(tmp_path: Path) -> None:
-    from installer.cli.volume_search import Shelf
+    from installer.opening.volume_search import VolumeSearch
 
     with locked_out(tmp_path / "there"), pytest.raises(errors.StorageError, match="Permission denied"):
-        Shelf.of([tmp_path / "there" / "demo.tar"], None, None)
+        VolumeSearch.of([tmp_path / "there" / "demo.tar"], None, None, lambda _: None)
 
 
 def test_proxies_are_taken_in_either_case() -> None:

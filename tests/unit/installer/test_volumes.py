@@ -13,8 +13,7 @@ from installer.cluster.workload import ReleaseName
 from installer.diagnosis.wait import Patience
 from installer.errors import ClusterForbiddenError
 from installer.report import Silent
-from installer.workflows.lease import Means
-from installer.workflows.lock_owner import Holder
+from installer.workflows.lease import Holder, Means
 from installer.workflows.record import FORMAT, InstalledStep, Record
 from installer.workflows.uninstall import Removal, data_of, uninstall
 from tests.parts.fake_cluster import FakeCluster

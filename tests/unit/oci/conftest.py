@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.registry.client import Registry
-from installer.registry.transport import HostSettings, Transport
+from installer.registry.transport import Transport
 from tests.parts.faulty_registry import FaultyRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from installer.registry.credentials import CredentialStore
+    from installer.registry.endpoint import HostSettings
 
 
 class Client:

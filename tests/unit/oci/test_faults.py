@@ -29,7 +29,8 @@ from installer.oci.reference import DigestRef, Repository, TagRef
 from installer.parallel import each
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials
-from installer.registry.transport import HostSettings, Transport
+from installer.registry.endpoint import HostSettings
+from installer.registry.transport import Transport
 from tests.parts.authority import Authority
 from tests.parts.faulty_registry import (
     FaultyRegistry,

@@ -112,7 +112,7 @@ def test_a_registry_says_whether_it_lists_what_it_gets(server: FaultyRegistry, c
     if not lists:
         client.registry.list_referrer(repository, signature)
         assert listed(client, server) == [digest]
-    assert client.registry.learnt(server.address).lists_referrers is lists
+    assert client.registry.capabilities(server.address).lists_referrers is lists
 
 
 def test_what_is_about_nothing_is_not_listed(server: FaultyRegistry, client: Client) -> None:

@@ -14,8 +14,7 @@ from installer.apps.wandb.removing import GRACE_SECONDS
 from installer.cluster.cluster import ConflictError
 from installer.cluster.kinds import CONFIG_MAP
 from installer.diagnosis.wait import Patience
-from installer.workflows.lease import Means
-from installer.workflows.lock_owner import Holder
+from installer.workflows.lease import Holder, Means
 from installer.workflows.record import FORMAT, InstalledObject, InstalledStep, Record
 from installer.workflows.uninstall import Removal, uninstall
 from tests.parts.counted import Notes

@@ -7,7 +7,8 @@ import json
 
 from installer.errors import NotFoundError, RegistryAccessError
 from installer.registry.endpoint import Endpoint
-from installer.registry.transport import Request, Transport
+from installer.registry.messages import Request
+from installer.registry.transport import Transport
 
 _CREATED = 201
 _EXISTS = 409

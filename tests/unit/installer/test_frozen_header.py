@@ -2,9 +2,9 @@
 
 import pytest
 
-from installer.bundle import frozen_header
-from installer.bundle.frozen_header import ALIGNMENT, MAX_FRONT, Front, PinnedKey
 from installer.errors import BundleError
+from installer.frozen import header as frozen_header
+from installer.frozen.header import ALIGNMENT, MAX_FRONT, Front, PinnedKey
 
 PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
 MINISIGN = "untrusted comment: minisign public key 1234\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n"

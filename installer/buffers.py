@@ -1,4 +1,4 @@
-"""Memory for chunks, lent again and again: new memory has to be cleared first, which a fast source would wait for."""
+"""Buffers that are lent again and again: new memory has to be cleared first, which a fast source would wait for."""
 
 import contextlib
 import queue
@@ -7,28 +7,27 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-from installer.bundle.limits import CHUNK
 from installer.parallel import SMALL
 
 
 class Buffers:
-    """At most `count` buffers of a chunk each, made when they are needed. Safe to use from several threads."""
+    """At most `count` buffers of `size` bytes each, made when they are needed. Safe to use from several threads."""
 
-    def __init__(self, count: int = sys.maxsize) -> None:
-        self._unmade, self._free = count, list[bytearray]()
+    def __init__(self, size: int, count: int = sys.maxsize) -> None:
+        self._size, self._unmade, self._free = size, count, list[bytearray]()
         self._waiting: deque[queue.SimpleQueue[bytearray]] = deque()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def one(self) -> Iterator[bytearray]:
-        """A buffer while the block runs; those who wait for one get it in the order in which they came."""
+        """A buffer while the block runs. Threads that wait for one get it first come, first served."""
         turn: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         with self._lock:
             if self._free:
                 turn.put(self._free.pop())
             elif self._unmade:
                 self._unmade -= 1
-                turn.put(bytearray(CHUNK))
+                turn.put(bytearray(self._size))
             else:
                 self._waiting.append(turn)
         buffer = turn.get()
@@ -43,9 +42,9 @@ class Buffers:
 
     @contextlib.contextmanager
     def holding(self, size: int) -> Iterator[bytearray]:
-        """Memory for the chunks of a blob of `size` bytes: one of the buffers, or as little as a small blob needs."""
+        """Memory to read a blob of `size` bytes: one of the buffers, or just `size` bytes for a small blob."""
         if size <= SMALL:
-            # Of these many are on their way at a time.
+            # Many small blobs are on their way at a time.
             yield bytearray(size)
         else:
             with self.one() as buffer:

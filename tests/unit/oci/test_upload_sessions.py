@@ -13,7 +13,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
 from installer.oci.reference import Repository
 from installer.registry.client import Registry
-from installer.registry.upload_sessions import MOST, Unfinished
+from installer.registry.upload_sessions import MOST, UploadSessions
 from tests.parts.faulty_registry import FaultyRegistry, changed, partly, status
 from tests.unit.oci.conftest import Client
 
@@ -27,7 +27,7 @@ BLOB = Descriptor(media_types.OCI_LAYER, Digest.of(DATA), len(DATA))
 START = "http://127.0.0.1:5000/v2/team/app/blobs/uploads/"
 
 
-def upload(client: Client, server: FaultyRegistry, unfinished: Unfinished | None = None) -> tuple[int, list[int]]:
+def upload(client: Client, server: FaultyRegistry, unfinished: UploadSessions | None = None) -> tuple[int, list[int]]:
     """Upload DATA; the bytes of it that an earlier process had brought, and the positions it was asked for from."""
     asked: list[int] = []
 
@@ -47,7 +47,7 @@ def killed(client: Client, server: FaultyRegistry, folder: Path, count: int = 5 
     server.on("PUT", "/uploads/", partly(count), times=1)
     server.on("HEAD", "/blobs/", status(403), times=1)
     with pytest.raises(Exception, match="403"):
-        upload(client, server, Unfinished(folder))
+        upload(client, server, UploadSessions(folder))
     (file,) = folder.iterdir()
     return file
 
@@ -96,13 +96,13 @@ def test_a_later_process_goes_on(server: FaultyRegistry, client: Client, tmp_pat
     file = killed(client, server, folder)
     assert file.read_text() == "/v2/team/app/blobs/uploads/1"
     assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert upload(Client(), server, Unfinished(folder)) == (5 * MIB, [5 * MIB])
+    assert upload(Client(), server, UploadSessions(folder)) == (5 * MIB, [5 * MIB])
     assert not list(folder.iterdir())
 
 
 def test_an_upload_that_has_all_is_only_ended(server: FaultyRegistry, client: Client, tmp_path: Path) -> None:
     killed(client, server, tmp_path, len(DATA))
-    assert upload(Client(), server, Unfinished(tmp_path)) == (len(DATA), [])
+    assert upload(Client(), server, UploadSessions(tmp_path)) == (len(DATA), [])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_lies_in_the_folder_is_not_believed(
     file = killed(client, server, tmp_path)
     file.write_bytes(text)
     server.seen.clear()
-    assert upload(client, server, Unfinished(tmp_path)) == (0, [0])
+    assert upload(client, server, UploadSessions(tmp_path)) == (0, [0])
     assert server.count("GET") == 0
 
 
@@ -136,41 +136,41 @@ def test_a_refused_continuation_of_another_process_begins_anew(
 ) -> None:
     killed(client, server, tmp_path)
     server.upload = bytes(5 * MIB)
-    assert upload(client, server, Unfinished(tmp_path)) == (0, [5 * MIB, 0])
+    assert upload(client, server, UploadSessions(tmp_path)) == (0, [5 * MIB, 0])
 
 
 def test_one_of_two_processes_goes_on(tmp_path: Path) -> None:
-    with Unfinished(tmp_path).claim(START, BLOB.digest) as first:
+    with UploadSessions(tmp_path).claim(START, BLOB.digest) as first:
         first.keep(f"{START}1")
-        with Unfinished(tmp_path).claim(START, BLOB.digest) as second:
+        with UploadSessions(tmp_path).claim(START, BLOB.digest) as second:
             assert second.address == ""
             second.keep(f"{START}2")
-    with Unfinished(tmp_path).claim(START, BLOB.digest) as later:
+    with UploadSessions(tmp_path).claim(START, BLOB.digest) as later:
         assert later.address == f"{START}1"
-        assert Unfinished(tmp_path).claim(START.replace("5000", "5001"), BLOB.digest).address == ""
+        assert UploadSessions(tmp_path).claim(START.replace("5000", "5001"), BLOB.digest).address == ""
 
 
 def test_nothing_is_kept_where_it_cannot_be(server: FaultyRegistry, client: Client, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert upload(client, server, Unfinished(tmp_path / "file" / "uploads")) == (0, [0])
+    assert upload(client, server, UploadSessions(tmp_path / "file" / "uploads")) == (0, [0])
     elsewhere = tmp_path / "elsewhere"
     file = killed(client, server, tmp_path / "uploads")
     file.unlink()
     file.symlink_to(elsewhere)
-    upload(client, server, Unfinished(tmp_path / "uploads"))
+    upload(client, server, UploadSessions(tmp_path / "uploads"))
     assert not elsewhere.exists()
 
 
 def test_the_folder_does_not_grow_without_end(tmp_path: Path) -> None:
     for number in range(MOST + 5):
         (tmp_path / f"{number}").touch()
-    with Unfinished(tmp_path).claim(START, BLOB.digest) as claim:
+    with UploadSessions(tmp_path).claim(START, BLOB.digest) as claim:
         claim.keep(f"{START}1")
     assert len(list(tmp_path.iterdir())) == MOST + 1
 
 
 def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:
-    Unfinished(tmp_path / "uploads")
+    UploadSessions(tmp_path / "uploads")
     assert not list(tmp_path.iterdir())
 
 

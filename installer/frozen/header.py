@@ -1,8 +1,8 @@
-"""The front of a frozen file: what stands between the program and the volume.
+"""The front of a frozen file: the block between the program and the volume.
 
 A frozen file is `[program][zeros up to 4096][front][volume]`; FORMAT.md describes it for other readers. The program
-is the same for all bundles of a version; whatever differs (the bundle's name, the keys that the program trusts, the
-size of the volume) is data in the front:
+is the same for all bundles of a version; the front holds the bundle's name, the keys that the program trusts, and the
+size of the volume:
 
     AIRFERRY-PROGRAM-1 LF
     length of the JSON, ten decimal digits, LF

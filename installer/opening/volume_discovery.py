@@ -32,7 +32,7 @@ def expand(places: Sequence[Path]) -> list[Path]:
 
 
 def volumes_in(folder: Path, depth: int = DEPTH, remark: Callable[[str], None] = lambda _: None) -> list[Path]:
-    """The files in `folder`, and `depth` levels below, that begin as volumes do; `remark` hears of unreadable ones.
+    """The files in `folder`, and `depth` levels below, that begin like volumes; `remark` is told of unreadable ones.
 
     Raises StorageError if there are too many.
     """
@@ -52,7 +52,7 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _begins_as_volume(path: Path, remark: Callable[[str], None]) -> bool:
-    """Whether a regular file begins with the header of SHA256SUMS; what cannot be read does not."""
+    """Whether a regular, readable file begins with the header of SHA256SUMS."""
     try:
         if not path.is_file():
             return False

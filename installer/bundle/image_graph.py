@@ -1,0 +1,84 @@
+"""The images of a bundle as graphs: indexes, manifests, and the blobs below them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+from installer.bundle.manifest import BundleBlob, BundleImage, BundleManifest
+from installer.errors import BundleError, NotFoundError
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
+
+_MAX_DEPTH = 3
+"""Levels of indexes inside indexes."""
+
+
+class ImageGraph:
+    """The parts of each image of a bundle.
+
+    `read` returns the verified content of a manifest. What it raises comes through.
+    """
+
+    def __init__(
+        self, manifest: BundleManifest, blobs: Mapping[Digest, BundleBlob], read: Callable[[Digest], bytes]
+    ) -> None:
+        self._manifest, self._blobs, self._read = manifest, blobs, read
+
+    def parts(self, image: BundleImage) -> dict[Digest, BundleBlob]:
+        """The blobs of an image as bundle.json lists them. Reads no manifest."""
+        return {blob.digest: blob for blob in self._manifest.parts(image)}
+
+    def manifests(self, image: BundleImage) -> list[Manifest | Index]:
+        """The manifests of an image, children before their index, then those of its referrers; each once.
+
+        Raises BundleError.
+        """
+        nodes: dict[Digest, Manifest | Index] = {}
+        for root in (image.root, *(self._blobs[digest].descriptor for digest in image.referrers)):
+            self._collect(root, nodes, depth=0)
+        return list(nodes.values())
+
+    def _collect(self, descriptor: Descriptor, nodes: dict[Digest, Manifest | Index], depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise BundleError(f"{descriptor.digest}: indexes nested deeper than {_MAX_DEPTH}")
+        if descriptor.digest in nodes:
+            return
+        try:
+            node = parse_manifest(self._read(descriptor.digest), descriptor.media_type)
+        except NotFoundError as exc:
+            raise BundleError(f"manifest {descriptor.digest}: named by an image but not held") from exc
+        for child in node.manifests if isinstance(node, Index) else ():
+            self._collect(child, nodes, depth + 1)
+        nodes[descriptor.digest] = node
+
+    def closure(self, image: BundleImage) -> dict[Digest, Descriptor]:
+        """Everything an image and its referrers consist of: manifests, configurations, layers.
+
+        Raises BundleError unless bundle.json lists the same.
+        """
+        closure: dict[Digest, Descriptor] = {}
+        for node in self.manifests(image):
+            closure[node.descriptor.digest] = node.descriptor
+            for blob in node.blobs if isinstance(node, Manifest) else ():
+                if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
+                    raise BundleError(f"{image.source}: its blob {blob.digest} is not held")
+                closure[blob.digest] = blob
+        if closure.keys() != self.parts(image).keys():
+            raise BundleError(f"{image.source}: its manifests and its parts in bundle.json differ")
+        return closure
+
+    def owners(self, digest: Digest) -> Sequence[str]:
+        """The names of the images that a blob belongs to."""
+        return self._owners.get(digest, ())
+
+    def needed_by(self, digest: Digest) -> str:
+        """The images that a blob belongs to, as the end of a message; empty if it belongs to none."""
+        names = self.owners(digest)
+        return f", needed by {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" if names else ""
+
+    @cached_property
+    def _owners(self) -> dict[Digest, list[str]]:
+        owners: dict[Digest, list[str]] = {}
+        for image in self._manifest.images:
+            for blob in self._manifest.parts(image):
+                owners.setdefault(blob.digest, []).append(image.source)
+        return owners

@@ -1,0 +1,65 @@
+"""Which images and charts a registry holds already, under the very name and digest that a load gives them."""
+
+import threading
+from collections.abc import Mapping
+
+from installer.bundle.manifest import BundleChart, BundleImage
+from installer.bundle.reader import Bundle
+from installer.oci import media_types
+from installer.oci.reference import DigestRef, Reference, Repository, TagRef
+from installer.parallel import each
+from installer.registry.client import Registry
+
+
+def existing_images(
+    bundle: Bundle, registry: Registry, targets: Mapping[str, Reference], *, threads: int
+) -> frozenset[str]:
+    """The sources of the images in `bundle` that `registry` holds already at their `targets`."""
+    found: set[str] = set()
+
+    def look(image: BundleImage) -> None:
+        if image_exists(bundle, registry, targets[image.source], image):
+            found.add(image.source)
+
+    each(look, bundle.manifest.images, threads=threads, stop=threading.Event(), waits=lambda _: True)
+    return frozenset(found)
+
+
+def image_exists(bundle: Bundle, registry: Registry, target: Reference, image: BundleImage) -> bool:
+    """Whether `target` names the image already; a registry accepts a manifest only with all its parts.
+
+    The registry must list its referrers, too: a load that was interrupted may have pushed and not yet listed them.
+    """
+    found = registry.head_manifest(tag_or_digest(target))
+    return (
+        found is not None
+        and found.digest == image.digest
+        and all(registry.head_manifest(DigestRef(target.repository, digest)) for digest in image.referrers)
+        and _lists_referrers(bundle, registry, target.repository, image)
+    )
+
+
+def chart_exists(bundle: Bundle, registry: Registry, target: TagRef, chart: BundleChart) -> bool:
+    """Whether `target` names the chart already."""
+    return image_exists(bundle, registry, target, chart_as_image(bundle, chart, target))
+
+
+def chart_as_image(bundle: Bundle, chart: BundleChart, target: TagRef) -> BundleImage:
+    """The OCI artifact of `chart` as an image called `target`: it has a manifest and one layer."""
+    size = bundle.blob(chart.artifact).size
+    return BundleImage(str(target), chart.artifact, media_types.OCI_MANIFEST, size, chart.artifact, ())
+
+
+def tag_or_digest(target: Reference) -> Reference:
+    """`target` by its tag if it has one: the digest may be there although the tag still names another."""
+    return TagRef(target.repository, target.tag) if target.tag else target
+
+
+def _lists_referrers(bundle: Bundle, registry: Registry, repository: Repository, image: BundleImage) -> bool:
+    """Whether the registry lists all referrers of the image. Reads no blob: its volume need not be at hand."""
+    unlisted = set(image.referrers)
+    parts = bundle.manifest.parts(image) if unlisted else ()
+    for subject in sorted(parts, key=lambda blob: blob.digest != image.digest):
+        if unlisted and subject.is_manifest:
+            unlisted -= {listed.digest for listed in registry.referrers(repository, subject.digest)}
+    return not unlisted

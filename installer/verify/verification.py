@@ -1,0 +1,53 @@
+"""Verifying a bundle: every byte of its volumes is read and compared with what was signed."""
+
+from typing import TYPE_CHECKING
+
+from installer.bundle.reader import Bundle
+from installer.errors import IncompleteError
+from installer.report import Reporter
+from installer.verify.damage import Damage, damages, open_images
+from installer.verify.findings import Findings, damage_error
+
+if TYPE_CHECKING:
+    from installer.verify.verification_report import Witness
+
+
+def verify(bundle: Bundle, reporter: Reporter, *, sha256: bool = False, threads: int = 2) -> None:
+    """Verify the volumes at hand, and the images if all volumes are; with `sha256`, also by the SHA-256 of each blob.
+
+    Reads to the end even if it finds damage. Raises BundleError that lists all of it.
+    """
+    found = damages(bundle, reporter, bundle.volumes.at_hand, sha256=sha256, threads=threads)
+    if found := found or ([] if bundle.volumes.missing else open_images(bundle)):
+        raise damage_error(bundle, found)
+
+
+def verify_by_turns(
+    bundle: Bundle, reporter: Reporter, *, sha256: bool = False, witness: "Witness | None" = None
+) -> Findings:
+    """Verify the volumes at hand, then have the others brought, as far as the bundle can ask for them.
+
+    `witness` sees each turn and the outcome.
+    """
+    found: list[Damage] = []
+    unseen = frozenset(range(len(bundle.manifest.volumes)))
+    while True:
+        now = bundle.volumes.at_hand & unseen
+        if witness:
+            witness.attend(bundle)
+        found += damages(bundle, reporter, now, sha256=sha256)
+        unseen -= now
+        if not found:
+            bundle.keep_manifests()
+        if not unseen or not bundle.can_ask:
+            break
+        try:
+            bundle.require(unseen, "not verified yet")
+        except IncompleteError:
+            break
+    if not found and not unseen:
+        found = open_images(bundle)
+    findings = Findings(tuple(found), unseen)
+    if witness:
+        witness.conclude(bundle, findings, sha256=sha256)
+    return findings
