@@ -244,7 +244,7 @@ def test_an_application_stays_in_its_rooms(application: str) -> None:
     rooms, words = APPLICATIONS[application]
     named = re.compile(words, re.IGNORECASE)
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "installer"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", "-z", "installer", "builder"], cwd=ROOT, check=True, capture_output=True, text=True
     )
     names = {Path(name) for name in listed.stdout.split("\0") if name}
     general = [name for name in names if not any(name.is_relative_to(room) for room in rooms.split())]

@@ -27,7 +27,7 @@ from installer.strict_yaml import load_yaml
 from installer.value import Value
 
 MAX_INDEX = 64 * 1024 * 1024
-"""The index of charts.wandb.ai has a few MiB; Helm holds it in memory too."""
+"""The index of a repository with many versions has a few MiB; Helm holds it in memory too."""
 # A whole version is the tag itself: registries need not be able to list tags.
 _COMPLETE = re.compile(r"v?\d+\.\d+\.\d+([-+].*)?", re.ASCII)
 _HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)

@@ -231,7 +231,7 @@ def _housed(chart: Any, repository: Any) -> Any:
 
 
 class Recipe(Strict):
-    """A recipe as read; see the comments in templates/wandb/recipe.yaml for every key.
+    """A recipe as read; the comments in the recipes that `airferry init` writes explain every key.
 
     Without a profile, each chart is a step of the application, in this order, and `manifests` are the last one.
     `files` travel along, however large.

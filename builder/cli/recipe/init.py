@@ -24,17 +24,25 @@ from installer.schema import json_schema, validate
 from installer.shell import Session
 from installer.site.answers import SiteAnswers
 
-DEFAULT = "wandb"
 PROFILE_NAME = "profile.yaml"
 MAX_FILES = 2000
 _LEFT = (".lock", ".tar", ".part")
+
+
+def _known() -> list[str]:
+    """The profiles that airferry brings; the one without content comes last."""
+    found = importlib.resources.files("templates").iterdir()
+    return sorted(
+        (item.name for item in found if item.joinpath(RECIPE_NAME).is_file()), key=lambda name: name == "empty"
+    )
 
 
 @click.command(cls=Command)
 @click.option(
     "--profile",
     metavar="NAME",
-    help=f"What to begin with: wandb, empty, or a folder with a {RECIPE_NAME} of your own. Default: {DEFAULT}.",
+    help=f"What to begin with: {', '.join(_known())}, or a folder with a {RECIPE_NAME} of your own. [default: "
+    f"{_known()[0]}]",
 )
 @click.option(
     "--chart",
@@ -48,7 +56,7 @@ def init(session: Session, *, folder: Path, profile: str | None, chart: str | No
     """Write a commented recipe and its companions to FOLDER; files that exist are left alone.
 
     \b
-      airferry init platform                       the W&B platform
+      airferry init platform                       what the default begins
       airferry init --profile empty app            an application of your own
       airferry init --profile ../profiles/app app  one that you have prepared
       airferry init --chart ./charts/web web       one chart
@@ -59,7 +67,7 @@ def init(session: Session, *, folder: Path, profile: str | None, chart: str | No
     if chart and profile:
         raise UsageError("--chart and --profile: two beginnings", hint="give one of them.")
     if chart is None:
-        files = dict(_template(profile or DEFAULT))
+        files = dict(_template(profile or _known()[0]))
     else:
         files = draft(*_chart(session, chart, chart_version, folder))
     written, kept = [], []
@@ -85,10 +93,10 @@ def _make(folder: Path) -> None:
 
 def _template(name: str) -> Iterator[tuple[str, bytes]]:
     """The files of a profile that airferry brings, or of one in a folder of the user's."""
-    ours = importlib.resources.files("templates")
-    known = sorted(item.name for item in ours.iterdir() if item.joinpath(RECIPE_NAME).is_file())
+    known = _known()
     if name in known:
-        yield from ((item.name, item.read_bytes()) for item in ours.joinpath(name).iterdir())
+        ours = importlib.resources.files("templates").joinpath(name)
+        yield from ((item.name, item.read_bytes()) for item in ours.iterdir())
         return
     folder = Path(name)
     if not (folder / RECIPE_NAME).is_file():

@@ -35,7 +35,7 @@ def lock(
     \b
       airferry lock                      recipe.yaml in this folder
       airferry lock --update             what do the tags stand for today?
-      airferry lock --update-image docker.io/wandb/local:0.70.0
+      airferry lock --update-image docker.io/library/redis:7
       airferry lock --check              in a pipeline: is it up to date?
       airferry lock --check --update     has anything moved upstream?
     """
