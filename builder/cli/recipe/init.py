@@ -50,7 +50,7 @@ def init(session: Session, *, folder: Path, profile: str | None, chart: str | No
     \b
       airferry init platform                       the W&B platform
       airferry init --profile empty app            an application of your own
-      airferry init --profile ../profiles/app app  the same, as you have prepared it
+      airferry init --profile ../profiles/app app  the same, as you prepared it
       airferry init --chart ./charts/web web       one chart
       airferry init --chart oci://registry.example/charts/web web
 
