@@ -171,13 +171,6 @@ def test_it_finds_itself_under_any_name_and_from_any_folder(frozen: Frozen, tmp_
     assert '"reference"' in result(run("./link", "inspect", "--output", "json", cwd=tmp_path))
 
 
-def test_the_library_of_helm_is_there_when_it_is_needed(frozen: Frozen, tmp_path: Path) -> None:
-    site, out = tmp_path / "site.yaml", tmp_path / "out"
-    site.write_text('{"registry": {"host": "registry.example:5000"}}')
-    result(run(frozen.path, "render", "--site", str(site), "--output-dir", str(out)))
-    assert 'greeting: "hello from outside"' in "".join(path.read_text() for path in out.rglob("*.yaml"))
-
-
 # --- hostile hosts ---
 
 
