@@ -105,6 +105,11 @@ def make_lock(
     charts = locked_charts(found.charts)
     if old is not None and update is not None:
         _check_charts(charts, old)
+    if old is not None and old.version != version and recipe.sequence <= old.sequence:
+        reporter.note(
+            f"note: sequence is {recipe.sequence} as for version {old.version}; let it rise with each release: an enclave "
+            "tells by it what is older"
+        )
     named = recipe.model_copy(update={"version": version, "created": recipe.created or now})
     lock = _assemble(named, found, resolved, charts, platforms, site=site_file)
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:

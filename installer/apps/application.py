@@ -20,6 +20,9 @@ from installer.site.answers import ChartAnswers, SiteAnswers
 from installer.site.secret import Secret, SecretSource
 from installer.site.site import HINT, PULL_SECRET, Site, SiteFiles, SiteSecret
 
+PLACEHOLDER = "VALUE-FROM-SITE"
+"""What stands for a secret in what is rendered for people."""
+
 
 class Application:
     """An application of which the profile says all."""
@@ -90,6 +93,30 @@ class Application:
                 values = merged(values, placed(path.removesuffix("[]"), named))
         return merged(values, self.own_answers(step, site).values)
 
+    def secret_values(self, step: Step, site: Site, *, blank: bool) -> dict[str, Any]:
+        """Values of the chart of `step` that are secrets themselves, since the chart has no other way.
+
+        With `blank` a placeholder stands for each, and nothing is read or asked for. Raises SiteError if one cannot be
+        had.
+        """
+        values: dict[str, Any] = {}
+        for key, question in self.profile.questions.items():
+            source = self._answer(key, question, site.answers)
+            if not isinstance(source, SecretSource) or not self._counts(question, site.answers):
+                continue
+            for target in question.to:
+                if target.step == step.label and target.put == "secret-value":
+                    text = PLACEHOLDER if blank else site.secret(source, key).reveal()
+                    values = merged(values, placed(_below_values(step, target.path), text))
+        return values
+
+    def secret_paths(self, step: Step) -> Iterator[str]:
+        """The paths of `secret_values`, answered or not."""
+        for question in self.profile.questions.values():
+            for target in question.to:
+                if target.step == step.label and target.put == "secret-value":
+                    yield _below_values(step, target.path)
+
     def fields(self, step: Step, site: Site) -> dict[str, Any]:
         """What this site changes in the resource of `step`, merged over it; the values of a chart in it aside."""
         found: dict[str, Any] = {}
@@ -132,7 +159,7 @@ class Application:
             answer = self._answer(key, question, answers)
             if answer is not None and self._counts(question, answers):
                 for target in question.to:
-                    if target.step == step.label:
+                    if target.step == step.label and target.put != "secret-value":
                         yield target, _written(question, target, answer)
 
     def _answer(self, key: str, question: Question, answers: SiteAnswers) -> Any:

@@ -7,14 +7,15 @@ from pydantic import Field, model_validator
 from installer.schema import Strict
 
 Type = Literal["text", "integer", "boolean", "choice", "list", "map", "secret"]
-Part = Literal["answer", "secret-name", "secret-key"]
+Part = Literal["answer", "secret-name", "secret-key", "secret-value"]
 Scalar = str | int | bool
 
 
 class Target(Strict):
     """A place that an answer goes to: the dotted `path` in the values of step `step`, or in the resource of that step.
 
-    `put` is what goes there: the answer itself, or, of a secret, the name of its Secret or the key in it. `text` holds
+    `put` is what goes there: the answer itself, or, of a secret, the name of its Secret or the key in it; the secret
+    itself (`secret-value`) only where a chart has no other way, since it then stands in Helm's record. `text` holds
     `{}` where the answer stands in a longer text.
     """
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "repair": ("installer.cli.bundle.repair:repair", "Rebuild lost or damaged volumes from PAR2 files."),
     "template": ("installer.cli.bundle.template:template", "Print the template of site.yaml."),
     "schema": ("installer.cli.bundle.schema:schema", "Print the JSON Schema of site.yaml."),
+    "extract": ("installer.cli.bundle.extract:extract", "Take out the files that travel along."),
     "preflight": ("installer.cli.cluster.preflight:preflight", "Tell what stands in the way; change nothing."),
     "load": ("installer.cli.registry.load:load", "Load images and charts into the registry of this enclave."),
     "import": ("installer.cli.registry.node_import:node_import", "Bring the images onto this node."),
@@ -30,7 +31,10 @@ COMMANDS = {
     "wait": ("installer.cli.cluster.wait:wait", "Wait until everything runs."),
     "history": ("installer.cli.cluster.history:history", "List what has been installed."),
     "rollback": ("installer.cli.cluster.rollback:rollback", "Go back to what ran before. Needs no bundle."),
-    "uninstall": ("installer.cli.cluster.uninstall:uninstall", "Remove the application and the operator. Data stays."),
+    "uninstall": (
+        "installer.cli.cluster.uninstall:uninstall",
+        "Remove the application, the last step first. Data stays.",
+    ),
 }
 
 

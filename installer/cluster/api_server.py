@@ -127,6 +127,8 @@ class ApiServer(Cluster):
         query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
         if dry_run:
             query["dryRun"] = "All"
+        if not kind.namespaced:
+            obj = {**obj, "metadata": {key: value for key, value in metadata.items() if key != "namespace"}}
         with self._errors("apply", describe(obj)):
             path = self._path(kind, self._namespace(kind, metadata.get("namespace")), metadata["name"])
             return self._asked("PATCH", path, query, obj, APPLY)

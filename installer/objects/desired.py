@@ -28,7 +28,7 @@ class ChartRelease:
     `hook_objects` are what Helm runs when it installs or upgrades the release, Jobs as a rule. `images` are all
     references that any of this asks for, now or when it is changed, `helm test` aside; `suspects` are texts that only
     look like references, and where they stand. `crds` are the CustomResourceDefinitions among the objects that Helm
-    would never upgrade: those of the `crds/` folders.
+    would never upgrade: those of the `crds/` folders. `hidden` are the paths of values that are secrets themselves.
     """
 
     chart: Chart
@@ -39,6 +39,7 @@ class ChartRelease:
     images: frozenset[Reference]
     suspects: tuple[str, ...] = ()
     crds: tuple[Object, ...] = field(default=(), repr=False)
+    hidden: frozenset[str] = frozenset()
 
     @property
     def origin(self) -> str:

@@ -38,7 +38,7 @@ def desired(
     if application is None:
         raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     application.check(site)
-    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), names_stay=names_stay)
+    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), names_stay=names_stay, blank=blank)
     steps = _all(maker.made(step) for step in application.profile.steps)
     done = driver.completed(Completed(steps), maker, request, blank=blank)
     made = [step.installs for step in done.steps if isinstance(step, Resource) and step.installs]

@@ -43,8 +43,9 @@ class Maker:
         api_versions: tuple[str, ...],
         *,
         names_stay: bool,
+        blank: bool,
     ) -> None:
-        self.bundle, self.application, self.site = bundle, application, site
+        self.bundle, self.application, self.site, self._blank = bundle, application, site, blank
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
         self.relocation = Relocation.of(images, site.registry, site.project, names_stay=names_stay)
@@ -76,9 +77,14 @@ class Maker:
     def chart_release(self, step: Step, further: Mapping[str, Any] | None = None) -> ChartRelease:
         """The release of the chart step `step`, proven; `further` values are merged over all others."""
         entry = self.chart(step.chart or "", step.version)
-        given = merged_values(self._given(step), self.application.values(step, self.site), further or {})
+        given = merged_values(self._given(step), self._answered(step), further or {})
         name = ReleaseName(step.label, self.application.namespace(step, self.site))
         return self._release(step, entry, name, given)
+
+    def _answered(self, step: Step) -> dict[str, Any]:
+        """What the site adds to the values, secrets that have no other way among it."""
+        secrets = self.application.secret_values(step, self.site, blank=self._blank)
+        return merged_values(self.application.values(step, self.site), secrets)
 
     def _given(self, step: Step) -> dict[str, Any]:
         """The values that the bundle gives to the chart."""
@@ -124,7 +130,7 @@ class Maker:
         given = at_path(resource, step.installs.values) or {}
         if not isinstance(given, Mapping):
             raise BundleError(f"{step.resource}: {step.installs.values} is not a mapping")
-        values = merged_values(given, self.application.values(step, self.site))
+        values = merged_values(given, self._answered(step))
         name = ReleaseName(resource["metadata"]["name"], resource["metadata"]["namespace"])
         return self._release(step, entry, name, values)
 
@@ -176,7 +182,8 @@ class Maker:
             if _EVENTS.intersection(hook_events(item))
         }
         objects, run = tuple(installed.objects), tuple(hooks.values())
-        return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds)
+        hidden = frozenset(self.application.secret_paths(step))
+        return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds, hidden)
 
     def _loaded(self, entry: BundleChart) -> Chart:
         raw = self.bundle.read(entry.archive, MAX_CHART)

@@ -5,10 +5,10 @@ An ExternalSecret is of External Secrets Operator (external-secrets.io), API ver
 
 from typing import Literal
 
+from installer.apps.application import PLACEHOLDER
 from installer.cluster.cluster import Object
 
 SecretForm = Literal["placeholder", "external"]
-PLACEHOLDER = "VALUE-FROM-SITE"
 STORE = "airferry"
 
 

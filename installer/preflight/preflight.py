@@ -140,6 +140,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: prerequisites.storage_classes(cluster, wanted)
     yield lambda: referenced(cluster, wanted, named, own)
     yield lambda: (warning(f"not answered: {item}", _UNANSWERED) for item in wanted.open_questions)
+    yield lambda: (warning(f"{item} becomes a value of its chart", _EXPOSED) for item in _exposed(wanted))
     yield lambda: (warning(f"{item} gets no pull secret", _UNSERVED) for item in wanted.unserved)
     yield lambda: nodes(cluster, wanted, bundle.manifest.platforms)
     if site.on_nodes:
@@ -148,8 +149,14 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
 
 
 _UNANSWERED = "answer it in site.yaml, unless what the bundle has for it will do."
+_EXPOSED = "the chart has no other way: whoever may read Secrets in its namespace finds it in Helm's record."
 _UNSERVED = "name the value by which its chart takes pull secrets in the profile (pull_secret), or let nodes log in."
 _SUSPECT = "if the program in that container makes pods of it, add the image to the recipe; otherwise ignore this."
+
+
+def _exposed(wanted: Desired) -> list[str]:
+    """The secrets that are values themselves."""
+    return [f"secret {path} of {item.name}" for item in wanted.releases for path in sorted(item.hidden)]
 
 
 def _places_of_secrets(wanted: Desired) -> list[str]:

@@ -4,6 +4,7 @@
   port in HOST also joined by two underscores as `load` does; for containerd's mirrors also `/v2/PATH/…?ns=HOST`.
   `/v2/charts/NAME/…` are the charts as OCI artifacts.
 - `/charts/index.yaml` and `/charts/NAME-VERSION.tgz` are a Helm repository with relative URLs.
+- `/files/NAME` are files that travel along.
 
 Only known names are answered, there are no listings of folders and no redirects, and every chunk is verified before
 it leaves. Whoever asks while as many chunks are on their way, or connections are open, as memory is meant for, waits
@@ -34,6 +35,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
 from installer.registry.messages import sliced
 from installer.report import Reporter, printable
+from installer.transfer.extract import files_of
 from installer.value import Value
 
 _PATH = re.compile(r"/v2/(?P<name>[a-z0-9._/:-]+)/(?P<kind>manifests|blobs|tags)/(?P<ref>[A-Za-z0-9._:+-]+)", re.ASCII)
@@ -110,6 +112,8 @@ class Catalogue:
             return _text(b"{}")
         if path.startswith("/charts/"):
             return self._charts.find(target)
+        if path.startswith("/files/"):
+            return self._files.get(path.removeprefix("/files/"))
         match = _PATH.fullmatch(path)
         if match is None:
             return None
@@ -125,6 +129,14 @@ class Catalogue:
         answer = content.get(match["ref"])
         is_manifest = answer is not None and answer.media_type in media_types.INDEXES | media_types.MANIFESTS
         return answer if is_manifest == (match["kind"] == "manifests") else None
+
+    @cached_property
+    def _files(self) -> dict[str, Answer]:
+        """The files that travel along, by name; those of an update that it does not carry are not there."""
+        blobs = {item.name: self._bundle.blob(item.digest) for item in files_of(self._bundle.manifest)}
+        return {
+            name: Answer(media_types.OCTETS, blob.size, blob.digest) for name, blob in blobs.items() if blob.carried
+        }
 
     @cached_property
     def _repositories(self) -> dict[str, dict[str, Answer]]:

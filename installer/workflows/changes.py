@@ -6,7 +6,7 @@ that it changes.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from installer.oci.reference import parse_reference
@@ -92,10 +92,16 @@ def compared_images(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Cha
     return compared(_by_repository(old), _by_repository(new))
 
 
-def compared_values(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
-    """The values of chart `what` that differ, by path."""
+def compared_values(
+    what: str, old: Mapping[str, Any], new: Mapping[str, Any], hidden: Collection[str] = ()
+) -> tuple[Change, ...]:
+    """The values of chart `what` that differ, by path; those at the paths `hidden` are not shown."""
+
+    def shown(path: str, value: Any) -> str:
+        return HIDDEN if path in hidden and value is not _ABSENT else _shown(path, value)
+
     return tuple(
-        Change(f"{what}: {path}", _shown(path, before), _shown(path, after))
+        Change(f"{what}: {path}", shown(path, before), shown(path, after))
         for path, before, after in _differences("", old, new)
     )
 

@@ -59,7 +59,7 @@ def changes(
         values=tuple(
             change
             for release, values in _values(releases, wanted, past)
-            for change in compared_values(release.name.name, values, release.values)
+            for change in compared_values(release.name.name, values, release.values, release.hidden)
         ),
     )
 

@@ -187,6 +187,31 @@ def test_secrets_are_made_and_only_named_in_values(app: Application, tmp_path: P
         list(app.secrets(blank, blank=False))
 
 
+def test_a_secret_that_its_chart_takes_as_a_value_only(tmp_path: Path) -> None:
+    """It is kept apart from the other values, and a placeholder stands for it in what is rendered for people."""
+    question = {
+        "type": "secret",
+        "help": "Its password.",
+        "secret": {"name": "web", "key": "password", "step": "web"},
+        "to": [{"step": "web", "path": "auth.password", "put": "secret-value"}],
+    }
+    document = {"steps": [{"chart": "web"}], "questions": {"password": question}}
+    asked = application(parse_profile(json.dumps(document).encode(), "profile.json", BundleError))
+    site = Site.load(
+        json.dumps({"registry": REGISTRY, "password": {"env": "W"}}).encode(),
+        tmp_path,
+        application=asked,
+        now=dt.datetime.now(dt.UTC),
+        environment={"W": "geheim"}.get,
+        prompt=str,
+    )
+    (step,) = asked.profile.steps
+    assert asked.values(step, site) == {}
+    assert asked.secret_values(step, site, blank=True) == {"auth": {"password": "VALUE-FROM-SITE"}}
+    assert asked.secret_values(step, site, blank=False) == {"auth": {"password": "geheim"}}
+    assert list(asked.secret_paths(step)) == ["auth.password"]
+
+
 def test_a_secret_that_is_in_the_cluster_is_only_named(app: Application, tmp_path: Path) -> None:
     site = answered(app, tmp_path, password={"secret": "mine", "key": "pw"})
     assert app.values(app.profile.steps[0], site)["db"] == {"secretName": "mine", "secretKey": "pw"}

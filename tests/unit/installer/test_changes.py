@@ -24,6 +24,14 @@ NEW: dict[str, Any] = {
 }
 
 
+def test_values_that_are_said_to_be_secrets_stay_hidden() -> None:
+    found = compared_values("web", {"a": {"word": "old"}}, {"a": {"word": "new"}, "b": 1}, {"a.word"})
+    assert [(item.what, item.old, item.new) for item in found] == [
+        ("web: a.word", HIDDEN, HIDDEN),
+        ("web: b", "", "1"),
+    ]
+
+
 def test_values_that_differ_are_named_and_secrets_stay_hidden() -> None:
     found = {change.what: (change.old, change.new) for change in compared_values("app", OLD, NEW)}
     assert found == {
