@@ -19,13 +19,15 @@ def read_site(session: Session, bundle: Bundle, file: Path) -> Site:
     return _read(session, file, application_of(bundle) or RegistryOnly(), parse_values)
 
 
-def read_registry_part(session: Session, file: Path) -> Site:
-    """The same of what `file` says about the registry, the rest unread.
+def read_registry_part(session: Session, bundle: Bundle, file: Path) -> Site:
+    """The same for who needs only the registry of it.
 
-    It needs neither the bundle's profile, which may lie on another volume, nor Helm, whose library takes a second to
-    unpack. Raises SiteError, StorageError.
+    Its values are not read the way Helm does, whose library takes a second to unpack. Where the bundle's profile is on a
+    volume that is not at hand, keys of the application are not looked at. Raises the same.
     """
-    return _read(session, file, RegistryPart(), load_yaml)
+    held = [document.digest for document in bundle.manifest.documents if document.kind == "profile"]
+    known = not any(bundle.absent(digest) for digest in held)
+    return _read(session, file, (application_of(bundle) or RegistryOnly()) if known else RegistryPart(), load_yaml)
 
 
 def _read(session: Session, file: Path, application: ApplicationAnswers, parse: Parse) -> Site:

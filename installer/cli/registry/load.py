@@ -31,7 +31,7 @@ class Destination:
     plain_http: bool
     token_hosts: tuple[str, ...]
 
-    def place(self, session: Session) -> Place:
+    def place(self, session: Session, bundle: Bundle) -> Place:
         """The registry. Raises click.UsageError unless it is named in one way, SiteError, UsageError, StorageError."""
         if bool(self.site_file) == bool(self.registry):
             raise click.UsageError("say where to: --site FILE, or --registry HOST")
@@ -42,7 +42,7 @@ class Destination:
         # The libraries that read answers are large, and not needed without them.
         from installer.cli.site_file import read_registry_part
 
-        return of_site(read_registry_part(session, self.site_file))
+        return of_site(read_registry_part(session, bundle, self.site_file))
 
 
 def _refuse_beside_site(*names: str) -> None:
@@ -109,7 +109,7 @@ def load(
       PROGRAM load --site site.yaml --list-repositories
     """
     with choice.open(session) as bundle:
-        place = destination.place(session)
+        place = destination.place(session, bundle)
         if list_repositories:
             found = repositories(bundle.manifest, relocation_to(place, bundle))
             session.emit({"projects": projects(found), "repositories": [str(item) for item in found]}, listed(found))

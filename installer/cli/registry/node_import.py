@@ -69,7 +69,7 @@ def node_import(
     if bool(image_folder) == bool(socket):
         raise click.UsageError("say where to: --containerd SOCKET, or --image-folder FOLDER")
     with choice.open(session) as bundle:
-        names = _names(bundle, _site(session, site_file) if site_file else None)
+        names = _names(bundle, _site(session, bundle, site_file) if site_file else None)
         if image_folder:
             _into_folder(session, bundle, names, image_folder, request)
         elif socket:
@@ -77,11 +77,11 @@ def node_import(
             _into_containerd(session, bundle, names, store, request)
 
 
-def _site(session: Session, file: Path) -> "Site":
+def _site(session: Session, bundle: Bundle, file: Path) -> "Site":
     # The libraries that read answers are large, and not needed without them.
     from installer.cli.site_file import read_registry_part
 
-    return read_registry_part(session, file)
+    return read_registry_part(session, bundle, file)
 
 
 def _names(bundle: Bundle, site: "Site | None") -> Names:
