@@ -22,8 +22,8 @@ def read_site(session: Session, bundle: Bundle, file: Path) -> Site:
 def read_registry_part(session: Session, bundle: Bundle, file: Path) -> Site:
     """The same for who needs only the registry of it.
 
-    Its values are not read the way Helm does, whose library takes a second to unpack. Where the bundle's profile is on a
-    volume that is not at hand, keys of the application are not looked at. Raises the same.
+    Its values are not read the way Helm does, whose library takes a second to unpack. Where the bundle's profile is on
+    a volume that is not at hand, keys of the application are not looked at. Raises the same.
     """
     held = [document.digest for document in bundle.manifest.documents if document.kind == "profile"]
     known = not any(bundle.absent(digest) for digest in held)
