@@ -156,7 +156,7 @@ class Renderings:
         on, blamed, silent = set(off), set[str](), self.tree.without([])
         for upgrade in (False, True):
             while True:
-                values = merged(self.release.further, _switched(dict.fromkeys(on, True)))
+                values = merged(self.release.further, switched(dict.fromkeys(on, True)))
                 try:
                     self._render(EVERYTHING, values, upgrade=upgrade, chart=silent)
                 except RecipeError as exc:
@@ -214,7 +214,7 @@ class Renderings:
         Those in `empty` are known to fail.
         """
         flips = {**dict.fromkeys(self.tree.switches, False), **dict.fromkeys(switches, True)}
-        values = merged(self.release.further, _switched(flips))
+        values = merged(self.release.further, switched(flips))
         small: tuple[str, ...] | None = switches
         for upgrade in (False, True) if both else (False,):
             while True:
@@ -288,7 +288,8 @@ def only(switches: tuple[str, ...]) -> str:
     return f"only {', '.join(switches) or 'the chart itself'}"
 
 
-def _switched(flips: Mapping[str, bool]) -> dict[str, Any]:
+def switched(flips: Mapping[str, bool]) -> dict[str, Any]:
+    """Values with nothing but these switches, by their dotted paths."""
     values: dict[str, Any] = {}
     for switch, value in sorted(flips.items()):
         values = merged(values, overlay(tuple(switch.split(".")), value))

@@ -10,10 +10,12 @@ from builder.recipe.findings import OptionalImage, Suspected
 from builder.recipe.lock import Lock, LockedChart, LockedRegistry, Origin
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
+from builder.resolve.effects import heard
 from builder.resolve.requirements import LoadSite, Needs, locked_charts, needs
 from builder.resolve.site_template import NAME as SITE
 from builder.resolve.site_template import site_template
 from builder.resolve.steps import version_of
+from installer.apps.application import application
 from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
 from installer.errors import AirferryError, ContentError, RecipeError
@@ -85,7 +87,7 @@ def make_lock(
     Pins of `old` are kept, except for the images in `update`, or all of them where that is None. Raises
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
     """
-    found = needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update))
+    found = _proven(needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update)), recipe)
     version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
@@ -102,6 +104,8 @@ def make_lock(
         reporter.note(
             f"note: {text} may be an image, but is not carried ({reasons[0]}); add it to images or exclude it"
         )
+    for key, why in found.steps.profile.unheard.items() if found.steps else ():
+        reporter.note(f"note: the answer {key} has no effect: {why}")
     charts = locked_charts(found.charts)
     if old is not None and update is not None:
         _check_charts(charts, old)
@@ -110,6 +114,18 @@ def make_lock(
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:
         return old
     return lock
+
+
+def _proven(found: Needs, recipe: Recipe) -> Needs:
+    """`found` with the profile that says which answers have no effect. Raises RecipeError, and SiteError for one of
+    these in the answers of its site."""
+    if not (found.application and found.steps):
+        return found
+    profile = heard(found.application, found.steps, recipe.kubernetes)
+    app = application(profile)
+    if found.site:
+        app.check(found.site)
+    return replace(found, application=app, steps=replace(found.steps, profile=profile))
 
 
 def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, referrers: bool) -> Resolved:

@@ -48,7 +48,8 @@ class When(Strict):
 class Question(Strict):
     """One key of site.yaml. `example` is what a template shows; `default` is what holds without an answer.
 
-    A `secret` is never put into values: it becomes a Secret, whose name and key go there.
+    A `secret` is never put into values: it becomes a Secret, whose name and key go there. With `optional`, `lock` takes
+    it that the charts at hand do not read the answer.
     """
 
     type: Type
@@ -61,6 +62,7 @@ class Question(Strict):
     minimum: int | None = None
     maximum: int | None = None
     required: bool = False
+    optional: bool = False
     when: When | None = None
     secret: SecretPlace | None = None
 
