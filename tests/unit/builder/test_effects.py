@@ -81,6 +81,11 @@ HEARD: dict[str, dict[str, Any]] = {
         "help": "A secret.",
         "secret": {"name": "random", "key": "password", "step": "demo-app"},
     },
+    "one that reaches what it promises": question(
+        "replicas", "integer", example=3, reaches={"kind": "Deployment", "name": "demo-app"}
+    ),
+    "one that reaches a kind": question("greeting", reaches={"kind": "ConfigMap"}),
+    "one that reaches every pod": question("toolsImage", example="docker.io/demo/tools:2.0", reaches="every pod"),
 }
 
 
@@ -107,16 +112,31 @@ def test_an_answer_that_counts_with_others(workshop: Workshop) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "a path that nothing reads": (question("greting"), "questions.answer: chart demo-app 1.0.0 does not read it"),
+    "a path that nothing reads": (
+        question("greting"),
+        "questions.answer (step demo-app): chart demo-app 1.0.0 does not read it",
+    ),
     "a pattern without an example": (question("greeting", pattern="^[0-9]+x$"), "give the question an `example`"),
     "a sample that the chart refuses": (question("mode"), "cannot be rendered with these values"),
     "a default and nothing else": (
         question("replicas", "integer", default=1, minimum=1, maximum=1),
         "the sample is what holds without an answer",
     ),
+    "another object than it promises": (
+        question("greeting", reaches={"kind": "Deployment", "name": "demo-app"}),
+        "questions.answer (step demo-app): reaches ConfigMap demo-app, and not Deployment demo-app",
+    ),
+    "not every pod": (
+        question("image.pullPolicy", "choice", choices=["IfNotPresent", "Always"], reaches="every pod"),
+        "reaches Deployment demo-app, and not every pod",
+    ),
+    "an object with pods, but not these": (
+        question("replicas", "integer", example=3, reaches="every pod"),
+        "reaches Deployment demo-app, and not every pod",
+    ),
     "a secret that nothing names": (
         {"type": "secret", "help": "A secret.", "secret": {"name": "database", "key": "p", "step": "demo-app"}},
-        "questions.answer: nothing here names its Secret database",
+        "questions.answer (step demo-app): nothing here names its Secret database",
     ),
 }
 
