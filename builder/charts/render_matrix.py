@@ -16,13 +16,14 @@ from copy import copy
 from typing import Any
 
 from builder.charts.fetch import FetchedChart
-from builder.charts.tree import ChartTree, Part
+from builder.charts.tree import ChartTree
 from builder.charts.values_images import overlay, spellings, switches_above
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.recipe.findings import Failure
 from builder.recipe.recipe import KubernetesEntry
 from installer.chart.helm import Chart
 from installer.chart.images import Found, references
+from installer.chart.parts import Part
 from installer.chart.retarget import merged
 from installer.errors import AirferryError, RecipeError
 from installer.oci.reference import Reference

@@ -1,6 +1,6 @@
 """From a recipe to its lock: charts are fetched and rendered, and the images found in them resolved, in parallel."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from builder.images.parallel import in_parallel
 from builder.images.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
@@ -18,6 +18,7 @@ from builder.resolve.steps import version_of
 from installer.apps.application import application
 from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
+from installer.chart.misspelt import misspelt
 from installer.errors import AirferryError, ContentError, RecipeError
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
@@ -104,8 +105,8 @@ def make_lock(
         reporter.note(
             f"note: {text} may be an image, but is not carried ({reasons[0]}); add it to images or exclude it"
         )
-    for key, why in found.steps.profile.unheard.items() if found.steps else ():
-        reporter.note(f"note: the answer {key} has no effect: {why}")
+    for note in _about_values(found):
+        reporter.note(f"note: {note}")
     charts = locked_charts(found.charts)
     if old is not None and update is not None:
         _check_charts(charts, old)
@@ -126,6 +127,19 @@ def _proven(found: Needs, recipe: Recipe) -> Needs:
     if found.site:
         app.check(found.site)
     return replace(found, application=app, steps=replace(found.steps, profile=profile))
+
+
+def _about_values(found: Needs) -> Iterator[str]:
+    """Answers without effect, and keys of values that are probably misspelt, for people."""
+    if not (found.application and found.steps):
+        return
+    for key, why in found.steps.profile.unheard.items():
+        yield f"the answer {key} has no effect: {why}"
+    for release in found.steps.releases:
+        chart, step = release.fetched.chart, found.steps.profile.step(release.name)
+        yield from (f"values of step {step.label}: {item}" for item in misspelt(chart, release.values))
+        for key, values in found.application.own_words(step, found.site) if found.site else ():
+            yield from (f"{key}.{item}" for item in misspelt(chart, values))
 
 
 def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, referrers: bool) -> Resolved:

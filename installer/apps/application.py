@@ -104,6 +104,12 @@ class Application:
                 values = merged(values, placed(path.removesuffix("[]"), named))
         return merged(values, self.own_answers(step, site).values)
 
+    def own_words(self, step: Step, site: Site) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What `site` says in the words of the chart of `step`: by the key in site.yaml, values."""
+        for name in self.names(step):
+            if name in site.answers.charts:
+                yield f"charts.{name}.values", site.answers.charts[name].values
+
     def fields(self, step: Step, site: Site) -> dict[str, Any]:
         """What this site changes in the resource of `step`, merged over it; the values of a chart in it aside."""
         found: dict[str, Any] = {}

@@ -5,7 +5,7 @@ every later change (`helm upgrade` runs hooks that an installation does not).
 """
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from installer.apps.application import Application, application_of
@@ -15,6 +15,7 @@ from installer.bundle.reader import Bundle
 from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
 from installer.chart.images import references
+from installer.chart.misspelt import misspelt
 from installer.chart.relocation import Relocation
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
@@ -76,8 +77,18 @@ def desired(
         accounts=tuple(bearers),
         unserved=tuple(unserved),
         open_questions=tuple(application.open_questions(site)),
+        misspelt=tuple(_misspelt(application, steps, site)),
         keys=application.keys,
     )
+
+
+def _misspelt(application: Application, steps: Sequence[DesiredStep], site: Site) -> Iterator[str]:
+    """The keys in the site's own values of `steps` that are probably misspelt, for people."""
+    for step, made in zip(application.profile.steps, steps, strict=True):
+        release = made.installs if isinstance(made, Resource) else made
+        if isinstance(release, ChartRelease):
+            for key, values in application.own_words(step, site):
+                yield from (f"{key}.{item}" for item in misspelt(release.chart, values))
 
 
 def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]:

@@ -120,6 +120,15 @@ class Platform(Application):
             return merged(merged(answered, answers.operator_values), free)
         return super().values(step, site)
 
+    def own_words(self, step: Step, site: Site) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Both charts have a key of their own besides."""
+        yield from super().own_words(step, site)
+        answers = own_answers(site.answers)
+        if step is self.platform:
+            yield "values", answers.values
+        if step is self.operator:
+            yield "operator_values", answers.operator_values
+
     def secrets(self, site: Site, *, blank: bool) -> Iterator[SiteSecret]:
         """The Secrets that the platform's values name, the one of its Ingress included."""
         yield from super().secrets(site, blank=blank)
