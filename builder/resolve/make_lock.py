@@ -14,8 +14,9 @@ from builder.resolve.effects import heard
 from builder.resolve.requirements import LoadSite, Needs, locked_charts, needs
 from builder.resolve.site_template import NAME as SITE
 from builder.resolve.site_template import site_template
+from builder.resolve.steps import Resolved as Steps
 from builder.resolve.steps import version_of
-from installer.apps.application import application
+from installer.apps.application import Application, application
 from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
 from installer.chart.misspelt import misspelt
@@ -88,7 +89,11 @@ def make_lock(
     Pins of `old` are kept, except for the images in `update`, or all of them where that is None. Raises
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
     """
-    found = _proven(needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update)), recipe)
+    found = needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update))
+    if found.application and found.steps:
+        if any(found.application.samples()):
+            reporter.note("rendering the charts with sample answers")
+        found = _proven(found, found.application, found.steps, recipe)
     version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
@@ -117,16 +122,16 @@ def make_lock(
     return lock
 
 
-def _proven(found: Needs, recipe: Recipe) -> Needs:
-    """`found` with the profile that says which answers have no effect. Raises RecipeError, and SiteError for one of
-    these in the answers of its site."""
-    if not (found.application and found.steps):
-        return found
-    profile = heard(found.application, found.steps, recipe.kubernetes)
-    app = application(profile)
+def _proven(found: Needs, app: Application, steps: Steps, recipe: Recipe) -> Needs:
+    """`found` with the profile that says which answers have no effect.
+
+    Raises RecipeError, and SiteError for one of these in the answers of its site.
+    """
+    profile = heard(app, steps, recipe.kubernetes)
+    proven = application(profile)
     if found.site:
-        app.check(found.site)
-    return replace(found, application=app, steps=replace(found.steps, profile=profile))
+        proven.check(found.site)
+    return replace(found, application=proven, steps=replace(steps, profile=profile))
 
 
 def _about_values(found: Needs) -> Iterator[str]:

@@ -11,7 +11,7 @@ from builder.images.connect import connect
 from builder.images.engine import Engine
 from builder.recipe.recipe import Recipe
 from builder.resolve.make_lock import make_lock
-from builder.resolve.requirements import Needs, needs
+from builder.resolve.requirements import LoadSite, Needs, needs
 from installer.errors import RecipeError
 from installer.registry.credentials import CredentialStore
 from installer.report import Silent
@@ -57,12 +57,12 @@ class Workshop:
     def needs(self, profile: Mapping[str, Any] | None = None, **recipe: Any) -> Needs:
         return needs(self.recipe(profile, recipe), "recipe.yaml", self.places, Silent())
 
-    def lock(self, profile: Mapping[str, Any] | None = None, **recipe: Any) -> Lock:
+    def lock(self, profile: Mapping[str, Any] | None = None, *, site: LoadSite | None = None, **recipe: Any) -> Lock:
         found = self.needs(profile, **recipe)
         layout = write_layout(self.folder / "layout", Image((Layer({}),)), tag="x")
         images = [{"layout": layout.path.name, "entry": "x", "name": name} for name in found.images]
         whole = self.recipe(profile, {**recipe, "images": images})
-        return make_lock(whole, "recipe.yaml", self.places, _Noting(self.notes), now="2026-01-01T00:00:00Z")
+        return make_lock(whole, "recipe.yaml", self.places, _Noting(self.notes), now="2026-01-01T00:00:00Z", site=site)
 
     def recipe(self, profile: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Recipe:
         entries: dict[str, Any] = {"name": "demo", "version": "1.0", "charts": self.charts, **more}

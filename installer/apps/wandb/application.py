@@ -9,7 +9,7 @@ from installer.apps.samples import Sample, sampled
 from installer.apps.wandb.site import platform_values
 from installer.apps.wandb.site.answers import Answers, own_answers
 from installer.apps.wandb.site.misplaced import misplaced
-from installer.apps.wandb.site.samples import SAMPLES
+from installer.apps.wandb.site.samples import samples
 from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, needed
 from installer.chart.retarget import merged
 from installer.errors import BundleError, SiteError
@@ -93,9 +93,8 @@ class Platform(Application):
 
     def samples(self) -> Iterator[Sample]:
         """Of all keys that end in values; `chart_source` does not, and `values` are the charts' own words."""
-        for key, pairs in SAMPLES.items():
-            for before, after in pairs:
-                yield sampled(Answers, key, before, after)
+        for key, before, after in samples():
+            yield sampled(Answers, key, before, after)
 
     def open_questions(self, site: Site) -> list[str]:
         """What the platform cannot do without for long, as far as nobody has answered it."""

@@ -13,7 +13,7 @@ from builder.resolve.effects import heard
 from installer.apps.application import application
 from installer.apps.profile import parse_profile
 from installer.errors import BundleError, RecipeError, SiteError
-from installer.site.site import Site
+from installer.site.site import ApplicationAnswers, Site
 from tests.parts.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -147,6 +147,18 @@ def test_a_question_without_effect_is_a_defect_of_the_profile(workshop: Workshop
     assert words in refusal(workshop, answer=asked)
 
 
+def site_of(app: ApplicationAnswers, folder: Path, **answers: Any) -> Site:
+    document = json.dumps({"registry": {"host": "r.enclave:5000"}, **answers}).encode()
+    return Site.load(
+        document,
+        folder,
+        application=app,
+        now=dt.datetime.now(dt.UTC),
+        environment=lambda _: None,
+        prompt=lambda _: "",
+    )
+
+
 def test_a_question_of_another_version_is_noted_and_its_answer_refused(workshop: Workshop, tmp_path: Path) -> None:
     asked = question("newer", optional=True, required=True)
     lock = workshop.lock({"steps": [{"chart": "demo-app"}], "questions": {"answer": asked}})
@@ -159,18 +171,19 @@ def test_a_question_of_another_version_is_noted_and_its_answer_refused(workshop:
     assert "\nanswer:" not in texts["site.yaml"]
     app = application(parse_profile(texts["profile.json"].encode(), "profile.json", BundleError))
 
-    def site(**answers: Any) -> Site:
-        document = json.dumps({"registry": {"host": "r.enclave:5000"}, **answers}).encode()
-        return Site.load(
-            document,
-            tmp_path,
-            application=app,
-            now=dt.datetime.now(dt.UTC),
-            environment=lambda _: None,
-            prompt=lambda _: "",
-        )
-
-    app.check(site())
-    assert app.open_questions(site()) == []
+    app.check(site_of(app, tmp_path))
+    assert app.open_questions(site_of(app, tmp_path)) == []
     with pytest.raises(SiteError, match=f"answer: has no effect here: {why}"):
-        app.check(site(answer="text"))
+        app.check(site_of(app, tmp_path, answer="text"))
+    profile = {"steps": [{"chart": "demo-app"}], "questions": {"answer": asked}}
+    with pytest.raises(SiteError, match=f"answer: has no effect here: {why}"):
+        workshop.lock(profile, site=lambda app: site_of(app, tmp_path, answer="text"))
+
+
+def test_misspelt_values_are_noted(workshop: Workshop) -> None:
+    profile = {"steps": [{"chart": "demo-app", "name": "web", "values": {"replcas": 2}}]}
+    charts = {"web": {"values": {"image": {"pullPolice": "Always"}}}}
+    workshop.lock(profile, site=lambda app: site_of(app, workshop.folder, charts=charts))
+    no = "chart demo-app 1.0.0 has no such value; did you mean"
+    assert f"note: values of step web: replcas: {no} replicas?" in workshop.notes
+    assert f"note: charts.web.values.image.pullPolice: {no} pullPolicy?" in workshop.notes
