@@ -40,7 +40,7 @@ GROUPS: dict[str, str] = {
     "diagnosis": "installer.diagnosis.*",
     "site": "installer.site.*",
     "apps": "installer.apps installer.apps.profile installer.apps.questions installer.apps.question_model "
-    "installer.apps.application",
+    "installer.apps.samples installer.apps.application",
     "wandb_answers": "installer.apps.wandb.application installer.apps.wandb.site.*",
     "objects": "installer.objects.*",
     "preflight": "installer.preflight.*",

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from builder.charts.render_matrix import PROFILE, Release, Rendering, Renderings, Seen, only
-from builder.charts.tree import Part
 from builder.charts.values_images import Spelling, switches_above
 from builder.recipe.findings import Failure, Reason
 from builder.recipe.recipe import KubernetesEntry
+from installer.chart.parts import Part
 from installer.errors import RecipeError
 from installer.value import Value
 

@@ -16,13 +16,14 @@ from copy import copy
 from typing import Any
 
 from builder.charts.fetch import FetchedChart
-from builder.charts.tree import ChartTree, Part
+from builder.charts.tree import ChartTree
 from builder.charts.values_images import overlay, spellings, switches_above
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.recipe.findings import Failure
 from builder.recipe.recipe import KubernetesEntry
 from installer.chart.helm import Chart
 from installer.chart.images import Found, references
+from installer.chart.parts import Part
 from installer.chart.retarget import merged
 from installer.errors import AirferryError, RecipeError
 from installer.oci.reference import Reference
@@ -156,7 +157,7 @@ class Renderings:
         on, blamed, silent = set(off), set[str](), self.tree.without([])
         for upgrade in (False, True):
             while True:
-                values = merged(self.release.further, _switched(dict.fromkeys(on, True)))
+                values = merged(self.release.further, switched(dict.fromkeys(on, True)))
                 try:
                     self._render(EVERYTHING, values, upgrade=upgrade, chart=silent)
                 except RecipeError as exc:
@@ -214,7 +215,7 @@ class Renderings:
         Those in `empty` are known to fail.
         """
         flips = {**dict.fromkeys(self.tree.switches, False), **dict.fromkeys(switches, True)}
-        values = merged(self.release.further, _switched(flips))
+        values = merged(self.release.further, switched(flips))
         small: tuple[str, ...] | None = switches
         for upgrade in (False, True) if both else (False,):
             while True:
@@ -288,7 +289,8 @@ def only(switches: tuple[str, ...]) -> str:
     return f"only {', '.join(switches) or 'the chart itself'}"
 
 
-def _switched(flips: Mapping[str, bool]) -> dict[str, Any]:
+def switched(flips: Mapping[str, bool]) -> dict[str, Any]:
+    """Values with nothing but these switches, by their dotted paths."""
     values: dict[str, Any] = {}
     for switch, value in sorted(flips.items()):
         values = merged(values, overlay(tuple(switch.split(".")), value))

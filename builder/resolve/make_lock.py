@@ -1,6 +1,6 @@
 """From a recipe to its lock: charts are fetched and rendered, and the images found in them resolved, in parallel."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from builder.images.parallel import in_parallel
 from builder.images.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
@@ -10,12 +10,16 @@ from builder.recipe.findings import OptionalImage, Suspected
 from builder.recipe.lock import Lock, LockedChart, LockedRegistry, Origin
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
+from builder.resolve.effects import heard
 from builder.resolve.requirements import LoadSite, Needs, locked_charts, needs
 from builder.resolve.site_template import NAME as SITE
 from builder.resolve.site_template import site_template
+from builder.resolve.steps import Resolved as Steps
 from builder.resolve.steps import version_of
+from installer.apps.application import Application, application
 from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
+from installer.chart.misspelt import misspelt
 from installer.errors import AirferryError, ContentError, RecipeError
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
@@ -86,6 +90,10 @@ def make_lock(
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
     """
     found = needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update))
+    if found.application and found.steps:
+        if any(found.application.samples()):
+            reporter.note("rendering the charts with sample answers")
+        found = _proven(found, found.application, found.steps, recipe)
     version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
@@ -102,6 +110,8 @@ def make_lock(
         reporter.note(
             f"note: {text} may be an image, but is not carried ({reasons[0]}); add it to images or exclude it"
         )
+    for note in _about_values(found):
+        reporter.note(f"note: {note}")
     charts = locked_charts(found.charts)
     if old is not None and update is not None:
         _check_charts(charts, old)
@@ -115,6 +125,31 @@ def make_lock(
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:
         return old
     return lock
+
+
+def _proven(found: Needs, app: Application, steps: Steps, recipe: Recipe) -> Needs:
+    """`found` with the profile that says which answers have no effect.
+
+    Raises RecipeError, and SiteError for one of these in the answers of its site.
+    """
+    profile = heard(app, steps, recipe.kubernetes)
+    proven = application(profile)
+    if found.site:
+        proven.check(found.site)
+    return replace(found, application=proven, steps=replace(steps, profile=profile))
+
+
+def _about_values(found: Needs) -> Iterator[str]:
+    """Answers without effect, and keys of values that are probably misspelt, for people."""
+    if not (found.application and found.steps):
+        return
+    for key, why in found.steps.profile.unheard.items():
+        yield f"the answer {key} has no effect: {why}"
+    for release in found.steps.releases:
+        chart, step = release.fetched.chart, found.steps.profile.step(release.name)
+        yield from (f"values of step {step.label}: {item}" for item in misspelt(chart, release.values))
+        for key, values in found.application.own_words(step, found.site) if found.site else ():
+            yield from (f"{key}.{item}" for item in misspelt(chart, values))
 
 
 def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, referrers: bool) -> Resolved:

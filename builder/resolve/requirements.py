@@ -37,12 +37,13 @@ class Needs(Value):
     """What a recipe needs, before any image is resolved.
 
     `images` are those to be carried; `optional` are those that further switches ask for and that stay behind.
-    `application` and `steps` are None for a bundle of images alone.
+    `application` and `steps` are None for a bundle of images alone; `site` holds the answers that it is for, if any.
     """
 
     charts: tuple[FetchedChart, ...]
     application: Application | None
     steps: Resolved | None
+    site: Site | None
     discoveries: tuple[Discovery, ...]
     in_documents: InDocuments
     images: Mapping[str, tuple[Reason, ...]]
@@ -101,6 +102,7 @@ def needs(
         charts=tuple(fetched),
         application=app,
         steps=steps,
+        site=answers,
         discoveries=tuple(discoveries),
         in_documents=others,
         images={name: reasons for name, reasons in images.items() if name not in excluded},

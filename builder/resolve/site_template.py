@@ -47,7 +47,8 @@ def _question(key: str, question: Question, unheard: str) -> Iterator[str]:
     if rules := ", ".join(_rules(question)):
         yield from _comment(f"({rules})")
     if unheard:
-        yield from _comment(f"Not asked: {unheard}.")
+        yield from _comment(f"{key} is not asked here: {unheard}.")
+        return
     shown = f"{key}: {_spelled(_shown(key, question))}"
     yield shown if question.required and not question.when else f"# {shown}"
 

@@ -12,6 +12,7 @@ from typing import Any
 from installer.apps.profile import DOCUMENT, MAX_PROFILE, Installs, Profile, Step, parse_profile, placed
 from installer.apps.question_model import answers_model
 from installer.apps.questions import Question, Target
+from installer.apps.samples import Sample, question_samples
 from installer.bundle.reader import Bundle
 from installer.chart.retarget import merged
 from installer.errors import BundleError, SiteError
@@ -29,6 +30,8 @@ class Application:
 
     keys: Mapping[str, str] = {}
     """The keys of site.yaml that answer for what preflight looks at, see `Desired.key`."""
+    heard_from: Mapping[str, str] = {}
+    """By chart, a version that is known to read the answers to all keys."""
     secret_notes = ""
     """What is to be known about the content of Secrets by whoever fills them in by hand."""
 
@@ -38,11 +41,21 @@ class Application:
     @property
     def answers(self) -> type[SiteAnswers]:
         """The model of site.yaml: the keys that every application has, and the profile's questions."""
-        return answers_model(self.profile.questions)
+        unheard = {"required": False}
+        return answers_model(
+            {
+                key: question.model_copy(update=unheard) if key in self.profile.unheard else question
+                for key, question in self.profile.questions.items()
+            }
+        )
 
     def read_files(self, answers: SiteAnswers, files: SiteFiles) -> tuple[object, tuple[str, ...]]:  # noqa: ARG002
         """A profile's questions name no files but those of secrets."""
         return None, ()
+
+    def samples(self) -> Iterator[Sample]:
+        """Sites that differ in one answer each, for all keys whose answers go to charts or resources."""
+        yield from question_samples(self.profile.questions)
 
     def check(self, site: Site) -> None:
         """Raises SiteError naming every answer that can have no effect."""
@@ -52,7 +65,8 @@ class Application:
 
     def open_questions(self, site: Site) -> list[str]:
         """The questions that matter and have neither an answer nor a default, for people."""
-        asked = ((key, item) for key, item in self.profile.questions.items() if self._counts(item, site.answers))
+        heard = ((key, item) for key, item in self.profile.questions.items() if key not in self.profile.unheard)
+        asked = ((key, item) for key, item in heard if self._counts(item, site.answers))
         return [f"{key}: {item.help}" for key, item in asked if self._answer(key, item, site.answers) is None]
 
     def namespace(self, step: Step, site: Site) -> str:
@@ -116,6 +130,12 @@ class Application:
             for target in question.to:
                 if target.step == step.label and target.put == "secret-value":
                     yield _below_values(step, target.path)
+
+    def own_words(self, step: Step, site: Site) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What `site` says in the words of the chart of `step`: by the key in site.yaml, values."""
+        for name in self.names(step):
+            if name in site.answers.charts:
+                yield f"charts.{name}.values", site.answers.charts[name].values
 
     def fields(self, step: Step, site: Site) -> dict[str, Any]:
         """What this site changes in the resource of `step`, merged over it; the values of a chart in it aside."""
@@ -181,7 +201,7 @@ class Application:
                 yield f"charts.{name}: the bundle has no such chart; {also}"
 
     def _unheard(self, answers: SiteAnswers) -> Iterator[str]:
-        for key in sorted(answers.model_fields_set & self.profile.unheard.keys()):
+        for key in sorted(set(answers.given()) & self.profile.unheard.keys()):
             yield f"{key}: has no effect here: {self.profile.unheard[key]}"
         for key in sorted(answers.model_fields_set & self.profile.questions.keys()):
             question = self.profile.questions[key]

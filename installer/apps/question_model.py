@@ -20,17 +20,27 @@ def answers_model(questions: Mapping[str, Question]) -> type[SiteAnswers]:
 
 
 def defect(question: Question) -> str:
-    """Why no answer can be checked, or the default is no answer; empty if all is well."""
+    """Why no answer can be checked, or default or example are no answer; empty if all is well."""
     try:
         checked = TypeAdapter[Any](_type(question))
     except SchemaError:
         return f"`pattern` is no regular expression: {question.pattern!r}"
-    try:
-        if question.default is not None:
-            checked.validate_python(question.default, strict=True)
-    except ValidationError as exc:
-        return f"`default`: {exc.errors()[0]['msg']}"
+    for name, value in (("default", question.default), ("example", question.example)):
+        try:
+            if value is not None:
+                checked.validate_python(value, strict=True)
+        except ValidationError as exc:
+            return f"`{name}`: {exc.errors()[0]['msg']}"
     return ""
+
+
+def is_answer(question: Question, value: Any) -> bool:
+    """Whether `value` would be an answer to `question`."""
+    try:
+        TypeAdapter[Any](_type(question)).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _field(question: Question) -> tuple[Any, Any]:

@@ -46,10 +46,26 @@ class When(Strict):
     is_: Annotated[Scalar, Field(alias="is")]
 
 
+class Reach(Strict):
+    """Objects that an answer has to change: those of this kind, or one of them."""
+
+    kind: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,100}$")]
+    name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+
+    def fits(self, item: str) -> bool:
+        """Whether `item`, as `Kind name` or `Kind namespace/name`, is meant."""
+        kind, _, name = item.partition(" ")
+        return kind == self.kind and self.name in (None, name.rpartition("/")[2])
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.name else f"a {self.kind}"
+
+
 class Question(Strict):
     """One key of site.yaml. `example` is what a template shows; `default` is what holds without an answer.
 
-    A `secret` is never put into values: it becomes a Secret, whose name and key go there.
+    A `secret` is never put into values: it becomes a Secret, whose name and key go there. With `optional`, `lock` takes
+    it that the charts at hand do not read the answer; `reaches` says what the answer has to change at least.
     """
 
     type: Type
@@ -62,6 +78,8 @@ class Question(Strict):
     minimum: int | None = None
     maximum: int | None = None
     required: bool = False
+    optional: bool = False
+    reaches: Literal["every pod"] | Reach | None = None
     when: When | None = None
     secret: SecretPlace | None = None
 
@@ -84,4 +102,10 @@ class Question(Strict):
             raise ValueError("`pattern` belongs to type text")
         if (self.minimum, self.maximum) != (None, None) and self.type != "integer":
             raise ValueError("`minimum` and `maximum` belong to type integer")
+        return self
+
+    @model_validator(mode="after")
+    def _provable(self) -> Self:
+        if self.reaches and not self.to:
+            raise ValueError("`reaches` needs `to`")
         return self

@@ -153,6 +153,7 @@ class Desired:
     `images` are all references that the cluster will ask for, each with the digest that the bundle has for it; what
     controllers pull, too. `suspects` are texts in arguments, variables and ConfigMaps that look like references to
     other images, and where they stand. `keys` are those of site.yaml that answer for what preflight looks at.
+    `misspelt` are keys of values that the charts do not know, and what was probably meant.
     `accounts` are service accounts that bear the pull secret, `unserved` pods that do not get it by any way.
     """
 
@@ -164,6 +165,7 @@ class Desired:
     accounts: tuple[Object, ...] = field(default=(), repr=False)
     unserved: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
+    misspelt: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
 
     @property

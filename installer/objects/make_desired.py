@@ -1,13 +1,14 @@
 """The whole of what a bundle shall be at a site: all steps of its profile, completed by its driver."""
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from installer.apps.application import application_of
+from installer.apps.application import Application, application_of
 from installer.bundle.reader import Bundle
+from installer.chart.misspelt import misspelt
 from installer.cluster.cluster import Object
 from installer.errors import SiteError, UsageError
-from installer.objects.desired import MANAGED_BY, Desired, DesiredStep, Resource
+from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing
 from installer.objects.maker import Maker
 from installer.objects.pull_secret import accounts
@@ -57,8 +58,18 @@ def desired(
         accounts=tuple(bearers),
         unserved=tuple(unserved),
         open_questions=tuple(application.open_questions(site)),
+        misspelt=tuple(_misspelt(application, steps, site)),
         keys=application.keys,
     )
+
+
+def _misspelt(application: Application, steps: Sequence[DesiredStep], site: Site) -> Iterator[str]:
+    """The keys in the site's own values of `steps` that are probably misspelt, for people."""
+    for step, made in zip(application.profile.steps, steps, strict=True):
+        release = made.installs if isinstance(made, Resource) else made
+        if isinstance(release, ChartRelease):
+            for key, values in application.own_words(step, site):
+                yield from (f"{key}.{item}" for item in misspelt(release.chart, values))
 
 
 def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]:

@@ -141,6 +141,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: referenced(cluster, wanted, named, own)
     yield lambda: (warning(f"not answered: {item}", _UNANSWERED) for item in wanted.open_questions)
     yield lambda: (warning(f"{item} becomes a value of its chart", _EXPOSED) for item in _exposed(wanted))
+    yield lambda: (warning(item, _MISSPELT) for item in wanted.misspelt)
     yield lambda: (warning(f"{item} gets no pull secret", _UNSERVED) for item in wanted.unserved)
     yield lambda: nodes(cluster, wanted, bundle.manifest.platforms)
     if site.on_nodes:
@@ -150,6 +151,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
 
 _UNANSWERED = "answer it in site.yaml, unless what the bundle has for it will do."
 _EXPOSED = "the chart has no other way: whoever may read Secrets in its namespace finds it in Helm's record."
+_MISSPELT = "correct it in site.yaml: the chart does not read it."
 _UNSERVED = "name the value by which its chart takes pull secrets in the profile (pull_secret), or let nodes log in."
 _SUSPECT = "if the program in that container makes pods of it, add the image to the recipe; otherwise ignore this."
 

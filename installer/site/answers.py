@@ -72,10 +72,26 @@ class SiteAnswers(Strict):
         """Every secret that is named, by its key."""
         return dict(_sources(self, ""))
 
+    def given(self) -> Iterator[str]:
+        """The keys that are answered, each also with those inside of its answer, dotted: `mysql`, `mysql.port`."""
+        yield from _given(self, "")
+
     def free_values(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What the answers say in the words of charts, each with its key."""
         for name, chart in self.charts.items():
             yield f"charts.{name}.values", chart.values
+
+
+def _given(node: Any, path: str) -> Iterator[str]:
+    if isinstance(node, BaseModel):
+        for name, field in type(node).model_fields.items():
+            if name in node.model_fields_set:
+                yield f"{path}{field.alias or name}"
+                yield from _given(getattr(node, name), f"{path}{field.alias or name}.")
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            yield f"{path}{name}"
+            yield from _given(value, f"{path}{name}.")
 
 
 def _sources(node: Any, path: str) -> Iterator[tuple[str, SecretSource]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import templates
 from tests.parts.authority import Authority
 
-FOLDER = Path(templates.__file__).parent
+FOLDER = Path(templates.__file__).parent / "wandb"
 # A commented key, item or nested line of YAML, as opposed to a sentence.
 _COMMENTED = re.compile(r"^( *)# (?!yaml-language-server)( *(?:- )?(?:[a-z_.0-9/:-]+:(?: .*)?|- \S.*))$")
 

@@ -5,9 +5,11 @@ from typing import Any
 
 from installer.apps.application import Application
 from installer.apps.profile import Profile, Step
+from installer.apps.samples import Sample, sampled
 from installer.apps.wandb.site import platform_values
 from installer.apps.wandb.site.answers import Answers, own_answers
 from installer.apps.wandb.site.misplaced import misplaced
+from installer.apps.wandb.site.samples import samples
 from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, needed
 from installer.chart.retarget import merged
 from installer.errors import BundleError, SiteError
@@ -45,6 +47,7 @@ class Platform(Application):
         "host": "host",
         "resources": "size, or resources in values",
     }
+    heard_from: Mapping[str, str] = {"operator-wandb": "0.41.4"}
     secret_notes = _ABOUT_FILLING_IN
 
     def __init__(self, profile: Profile) -> None:
@@ -76,7 +79,7 @@ class Platform(Application):
         super().check(site)
         names = self.names(self.platform)
         defects = [
-            f"{above}.{path}: a secret must not stand here, for many may read what is made of it; use {answer}"
+            f"{above}.{path}: a secret must not stand here, where many may read it; {self._instead(answer)}"
             for above, values in site.answers.free_values()
             if above == "values" or above.removeprefix("charts.").removesuffix(".values") in names
             for path, answer in misplaced(values)
@@ -84,10 +87,20 @@ class Platform(Application):
         if defects:
             raise report("site.yaml", defects, SiteError, hint=HINT)
 
+    def _instead(self, answer: str) -> str:
+        why = self.profile.unheard.get(answer)
+        return f"its place is {answer}, but {why}" if why else f"use {answer}"
+
+    def samples(self) -> Iterator[Sample]:
+        """Of all keys that end in values; `chart_source` does not, and `values` are the charts' own words."""
+        for key, before, after in samples():
+            yield sampled(Answers, key, before, after)
+
     def open_questions(self, site: Site) -> list[str]:
         """What the platform cannot do without for long, as far as nobody has answered it."""
         answers = own_answers(site.answers)
-        return [f"{key}: {text}" for key, text in _NEEDED.items() if getattr(answers, key) is None]
+        asked = _NEEDED.keys() - self.profile.unheard.keys()
+        return [f"{key}: {text}" for key, text in _NEEDED.items() if key in asked and getattr(answers, key) is None]
 
     def namespace(self, step: Step, site: Site) -> str:
         """The operator may have a namespace of its own."""
@@ -105,6 +118,15 @@ class Platform(Application):
             answered = platform_values.operator(answers, files.certificates)
             return merged(merged(answered, answers.operator_values), free)
         return super().values(step, site)
+
+    def own_words(self, step: Step, site: Site) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Both charts have a key of their own besides."""
+        yield from super().own_words(step, site)
+        answers = own_answers(site.answers)
+        if step is self.platform:
+            yield "values", answers.values
+        if step is self.operator:
+            yield "operator_values", answers.operator_values
 
     def secrets(self, site: Site, *, blank: bool) -> Iterator[SiteSecret]:
         """The Secrets that the platform's values name, the one of its Ingress included."""

@@ -71,6 +71,8 @@ def render(
         )
         for question in wanted.open_questions:
             session.reporter.note(f"not answered: {question}")
+        for text in wanted.misspelt:
+            session.reporter.note(text)
         for text in wanted.suspects:
             session.reporter.note(f"looks like an image reference: {text}")
         mirrors = {} if site.on_nodes else node_mirrors(bundle, site)

@@ -138,9 +138,9 @@ def test_without_an_answer_the_default_holds_or_nothing_is_said(app: Application
     site = answered(app, tmp_path)
     assert app.values(app.profile.steps[0], site) == {"web": {"url": "https://app.example/app.example"}, "replicas": 2}
     assert app.fields(app.profile.steps[1], site) == {"spec": {"copies": 2}}
-    # `issuer` does not count, `size` has no answer either.
+    # `issuer` does not count, and nothing reads `size`.
     assert [line.partition(":")[0] for line in app.open_questions(site)] == [
-        *("tls", "size", "hosts", "labels", "password", "user", "token"),
+        *("tls", "hosts", "labels", "password", "user", "token"),
     ]
     assert "issuer: By whom?" in app.open_questions(answered(app, tmp_path, tls=True))
 

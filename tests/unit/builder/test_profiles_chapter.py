@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from builder.images.connect import connect
 from builder.images.engine import Engine
 from builder.recipe.recipe import Recipe
+from builder.resolve.effects import heard
 from builder.resolve.requirements import needs
 from builder.resolve.site_template import site_template
 from builder.resolve.steps import version_of
 from installer.apps.profile import Installs, LogPattern, NamespaceEntry, Profile, PullSecret, Ready, Step
-from installer.apps.questions import Question, SecretPlace, Target, When
+from installer.apps.questions import Question, Reach, SecretPlace, Target, When
 from installer.chart.retarget import merged
 from installer.registry.credentials import CredentialStore
 from installer.report import Silent
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 TEXT = (Path(__file__).parents[3] / "docs" / "profiles.md").read_text()
 MODELS: tuple[type[BaseModel], ...] = (
     *(Profile, Step, Installs, Ready, NamespaceEntry, PullSecret, LogPattern),
-    *(Question, Target, SecretPlace, When),
+    *(Question, Target, SecretPlace, When, Reach),
 )
 
 # What the chart of the example reads that the chart of tests does not.
@@ -62,6 +63,7 @@ def test_the_example(tmp_path: Path) -> None:
     app, steps = found.application, found.steps
     assert app
     assert steps
+    assert heard(app, steps, recipe.kubernetes).unheard == {}
     assert version_of(recipe, steps.profile) == "1.0"
     assert steps.profile.steps[1].manifests == ["policies-network.yaml"]
     site = Site.load(

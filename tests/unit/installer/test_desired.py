@@ -153,6 +153,16 @@ def test_what_only_looks_like_a_reference_is_told(tmp_path: Path) -> None:
     assert "Pod p, spec.containers[0].args[0]" in suspect
 
 
+def test_misspelt_values_of_the_site_are_told(tmp_path: Path) -> None:
+    found = wanted(demo_app(tmp_path / "a", "app"), tmp_path, charts={"demo-app": {"values": {"greting": "x"}}})
+    assert found.misspelt == (
+        "charts.demo-app.values.greting: chart demo-app 1.0.0 has no such value; did you mean greeting?",
+    )
+    values: dict[str, Any] = {"global": {"licenceSecret": {}}}
+    found = wanted(platform(tmp_path / "b"), tmp_path, values=values)
+    assert [line.partition(" ")[0] for line in found.misspelt] == ["values.global.licenceSecret:"]
+
+
 def test_a_null_that_the_operator_would_choke_on_is_refused() -> None:
     made = resource("w", "w")
     with pytest.raises(SiteError, match=r"web\.list\[1\]\.a is null"):

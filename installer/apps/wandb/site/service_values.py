@@ -26,7 +26,7 @@ _MYSQL, _BUCKET, _REDIS = "airferry-mysql", "airferry-bucket", "airferry-redis"
 _SMTP, _OIDC, _LDAP = "airferry-smtp", "airferry-oidc", "airferry-ldap"
 _ENV = "airferry-env"
 LICENSE, LICENSE_KEY = "airferry-license", "license"
-_SINK = "GORILLA_EMAIL_SINK"
+_SINK, _FROM = "GORILLA_EMAIL_SINK", "GORILLA_EMAIL_FROM_ADDRESS"
 TLS_SECRET = "airferry-tls"  # noqa: S105 - a name
 
 
@@ -168,10 +168,13 @@ def _bucket(bucket: BucketAnswers) -> dict[str, Any]:
 
 
 def _smtp(smtp: SmtpAnswers) -> dict[str, Any]:
-    """The chart can be given a password too, but Helm then complains with every use that its default is a text."""
-    values: dict[str, Any] = {"email": {"smtp": {"mailFrom": smtp.sender}}} if smtp.sender else {}
+    """The chart can be given a password too, but Helm then complains with every use that its default is a text.
+
+    It has had a value for the sender since 0.43 only, which becomes the same variable.
+    """
     plain = f"smtp://{smtp.host}:{smtp.port}"
-    return {**values, "env": {_SINK: _reference(smtp.password, _SMTP, _SINK) if smtp.password else plain}}
+    sink: Any = _reference(smtp.password, _SMTP, _SINK) if smtp.password else plain
+    return {"env": {_SINK: sink, **({_FROM: smtp.sender} if smtp.sender else {})}}
 
 
 def _auth(oidc: OidcAnswers | None, session_hours: int | None) -> dict[str, Any]:
