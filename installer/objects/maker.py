@@ -66,7 +66,8 @@ def desired(
     secrets = [*site.pull_secrets(places, blank=blank), *application.secrets(site, blank=blank), *done.secrets]
     places |= {secret.namespace for secret in secrets}
     images = maker.digests(reference for part in parts for reference in part.images)
-    bearers, unserved = accounts(parts) if site.answers.registry.pull_secret else ([], [])
+    pull_secret = site.answers.registry.pull_secret_name
+    bearers, unserved = accounts(parts, pull_secret) if pull_secret else ([], [])
     return Desired(
         namespaces={place: maker.labels(place) for place in sorted(places)},
         secrets=tuple(secret_object(secret) for secret in secrets),
@@ -233,7 +234,8 @@ class Maker:
             raise BundleError(f"{document}: holds something that is no object with a kind and a name")
         labels = {**(metadata.get("labels") or {}), **MANAGED_BY, STEP_LABEL: name.name}
         moved = retarget.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
-        return pod_with_pull_secret(moved) if self.site.answers.registry.pull_secret else moved
+        pull_secret = self.site.answers.registry.pull_secret_name
+        return pod_with_pull_secret(moved, pull_secret) if pull_secret else moved
 
     def _release(self, step: Step, entry: BundleChart, name: ReleaseName, given: Mapping[str, Any]) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
@@ -243,8 +245,8 @@ class Maker:
         def upgrade(values: Mapping[str, Any]) -> Rendering:
             return self._render(chart, values, name, upgrade=True)
 
-        if self.site.answers.registry.pull_secret:
-            values = with_pull_secret(values, lambda values: upgrade(values).objects)
+        if pull_secret := self.site.answers.registry.pull_secret_name:
+            values = with_pull_secret(values, pull_secret, lambda values: upgrade(values).objects)
         upgraded = upgrade(values)
         if pins := pinning.pins(upgraded, values, self.relocation, upgrade):
             values = retarget.merged(values, pins)

@@ -2,9 +2,9 @@
 
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from installer.errors import AirferryError
 from installer.oci.reference import Repository
@@ -50,6 +50,12 @@ def _is_no_template(text: str) -> str:
     return text
 
 
+def _is_secret_name(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, str) and is_dns_name(value)):
+        return value
+    raise ValueError("neither true, nor false, nor the name of a Secret")
+
+
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 
 
@@ -66,6 +72,7 @@ def is_dns_name(text: str) -> bool:
 
 # RFC 1123 labels, as Kubernetes asks of namespaces; object names may hold dots.
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+SecretName = Annotated[bool | str, BeforeValidator(_is_secret_name)]
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,251}$")]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.chart.helm import Chart
-from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
+from tests.parts.template_files import WANDB, files_of_the_template, uncommented
 from tests.parts.wandb_site import PLATFORM, load_site, values_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.charts]
 OTHERS = "redis: {internal: true}\nexpose: NodePort\nservice: {node_port: 30080, annotations: {a: b}}\n"
 
 
-@pytest.mark.parametrize("text", [uncommented((FOLDER / "site.yaml").read_text()), f"registry: {{host: r}}\n{OTHERS}"])
+@pytest.mark.parametrize("text", [uncommented((WANDB / "site.yaml").read_text()), f"registry: {{host: r}}\n{OTHERS}"])
 def test_the_api_server_takes_every_object(
     enclave: Enclave, namespace: str, tmp_path: Path, assets: Path, text: str
 ) -> None:

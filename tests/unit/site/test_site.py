@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.errors import SiteError
+from installer.site.answers import PULL_SECRET
 from installer.site.certificates import MAX_CERTIFICATES, Certificates
-from installer.site.site import PULL_SECRET, RegistryOnly, RegistryPart, Site
+from installer.site.site import RegistryOnly, RegistryPart, Site
 from installer.strict_yaml import load_yaml
 from tests.parts.authority import Authority
 
@@ -83,6 +84,17 @@ def test_the_pull_secret_is_made_for_each_namespace_once(authority: bytes, tmp_p
     assert blank.data[".dockerconfigjson"].reveal() == ""
     plain = load("registry: {host: h}", tmp_path, RegistryOnly())
     assert list(plain.pull_secrets(["a"], blank=False)) == []
+
+
+def test_a_pull_secret_that_is_in_the_cluster_is_only_named(tmp_path: Path) -> None:
+    site = load("registry: {host: h, pull_secret: regcred}", tmp_path, RegistryOnly())
+    assert site.answers.registry.pull_secret_name == "regcred"
+    assert list(site.pull_secrets(["a"], blank=False)) == []
+    for wrong in ("Not_A_Name", "1", "''"):
+        with pytest.raises(
+            SiteError, match=r"registry\.pull_secret: neither true, nor false, nor the name of a Secret"
+        ):
+            load(f"registry: {{host: h, pull_secret: {wrong}}}", tmp_path, RegistryOnly())
 
 
 def test_certificates_fit_into_a_config_map() -> None:

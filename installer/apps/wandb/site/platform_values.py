@@ -12,7 +12,6 @@ from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, se
 from installer.chart.retarget import merged
 
 _OPERATOR = "operator"
-PULL_SECRET = "airferry-registry"  # noqa: S105 - a name
 # Names of the chart's Services after that of the release: components ask each other by them, past every proxy.
 _SERVICES = (
     "anaconda2",
@@ -77,8 +76,8 @@ def operator(answers: Answers, certificates: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {"airgapped": True}
     if certificates:
         values["customCACerts"] = list(certificates)
-    if answers.registry.pull_secret:
-        values["image"] = {"pullSecrets": [PULL_SECRET]}
+    if name := answers.registry.pull_secret_name:
+        values["image"] = {"pullSecrets": [name]}
     return {**values, **_placement(answers), **_resources(answers, _OPERATOR)}
 
 
@@ -101,7 +100,7 @@ def platform(answers: Answers, certificates: Sequence[str], authorities: Authori
         services(answers, authorities),
         _exposure(answers),
         _storage(answers),
-        _pull_secret() if answers.registry.pull_secret else {},
+        _pull_secret(answers.registry.pull_secret_name),
         *(_at(path, _placement(answers)) for path in _PLACED),
         *(
             _at(_RESOURCES.get(name, (name,)), _resources(answers, name))
@@ -145,9 +144,11 @@ def _storage(answers: Answers) -> dict[str, Any]:
     }
 
 
-def _pull_secret() -> dict[str, Any]:
+def _pull_secret(name: str) -> dict[str, Any]:
     """Maps, because some subcharts print the list as it is; Prometheus and its companions have keys of their own."""
-    named = [{"name": PULL_SECRET}]
+    if not name:
+        return {}
+    named = [{"name": name}]
     own = {"imagePullSecrets": named}
     return {
         "global": own,

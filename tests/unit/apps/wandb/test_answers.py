@@ -124,7 +124,7 @@ size: 3
         ("registry: {host: h, project: A}", "registry.project: not a repository path: 'A'"),
         ("registry: {host: h, ca: f, plain_http: true}", "registry: `ca` has no meaning with `plain_http`"),
         ("registry: {host: h, on_nodes: true, ca: f}", "registry: with `on_nodes` there is no registry"),
-        ("registry: {host: h, pull_secret: true}", "registry: `pull_secret` needs `credentials`"),
+        ("registry: {host: h, pull_secret: true}", "registry: `pull_secret` needs `credentials`, or is the name"),
         (
             "registry: {host: h, credentials: {username: u, password: {secret: s, key: k}}}",
             "registry.credentials: the password is needed here, not in the cluster: use file, env or prompt",

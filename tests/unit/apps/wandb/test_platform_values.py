@@ -12,7 +12,7 @@ from installer.apps.wandb.site.answers import Component
 from installer.chart.helm import Chart, hook_events
 from installer.chart.retarget import merged
 from installer.cluster.workload import pod_specs
-from tests.parts.template_files import FOLDER, files_of_the_template, uncommented
+from tests.parts.template_files import WANDB, files_of_the_template, uncommented
 from tests.parts.wandb_site import OPERATOR, PLATFORM, load_site, values_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     files_of_the_template(folder)
     for name in ("registry.password", "license.txt"):
         (folder / name).chmod(0o600)
-    text = uncommented((FOLDER / "site.yaml").read_text()).replace("pull_secret: false", "pull_secret: true")
+    text = uncommented((WANDB / "site.yaml").read_text()).replace("pull_secret: false", "pull_secret: true")
     given = text.index("  app: {requests")
     some = "".join(f"  {name}: {{requests: {{cpu: 11m}}}}\n" for name in get_args(Component) if name != "app")
     return load_site(text[:given] + some + text[given:], folder)
