@@ -38,6 +38,8 @@ def _is_proxy(text: str) -> str:
 
 
 def _is_issuer(text: str) -> str:
+    # The address of the provider's own description, which people copy: the issuer is what stands before it.
+    text = text.removesuffix("/.well-known/openid-configuration")
     if not re.fullmatch(r"https?://[^\s?#@]+", text, re.ASCII):
         raise ValueError("must be an http(s) URL without query and login")
     return text
@@ -87,7 +89,7 @@ IssuerUrl = Annotated[str, Field(max_length=1000), AfterValidator(_is_issuer)]
 # The charts put these into URLs as they are, so they hold nothing that means something there.
 ServerName = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:]{2,45}\])$")]
 ServerPort = Annotated[int, Field(ge=1, le=65535)]
-Endpoint = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?$")]
+Endpoint = Annotated[str, Field(pattern=r"^(https?://)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?/?$")]
 UrlWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
 UrlPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", max_length=1000)]
 DnsName = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]

@@ -224,5 +224,4 @@ def _secret_values(answers: SiteAnswers) -> Iterator[str]:
     """A remark for each value that looks like a secret."""
     for above, values in answers.free_values():
         for path in suspicious(values):
-            way = "secret_env" if above == "env" else "a value that names a Secret"
-            yield f"{above}.{path}: looks like a secret, and many may read what is made of it; use {way} instead"
+            yield f"{above}.{path}: looks like a secret, and many may read what is made of it; name a Secret instead"

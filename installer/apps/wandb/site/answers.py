@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from installer.apps.wandb.site.environment_answers import SecretVariables, Variables
 from installer.apps.wandb.site.platform_answer_types import PlatformValues
 from installer.apps.wandb.site.service_answers import (
     BucketAnswers,
@@ -18,11 +19,9 @@ from installer.apps.wandb.site.service_answers import (
 from installer.schema import Strict
 from installer.site.answer_types import (
     DnsName,
-    EnvName,
     File,
     Label,
     ObjectName,
-    PlainText,
     ProxyUrl,
     Quantity,
     Text,
@@ -154,8 +153,8 @@ class Answers(SiteAnswers):
     ldap: LdapAnswers | None = None
     session_hours: Annotated[int | None, Field(ge=1, le=8760)] = None
     proxy: ProxyAnswers | None = None
-    env: dict[EnvName, PlainText] = Field(default_factory=dict)
-    secret_env: dict[EnvName, SecretSource] = Field(default_factory=dict)
+    env: Variables = Field(default_factory=dict)
+    secret_env: SecretVariables = Field(default_factory=dict)
     storage_class: ObjectName | None = None
     size: Literal["small", "medium", "large", "xlarge", "xxlarge"] | None = None
     resources: Annotated[dict[str, ResourceAnswers], AfterValidator(_known_components)] = Field(default_factory=dict)

@@ -65,7 +65,10 @@ class RedisAnswers(Strict):
 
 
 class BucketAnswers(Strict):
-    """The object store. `endpoint` is for S3-compatible ones (MinIO, Ceph), which are asked in path style."""
+    """The object store. `endpoint` is for S3-compatible ones (MinIO, Ceph), which are asked in path style.
+
+    A scheme before the endpoint says the same as `tls`.
+    """
 
     provider: Literal["s3", "gcs", "az", "cw"] = "s3"
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,250}$")]
@@ -84,7 +87,19 @@ class BucketAnswers(Strict):
             raise ValueError("`endpoint` has a meaning for provider s3 only")
         if (self.tls or self.ca) and not self.endpoint:
             raise ValueError("`tls` and `ca` need `endpoint`")
+        if self.tls and self.endpoint and self.endpoint.startswith("http://"):
+            raise ValueError("`endpoint` says http, and `tls` the contrary")
         return self
+
+    @property
+    def server(self) -> str:
+        """The endpoint without its scheme; empty if there is none."""
+        return (self.endpoint or "").rpartition("://")[2].removesuffix("/")
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether the endpoint is asked over TLS only."""
+        return self.tls or (self.endpoint or "").startswith("https://")
 
     @model_validator(mode="after")
     def _keys(self) -> Self:

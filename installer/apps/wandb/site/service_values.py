@@ -150,9 +150,9 @@ def _redis(redis: RedisAnswers, ca: str) -> dict[str, Any]:
 
 def _bucket(bucket: BucketAnswers) -> dict[str, Any]:
     """The chart's `name` is the server of an S3-compatible store, and `path` its bucket (`_bucket.tpl`)."""
-    values: dict[str, Any] = {"provider": bucket.provider, "name": bucket.endpoint or bucket.name}
+    values: dict[str, Any] = {"provider": bucket.provider, "name": bucket.server or bucket.name}
     parts = [bucket.name] if bucket.endpoint else []
-    path = "/".join([*parts, *([bucket.path] if bucket.path else [])]) + ("?tls=true" if bucket.tls else "")
+    path = "/".join([*parts, *([bucket.path] if bucket.path else [])]) + ("?tls=true" if bucket.over_tls else "")
     if path:
         values["path"] = path
     if bucket.region:

@@ -153,6 +153,11 @@ size: 3
         (REGISTRY + "bucket: {provider: az, name: b, secret_key: {env: E}}", "bucket: az has one key"),
         (REGISTRY + "bucket: {provider: az, name: b, endpoint: h}", "bucket: `endpoint` has a meaning for provider s3"),
         (REGISTRY + "bucket: {name: b, tls: true}", "bucket: `tls` and `ca` need `endpoint`"),
+        (
+            REGISTRY + "bucket: {name: b, endpoint: 'http://h', tls: true}",
+            "bucket: `endpoint` says http, and `tls` the",
+        ),
+        (REGISTRY + "bucket: {name: b, endpoint: 'https://h/path'}", "bucket.endpoint: String should match pattern"),
         (REGISTRY + "smtp: {host: h, user: u}", "smtp: `user` and `password` belong together"),
         (
             REGISTRY + "smtp: {host: h, user: u, password: {secret: s, key: k}}",
@@ -168,6 +173,8 @@ size: 3
         (REGISTRY + "proxy: {no_proxy: [a]}", "proxy: needs `http`, `https` or both"),
         (REGISTRY + "env: {A: true}", "env.A: YAML reads this as a truth value; quote it"),
         (REGISTRY + "env: {A: '{{ .Values }}'}", "env.A: must not hold {{, which Helm would take for a template"),
+        (REGISTRY + "env: {BUCKET_QUEUE: 'x://'}", "env: BUCKET_QUEUE has no effect: the chart itself sets it"),
+        (REGISTRY + "secret_env: {BUCKET_QUEUE: {env: E}}", "secret_env: BUCKET_QUEUE has no effect: the chart itself"),
         (REGISTRY + "env: {1A: b}", "env.1A: String should match pattern"),
         (REGISTRY + "env: {A: b}\nsecret_env: {A: {env: E}}", "the document: stands in `env` and in `secret_env`: A"),
         (REGISTRY + f"secret_env: {{A: {CANARY}}}", "secret_env.A: a secret never stands in this file"),
@@ -464,7 +471,8 @@ def test_answers_about_a_chart_that_the_bundle_lacks_are_refused(load: Load) -> 
 
 def test_secrets_in_values_of_the_platform_are_refused_with_the_answer_to_use(load: Load) -> None:
     text = f"""
-values: {{global: {{license: {CANARY}, mysql: {{password: {CANARY}}}, redis: {{password: ""}},
+values: {{api: {{env: {{STORE: "mysql://u:{CANARY}@h"}}}},
+  global: {{license: {CANARY}, mysql: {{password: {CANARY}}}, redis: {{password: ""}},
   email: {{smtp: {{password: {{valueFrom: {{secretKeyRef: {{name: a, key: b}}}}}}}}}}}}}}
 charts:
   wandb: {{values: {{global: {{bucket: {{accessKey: {CANARY}, secretKey: {CANARY}}}}}}}}}
@@ -474,6 +482,7 @@ charts:
         WANDB.check(load(REGISTRY + text))
     assert CANARY not in str(caught.value)
     assert [line.partition(": ")[0] for line in str(caught.value).split("\n  ")[1:]] == [
+        "values.api.env.STORE",
         "values.global.license",
         "values.global.mysql.password",
         "charts.wandb.values.global.bucket.accessKey",
@@ -483,23 +492,55 @@ charts:
         assert answer in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LDAP_BIND_PW", CANARY),
+        ("GORILLA_LICENSE", "ABC"),
+        ("AWS_SECRET_ACCESS_KEY", "AKIA0123"),
+        ("GORILLA_SESSION_KEY", "1"),
+        ("MYSQL", f"mysql://u:{CANARY}@h"),
+        ("GORILLA_SUPPORTED_FILE_STORES", f"gs://free,s3://KEY:{CANARY}/with+slash@minio:9000/b"),
+    ],
+)
+def test_a_secret_among_the_variables_is_refused_unshown(load: Load, name: str, value: str) -> None:
+    [line] = defects(load, f"{REGISTRY}env: {{LOG_LEVEL: info, {name}: '{value}'}}\n")
+    assert line == (f"env: looks like a secret, and many may read what is made of it; use secret_env instead: {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WF_ENFORCE_PASSWORD_LENGTH", "12"),
+        ("REQUIRE_TOKEN", "true"),
+        ("GORILLA_LICENSE_CERT_PATH", "/jwks.json"),
+        ("CALLBACK", "https://h:8443/a@b"),
+        ("MYSQL", "mysql://$(MYSQL_USER):$(MYSQL_PASSWORD)@$(MYSQL_HOST)/db"),
+        ("MAIL", "smtp://me@h"),
+    ],
+)
+def test_a_variable_that_only_sounds_like_a_secret_is_taken(load: Load, name: str, value: str) -> None:
+    assert values_of(PLATFORM, load(f"{REGISTRY}env: {{{name}: '{value}'}}\n"))["global"]["env"] == {name: value}
+
+
 def test_values_that_look_like_secrets_are_remarked(load: Load) -> None:
     text = f"""
-env: {{SLACK_TOKEN: {CANARY}, TOKEN_FILE: /a, LOG_LEVEL: info}}
+env: {{PASSWORD_POLICY: {CANARY}, TOKEN_FILE: /a, LOG_LEVEL: info}}
 values:
   api: {{env: [{{name: DB_PASSWORD, value: {CANARY}}}], apiKey: {CANARY}}}
   global: {{redis: {{secret: {{secretName: mine, secretKey: REDIS_PASSWORD}}}}, mysql: {{passwordSecret: {{name: x}}}}}}
   ingress: {{annotations: {{nginx.ingress.kubernetes.io/auth-secret: login, a/ssl-passthrough: "true"}}}}
   other: {{existingSecret: mine, passwordKey: key, licensePath: /a, password: "{{{{ .Values.x }}}}"}}
-charts: {{demo: {{values: {{clientSecret: "", client: {{secret: {CANARY}}}}}}}}}
+charts: {{demo: {{values: {{clientSecret: "", client: {{secret: {CANARY}}}, store: "s3://k:{CANARY}@h"}}}}}}
 """
     site = load(REGISTRY + text)
     assert CANARY not in str(site.notes)
     assert [note.partition(": ")[0] for note in site.notes] == [
-        "env.SLACK_TOKEN",
+        "env.PASSWORD_POLICY",
         "values.api.apiKey",
         "values.api.env[0].DB_PASSWORD",
         "charts.demo.values.client.secret",
+        "charts.demo.values.store",
     ]
     WANDB.check(site)
 
@@ -638,6 +679,13 @@ def test_a_proxy_is_not_asked_for_what_is_in_the_cluster(load: Load) -> None:
     assert {".svc", "$(KUBERNETES_SERVICE_HOST)", "wandb-app", "wandb-redis-master", "w.example", ".corp"} <= set(names)
 
 
+def test_the_address_of_an_issuers_description_is_taken_for_the_issuer(load: Load) -> None:
+    issuer = "https://login.example/realms/ml"
+    for text in (issuer, f"{issuer}/.well-known/openid-configuration"):
+        values = values_of(PLATFORM, load(f"{REGISTRY}oidc: {{issuer: '{text}', client_id: c}}"))
+        assert values["global"]["auth"]["oidc"]["issuer"] == issuer
+
+
 def test_object_stores_in_the_words_of_the_chart(load: Load) -> None:
     def bucket(text: str) -> dict[str, Any]:
         found: dict[str, Any] = values_of(PLATFORM, load(f"{REGISTRY}bucket: {{{text}}}"))["global"]["bucket"]
@@ -646,6 +694,9 @@ def test_object_stores_in_the_words_of_the_chart(load: Load) -> None:
     assert bucket("name: b, region: r") == {"provider": "s3", "name": "b", "region": "r"}
     compatible = bucket("name: b, endpoint: 'minio:9000', tls: true, path: a/b")
     assert compatible == {"provider": "s3", "name": "minio:9000", "path": "b/a/b?tls=true"}
+    assert bucket("name: b, endpoint: 'https://minio:9000/'")["path"] == "b?tls=true"
+    assert bucket("name: b, endpoint: 'https://minio:9000/'")["name"] == "minio:9000"
+    assert bucket("name: b, endpoint: 'http://minio'") == {"provider": "s3", "name": "minio", "path": "b"}
     assert bucket("provider: gcs, name: b") == {"provider": "gcs", "name": "b"}
     assert bucket("provider: az, name: account, path: c, access_key: {secret: s, key: k}") == {
         "provider": "az",
