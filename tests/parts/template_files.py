@@ -27,6 +27,9 @@ def files_of_the_template(folder: Path) -> None:
     server = authority.issue("wandb", ["wandb.enclave.example", "wandb.other.example"])
     (folder / "wandb.pem").write_bytes(server.certificate.read_bytes())
     (folder / "wandb.key").write_bytes(server.key.read_bytes())
+    client = authority.issue("wandb-at-mysql", ["wandb"])
+    (folder / "mysql-client.pem").write_bytes(client.certificate.read_bytes())
+    (folder / "mysql-client.key").write_bytes(client.key.read_bytes())
     for name in re.findall(r"{file: ([a-z]+\.[a-z]+)}", (WANDB / "site.yaml").read_text()):
         if not (folder / name).exists():
             (folder / name).write_text("word\n")

@@ -1,8 +1,9 @@
-"""Proof that answers about pods reach every pod of the platform, hooks included: charts have ways of their own.
+"""Proof that answers reach every pod of the platform, hooks included: charts have ways of their own.
 
 What does not is refused, and names the part of the chart that cannot be told.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from installer.errors import SiteError
 from installer.objects.desired import ChartRelease
 from installer.schema import report
 
+_WITHOUT_TLS = re.compile(r"mysql://\$\(MYSQL_USER\)(?![^,]*[?&]tls=(true|custom))")
+_WITHOUT_USER = re.compile(r"redis://(:\$\(REDIS_PASSWORD\)@|\$\(REDIS_HOST\))")
 _HINT = "switch these parts off in `values` of site.yaml, such as otel: {install: false}; or leave the answer out."
 
 
@@ -29,6 +32,10 @@ def check_pods(answers: Answers, platform: ChartRelease, operator: ChartRelease)
         for name, pod in (*pods, *_pods(operator)):
             if found := violations(pod["spec"], openshift=openshift):
                 defects.append(f"security: the chart cannot make {name} {answers.security}: {', '.join(found)}")
+    if answers.mysql and answers.mysql.over_tls:
+        defects += _urls("mysql.tls", _WITHOUT_TLS, pods, platform)
+    if answers.redis and answers.redis.user:
+        defects += _urls("redis.user", _WITHOUT_USER, pods, platform)
     if defects:
         raise report("site.yaml", defects, SiteError, hint=_HINT)
 
@@ -48,6 +55,20 @@ def _priority(wanted: str | None, pods: list[tuple[str, Object]], release: Chart
     without = [name for name, pod in pods if pod["spec"].get("priorityClassName") != wanted]
     if wanted and without:
         yield _unheard("priority_class", without, release)
+
+
+def _urls(key: str, wrong: re.Pattern[str], pods: list[tuple[str, Object]], release: ChartRelease) -> Iterator[str]:
+    """A defect if pods have variables that hold a URL of the form `wrong`."""
+    found = [
+        f"{name} ({variable['name']})"
+        for name, pod in pods
+        for kind in ("initContainers", "containers")
+        for container in pod["spec"].get(kind) or ()
+        for variable in container.get("env") or ()
+        if wrong.search(str(variable.get("value") or ""))
+    ]
+    if found:
+        yield _unheard(key, list(dict.fromkeys(found)), release)
 
 
 def _unheard(key: str, names: list[str], release: ChartRelease) -> str:

@@ -18,6 +18,7 @@ from installer.apps.wandb.site.pod_answers import (
 )
 from installer.apps.wandb.site.service_answers import (
     BucketAnswers,
+    ClickhouseAnswers,
     LdapAnswers,
     MysqlAnswers,
     OidcAnswers,
@@ -98,6 +99,7 @@ class Answers(SiteAnswers):
     mysql: MysqlAnswers | None = None
     bucket: BucketAnswers | None = None
     redis: RedisAnswers | None = None
+    clickhouse: ClickhouseAnswers | None = None
     smtp: SmtpAnswers | None = None
     oidc: OidcAnswers | None = None
     ldap: LdapAnswers | None = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from installer.apps.wandb.site.answers import Answers, IngressAnswers, ProxyAnswers, ServiceAnswers
+from installer.apps.wandb.site.connection_values import mysql_connections, redis_connections
 from installer.apps.wandb.site.pod_values import operator_pod, platform_pods
 from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, services
 from installer.chart.retarget import merged
@@ -76,6 +77,8 @@ def platform(answers: Answers, certificates: Sequence[str], authorities: Authori
     values: dict[str, Any] = {"global": everywhere}
     for part in (
         services(answers, authorities),
+        mysql_connections(answers.mysql),
+        redis_connections(answers.redis),
         _exposure(answers),
         _storage(answers),
         _pull_secret(answers.registry.pull_secret_name),

@@ -142,11 +142,27 @@ size: 3
         (REGISTRY + "mysql: {host: db}", "mysql: needs `host` and `password`, or `internal: true` for a database in "),
         (REGISTRY + "mysql: {internal: true, user: u}", "mysql: with `internal` nothing else has a meaning"),
         (REGISTRY + "mysql: {host: h, user: 'a@b', password: {env: E}}", "mysql.user: String should match pattern"),
+        (REGISTRY + "clickhouse: {host: h}", "clickhouse.password: missing"),
+        (REGISTRY + "clickhouse: {host: '{{ x }}', password: {env: E}}", "clickhouse.host: String should match"),
         (REGISTRY + "redis: {internal: true, port: 1}", "redis: with `internal` nothing else has a meaning"),
         (REGISTRY + "redis: {port: 1}", "redis: needs `host`, or `internal: true` for a Redis in the cluster"),
         (
             REGISTRY + "redis: {host: h, ca: f, password: {secret: s, key: k}}",
             "redis: the chart takes `ca` from the password's Secret: give the password by file, env or prompt",
+        ),
+        (REGISTRY + "redis: {host: h, user: u}", "redis: `user` needs `password`"),
+        (
+            REGISTRY + "mysql: {host: h, password: {env: E}, client_certificate: f}",
+            "mysql: `client_certificate` and `client_key` belong together",
+        ),
+        (
+            REGISTRY + "mysql: {host: h, password: {env: E}, client_certificate: f, client_key: {env: E}}",
+            "mysql: `client_certificate` needs `ca`, by which the server is known",
+        ),
+        (
+            REGISTRY
+            + "mysql: {host: h, password: {env: E}, ca: f, client_certificate: f, client_key: {secret: s, key: k}}",
+            "mysql: certificate and key become one Secret: give the key by file, env or prompt",
         ),
         (REGISTRY + "redis: {host: h, params: {ttlInSeconds: '1'}}", "redis: the chart sets ttlInSeconds itself"),
         (REGISTRY + "bucket: {provider: gcs, name: b, access_key: {env: E}}", "bucket: the chart has no keys for gcs"),
@@ -661,6 +677,7 @@ smtp: {host: mail, user: "me@x", password: {env: W}}
 oidc: {issuer: "https://i/realm", client_id: c, secret: {env: W}}
 ldap: {address: "ldap://l", base_dn: "dc=x", attributes: "email=mail", bind_dn: "cn=a", bind_password: {env: W}}
 bucket: {provider: az, name: account, path: files, access_key: {env: W}}
+clickhouse: {host: ch, password: {env: W}}
 secret_env: {TOKEN: {env: W}}
 """
     site = load(REGISTRY + text, environment={"W": word})
@@ -673,10 +690,24 @@ secret_env: {TOKEN: {env: W}}
         "airferry-oidc": {"OIDC_SECRET": word},
         "airferry-ldap": {"LDAP_BIND_PW": word},
         "airferry-bucket": {"ACCESS_KEY": word},
+        "airferry-clickhouse": {"CLICKHOUSE_PASSWORD": word},
         "airferry-env": {"TOKEN": word},
     }
     reference = {"secretKeyRef": {"name": "airferry-smtp", "key": "GORILLA_EMAIL_SINK"}}
     assert values_of(PLATFORM, site)["global"]["env"]["GORILLA_EMAIL_SINK"] == {"valueFrom": reference}
+
+
+def test_clickhouse_is_that_of_the_traces(load: Load) -> None:
+    values = values_of(PLATFORM, load(REGISTRY + "clickhouse: {host: ch, password: {secret: s, key: k}}\n"))
+    assert values["weave-trace"] == {"install": True}
+    assert values["global"]["clickhouse"] == {
+        "host": "ch",
+        "port": 8443,
+        "database": "weave_trace_db",
+        "user": "default",
+        "replicated": False,
+        "passwordSecret": {"name": "s", "passwordKey": "k"},
+    }
 
 
 def test_ways_to_reach_the_platform(load: Load) -> None:

@@ -19,7 +19,7 @@ from installer.errors import SiteError
 from installer.objects.desired import ChartRelease
 from tests.parts.pod_security import CONTROLS, broken
 from tests.parts.wandb_site import OPERATOR, PLATFORM, load_site, values_of
-from tests.parts.wandb_values import EVERYTHING
+from tests.parts.wandb_values import EVERY_PART
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,17 +27,6 @@ if TYPE_CHECKING:
     from installer.site.site import Site
 
 RECENT = ("0.41.4", "0.43.8")
-# What an installation may switch on beside the parts that W&B's values for everything have on.
-ALL: dict[str, Any] = merged(
-    EVERYTHING,
-    {
-        "clickhouse": {"keeper": {"enabled": True}},
-        "kafka": {"broker": {"replicaCount": 1}},
-        "otel": {"deployment": {"install": True}},
-        "prometheus": {"mysql-exporter": {"enabled": True}, "redis-exporter": {"enabled": True}},
-        "global": {"olap": {"default": {"host": "h"}, "registrySearch": {"enabled": True}}},
-    },
-)
 # What 0.18.0 has, and what W&B's own guide for it switches on.
 OLD: dict[str, Any] = {"nginx": {"install": True}, "global": {"bucket": {"name": "b", "region": "r"}}}
 # The charts of these parts have no such value, in either version.
@@ -103,7 +92,7 @@ def unconfined(text: str) -> set[str]:
 @pytest.mark.parametrize("version", RECENT)
 def test_every_pod_is_marked_and_confined_or_named(assets: Path, version: str, answered: Any) -> None:
     site = answered(f"{MARKS}security: restricted\n")
-    made = releases(assets, version, site, ALL)
+    made = releases(assets, version, site, EVERY_PART)
     pods = {
         f"{item['kind']} {item['metadata']['name']}": (item, spec)
         for item in made[0].applied
@@ -148,7 +137,7 @@ def test_what_the_profile_installs_is_confined_without_the_collector(assets: Pat
 @pytest.mark.parametrize("version", RECENT)
 def test_on_openshift_no_pod_asks_for_a_user_or_a_group(assets: Path, version: str, answered: Any) -> None:
     site = answered("security: openshift\n")
-    made = releases(assets, version, site, ALL)
+    made = releases(assets, version, site, EVERY_PART)
     asking = {
         item["metadata"]["name"]
         for item in made[0].applied
@@ -188,7 +177,7 @@ def test_components_have_as_many_replicas_as_the_site_wants(assets: Path, versio
     assert len(several) > 15
     counts = {name: number for number, name in enumerate(several, 11)}
     site = answered(f"size: large\nreplicas: {counts}\n".replace("'", ""))
-    values = merged(ALL, values_of(PLATFORM, site))
+    values = merged(EVERY_PART, values_of(PLATFORM, site))
     objects = chart(assets, f"operator-wandb-{version}").render(values, release="wandb", namespace="wandb").objects
     deployments = [item for item in objects if item["kind"] == "Deployment"]
     found = {
