@@ -19,7 +19,7 @@ from installer.errors import BundleError, SiteError
 from installer.schema import report
 from installer.site.answers import ChartAnswers, SiteAnswers
 from installer.site.secret import Secret, SecretSource
-from installer.site.site import HINT, PULL_SECRET, Site, SiteFiles, SiteSecret
+from installer.site.site import HINT, Site, SiteFiles, SiteSecret
 
 PLACEHOLDER = "VALUE-FROM-SITE"
 """What stands for a secret in what is rendered for people."""
@@ -101,9 +101,9 @@ class Application:
         for target, answer in self._targets(step, site.answers):
             if not _in_resource(step, target):
                 values = merged(values, placed(_below_values(step, target.path), answer))
-        if site.answers.registry.pull_secret:
+        if name := site.answers.registry.pull_secret_name:
             for path in self.profile.pull_secret.values.get(step.label, ()):
-                named: list[object] = [PULL_SECRET] if path.endswith("[]") else [{"name": PULL_SECRET}]
+                named: list[object] = [name] if path.endswith("[]") else [{"name": name}]
                 values = merged(values, placed(path.removesuffix("[]"), named))
         return merged(values, self.own_answers(step, site).values)
 

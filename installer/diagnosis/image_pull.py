@@ -56,8 +56,8 @@ _STEPS: dict[str, str] = {
         "the registry's copy is damaged: have it deleted there, then run `load` again; `verify` checks the bundle."
     ),
     "pull-refused": (
-        "correct registry.credentials in site.yaml (pull_secret: true makes the Secret from it) and run `install` "
-        "again, or give the nodes credentials for {host}."
+        "correct registry.credentials in site.yaml (pull_secret: true makes the Secret from it) or the Secret that "
+        "pull_secret names, and run `install` again; or give the nodes credentials for {host}."
     ),
     "image-platform": "these nodes have another architecture than the image: use a bundle that is made for it.",
     "registry-name-unknown": (

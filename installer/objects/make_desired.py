@@ -48,7 +48,8 @@ def desired(
     secrets = [*site.pull_secrets(places, blank=blank), *application.secrets(site, blank=blank), *done.secrets]
     places |= {secret.namespace for secret in secrets}
     images = maker.digests(reference for part in parts for reference in part.images)
-    bearers, unserved = accounts(parts) if site.answers.registry.pull_secret else ([], [])
+    pull_secret = site.answers.registry.pull_secret_name
+    bearers, unserved = accounts(parts, pull_secret) if pull_secret else ([], [])
     return Desired(
         namespaces={place: maker.labels(place) for place in sorted(places)},
         secrets=tuple(secret_object(secret) for secret in secrets),

@@ -156,7 +156,8 @@ class Maker:
             raise BundleError(f"{document}: holds something that is no object with a kind and a name")
         labels = {**(metadata.get("labels") or {}), **MANAGED_BY, STEP_LABEL: name.name}
         moved = retarget.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
-        return pod_with_pull_secret(moved) if self.site.answers.registry.pull_secret else moved
+        pull_secret = self.site.answers.registry.pull_secret_name
+        return pod_with_pull_secret(moved, pull_secret) if pull_secret else moved
 
     def _release(self, step: Step, entry: BundleChart, name: ReleaseName, given: Mapping[str, Any]) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
@@ -166,8 +167,8 @@ class Maker:
         def upgrade(values: Mapping[str, Any]) -> Rendering:
             return self._render(chart, values, name, upgrade=True)
 
-        if self.site.answers.registry.pull_secret:
-            values = with_pull_secret(values, lambda values: upgrade(values).objects)
+        if pull_secret := self.site.answers.registry.pull_secret_name:
+            values = with_pull_secret(values, pull_secret, lambda values: upgrade(values).objects)
         upgraded = upgrade(values)
         if pins := pinning.pins(upgraded, values, self.relocation, upgrade):
             values = retarget.merged(values, pins)

@@ -2,9 +2,9 @@
 
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from installer.errors import AirferryError
 from installer.oci.reference import Repository
@@ -38,6 +38,8 @@ def _is_proxy(text: str) -> str:
 
 
 def _is_issuer(text: str) -> str:
+    # The address of the provider's own description, which people copy: the issuer is what stands before it.
+    text = text.removesuffix("/.well-known/openid-configuration")
     if not re.fullmatch(r"https?://[^\s?#@]+", text, re.ASCII):
         raise ValueError("must be an http(s) URL without query and login")
     return text
@@ -48,6 +50,12 @@ def _is_no_template(text: str) -> str:
     if "{{" in text:
         raise ValueError("must not hold {{, which Helm would take for a template")
     return text
+
+
+def _is_secret_name(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, str) and is_dns_name(value)):
+        return value
+    raise ValueError("neither true, nor false, nor the name of a Secret")
 
 
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
@@ -66,6 +74,7 @@ def is_dns_name(text: str) -> bool:
 
 # RFC 1123 labels, as Kubernetes asks of namespaces; object names may hold dots.
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+SecretName = Annotated[bool | str, BeforeValidator(_is_secret_name)]
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,251}$")]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
@@ -80,7 +89,7 @@ IssuerUrl = Annotated[str, Field(max_length=1000), AfterValidator(_is_issuer)]
 # The charts put these into URLs as they are, so they hold nothing that means something there.
 ServerName = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:]{2,45}\])$")]
 ServerPort = Annotated[int, Field(ge=1, le=65535)]
-Endpoint = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?$")]
+Endpoint = Annotated[str, Field(pattern=r"^(https?://)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?/?$")]
 UrlWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
 UrlPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", max_length=1000)]
 DnsName = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]

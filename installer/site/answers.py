@@ -9,8 +9,10 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, model_validator
 
 from installer.schema import Strict
-from installer.site.answer_types import File, Label, Project, RegistryHost, Text
+from installer.site.answer_types import File, Label, Project, RegistryHost, SecretName, Text
 from installer.site.secret import SecretSource
+
+PULL_SECRET = "airferry-registry"  # noqa: S105 - a name
 
 
 class Login(Strict):
@@ -30,6 +32,7 @@ class RegistryAnswers(Strict):
     """The registry that the images are loaded into, and from which the nodes pull.
 
     With `on_nodes` nobody answers at `host`: it only stands in the names by which the nodes have the images.
+    `pull_secret` is true for a Secret made from `credentials`, or the name of one that is in every namespace already.
     """
 
     host: RegistryHost
@@ -38,20 +41,25 @@ class RegistryAnswers(Strict):
     plain_http: bool = False
     credentials: Login | None = None
     token_hosts: list[RegistryHost] = Field(default_factory=list)
-    pull_secret: bool = False
+    pull_secret: SecretName = False
     on_nodes: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.plain_http and self.ca:
             raise ValueError("`ca` has no meaning with `plain_http`")
-        if self.pull_secret and not self.credentials:
-            raise ValueError("`pull_secret` needs `credentials`")
+        if self.pull_secret is True and not self.credentials:
+            raise ValueError("`pull_secret` needs `credentials`, or is the name of a Secret that is in the cluster")
         if self.on_nodes and (self.ca or self.plain_http or self.credentials or self.token_hosts):
             raise ValueError(
                 "with `on_nodes` there is no registry: `ca`, `plain_http`, `credentials`, `token_hosts` have no meaning"
             )
         return self
+
+    @property
+    def pull_secret_name(self) -> str:
+        """The Secret by which pods pull; empty if they need none."""
+        return self.pull_secret if isinstance(self.pull_secret, str) else PULL_SECRET if self.pull_secret else ""
 
 
 class ChartAnswers(Strict):

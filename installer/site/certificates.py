@@ -2,7 +2,9 @@
 
 import datetime as dt
 import re
+import shlex
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from installer.errors import SiteError
 from installer.site.secret import Secret
@@ -10,6 +12,10 @@ from installer.value import Value
 
 # A ConfigMap holds 1 MiB at most; the controller's chart and the platform's chart put all certificates into one.
 MAX_CERTIFICATES = 1_000_000
+# The object identifiers of PKCS #7 signed data (a .p7b file) and of the data in a PKCS #12 store, in DER (RFC 5652).
+_SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
+_STORED_DATA = bytes.fromhex("06092a864886f70d010701")
+_DER_HEAD = 64
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----[^-]{0,100000}-----END \1-----")
 
 
@@ -31,6 +37,8 @@ class Certificates(Value):
         pems, notes = [], []
         for block in _BLOCK.finditer(data):
             kind = block[1].decode()
+            if kind in ("PKCS7", "CMS"):
+                raise _to_convert(name, "a PKCS #7 file", "pkcs7 -print_certs")
             if kind not in ("CERTIFICATE", "X509 CERTIFICATE"):
                 raise SiteError(f"{name}: holds a {kind.lower()}", hint="give only certificates in PEM.")
             pem, note = _one(block[0], name, now)
@@ -38,6 +46,7 @@ class Certificates(Value):
             if note:
                 notes.append(note)
         if not pems:
+            _recognise(data, name)
             raise SiteError(f"{name}: no certificate in PEM", hint="it starts with -----BEGIN CERTIFICATE-----.")
         return cls(tuple(dict.fromkeys(pems)), tuple(dict.fromkeys(notes)))
 
@@ -96,6 +105,31 @@ class ServerCertificate(Value):
             raise SiteError(f"{path}: not a private key in PEM, or an encrypted one", hint=hint) from None
         if own != x509.load_pem_x509_certificate(self.chain.encode()).public_key():
             raise SiteError(f"{path}: not the key of the certificate", hint="give both of the same order.")
+
+
+def _recognise(data: bytes, name: str) -> None:
+    """Raises SiteError with the command that converts `data` if it is one of the usual forms other than PEM."""
+    from cryptography import x509
+
+    if not data.startswith(b"\x30"):  # a sequence in DER
+        return
+    if _SIGNED_DATA in data[:_DER_HEAD]:
+        raise _to_convert(name, "a PKCS #7 file in DER", "pkcs7 -inform DER -print_certs")
+    if _STORED_DATA in data[:_DER_HEAD]:
+        raise _to_convert(name, "a PKCS #12 store", "pkcs12 -nokeys")
+    try:
+        x509.load_der_x509_certificate(data)
+    except ValueError:
+        return
+    raise _to_convert(name, "a certificate in DER", "x509 -inform DER")
+
+
+def _to_convert(name: str, what: str, way: str) -> SiteError:
+    new = PurePath(name).with_suffix(".pem")
+    if str(new) == name:
+        new = new.with_name(f"{new.stem}-text.pem")
+    command = f"openssl {way} -in {shlex.quote(name)} -out {shlex.quote(str(new))}"
+    return SiteError(f"{name}: is {what}, not PEM; convert it: {command}", hint="name the new file in site.yaml.")
 
 
 def _one(block: bytes, name: str, now: dt.datetime) -> tuple[str, str]:

@@ -15,16 +15,38 @@ _SECRET = re.compile(
 _PLACE = re.compile(
     r"[a-z-][Ss]ecrets?$|(?i:(name|ref|path|file|url|type))$|(?i:(?<!access)(?<!secret)(?<!api)(?<!private))Key$"
 )
+# The ends of the names of variables that are secrets: `LDAP_BIND_PW`, but not `PASSWORD_LENGTH`.
+_SECRET_VARIABLE = re.compile(
+    r"(passw(or)?d|passphrase|secret|token|credentials?|licen[cs]e|dsn|_pwd?"
+    r"|(api|access|secret|private|session|signing|encryption)_?key)$",
+    re.IGNORECASE,
+)
+_SWITCH = re.compile(r"true|false|yes|no|on|off|", re.IGNORECASE)
+# A URL with user and password. Keys of object stores hold slashes, so a password may; a port is none.
+_LOGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#:@]*:(?P<password>[^\s@]+)@", re.IGNORECASE)
+_NO_PASSWORD = re.compile(r"[0-9]{1,5}(/.*)?|\$\([A-Za-z_][A-Za-z0-9_]*\)")
 # The name of a key in a Secret, as in the chart's own `secretKey: REDIS_PASSWORD`.
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 def suspicious(values: Mapping[str, Any]) -> Iterator[str]:
-    """The paths of texts in `values` that look like secrets by their keys."""
+    """The paths of texts in `values` that look like secrets by their keys, or hold one in a URL."""
     for path, text in texts(values):
         key = path.rpartition(".")[2]
-        if _SECRET.search(key) and not _PLACE.search(key) and _may_be_secret(text):
+        if has_login(text) or (_SECRET.search(key) and not _PLACE.search(key) and _may_be_secret(text)):
             yield path
+
+
+def secret_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    """The names of environment variables that are secrets by their names, or hold one in a URL."""
+    for name, text in variables.items():
+        if has_login(text) or (_SECRET_VARIABLE.search(name) and not _SWITCH.fullmatch(text)):
+            yield name
+
+
+def has_login(text: str) -> bool:
+    """Whether `text` holds a URL with a user's password; `$(NAME)` stands for one that comes from elsewhere."""
+    return any(not _NO_PASSWORD.fullmatch(found["password"]) for found in _LOGIN.finditer(text))
 
 
 def _may_be_secret(text: str) -> bool:

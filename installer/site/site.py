@@ -19,7 +19,7 @@ from installer.errors import AirferryError, SiteError
 from installer.files import look_at, read_bounded
 from installer.registry.credentials import Credentials
 from installer.schema import report, validate
-from installer.site.answers import SiteAnswers
+from installer.site.answers import PULL_SECRET, SiteAnswers
 from installer.site.certificates import Certificates, ServerCertificate
 from installer.site.free_values import suspicious
 from installer.site.secret import Environment, Prompt, Secret, SecretReader, SecretSource
@@ -30,7 +30,6 @@ Parse = Callable[[bytes, str, type[AirferryError]], Any]
 MAX_SITE = 1 << 20
 _PEM_END = "-----END CERTIFICATE-----"
 MAX_CERTIFICATE_FILE = 4 << 20
-PULL_SECRET = "airferry-registry"  # noqa: S105 - a name
 HINT = "correct site.yaml; the template in the bundle explains every key."
 
 
@@ -201,12 +200,12 @@ class Site:
         return self._read[key]
 
     def pull_secrets(self, namespaces: Iterable[str], *, blank: bool) -> Iterator[SiteSecret]:
-        """The pull secret for each of `namespaces`, if the site wants one; with `blank` without its content.
+        """The pull secret for each of `namespaces`, if the site wants one made; with `blank` without its content.
 
         Kubernetes documentation, "Pull an Image from a Private Registry": the form of docker's config.json.
         Raises SiteError if the password cannot be had.
         """
-        if not self.answers.registry.pull_secret:
+        if self.answers.registry.pull_secret is not True:
             return
         config = {".dockerconfigjson": Secret("" if blank else self._docker_config())}
         for namespace in sorted(set(namespaces)):
@@ -225,5 +224,4 @@ def _secret_values(answers: SiteAnswers) -> Iterator[str]:
     """A remark for each value that looks like a secret."""
     for above, values in answers.free_values():
         for path in suspicious(values):
-            way = "secret_env" if above == "env" else "a value that names a Secret"
-            yield f"{above}.{path}: looks like a secret, and many may read what is made of it; use {way} instead"
+            yield f"{above}.{path}: looks like a secret, and many may read what is made of it; name a Secret instead"

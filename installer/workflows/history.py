@@ -37,8 +37,8 @@ class ReleaseState(Value):
 
 
 class Access(Value):
-    """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept elsewhere,
-    `token_hosts` are further hosts that may get them.
+    """The registry of the enclave and how it is reached; `ca` is PEM or empty. Credentials are kept in the Secret
+    `pull_secret` (empty: there is none), `token_hosts` are further hosts that may get them.
 
     With `on_nodes` there is none: the nodes have the images under its name.
     """
@@ -48,6 +48,7 @@ class Access(Value):
     ca: str = ""
     on_nodes: bool = False
     token_hosts: tuple[str, ...] = ()
+    pull_secret: str = ""
 
 
 class Revision(Value):

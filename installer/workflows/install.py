@@ -108,7 +108,8 @@ def prepare(
     changes = replace(changes, overwritten=overwritten, volumes=kept)
     ca = (site.registry_ca or b"").decode()
     answers = site.answers.registry
-    access = Access(site.registry, answers.plain_http, ca, site.on_nodes, tuple(answers.token_hosts))
+    hosts = tuple(answers.token_hosts)
+    access = Access(site.registry, answers.plain_http, ca, site.on_nodes, hosts, answers.pull_secret_name)
     return Prepared(wanted, note, past, changes, access, take_over, request.repository)
 
 

@@ -21,7 +21,6 @@ from installer.errors import ClusterError, NothingHereError, UsageError
 from installer.preflight.images_held import require_images
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials
-from installer.site.site import PULL_SECRET
 from installer.value import Value, replace
 from installer.workflows import history, lease
 from installer.workflows.actions import Actions
@@ -182,8 +181,9 @@ def _step(step: InstalledStep, goal: Revision, actions: Actions, driver: Driver)
 
 
 def credentials(cluster: Cluster, goal: Revision) -> Credentials | None:
-    """The registry's user as the cluster itself knows it, from the pull secret; None if there is none of ours."""
-    held = cluster.get(SECRET, PULL_SECRET, goal.record.namespace)
+    """The registry's user as the cluster itself knows it, from the pull secret; None if it tells none."""
+    name = goal.access.pull_secret
+    held = cluster.get(SECRET, name, goal.record.namespace) if name else None
     text = ((held or {}).get("data") or {}).get(".dockerconfigjson") or ""
     try:
         entry = json.loads(base64.b64decode(text) or b"{}")["auths"][goal.access.host]

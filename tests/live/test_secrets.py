@@ -82,6 +82,7 @@ MEANT = {
     "oidc": "airferry-oidc",
     "ldap": "airferry-ldap",
     "own": "airferry-env",
+    "clickhouse": "airferry-clickhouse",
     "key": "airferry-tls",
 }
 
@@ -148,7 +149,8 @@ def answers(folder: Path, enclave: Enclave, canaries: dict[str, str]) -> dict[st
             "access_key": file["access"],
             "secret_key": file["secret"],
         },
-        "redis": {"host": "cache", "password": file["redis"], "ca": str(authority.certificate)},
+        "clickhouse": {"host": "ch", "password": file["clickhouse"]},
+        "redis": {"host": "cache", "user": "me", "password": file["redis"], "ca": str(authority.certificate)},
         "smtp": {"host": "mail", "user": "u", "password": file["smtp"]},
         "oidc": {"issuer": "https://login", "client_id": "c", "secret": file["oidc"]},
         "ldap": {

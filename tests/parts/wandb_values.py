@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from installer.chart.retarget import merged
+
 BUCKET = {"provider": "s3", "name": "s3:9000", "path": "b", "region": "r", "accessKey": "a", "secretKey": "s"}
 SWITCHED_ON = (
     *("anaconda2", "bufstream", "clickhouse", "clickhouseMigrationJob", "executor", "filemeta", "filestream"),
@@ -23,3 +25,14 @@ EVERYTHING: dict[str, Any] = {
         "bucket": BUCKET,
     },
 }
+# The same with the parts of parts that have pods of their own.
+EVERY_PART: dict[str, Any] = merged(
+    EVERYTHING,
+    {
+        "clickhouse": {"keeper": {"enabled": True}},
+        "kafka": {"broker": {"replicaCount": 1}},
+        "otel": {"deployment": {"install": True}},
+        "prometheus": {"mysql-exporter": {"enabled": True}, "redis-exporter": {"enabled": True}},
+        "global": {"olap": {"default": {"host": "h"}, "registrySearch": {"enabled": True}}},
+    },
+)

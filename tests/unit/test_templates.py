@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import BaseModel
 
-import templates
 from builder.charts.tree import ChartTree
 from builder.charts.version_overrides import pinned, tags
 from builder.recipe.recipe import Recipe, parse_recipe
@@ -21,17 +20,12 @@ from installer.chart.images import references
 from installer.errors import RecipeError, SiteError
 from installer.site.secret import SecretSource
 from installer.site.site import ApplicationAnswers, RegistryOnly, Site
-from tests.parts.authority import Authority
+from tests.parts.template_files import FOLDER, WANDB, files_of_the_template, uncommented
 
-FOLDER = Path(templates.__file__).parent
-WANDB = FOLDER / "wandb"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PROFILES = sorted(path.parent.name for path in FOLDER.glob("*/recipe.yaml"))
-# A commented key, item or nested line of YAML, as opposed to a sentence.
-_COMMENTED = re.compile(r"^( *)# (?!yaml-language-server)( *(?:- )?(?:[a-z_.0-9/:-]+:(?: .*)?|- \S.*))$")
-
-
-def uncommented(text: str) -> str:
-    return "\n".join(_COMMENTED.sub(r"\1\2", line) for line in text.splitlines())
 
 
 def profile_of(name: str, text: str = "") -> Profile:
@@ -48,19 +42,6 @@ def load(text: str, folder: Path, asked: ApplicationAnswers | None = None) -> Si
         environment=lambda _: None,
         prompt=lambda _: "answer",
     )
-
-
-def files_of_the_template(folder: Path) -> None:
-    """The files that the template's comments name."""
-    authority = Authority(folder / "authority")
-    for name in ("registry-ca.pem", "enclave-ca.pem", "mysql-ca.pem", "bucket-ca.pem", "redis-ca.pem"):
-        (folder / name).write_bytes(authority.certificate.read_bytes())
-    server = authority.issue("wandb", ["wandb.enclave.example", "wandb.other.example"])
-    (folder / "wandb.pem").write_bytes(server.certificate.read_bytes())
-    (folder / "wandb.key").write_bytes(server.key.read_bytes())
-    for name in re.findall(r"{file: ([a-z]+\.[a-z]+)}", (WANDB / "site.yaml").read_text()):
-        if not (folder / name).exists():
-            (folder / name).write_text("word\n")
 
 
 def test_the_profiles() -> None:

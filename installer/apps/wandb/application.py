@@ -8,6 +8,7 @@ from installer.apps.profile import Profile, Step
 from installer.apps.samples import Sample, sampled
 from installer.apps.wandb.site import platform_values
 from installer.apps.wandb.site.answers import Answers, own_answers
+from installer.apps.wandb.site.connection_values import MYSQL_CLIENT
 from installer.apps.wandb.site.misplaced import misplaced
 from installer.apps.wandb.site.samples import samples
 from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, needed
@@ -25,11 +26,13 @@ API_VERSION = "apps.wandb.com/v1"
 
 class PlatformFiles(Value):
     """What the files hold that the answers name: `certificates` are those of all authorities that the platform shall
-    trust, `authorities` those of single services, `server` is the certificate of its Ingress."""
+    trust, `authorities` those of single services, `server` is the certificate of its Ingress, `client` the one that it
+    shows to MySQL."""
 
     certificates: tuple[str, ...]
     authorities: Authorities
     server: ServerCertificate | None
+    client: ServerCertificate | None
 
 
 _ABOUT_FILLING_IN = (
@@ -70,9 +73,10 @@ class Platform(Application):
             for key, part in (("mysql", own.mysql), ("redis", own.redis))
         )
         server = files.server(own.ingress.certificate if own.ingress else None, "ingress.certificate")
+        client = files.server(own.mysql.client_certificate if own.mysql else None, "mysql.client_certificate")
         notes = [note for part in (trusted, mysql, redis) for note in part.notes]
         authorities = Authorities(mysql="".join(mysql.pems), redis="".join(redis.pems))
-        return PlatformFiles(trusted.pems, authorities, server), (*notes, *_uncovered(own, server))
+        return PlatformFiles(trusted.pems, authorities, server, client), (*notes, *_uncovered(own, server))
 
     def check(self, site: Site) -> None:
         """As for every application; and no secret may stand among the values of the platform."""
@@ -129,7 +133,7 @@ class Platform(Application):
             yield "operator_values", answers.operator_values
 
     def secrets(self, site: Site, *, blank: bool) -> Iterator[SiteSecret]:
-        """The Secrets that the platform's values name, the one of its Ingress included."""
+        """The Secrets that the platform's values name, those with a certificate included."""
         yield from super().secrets(site, blank=blank)
         answers, files, namespace = own_answers(site.answers), _files(site), self.namespace(self.platform, site)
         for item in needed(answers, files.authorities):
@@ -137,12 +141,16 @@ class Platform(Application):
             for key, part in item.data.items():
                 data[key] = Secret("") if blank else part.written(site.secret(part.source, part.path))
             yield SiteSecret(item.name, namespace, data)
-        if files.server and answers.ingress and answers.ingress.key:
-            own = Secret("") if blank else site.secret(answers.ingress.key, "ingress.key", lines=True)
-            if not blank:
-                files.server.check_key(own, "ingress.key")
-            pair = {"tls.crt": Secret(files.server.chain), "tls.key": own}
-            yield SiteSecret(TLS_SECRET, namespace, pair, "kubernetes.io/tls")
+        for name, certificate, source, path in (
+            (TLS_SECRET, files.server, answers.ingress and answers.ingress.key, "ingress.key"),
+            (MYSQL_CLIENT, files.client, answers.mysql and answers.mysql.client_key, "mysql.client_key"),
+        ):
+            if certificate and source:
+                own = Secret("") if blank else site.secret(source, path, lines=True)
+                if not blank:
+                    certificate.check_key(own, path)
+                pair = {"tls.crt": Secret(certificate.chain), "tls.key": own}
+                yield SiteSecret(name, namespace, pair, "kubernetes.io/tls")
 
     def controller_values(self, step: Step, site: Site | None) -> dict[str, Any]:
         """The operator says what it is and where (github.com/wandb/operator v1, operator defaults)."""

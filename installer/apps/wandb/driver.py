@@ -12,8 +12,10 @@ from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.apps.wandb.custom_resource import custom_resource, with_chart
 from installer.apps.wandb.handover import hand_over
 from installer.apps.wandb.installing import Installing
+from installer.apps.wandb.pods import check_pods
 from installer.apps.wandb.refusals import resource_cause
 from installer.apps.wandb.removing import remove_chart_file, remove_resource
+from installer.apps.wandb.site.answers import own_answers
 from installer.apps.wandb.waiting import until_installed
 from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.kinds import CONFIG_MAP
@@ -39,11 +41,13 @@ class PlatformDriver:
     def completed(self, made: Completed, maker: Maker, request: ChartSourceRequest, *, blank: bool) -> Completed:
         """The custom resource with the source of its chart, and an operator that trusts what it needs for that.
 
-        Raises SiteError if there is no source, or for values that the controller cannot merge.
+        Raises SiteError if there is no source, for values that the controller cannot merge, or if an answer does not
+        reach every pod.
         """
         platform, controller = platform_of(made.steps), operator_of(made.steps)
         if platform.installs is None or not isinstance(maker.application, Platform):
             raise BundleError("the profile's resource says no chart that its controller installs")
+        check_pods(own_answers(maker.site.answers), platform.installs, controller)
         chart = platform.installs.chart
         entry = maker.chart(chart.name, chart.version)
         repository = maker.relocation.chart(entry.name, entry.version).repository

@@ -224,6 +224,8 @@ def test_the_pull_secret_is_named_where_the_chart_wants_it(app: Application, tmp
     values = app.values(app.profile.steps[0], site)
     assert values["global"] == {"imagePullSecrets": [{"name": "airferry-registry"}]}
     assert values["pullSecrets"] == ["airferry-registry"]
+    given = app.values(app.profile.steps[0], answered(app, tmp_path, registry={**REGISTRY, "pull_secret": "regcred"}))
+    assert (given["global"], given["pullSecrets"]) == ({"imagePullSecrets": [{"name": "regcred"}]}, ["regcred"])
 
 
 # Answers → what is said of them.

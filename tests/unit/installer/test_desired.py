@@ -13,6 +13,7 @@ from installer.apps.wandb.custom_resource import custom_resource
 from installer.apps.wandb.driver import DRIVER
 from installer.chart.helm import Chart, documents
 from installer.chart.images import references
+from installer.cluster.workload import pod_specs
 from installer.errors import BundleError, ClusterError, SiteError, UsageError
 from installer.objects.make_desired import desired
 from installer.objects.node_mirrors import node_mirrors
@@ -215,6 +216,16 @@ def test_files_hold_every_object_and_no_secret(tmp_path: Path) -> None:
     manifests = [path for path in written if path.suffix == ".yaml" and "values" not in path.name]
     kinds = {item["kind"] for path in manifests for item in _read(path)}
     assert {"Namespace", "Secret", "ConfigMap", "WeightsAndBiases", "Deployment", "StatefulSet", "CronJob"} <= kinds
+
+
+def test_pods_pull_with_the_secret_that_the_site_names(tmp_path: Path) -> None:
+    named: dict[str, Any] = {"registry": {"host": REGISTRY, "pull_secret": "regcred"}}
+    found = wanted(platform(tmp_path / "b"), tmp_path, license={"prompt": "?"}, **named)
+    assert [item["metadata"]["name"] for item in found.secrets] == ["airferry-license"], "none is made"
+    pods = [spec for part in found.parts for item in part.applied for spec in pod_specs(item)]
+    assert pods
+    pulling = [*pods, *found.accounts]
+    assert {"regcred"} == {entry["name"] for item in pulling for entry in item.get("imagePullSecrets") or []}
 
 
 def test_what_somebody_else_has_written_is_not_replaced(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 
 from installer.cluster.kinds import SECRET
 from installer.cluster.readiness import Readiness
 from installer.errors import ClusterError
 from installer.value import replace
-from installer.workflows import history
+from installer.workflows import history, rollback
 from installer.workflows.history import KEPT, MAX_SECRET, Access, History, ReleaseState, Revision
 from installer.workflows.record import FORMAT, InstalledObject, InstalledStep, Record
 from tests.parts.fake_cluster import FakeCluster
@@ -54,6 +57,19 @@ def revision(number: int, version: str, *, finished: bool = True, origin: int = 
 def test_what_ran_before(past: list[Revision], goal: int) -> None:
     found = History(tuple(past)).before()
     assert (found.number if found else 0) == goal
+
+
+@pytest.mark.parametrize("name", ["airferry-registry", "regcred"])
+def test_a_rollback_logs_in_with_the_pull_secret(name: str) -> None:
+    cluster = FakeCluster(namespaces=["here"])
+    config = json.dumps({"auths": {"r:5000": {"username": "robot", "password": "pw"}}}).encode()
+    data = {".dockerconfigjson": base64.b64encode(config).decode()}
+    cluster.given({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}, namespace="here")
+    goal = revision(1, "a")
+    assert rollback.credentials(cluster, goal) is None, "pods pull without one"
+    found = rollback.credentials(cluster, replace(goal, access=replace(goal.access, pull_secret=name)))
+    assert found is not None
+    assert (found.username, found.password) == ("robot", "pw")
 
 
 def test_it_is_read_as_it_was_written_and_the_oldest_make_room() -> None:

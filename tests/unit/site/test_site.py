@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.errors import SiteError
+from installer.site.answers import PULL_SECRET
 from installer.site.certificates import MAX_CERTIFICATES, Certificates
-from installer.site.site import PULL_SECRET, RegistryOnly, RegistryPart, Site
+from installer.site.site import RegistryOnly, RegistryPart, Site
 from installer.strict_yaml import load_yaml
 from tests.parts.authority import Authority
 
@@ -83,6 +86,42 @@ def test_the_pull_secret_is_made_for_each_namespace_once(authority: bytes, tmp_p
     assert blank.data[".dockerconfigjson"].reveal() == ""
     plain = load("registry: {host: h}", tmp_path, RegistryOnly())
     assert list(plain.pull_secrets(["a"], blank=False)) == []
+
+
+def test_a_pull_secret_that_is_in_the_cluster_is_only_named(tmp_path: Path) -> None:
+    site = load("registry: {host: h, pull_secret: regcred}", tmp_path, RegistryOnly())
+    assert site.answers.registry.pull_secret_name == "regcred"
+    assert list(site.pull_secrets(["a"], blank=False)) == []
+    for wrong in ("Not_A_Name", "1", "''"):
+        with pytest.raises(
+            SiteError, match=r"registry\.pull_secret: neither true, nor false, nor the name of a Secret"
+        ):
+            load(f"registry: {{host: h, pull_secret: {wrong}}}", tmp_path, RegistryOnly())
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "what"),
+    [
+        ("ca.cer", "x509 -outform DER", "a certificate in DER"),
+        ("ca.p7b", "crl2pkcs7 -nocrl -certfile", "a PKCS #7 file"),
+        ("ca.pem", "crl2pkcs7 -nocrl -outform DER -certfile", "a PKCS #7 file in DER"),
+        ("my ca.pfx", "pkcs12 -export -nokeys -passout pass:word", "a PKCS #12 store"),
+    ],
+)
+def test_another_form_is_named_with_the_command_that_converts_it(
+    authority: bytes, tmp_path: Path, name: str, made: str, what: str
+) -> None:
+    certificate, password = tmp_path / "authority.crt", ["-passin", "pass:word"] if "pkcs12" in made else []
+    certificate.write_bytes(authority)
+    way = made.split() if made.endswith("-certfile") else [*made.split(), "-in"]
+    subprocess.run(["openssl", *way, str(certificate), "-out", name], cwd=tmp_path, check=True)
+    with pytest.raises(SiteError) as caught:
+        load(f"registry: {{host: h, ca: {name}}}", tmp_path, RegistryPart())
+    told, _, command = str(caught.value).partition("; convert it: ")
+    assert told == f"site.yaml: registry.ca: {name}: is {what}, not PEM"
+    words = shlex.split(command)
+    subprocess.run([*words, *password], cwd=tmp_path, check=True)
+    assert load(f"registry: {{host: h, ca: {words[-1]}}}", tmp_path, RegistryPart()).registry_ca == authority
 
 
 def test_certificates_fit_into_a_config_map() -> None:

@@ -1,14 +1,24 @@
 """What site.yaml says about the W&B platform: its keys, their types, and what excludes what."""
 
-import difflib
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from installer.apps.wandb.site.environment_answers import SecretVariables, Variables
 from installer.apps.wandb.site.platform_answer_types import PlatformValues
+from installer.apps.wandb.site.pod_answers import (
+    NodeLabels,
+    PodAnnotations,
+    PodLabels,
+    Replicas,
+    Resources,
+    Security,
+    Toleration,
+)
 from installer.apps.wandb.site.service_answers import (
     BucketAnswers,
+    ClickhouseAnswers,
     LdapAnswers,
     MysqlAnswers,
     OidcAnswers,
@@ -18,59 +28,16 @@ from installer.apps.wandb.site.service_answers import (
 from installer.schema import Strict
 from installer.site.answer_types import (
     DnsName,
-    EnvName,
     File,
     Label,
     ObjectName,
-    PlainText,
     ProxyUrl,
-    Quantity,
     Text,
     Url,
     is_dns_name,
 )
 from installer.site.answers import SiteAnswers
 from installer.site.secret import SecretSource
-
-Component = Literal[
-    "anaconda2",
-    "api",
-    "app",
-    "console",
-    "executor",
-    "filemeta",
-    "filestream",
-    "flat-run-fields-updater",
-    "frontend",
-    "glue",
-    "history-updater",
-    "mcp-server",
-    "metric-observer",
-    "mysql",
-    "nginx",
-    "operator",
-    "otel",
-    "parquet",
-    "parquet-metadata-cache",
-    "prometheus",
-    "redis",
-    "reloader",
-    "weave",
-    "weave-evaluate-model-worker",
-    "weave-trace",
-    "weave-trace-agent-scoring-worker",
-    "weave-trace-worker",
-]
-"""What of the platform can be given resources of its own."""
-
-
-def _known_components(values: dict[str, Any]) -> dict[str, Any]:
-    for name in values:
-        if name not in (known := get_args(Component)):
-            near = difflib.get_close_matches(name, known, n=1)
-            also = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ValueError(f"no component {name!r}; {also}")
-    return values
 
 
 class IngressAnswers(Strict):
@@ -118,23 +85,6 @@ class ProxyAnswers(Strict):
         return self
 
 
-class Toleration(Strict):
-    """As in a Pod."""
-
-    key: Text | None = None
-    operator: Literal["Equal", "Exists"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    seconds: Annotated[int | None, Field(alias="tolerationSeconds")] = None
-
-
-class ResourceAnswers(Strict):
-    """What a component's container asks for and may use."""
-
-    requests: dict[Literal["cpu", "memory"], Quantity] = Field(default_factory=dict)
-    limits: dict[Literal["cpu", "memory"], Quantity] = Field(default_factory=dict)
-
-
 class Answers(SiteAnswers):
     """The keys of site.yaml; templates/wandb/site.yaml explains them."""
 
@@ -149,18 +99,24 @@ class Answers(SiteAnswers):
     mysql: MysqlAnswers | None = None
     bucket: BucketAnswers | None = None
     redis: RedisAnswers | None = None
+    clickhouse: ClickhouseAnswers | None = None
     smtp: SmtpAnswers | None = None
     oidc: OidcAnswers | None = None
     ldap: LdapAnswers | None = None
     session_hours: Annotated[int | None, Field(ge=1, le=8760)] = None
     proxy: ProxyAnswers | None = None
-    env: dict[EnvName, PlainText] = Field(default_factory=dict)
-    secret_env: dict[EnvName, SecretSource] = Field(default_factory=dict)
+    env: Variables = Field(default_factory=dict)
+    secret_env: SecretVariables = Field(default_factory=dict)
     storage_class: ObjectName | None = None
     size: Literal["small", "medium", "large", "xlarge", "xxlarge"] | None = None
-    resources: Annotated[dict[str, ResourceAnswers], AfterValidator(_known_components)] = Field(default_factory=dict)
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    resources: Resources = Field(default_factory=dict)
+    replicas: Replicas = Field(default_factory=dict)
+    node_selector: NodeLabels = Field(default_factory=dict)
     tolerations: list[Toleration] = Field(default_factory=list)
+    priority_class: ObjectName | None = None
+    pod_labels: PodLabels = Field(default_factory=dict)
+    pod_annotations: PodAnnotations = Field(default_factory=dict)
+    security: Security = "default"
     values: PlatformValues = Field(default_factory=dict)
     operator_values: dict[str, Any] = Field(default_factory=dict)
 

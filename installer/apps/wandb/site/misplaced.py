@@ -6,7 +6,7 @@ Source of the paths: values.yaml and templates of github.com/wandb/helm-charts, 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from installer.site.free_values import texts
+from installer.site.free_values import has_login, texts
 
 _SECRETS = {
     "global.license": "license",
@@ -19,7 +19,7 @@ _SECRETS = {
     "global.auth.oidc.secret": "oidc.secret",
     "global.email.smtp.password": "smtp.password",
     "global.slack.secret": "secret_env.GORILLA_SLACK_SECRET",
-    "global.clickhouse.password": "values.global.clickhouse.passwordSecret, which names a Secret",
+    "global.clickhouse.password": "clickhouse.password",
     "global.kafka.password": "values.global.kafka.passwordSecret, which names a Secret",
 }
 """Where the platform chart takes a secret, and the answer that takes its place."""
@@ -30,3 +30,5 @@ def misplaced(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for path, text in texts(values):
         if text and path in _SECRETS:
             yield path, _SECRETS[path]
+        elif has_login(text):
+            yield path, "secret_env"

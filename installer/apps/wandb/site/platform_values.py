@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from installer.apps.wandb.site.answers import Answers, IngressAnswers, ProxyAnswers, ServiceAnswers
+from installer.apps.wandb.site.connection_values import mysql_connections, redis_connections
+from installer.apps.wandb.site.pod_values import operator_pod, platform_pods
 from installer.apps.wandb.site.service_values import TLS_SECRET, Authorities, services
 from installer.chart.retarget import merged
 
-_OPERATOR = "operator"
-PULL_SECRET = "airferry-registry"  # noqa: S105 - a name
 # Names of the chart's Services after that of the release: components ask each other by them, past every proxy.
 _SERVICES = (
     "anaconda2",
@@ -45,28 +45,6 @@ _SERVICES = (
     "weave-trace",
     "yace",
 )
-# Parts that are not made of W&B's own base chart: where each of them reads what belongs to its pods.
-_PARTS: dict[str, tuple[str, ...]] = {
-    "redis": ("redis", "master"),
-    "prometheus": ("prometheus", "instance", "server"),
-    "reloader": ("reloader", "reloader", "deployment"),
-}
-# Where else nodes are chosen. The charts of the exporters for two clouds, `yace` and `stackdriver`, have no such value.
-_PLACED = (
-    *_PARTS.values(),
-    ("clickhouse",),
-    ("clickhouse", "keeper"),
-    ("etcd",),
-    ("kafka", "controller"),
-    ("kafka", "broker"),
-)
-# Components whose resources stand with their container, and win over what stands with the component.
-_RESOURCES: dict[str, tuple[str, ...]] = {
-    **_PARTS,
-    "console": ("console", "containers", "console"),
-    "mcp-server": ("mcp-server", "containers", "mcp-server"),
-    "otel": ("otel", "daemonset"),
-}
 
 
 def operator(answers: Answers, certificates: Sequence[str]) -> dict[str, Any]:
@@ -77,14 +55,14 @@ def operator(answers: Answers, certificates: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {"airgapped": True}
     if certificates:
         values["customCACerts"] = list(certificates)
-    if answers.registry.pull_secret:
-        values["image"] = {"pullSecrets": [PULL_SECRET]}
-    return {**values, **_placement(answers), **_resources(answers, _OPERATOR)}
+    if name := answers.registry.pull_secret_name:
+        values["image"] = {"pullSecrets": [name]}
+    return {**values, **operator_pod(answers)}
 
 
 def platform(answers: Answers, certificates: Sequence[str], authorities: Authorities, release: str) -> dict[str, Any]:
     """Values for the chart `operator-wandb`, as they stand in `spec.values` of the custom resource `release`."""
-    everywhere: dict[str, Any] = dict(_placement(answers))
+    everywhere: dict[str, Any] = {}
     if answers.host:
         everywhere["host"] = answers.host
     if answers.size:
@@ -99,41 +77,15 @@ def platform(answers: Answers, certificates: Sequence[str], authorities: Authori
     values: dict[str, Any] = {"global": everywhere}
     for part in (
         services(answers, authorities),
+        mysql_connections(answers.mysql),
+        redis_connections(answers.redis),
         _exposure(answers),
         _storage(answers),
-        _pull_secret() if answers.registry.pull_secret else {},
-        *(_at(path, _placement(answers)) for path in _PLACED),
-        *(
-            _at(_RESOURCES.get(name, (name,)), _resources(answers, name))
-            for name in answers.resources
-            if name != _OPERATOR
-        ),
+        _pull_secret(answers.registry.pull_secret_name),
+        platform_pods(answers),
     ):
         values = merged(values, part)
     return values
-
-
-def _at(path: Sequence[str], values: dict[str, Any]) -> dict[str, Any]:
-    """`values` at `path`; nothing if they are empty."""
-    if not values:
-        return {}
-    for key in reversed(path):
-        values = {key: values}
-    return values
-
-
-def _placement(answers: Answers) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if answers.node_selector:
-        values["nodeSelector"] = dict(answers.node_selector)
-    if answers.tolerations:
-        values["tolerations"] = [item.model_dump(by_alias=True, exclude_none=True) for item in answers.tolerations]
-    return values
-
-
-def _resources(answers: Answers, component: str) -> dict[str, Any]:
-    found = answers.resources.get(component)
-    return {"resources": found.model_dump(exclude_defaults=True)} if found else {}
 
 
 def _storage(answers: Answers) -> dict[str, Any]:
@@ -145,9 +97,11 @@ def _storage(answers: Answers) -> dict[str, Any]:
     }
 
 
-def _pull_secret() -> dict[str, Any]:
+def _pull_secret(name: str) -> dict[str, Any]:
     """Maps, because some subcharts print the list as it is; Prometheus and its companions have keys of their own."""
-    named = [{"name": PULL_SECRET}]
+    if not name:
+        return {}
+    named = [{"name": name}]
     own = {"imagePullSecrets": named}
     return {
         "global": own,

@@ -20,7 +20,10 @@ from installer.site.secret import SecretSource
 
 
 class MysqlAnswers(Strict):
-    """The database: a server of the site, or with `internal` the one of the chart, whose password is made there."""
+    """The database: a server of the site, or with `internal` the one of the chart, whose password is made there.
+
+    With `tls` no component asks it without TLS; else they do so where it has none. `client_certificate` implies it.
+    """
 
     internal: bool = False
     host: ServerName | None = None
@@ -28,7 +31,10 @@ class MysqlAnswers(Strict):
     database: UrlWord = "wandb_local"
     user: UrlWord = "wandb"
     password: SecretSource | None = None
+    tls: bool = False
     ca: File | None = None
+    client_certificate: File | None = None
+    client_key: SecretSource | None = None
 
     @model_validator(mode="after")
     def _one_server(self) -> Self:
@@ -38,6 +44,21 @@ class MysqlAnswers(Strict):
             raise ValueError("needs `host` and `password`, or `internal: true` for a database in the cluster")
         return self
 
+    @model_validator(mode="after")
+    def _client(self) -> Self:
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("`client_certificate` and `client_key` belong together")
+        if self.client_certificate and not self.ca:
+            raise ValueError("`client_certificate` needs `ca`, by which the server is known")
+        if self.client_key and self.client_key.in_cluster:
+            raise ValueError("certificate and key become one Secret: give the key by file, env or prompt")
+        return self
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether the server is asked over TLS only."""
+        return self.tls or self.client_certificate is not None
+
 
 class RedisAnswers(Strict):
     """The cache: a server of the site, or with `internal` the one of the chart, which has no password."""
@@ -45,6 +66,7 @@ class RedisAnswers(Strict):
     internal: bool = False
     host: ServerName | None = None
     port: ServerPort = 6379
+    user: UrlWord | None = None
     password: SecretSource | None = None
     params: dict[UrlWord, UrlWord] = Field(default_factory=dict)
     ca: File | None = None
@@ -55,6 +77,8 @@ class RedisAnswers(Strict):
             raise ValueError("with `internal` nothing else has a meaning")
         if not self.internal and not self.host:
             raise ValueError("needs `host`, or `internal: true` for a Redis in the cluster")
+        if self.user and not self.password:
+            raise ValueError("`user` needs `password`")
         if "ttlInSeconds" in self.params:
             raise ValueError("the chart sets ttlInSeconds itself, and over what stands in `params`")
         if self.ca and self.password and self.password.in_cluster:
@@ -64,8 +88,23 @@ class RedisAnswers(Strict):
         return self
 
 
+class ClickhouseAnswers(Strict):
+    """The database of Weave's traces, a server of the site, asked over HTTP. Weave takes port 8443 for TLS, and every
+    other port for none (github.com/wandb/weave, `clickhouse_trace_server_batched.py`)."""
+
+    host: ServerName
+    port: ServerPort = 8443
+    database: UrlWord = "weave_trace_db"
+    user: UrlWord = "default"
+    password: SecretSource
+    replicated: bool = False
+
+
 class BucketAnswers(Strict):
-    """The object store. `endpoint` is for S3-compatible ones (MinIO, Ceph), which are asked in path style."""
+    """The object store. `endpoint` is for S3-compatible ones (MinIO, Ceph), which are asked in path style.
+
+    A scheme before the endpoint says the same as `tls`.
+    """
 
     provider: Literal["s3", "gcs", "az", "cw"] = "s3"
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,250}$")]
@@ -84,7 +123,19 @@ class BucketAnswers(Strict):
             raise ValueError("`endpoint` has a meaning for provider s3 only")
         if (self.tls or self.ca) and not self.endpoint:
             raise ValueError("`tls` and `ca` need `endpoint`")
+        if self.tls and self.endpoint and self.endpoint.startswith("http://"):
+            raise ValueError("`endpoint` says http, and `tls` the contrary")
         return self
+
+    @property
+    def server(self) -> str:
+        """The endpoint without its scheme; empty if there is none."""
+        return (self.endpoint or "").rpartition("://")[2].removesuffix("/")
+
+    @property
+    def over_tls(self) -> bool:
+        """Whether the endpoint is asked over TLS only."""
+        return self.tls or (self.endpoint or "").startswith("https://")
 
     @model_validator(mode="after")
     def _keys(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 from installer.apps.wandb.site.answers import Answers
 from installer.apps.wandb.site.service_answers import (
     BucketAnswers,
+    ClickhouseAnswers,
     LdapAnswers,
     MysqlAnswers,
     OidcAnswers,
@@ -24,7 +25,7 @@ from installer.value import Value
 
 _MYSQL, _BUCKET, _REDIS = "airferry-mysql", "airferry-bucket", "airferry-redis"
 _SMTP, _OIDC, _LDAP = "airferry-smtp", "airferry-oidc", "airferry-ldap"
-_ENV = "airferry-env"
+_CLICKHOUSE, _ENV = "airferry-clickhouse", "airferry-env"
 LICENSE, LICENSE_KEY = "airferry-license", "license"
 _SINK, _FROM = "GORILLA_EMAIL_SINK", "GORILLA_EMAIL_FROM_ADDRESS"
 TLS_SECRET = "airferry-tls"  # noqa: S105 - a name
@@ -78,6 +79,9 @@ def services(answers: Answers, authorities: Authorities) -> dict[str, Any]:
     if answers.redis:
         values["redis"] = {"install": answers.redis.internal}
         everywhere |= _redis(answers.redis, authorities.redis)
+    if answers.clickhouse:
+        values["weave-trace"] = {"install": True}
+        everywhere["clickhouse"] = _clickhouse(answers.clickhouse)
     if answers.bucket:
         everywhere["bucket"] = _bucket(answers.bucket)
     if answers.smtp:
@@ -95,12 +99,13 @@ def services(answers: Answers, authorities: Authorities) -> dict[str, Any]:
 
 def needed(answers: Answers, authorities: Authorities) -> list[NeededSecret]:
     """The Secrets to be made: those whose content is not in the cluster already."""
-    mysql, redis, bucket = answers.mysql, answers.redis, answers.bucket
+    mysql, redis, bucket, clickhouse = answers.mysql, answers.redis, answers.bucket, answers.clickhouse
     found: dict[str, dict[str, Ingredient]] = {}
     for name, key, source, path, in_url in (
         (LICENSE, LICENSE_KEY, answers.license, "license", False),
         (_MYSQL, "MYSQL_PASSWORD", mysql and mysql.password, "mysql.password", True),
         (_REDIS, "REDIS_PASSWORD", redis and redis.password, "redis.password", True),
+        (_CLICKHOUSE, "CLICKHOUSE_PASSWORD", clickhouse and clickhouse.password, "clickhouse.password", False),
         (_BUCKET, "ACCESS_KEY", bucket and bucket.access_key, "bucket.access_key", _keys_in_url(bucket)),
         (_BUCKET, "SECRET_KEY", bucket and bucket.secret_key, "bucket.secret_key", True),
         (_OIDC, "OIDC_SECRET", answers.oidc and answers.oidc.secret, "oidc.secret", False),
@@ -148,11 +153,18 @@ def _redis(redis: RedisAnswers, ca: str) -> dict[str, Any]:
     return {"redis": {**values, "caCert": ca} if ca else values}
 
 
+def _clickhouse(clickhouse: ClickhouseAnswers) -> dict[str, Any]:
+    """The traces' part of the platform gets the password by itself, in no URL."""
+    name, key = _place(clickhouse.password, _CLICKHOUSE, "CLICKHOUSE_PASSWORD")
+    plain = clickhouse.model_dump(include={"host", "port", "database", "user", "replicated"})
+    return {**plain, "passwordSecret": {"name": name, "passwordKey": key}}
+
+
 def _bucket(bucket: BucketAnswers) -> dict[str, Any]:
     """The chart's `name` is the server of an S3-compatible store, and `path` its bucket (`_bucket.tpl`)."""
-    values: dict[str, Any] = {"provider": bucket.provider, "name": bucket.endpoint or bucket.name}
+    values: dict[str, Any] = {"provider": bucket.provider, "name": bucket.server or bucket.name}
     parts = [bucket.name] if bucket.endpoint else []
-    path = "/".join([*parts, *([bucket.path] if bucket.path else [])]) + ("?tls=true" if bucket.tls else "")
+    path = "/".join([*parts, *([bucket.path] if bucket.path else [])]) + ("?tls=true" if bucket.over_tls else "")
     if path:
         values["path"] = path
     if bucket.region:

@@ -124,7 +124,7 @@ size: 3
         ("registry: {host: h, project: A}", "registry.project: not a repository path: 'A'"),
         ("registry: {host: h, ca: f, plain_http: true}", "registry: `ca` has no meaning with `plain_http`"),
         ("registry: {host: h, on_nodes: true, ca: f}", "registry: with `on_nodes` there is no registry"),
-        ("registry: {host: h, pull_secret: true}", "registry: `pull_secret` needs `credentials`"),
+        ("registry: {host: h, pull_secret: true}", "registry: `pull_secret` needs `credentials`, or is the name"),
         (
             "registry: {host: h, credentials: {username: u, password: {secret: s, key: k}}}",
             "registry.credentials: the password is needed here, not in the cluster: use file, env or prompt",
@@ -142,17 +142,38 @@ size: 3
         (REGISTRY + "mysql: {host: db}", "mysql: needs `host` and `password`, or `internal: true` for a database in "),
         (REGISTRY + "mysql: {internal: true, user: u}", "mysql: with `internal` nothing else has a meaning"),
         (REGISTRY + "mysql: {host: h, user: 'a@b', password: {env: E}}", "mysql.user: String should match pattern"),
+        (REGISTRY + "clickhouse: {host: h}", "clickhouse.password: missing"),
+        (REGISTRY + "clickhouse: {host: '{{ x }}', password: {env: E}}", "clickhouse.host: String should match"),
         (REGISTRY + "redis: {internal: true, port: 1}", "redis: with `internal` nothing else has a meaning"),
         (REGISTRY + "redis: {port: 1}", "redis: needs `host`, or `internal: true` for a Redis in the cluster"),
         (
             REGISTRY + "redis: {host: h, ca: f, password: {secret: s, key: k}}",
             "redis: the chart takes `ca` from the password's Secret: give the password by file, env or prompt",
         ),
+        (REGISTRY + "redis: {host: h, user: u}", "redis: `user` needs `password`"),
+        (
+            REGISTRY + "mysql: {host: h, password: {env: E}, client_certificate: f}",
+            "mysql: `client_certificate` and `client_key` belong together",
+        ),
+        (
+            REGISTRY + "mysql: {host: h, password: {env: E}, client_certificate: f, client_key: {env: E}}",
+            "mysql: `client_certificate` needs `ca`, by which the server is known",
+        ),
+        (
+            REGISTRY
+            + "mysql: {host: h, password: {env: E}, ca: f, client_certificate: f, client_key: {secret: s, key: k}}",
+            "mysql: certificate and key become one Secret: give the key by file, env or prompt",
+        ),
         (REGISTRY + "redis: {host: h, params: {ttlInSeconds: '1'}}", "redis: the chart sets ttlInSeconds itself"),
         (REGISTRY + "bucket: {provider: gcs, name: b, access_key: {env: E}}", "bucket: the chart has no keys for gcs"),
         (REGISTRY + "bucket: {provider: az, name: b, secret_key: {env: E}}", "bucket: az has one key"),
         (REGISTRY + "bucket: {provider: az, name: b, endpoint: h}", "bucket: `endpoint` has a meaning for provider s3"),
         (REGISTRY + "bucket: {name: b, tls: true}", "bucket: `tls` and `ca` need `endpoint`"),
+        (
+            REGISTRY + "bucket: {name: b, endpoint: 'http://h', tls: true}",
+            "bucket: `endpoint` says http, and `tls` the",
+        ),
+        (REGISTRY + "bucket: {name: b, endpoint: 'https://h/path'}", "bucket.endpoint: String should match pattern"),
         (REGISTRY + "smtp: {host: h, user: u}", "smtp: `user` and `password` belong together"),
         (
             REGISTRY + "smtp: {host: h, user: u, password: {secret: s, key: k}}",
@@ -168,6 +189,8 @@ size: 3
         (REGISTRY + "proxy: {no_proxy: [a]}", "proxy: needs `http`, `https` or both"),
         (REGISTRY + "env: {A: true}", "env.A: YAML reads this as a truth value; quote it"),
         (REGISTRY + "env: {A: '{{ .Values }}'}", "env.A: must not hold {{, which Helm would take for a template"),
+        (REGISTRY + "env: {BUCKET_QUEUE: 'x://'}", "env: BUCKET_QUEUE has no effect: the chart itself sets it"),
+        (REGISTRY + "secret_env: {BUCKET_QUEUE: {env: E}}", "secret_env: BUCKET_QUEUE has no effect: the chart itself"),
         (REGISTRY + "env: {1A: b}", "env.1A: String should match pattern"),
         (REGISTRY + "env: {A: b}\nsecret_env: {A: {env: E}}", "the document: stands in `env` and in `secret_env`: A"),
         (REGISTRY + f"secret_env: {{A: {CANARY}}}", "secret_env.A: a secret never stands in this file"),
@@ -177,6 +200,26 @@ size: 3
             "resources.app.requests.cpu: YAML reads this as a number",
         ),
         (REGISTRY + "tolerations: [{key: a, efect: b}]", "tolerations[0].efect: unknown key; did you mean effect?"),
+        (REGISTRY + "tolerations: [{operator: Equal}]", "tolerations[0]: without `key` it tolerates everything"),
+        (REGISTRY + "tolerations: [{key: a, operator: Exists, value: b}]", "tolerations[0]: `value` has no meaning"),
+        (
+            REGISTRY + "tolerations: [{key: a, effect: NoSchedule, tolerationSeconds: 1}]",
+            "tolerations[0]: `tolerationSeconds` needs `effect: NoExecute`",
+        ),
+        (REGISTRY + "tolerations: [{key: 'a b'}]", "tolerations[0].key: String should match pattern"),
+        (REGISTRY + "tolerations: [{key: a, value: 'b c'}]", "tolerations[0].value: String should match pattern"),
+        (REGISTRY + "node_selector: {a: 'b/c'}", "node_selector.a: String should match pattern"),
+        (REGISTRY + "pod_labels: {'a/b/c': d}", "pod_labels.a/b/c: String should match pattern"),
+        (
+            REGISTRY + "pod_labels: {app.kubernetes.io/name: x, team: ml}",
+            "pod_labels: the charts find their pods by these, so they cannot be set: app.kubernetes.io/name",
+        ),
+        (REGISTRY + "pod_annotations: {a: '{{ b }}'}", "pod_annotations.a: must not hold {{"),
+        (REGISTRY + "priority_class: A", "priority_class: String should match pattern"),
+        (REGISTRY + "replicas: {redis: 2}", "replicas: always one pod, or one per node: redis"),
+        (REGISTRY + "replicas: {apo: 2}", "replicas: no component 'apo'; did you mean app?"),
+        (REGISTRY + "replicas: {app: 0}", "replicas.app: Input should be greater than or equal to 1"),
+        (REGISTRY + "security: strict", "security: Input should be 'default', 'restricted' or 'openshift'"),
         (REGISTRY + "host: 'https://h:8443'", "the document: `host` must be a DNS name in lower case without a port"),
         (REGISTRY + "host: 'https://10.0.0.1'", "the document: `host` must be a DNS name in lower case without"),
         (REGISTRY + "expose: none\ningress: {class: a}", "the document: `ingress` has no meaning with `expose: none`"),
@@ -464,7 +507,8 @@ def test_answers_about_a_chart_that_the_bundle_lacks_are_refused(load: Load) -> 
 
 def test_secrets_in_values_of_the_platform_are_refused_with_the_answer_to_use(load: Load) -> None:
     text = f"""
-values: {{global: {{license: {CANARY}, mysql: {{password: {CANARY}}}, redis: {{password: ""}},
+values: {{api: {{env: {{STORE: "mysql://u:{CANARY}@h"}}}},
+  global: {{license: {CANARY}, mysql: {{password: {CANARY}}}, redis: {{password: ""}},
   email: {{smtp: {{password: {{valueFrom: {{secretKeyRef: {{name: a, key: b}}}}}}}}}}}}}}
 charts:
   wandb: {{values: {{global: {{bucket: {{accessKey: {CANARY}, secretKey: {CANARY}}}}}}}}}
@@ -474,6 +518,7 @@ charts:
         WANDB.check(load(REGISTRY + text))
     assert CANARY not in str(caught.value)
     assert [line.partition(": ")[0] for line in str(caught.value).split("\n  ")[1:]] == [
+        "values.api.env.STORE",
         "values.global.license",
         "values.global.mysql.password",
         "charts.wandb.values.global.bucket.accessKey",
@@ -483,23 +528,55 @@ charts:
         assert answer in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LDAP_BIND_PW", CANARY),
+        ("GORILLA_LICENSE", "ABC"),
+        ("AWS_SECRET_ACCESS_KEY", "AKIA0123"),
+        ("GORILLA_SESSION_KEY", "1"),
+        ("MYSQL", f"mysql://u:{CANARY}@h"),
+        ("GORILLA_SUPPORTED_FILE_STORES", f"gs://free,s3://KEY:{CANARY}/with+slash@minio:9000/b"),
+    ],
+)
+def test_a_secret_among_the_variables_is_refused_unshown(load: Load, name: str, value: str) -> None:
+    [line] = defects(load, f"{REGISTRY}env: {{LOG_LEVEL: info, {name}: '{value}'}}\n")
+    assert line == (f"env: looks like a secret, and many may read what is made of it; use secret_env instead: {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WF_ENFORCE_PASSWORD_LENGTH", "12"),
+        ("REQUIRE_TOKEN", "true"),
+        ("GORILLA_LICENSE_CERT_PATH", "/jwks.json"),
+        ("CALLBACK", "https://h:8443/a@b"),
+        ("MYSQL", "mysql://$(MYSQL_USER):$(MYSQL_PASSWORD)@$(MYSQL_HOST)/db"),
+        ("MAIL", "smtp://me@h"),
+    ],
+)
+def test_a_variable_that_only_sounds_like_a_secret_is_taken(load: Load, name: str, value: str) -> None:
+    assert values_of(PLATFORM, load(f"{REGISTRY}env: {{{name}: '{value}'}}\n"))["global"]["env"] == {name: value}
+
+
 def test_values_that_look_like_secrets_are_remarked(load: Load) -> None:
     text = f"""
-env: {{SLACK_TOKEN: {CANARY}, TOKEN_FILE: /a, LOG_LEVEL: info}}
+env: {{PASSWORD_POLICY: {CANARY}, TOKEN_FILE: /a, LOG_LEVEL: info}}
 values:
   api: {{env: [{{name: DB_PASSWORD, value: {CANARY}}}], apiKey: {CANARY}}}
   global: {{redis: {{secret: {{secretName: mine, secretKey: REDIS_PASSWORD}}}}, mysql: {{passwordSecret: {{name: x}}}}}}
   ingress: {{annotations: {{nginx.ingress.kubernetes.io/auth-secret: login, a/ssl-passthrough: "true"}}}}
   other: {{existingSecret: mine, passwordKey: key, licensePath: /a, password: "{{{{ .Values.x }}}}"}}
-charts: {{demo: {{values: {{clientSecret: "", client: {{secret: {CANARY}}}}}}}}}
+charts: {{demo: {{values: {{clientSecret: "", client: {{secret: {CANARY}}}, store: "s3://k:{CANARY}@h"}}}}}}
 """
     site = load(REGISTRY + text)
     assert CANARY not in str(site.notes)
     assert [note.partition(": ")[0] for note in site.notes] == [
-        "env.SLACK_TOKEN",
+        "env.PASSWORD_POLICY",
         "values.api.apiKey",
         "values.api.env[0].DB_PASSWORD",
         "charts.demo.values.client.secret",
+        "charts.demo.values.store",
     ]
     WANDB.check(site)
 
@@ -600,6 +677,7 @@ smtp: {host: mail, user: "me@x", password: {env: W}}
 oidc: {issuer: "https://i/realm", client_id: c, secret: {env: W}}
 ldap: {address: "ldap://l", base_dn: "dc=x", attributes: "email=mail", bind_dn: "cn=a", bind_password: {env: W}}
 bucket: {provider: az, name: account, path: files, access_key: {env: W}}
+clickhouse: {host: ch, password: {env: W}}
 secret_env: {TOKEN: {env: W}}
 """
     site = load(REGISTRY + text, environment={"W": word})
@@ -612,10 +690,24 @@ secret_env: {TOKEN: {env: W}}
         "airferry-oidc": {"OIDC_SECRET": word},
         "airferry-ldap": {"LDAP_BIND_PW": word},
         "airferry-bucket": {"ACCESS_KEY": word},
+        "airferry-clickhouse": {"CLICKHOUSE_PASSWORD": word},
         "airferry-env": {"TOKEN": word},
     }
     reference = {"secretKeyRef": {"name": "airferry-smtp", "key": "GORILLA_EMAIL_SINK"}}
     assert values_of(PLATFORM, site)["global"]["env"]["GORILLA_EMAIL_SINK"] == {"valueFrom": reference}
+
+
+def test_clickhouse_is_that_of_the_traces(load: Load) -> None:
+    values = values_of(PLATFORM, load(REGISTRY + "clickhouse: {host: ch, password: {secret: s, key: k}}\n"))
+    assert values["weave-trace"] == {"install": True}
+    assert values["global"]["clickhouse"] == {
+        "host": "ch",
+        "port": 8443,
+        "database": "weave_trace_db",
+        "user": "default",
+        "replicated": False,
+        "passwordSecret": {"name": "s", "passwordKey": "k"},
+    }
 
 
 def test_ways_to_reach_the_platform(load: Load) -> None:
@@ -638,6 +730,13 @@ def test_a_proxy_is_not_asked_for_what_is_in_the_cluster(load: Load) -> None:
     assert {".svc", "$(KUBERNETES_SERVICE_HOST)", "wandb-app", "wandb-redis-master", "w.example", ".corp"} <= set(names)
 
 
+def test_the_address_of_an_issuers_description_is_taken_for_the_issuer(load: Load) -> None:
+    issuer = "https://login.example/realms/ml"
+    for text in (issuer, f"{issuer}/.well-known/openid-configuration"):
+        values = values_of(PLATFORM, load(f"{REGISTRY}oidc: {{issuer: '{text}', client_id: c}}"))
+        assert values["global"]["auth"]["oidc"]["issuer"] == issuer
+
+
 def test_object_stores_in_the_words_of_the_chart(load: Load) -> None:
     def bucket(text: str) -> dict[str, Any]:
         found: dict[str, Any] = values_of(PLATFORM, load(f"{REGISTRY}bucket: {{{text}}}"))["global"]["bucket"]
@@ -646,6 +745,9 @@ def test_object_stores_in_the_words_of_the_chart(load: Load) -> None:
     assert bucket("name: b, region: r") == {"provider": "s3", "name": "b", "region": "r"}
     compatible = bucket("name: b, endpoint: 'minio:9000', tls: true, path: a/b")
     assert compatible == {"provider": "s3", "name": "minio:9000", "path": "b/a/b?tls=true"}
+    assert bucket("name: b, endpoint: 'https://minio:9000/'")["path"] == "b?tls=true"
+    assert bucket("name: b, endpoint: 'https://minio:9000/'")["name"] == "minio:9000"
+    assert bucket("name: b, endpoint: 'http://minio'") == {"provider": "s3", "name": "minio", "path": "b"}
     assert bucket("provider: gcs, name: b") == {"provider": "gcs", "name": "b"}
     assert bucket("provider: az, name: account, path: c, access_key: {secret: s, key: k}") == {
         "provider": "az",
