@@ -89,13 +89,14 @@ _CHANGES: Mapping[str, Fragment] = {
     "proxy.no_proxy": {"proxy": {"no_proxy": ["sample.example"]}},
     "env": {"env": {"SAMPLE": "text"}},
     "secret_env": {"secret_env": {"SAMPLE": _SECRET}},
-    "storage_class": {"storage_class": "sample"},
     "size": {"size": "large"},
     "resources": {"resources": {"app": {"requests": {"cpu": "7"}}}},
-    "node_selector": {"node_selector": {"sample": "text"}},
-    "tolerations": {"tolerations": [{"key": "sample", "operator": "Exists"}]},
 }
 _OTHERS: tuple[tuple[str, Fragment, Fragment], ...] = (
+    # Where the chart's own Redis runs.
+    ("storage_class", {}, {"storage_class": "sample"}),
+    ("node_selector", {}, {"node_selector": {"sample": "text"}}),
+    ("tolerations", {}, {"tolerations": [{"key": "sample", "operator": "Exists"}]}),
     ("expose", {}, _NODE_PORT),
     ("service.annotations", _NODE_PORT, {**_NODE_PORT, "service": {"annotations": {"sample": "text"}}}),
     ("service.node_port", _NODE_PORT, {**_NODE_PORT, "service": {"node_port": 30080}}),
