@@ -124,6 +124,7 @@ class SampleRenderings:
         for name in self.releases:
             step = self.steps.profile.step(name)
             values = merged(self.app.controller_values(step, site), self.app.values(step, site))
+            values = merged(values, self.app.secret_values(step, site, blank=True))
             text = json.dumps(values, sort_keys=True)
             yield _Asked(name, self.app.namespace(step, site), text, everything, again)
 

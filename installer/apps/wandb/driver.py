@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
-from installer.apps.wandb import chart_configmap, chart_oci, operator, wandb_checks
+from installer.apps.wandb import operator, wandb_checks
 from installer.apps.wandb.application import Platform
-from installer.apps.wandb.chart_source import ChartSource, Placed, choose, is_repository
-from installer.apps.wandb.chart_source import describe as describe_source
+from installer.apps.wandb.chart_source import configmap, oci
+from installer.apps.wandb.chart_source.source import ChartSource, Placed, choose, is_repository
+from installer.apps.wandb.chart_source.source import describe as describe_source
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.apps.wandb.custom_resource import custom_resource, with_chart
 from installer.apps.wandb.handover import hand_over
@@ -53,7 +54,7 @@ class PlatformDriver:
         repository = maker.relocation.chart(entry.name, entry.version).repository
         placed = Placed(chart, DigestRef(repository, entry.artifact), platform.name.namespace)
         images = maker.bundle.manifest.images
-        version = chart_oci.controller_version(controller.objects, images, maker.relocation)
+        version = oci.controller_version(controller.objects, images, maker.relocation)
         source = choose(request, placed, maker.site, version, blank=blank)
         final = source.final
         if final.authorities:
@@ -74,7 +75,7 @@ class PlatformDriver:
         """The ConfigMap with the chart, if the source is one."""
         file = _source(platform_of(wanted.steps)).final.file
         place = operator_of(wanted.steps).name.namespace
-        return (chart_configmap.config_map(file, place, None),) if file else ()
+        return (configmap.config_map(file, place, None),) if file else ()
 
     def before(self, actions: Actions, wanted: Desired) -> None:
         """The ConfigMap with the chart, if the source is one: a pod of the operator sees at its start what there is."""
@@ -82,9 +83,9 @@ class PlatformDriver:
         file = _source(platform).final.file
         if file:
             held = actions.cluster.get(CUSTOM_RESOURCE, platform.name.name, platform.name.namespace)
-            current = actions.cluster.get(CONFIG_MAP, chart_configmap.CONFIG_MAP_NAME, namespace)
+            current = actions.cluster.get(CONFIG_MAP, configmap.CONFIG_MAP_NAME, namespace)
             in_use = str((((held or {}).get("spec") or {}).get("chart") or {}).get("path") or "")
-            actions.apply(chart_configmap.config_map(file, namespace, current, in_use))
+            actions.apply(configmap.config_map(file, namespace, current, in_use))
 
     def bring_about(self, step: Resource, actions: Actions, repository: TemporaryRepository | None) -> list[Workload]:
         """Install or change the platform, from whichever source the controller reads its chart."""
@@ -124,9 +125,9 @@ class PlatformDriver:
         if is_repository(spec):
             return [f"chart repository {spec['url']}, which ended with the installer"]
         path, operator_name = str(spec.get("path") or ""), step.controller_name
-        if not operator_name or not path.startswith(f"{chart_configmap.MOUNT}/"):
+        if not operator_name or not path.startswith(f"{configmap.MOUNT}/"):
             return []
-        key, name = path.removeprefix(f"{chart_configmap.MOUNT}/"), chart_configmap.CONFIG_MAP_NAME
+        key, name = path.removeprefix(f"{configmap.MOUNT}/"), configmap.CONFIG_MAP_NAME
         held = cluster.get(CONFIG_MAP, name, operator_name.namespace) or {}
         return [] if key in (held.get("binaryData") or {}) else [f"chart {key} in ConfigMap {name}"]
 
@@ -196,7 +197,7 @@ def _controller(name: ReleaseName | None) -> ReleaseName:
 def _mounted(step: Resource, cluster: Cluster) -> list[Object]:
     """The ConfigMaps that the operator's pods must have seen: the chart, and certificates that may be new."""
     final, place = _source(step).final, _controller(step.controller).namespace
-    names = [chart_configmap.CONFIG_MAP_NAME] if final.file else []
+    names = [configmap.CONFIG_MAP_NAME] if final.file else []
     if final.authorities:
         names += [
             item["metadata"]["name"]

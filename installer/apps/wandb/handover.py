@@ -6,7 +6,7 @@ and what it has refused it does not try again.
 """
 
 from installer.apps.wandb import operator
-from installer.apps.wandb.chart_source import describe as describe_source
+from installer.apps.wandb.chart_source.source import describe as describe_source
 from installer.apps.wandb.controller import verdict
 from installer.apps.wandb.waiting import until_installed
 from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe

@@ -7,8 +7,8 @@ is ended meanwhile, and takes the number of replicas from autoscalers that may n
 from collections.abc import Iterable
 
 from installer.apps.wandb import controller, operator
-from installer.apps.wandb.chart_source import ChartSource
-from installer.apps.wandb.chart_source import describe as describe_source
+from installer.apps.wandb.chart_source.source import ChartSource
+from installer.apps.wandb.chart_source.source import describe as describe_source
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.apps.wandb.handover import until_autoscalers_report
 from installer.apps.wandb.waiting import until_installed

@@ -7,7 +7,8 @@ the controller insists on uninstalling a release even if there never was one, or
 from collections.abc import Callable
 from contextlib import suppress
 
-from installer.apps.wandb import chart_configmap, controller
+from installer.apps.wandb import controller
+from installer.apps.wandb.chart_source import configmap
 from installer.apps.wandb.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FINALIZER
 from installer.chart.releases import Releases
 from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError, Object, describe
@@ -58,13 +59,13 @@ def remove_resource(
 
 def remove_chart_file(cluster: Cluster, namespace: str, note: Callable[[str], None]) -> list[str]:
     """Remove the ConfigMap of charts; of one that others have a part in only ours, and it is said that it stays."""
-    name = chart_configmap.CONFIG_MAP_NAME
+    name = configmap.CONFIG_MAP_NAME
     held = cluster.get(CONFIG_MAP, name, namespace)
     if held is None or not apply_time(held, FIELD_MANAGER):
         return []
     # What one has applied before and does not apply any more is removed, unless others own it, too.
-    left = cluster.apply(chart_configmap.without_charts(namespace))
-    if chart_configmap.is_ours(held) and not (left.get("data") or left.get("binaryData")):
+    left = cluster.apply(configmap.without_charts(namespace))
+    if configmap.is_ours(held) and not (left.get("data") or left.get("binaryData")):
         cluster.delete(CONFIG_MAP, name, namespace)
         note(f"ConfigMap {namespace}/{name}")
         return []

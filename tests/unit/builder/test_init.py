@@ -76,7 +76,7 @@ def test_a_profile_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (tmp_path / "new" / "policies" / "x.yaml").read_text() == "x"
     assert not (tmp_path / "new" / "airferry.lock").exists()
     assert "host" in json.loads((own / "site.schema.json").read_text())["properties"]
-    assert "neither one of empty, wandb, nor a folder" in run(capsys, "--profile", str(tmp_path), code=2)
+    assert "neither one of wandb, empty, nor a folder" in run(capsys, "--profile", str(tmp_path), code=2)
     assert "two beginnings" in run(capsys, "--profile", "empty", "--chart", "x", code=2)
 
 

@@ -8,6 +8,9 @@ from installer.chart.retarget import merged
 _SECRET, _OTHER = PLACES
 _FILE = {"file": "sample.secret"}
 _NODE_PORT = {"expose": "NodePort"}
+_CLICKHOUSE = {"clickhouse": {"host": "clickhouse.example", "password": _SECRET}}
+_MYSQL = {"mysql": {"host": "mysql.example", "password": _SECRET, "ca": "sample.pem"}}
+_CLIENT = merged(_MYSQL, {"mysql": {"client_certificate": "sample.pem", "client_key": _FILE}})
 _BUCKET = {"bucket": {"name": "bucket"}}
 _AZURE = {"bucket": {"name": "bucket", "provider": "az", "access_key": _SECRET}}
 
@@ -52,6 +55,7 @@ _CHANGES: Mapping[str, Fragment] = {
     "mysql.database": {"mysql": {"database": "sample"}},
     "mysql.user": {"mysql": {"user": "sample"}},
     "mysql.password": {"mysql": {"password": _OTHER}},
+    "mysql.tls": {"mysql": {"tls": True}},
     "mysql.ca": {"mysql": {"ca": "sample.pem"}},
     "bucket.name": {"bucket": {"name": "sample"}},
     "bucket.path": {"bucket": {"path": "sample"}},
@@ -64,6 +68,7 @@ _CHANGES: Mapping[str, Fragment] = {
     "bucket.secret_key": {"bucket": {"secret_key": {"key": "other"}}},
     "redis.host": {"redis": {"host": "other.example"}},
     "redis.port": {"redis": {"port": 6380}},
+    "redis.user": {"redis": {"user": "sample"}},
     "redis.password": {"redis": {"password": _OTHER}},
     "redis.params": {"redis": {"params": {"sample": "text"}}},
     "smtp.host": {"smtp": {"host": "other.example"}},
@@ -91,6 +96,11 @@ _CHANGES: Mapping[str, Fragment] = {
     "secret_env": {"secret_env": {"SAMPLE": _SECRET}},
     "size": {"size": "large"},
     "resources": {"resources": {"app": {"requests": {"cpu": "7"}}}},
+    "replicas": {"replicas": {"app": 7}},
+    "priority_class": {"priority_class": "sample"},
+    "pod_labels": {"pod_labels": {"sample": "text"}},
+    "pod_annotations": {"pod_annotations": {"sample": "text"}},
+    "security": {"security": "restricted"},
 }
 _OTHERS: tuple[tuple[str, Fragment, Fragment], ...] = (
     # Where the chart's own Redis runs.
@@ -103,6 +113,19 @@ _OTHERS: tuple[tuple[str, Fragment, Fragment], ...] = (
     ("mysql.internal", {}, {"mysql": {"internal": True}}),
     ("bucket.provider", _BUCKET, {"bucket": {"name": "bucket", "provider": "az"}}),
     ("bucket.access_key", _AZURE, merged(_AZURE, {"bucket": {"access_key": _OTHER}})),
+    ("mysql.client_certificate", _MYSQL, _CLIENT),
+    ("mysql.client_key", _MYSQL, _CLIENT),
+    *(
+        (f"clickhouse.{key}", _CLICKHOUSE, merged(_CLICKHOUSE, {"clickhouse": {key: other}}))
+        for key, other in (
+            ("host", "other.example"),
+            ("port", 8123),
+            ("database", "sample"),
+            ("user", "sample"),
+            ("password", _OTHER),
+            ("replicated", True),
+        )
+    ),
     ("redis.internal", {"redis": {"host": "redis.example"}}, {"redis": {"internal": True}}),
     # With a Secret of its own the chart takes the certificate from there.
     ("redis.ca", {"redis": {"host": "redis.example"}}, {"redis": {"host": "redis.example", "ca": "sample.pem"}}),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.apps.wandb.chart_configmap import CONFIG_MAP_NAME
-from installer.apps.wandb.chart_source import ChartSource, Placed, choose, describe
+from installer.apps.wandb.chart_source.configmap import CONFIG_MAP_NAME
+from installer.apps.wandb.chart_source.source import ChartSource, Placed, choose, describe
 from installer.apps.wandb.driver import DRIVER, operator_of, platform_of
 from installer.chart.helm import Chart, documents
 from installer.chart.relocation import Relocation

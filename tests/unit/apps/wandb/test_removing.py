@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.apps.wandb.chart_configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
+from installer.apps.wandb.chart_source.configmap import CONFIG_MAP_NAME, ChartFile, config_map, is_ours
 from installer.apps.wandb.controller import CUSTOM_RESOURCE, FINALIZER
 from installer.apps.wandb.removing import GRACE_SECONDS
 from installer.cluster.cluster import ConflictError

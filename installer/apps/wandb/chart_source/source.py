@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from installer.apps.wandb import chart_oci
-from installer.apps.wandb.chart_configmap import ChartFile, chart_file
+from installer.apps.wandb.chart_source import oci
+from installer.apps.wandb.chart_source.configmap import ChartFile, chart_file
 from installer.apps.wandb.site.answers import own_answers
 from installer.chart.helm import Chart
 from installer.errors import SiteError
@@ -68,7 +68,7 @@ def choose(
     """
     kind = request.kind or own_answers(site.answers).chart_source
     file, reason = _fits(placed.chart)
-    objection = request.refusal or chart_oci.objection(site, controller)
+    objection = request.refusal or oci.objection(site, controller)
     if kind == "configmap" and not file:
         raise SiteError(reason, hint="choose --chart-source oci if the operator can reach the registry, or temporary.")
     if kind == "oci" and objection:
@@ -114,10 +114,10 @@ def _fits(chart: Chart) -> tuple[ChartFile | None, str]:
 
 
 def _oci(placed: Placed, site: Site, *, blank: bool) -> ChartSource:
-    secrets = chart_oci.secrets(site, placed.namespace, blank=blank)
+    secrets = oci.secrets(site, placed.namespace, blank=blank)
     return ChartSource(
         "oci",
-        chart_oci.spec(placed.artifact, site),
+        oci.spec(placed.artifact, site),
         artifact=placed.artifact,
         secrets=secrets,
         authorities=site.registry_authorities,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.apps.wandb import chart_configmap
-from installer.apps.wandb.chart_configmap import ChartFile, chart_file, config_map, repacked
+from installer.apps.wandb.chart_source import configmap
+from installer.apps.wandb.chart_source.configmap import ChartFile, chart_file, config_map, repacked
 from installer.chart.archive import unpacked
 from installer.chart.helm import Chart
 from installer.errors import BundleError, ClusterError, SiteError
@@ -36,7 +36,7 @@ def test_a_chart_that_fits_stays_as_it_is() -> None:
 
 def test_a_chart_is_packed_again_without_what_no_template_reads(tmp_path: Path) -> None:
     chart = Chart.load(big_chart(tmp_path, 1_200_000))
-    assert len(chart.archive) > chart_configmap.MAX_CONFIG_MAP
+    assert len(chart.archive) > configmap.MAX_CONFIG_MAP
     found = chart_file(chart)
     assert len(found.archive) < 10_000
     assert found == chart_file(chart)
@@ -57,9 +57,9 @@ def test_packed_copies_of_unpacked_subcharts_go() -> None:
     assert "demo-platform/charts/base/Chart.yaml" in names
     assert "demo-platform/docs/a" not in names
     files = unpacked(whole, "chart", BundleError)
-    assert chart_configmap._unpacked_too(packed(base), "demo-platform/charts/", files)
+    assert configmap._unpacked_too(packed(base), "demo-platform/charts/", files)
     changed = packed(base, {"Chart.yaml": "apiVersion: v2\nname: base\nversion: 9.9.9\n"})
-    assert not chart_configmap._unpacked_too(changed, "demo-platform/charts/", files)
+    assert not configmap._unpacked_too(changed, "demo-platform/charts/", files)
 
 
 def test_a_chart_that_cannot_fit_is_refused(tmp_path: Path) -> None:

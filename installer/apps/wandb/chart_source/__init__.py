@@ -1,0 +1,1 @@
+"""Ways in which the W&B operator reads its chart."""
