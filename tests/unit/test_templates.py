@@ -108,7 +108,7 @@ def test_what_the_site_comments_out_is_valid(tmp_path: Path) -> None:
     files_of_the_template(tmp_path)
     answers = load(text, tmp_path).answers
     # Every key of the schema is explained, and all at once make sense, except for those that exclude each other.
-    assert unanswered(answers) == {"service", "ingress.tls_secret", "mysql.internal", "redis.internal"}
+    assert unanswered(answers) == {"route", "service", "ingress.tls_secret", "mysql.internal", "redis.internal"}
 
 
 def unanswered(model: BaseModel, path: str = "") -> set[str]:

@@ -16,6 +16,7 @@ from installer.apps.wandb.installing import Installing
 from installer.apps.wandb.pods import check_pods
 from installer.apps.wandb.refusals import resource_cause
 from installer.apps.wandb.removing import remove_chart_file, remove_resource
+from installer.apps.wandb.route import route
 from installer.apps.wandb.site.answers import own_answers
 from installer.apps.wandb.waiting import until_installed
 from installer.cluster.cluster import Cluster, Object, describe
@@ -48,7 +49,8 @@ class PlatformDriver:
         platform, controller = platform_of(made.steps), operator_of(made.steps)
         if platform.installs is None or not isinstance(maker.application, Platform):
             raise BundleError("the profile's resource says no chart that its controller installs")
-        check_pods(own_answers(maker.site.answers), platform.installs, controller)
+        answers = own_answers(maker.site.answers)
+        check_pods(answers, platform.installs, controller)
         chart = platform.installs.chart
         entry = maker.chart(chart.name, chart.version)
         repository = maker.relocation.chart(entry.name, entry.version).repository
@@ -64,6 +66,8 @@ class PlatformDriver:
         resource = custom_resource(platform.document, values=platform.installs.values, chart=final.spec)
         done = replace(platform, document=resource, addition=source, chart_source=final.kind)
         steps = tuple(_swapped(step, done, controller) for step in made.steps)
+        if way := route(answers, platform.name):
+            steps = (*steps, way)
         artifact = {str(final.artifact): final.artifact.digest} if final.artifact else {}
         return Completed(steps, (*made.secrets, *final.secrets), {**made.images, **artifact})
 

@@ -71,6 +71,12 @@ class ServiceAnswers(Strict):
     node_port: Annotated[int | None, Field(ge=1, le=65535)] = None
 
 
+class RouteAnswers(Strict):
+    """OpenShift's Route through which users reach the platform instead of an Ingress."""
+
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
 class ProxyAnswers(Strict):
     """The proxy through which the platform reaches what is outside of the cluster."""
 
@@ -90,8 +96,9 @@ class Answers(SiteAnswers):
 
     operator_namespace: Label | None = None
     host: Url | None = None
-    expose: Literal["ingress", "LoadBalancer", "NodePort", "none"] = "ingress"
+    expose: Literal["ingress", "route", "LoadBalancer", "NodePort", "none"] = "ingress"
     ingress: IngressAnswers | None = None
+    route: RouteAnswers | None = None
     service: ServiceAnswers | None = None
     license: SecretSource | None = None
     certificates: list[File] = Field(default_factory=list)
@@ -124,14 +131,18 @@ class Answers(SiteAnswers):
     def _reachable(self) -> Self:
         if self.ingress and self.expose != "ingress":
             raise ValueError(f"`ingress` has no meaning with `expose: {self.expose}`")
+        if self.expose == "route" and not self.host:
+            raise ValueError("`expose: route` needs `host`")
+        if self.route and self.expose != "route":
+            raise ValueError("`route` needs `expose: route`")
         if self.service and self.expose not in ("LoadBalancer", "NodePort"):
             raise ValueError("`service` needs `expose: LoadBalancer` or `expose: NodePort`")
         if self.service and self.service.node_port and self.expose != "NodePort":
             raise ValueError("`service.node_port` needs `expose: NodePort`")
-        if self.host and self.expose == "ingress" and not is_dns_name(self.host_name):
+        if self.host and self.expose in ("ingress", "route") and not is_dns_name(self.host_name):
             raise ValueError(
-                "`host` must be a DNS name in lower case without a port, since the chart makes the name of an Ingress "
-                "rule of it; or choose another way with `expose`"
+                "`host` must be a DNS name in lower case without a port, since it becomes the name of an Ingress rule "
+                "or of a Route; or choose another way with `expose`"
             )
         if both := sorted(self.env.keys() & self.secret_env.keys()):
             raise ValueError(f"stands in `env` and in `secret_env`: {', '.join(both)}")

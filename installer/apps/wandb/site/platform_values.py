@@ -126,6 +126,8 @@ def _exposure(answers: Answers) -> dict[str, Any]:
     closed: dict[str, Any] = {"ingress": {"install": False}}
     if answers.expose == "none":
         return closed
+    if answers.expose == "route":
+        return {**closed, "nginx": {"install": True}}
     return {**closed, "nginx": {"install": True, "service": _service(answers.expose, answers.service)}}
 
 

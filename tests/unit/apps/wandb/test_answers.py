@@ -223,6 +223,9 @@ size: 3
         (REGISTRY + "host: 'https://h:8443'", "the document: `host` must be a DNS name in lower case without a port"),
         (REGISTRY + "host: 'https://10.0.0.1'", "the document: `host` must be a DNS name in lower case without"),
         (REGISTRY + "expose: none\ningress: {class: a}", "the document: `ingress` has no meaning with `expose: none`"),
+        (REGISTRY + "expose: route", "the document: `expose: route` needs `host`"),
+        (REGISTRY + "expose: route\nhost: 'https://h:8443'", "the document: `host` must be a DNS name in lower case"),
+        (REGISTRY + "route: {}", "the document: `route` needs `expose: route`"),
         (REGISTRY + "service: {node_port: 1}", "the document: `service` needs `expose: LoadBalancer` or"),
         (
             REGISTRY + "expose: LoadBalancer\nservice: {node_port: 1}",
@@ -716,6 +719,8 @@ def test_ways_to_reach_the_platform(load: Load) -> None:
 
     assert "ingress" not in values("")
     assert values("expose: none\nhost: http://10.0.0.1:8080")["ingress"] == {"install": False}
+    route = values("expose: route\nhost: https://w.example")
+    assert (route["ingress"], route["nginx"]) == ({"install": False}, {"install": True})
     nodes = values("expose: NodePort\nservice: {node_port: 30080}")
     port = {"name": "http", "port": 8080, "protocol": "TCP", "nodePort": 30080}
     assert nodes["ingress"] == {"install": False}
