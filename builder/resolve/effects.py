@@ -27,7 +27,8 @@ def heard(app: Application, steps: Resolved, kubernetes: KubernetesEntry) -> Pro
         if defects := [_defect(key, questions[key], why) for key, why in found.items() if not questions[key].optional]:
             raise RecipeError(
                 "\n  ".join(["questions of the profile that do not do what they promise:", *defects]),
-                hint="correct their `path`, or say `optional: true` where charts of other versions read it.",
+                hint="correct `path`, switch on in the step's `values` what reads it, or say `optional: true` if "
+                "charts of other versions do.",
             )
     return app.profile.model_copy(update={"unheard": found})
 
