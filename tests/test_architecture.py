@@ -78,8 +78,8 @@ MATRIX: dict[str, str] = {
     "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",
     "workflows": "errors value report files documents oci registry chart bundle cluster diagnosis site apps objects "
     "preflight",
-    "wandb": "errors value report oci registry chart bundle cluster diagnosis site wandb_answers objects preflight "
-    "workflows",
+    "wandb": "errors value report documents oci registry chart bundle cluster diagnosis site wandb_answers objects "
+    "preflight workflows",
     "installer_cli": "errors value report files parallel documents oci registry chart bundle frozen shell transfer "
     "cluster diagnosis site apps objects preflight workflows",
     "templates": "",
