@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from installer.apps.application import Application
 
 TEMPLATE = Path(templates.__file__).parent / "wandb"
-# Where the operator reads its chart is no value, and `values` are the charts' own words.
-NOT_JUDGED = {"chart_source", "values", "operator_values"}
+# Where the operator reads its chart is no value, a Route is no object of a chart, `values` are the charts' own words.
+NOT_JUDGED = {"chart_source", "route.annotations", "values", "operator_values"}
 VERSIONS = {"server": "0.59.2", "console": "2.12.2", "controller": "1.22.0"}
 DEAF = "chart operator-wandb 0.18.0 does not read it; 0.41.4 does"
 # What W&B's own guide answers in the custom resource for this version, in the words of site.yaml.
@@ -119,7 +119,16 @@ def test_what_the_chart_of_the_guide_does_not_read(guide: tuple[Application, Rel
     assert guide[0].profile.unheard == dict.fromkeys(
         [
             *("service.node_port", "license", "mysql.password", "mysql.ca", "bucket.access_key", "bucket.secret_key"),
-            *("redis.password", "redis.params", "oidc.secret", "env", "secret_env", "size"),
+            *(
+                "mysql.tls",
+                "mysql.client_certificate",
+                "mysql.client_key",
+                "redis.user",
+                "redis.password",
+                "redis.params",
+            ),
+            *("clickhouse.password", "clickhouse.replicated", "oidc.secret", "env", "secret_env", "size"),
+            *("redis.params", "replicas"),
             *(key for key, *_ in samples() if key.startswith(("smtp.", "ldap.", "proxy."))),
         ],
         DEAF,
