@@ -129,10 +129,12 @@ class Session:
         return Path(base, "airferry") if base.startswith("/") else None
 
     def credentials(self) -> "CredentialStore":
-        """Registry credentials, from the file that the user's other tools use too.
+        """Registry credentials, from the files that the user's other tools use too.
 
-        `REGISTRY_AUTH_FILE` (skopeo, podman), else `config.json` in `DOCKER_CONFIG` or `~/.docker`. A file named by
-        the environment must exist; one in `~/.docker` that may not be read counts as none.
+        `REGISTRY_AUTH_FILE` alone if it is set, or `config.json` in `DOCKER_CONFIG`. Else `containers/auth.json` in
+        `XDG_RUNTIME_DIR` and then in `~/.config`, as skopeo and podman do (containers-auth.json(5)), and last
+        `~/.docker/config.json`: the first that knows the registry. A file named by the environment must be readable;
+        of the others one that may not be read counts as none.
         Raises UsageError, StorageError.
         """
         from installer.registry.credentials import CredentialStore
@@ -142,15 +144,23 @@ class Session:
             if look_at(Path(named)) is None:
                 raise storage_error(FileNotFoundError(2, "no such file"), Path(named), "read (REGISTRY_AUTH_FILE)")
             return CredentialStore.from_docker_config(Path(named), self.environment)
-        folder = self.environment.get("DOCKER_CONFIG") or Path(self.environment.get("HOME") or "/", ".docker")
-        try:
+        if folder := self.environment.get("DOCKER_CONFIG"):
             return CredentialStore.from_docker_config(Path(folder, "config.json"), self.environment)
-        except StorageError as exc:
-            # Nobody named the file, and the folder may be another user's: that of a pod's HOME often is.
-            if self.environment.get("DOCKER_CONFIG") or not isinstance(exc.__cause__, PermissionError):
-                raise
-            self.reporter.note(f"note: {exc.message}; going on without the credentials of `docker login`")
-            return CredentialStore()
+        home = self.environment.get("HOME") or "/"
+        kept = self.environment.get("XDG_CONFIG_HOME") or f"{home}/.config"
+        places = [Path(home, ".docker", "config.json"), Path(kept, "containers", "auth.json")]
+        if base := self.environment.get("XDG_RUNTIME_DIR"):
+            places.append(Path(base, "containers", "auth.json"))
+        store = CredentialStore()
+        for place in places:
+            try:
+                store = CredentialStore.from_docker_config(place, self.environment, store)
+            except StorageError as exc:
+                # Nobody named the file, and the folder may be another user's: that of a pod's HOME often is.
+                if not isinstance(exc.__cause__, PermissionError):
+                    raise
+                self.reporter.note(f"note: {exc.message}; going on without its credentials")
+        return store
 
 
 def show(text: str) -> None:

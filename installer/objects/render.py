@@ -142,7 +142,7 @@ def files(wanted: Desired, driver: Preparing, form: SecretForm = "placeholder", 
     folders = {"namespaces": _kustomization({"namespaces.yaml": documents(namespaces)})}
     if form == "external" and manifests:
         folders["secrets"] = _kustomization(manifests)
-    folders |= {name: _kustomization(content, _wave(number)) for number, (name, content) in enumerate(steps.items())}
+    folders |= {name: _kustomization(content, _wave(number)) for number, (name, content) in enumerate(steps.items(), 1)}
     found = {f"{folder}/{name}": data for folder, content in folders.items() for name, data in content.items()}
     if form == "placeholder":
         found |= {f"secrets/{name}": data for name, data in manifests.items()}
@@ -166,8 +166,6 @@ def documents(objects: Iterable[Mapping[str, Any]]) -> bytes:
 
 def _wave(number: int) -> dict[str, str]:
     """Argo CD: after the steps before, and not refused because a CustomResourceDefinition is not there yet."""
-    if not number:
-        return {}
     return {
         "argocd.argoproj.io/sync-wave": str(number),
         "argocd.argoproj.io/sync-options": "SkipDryRunOnMissingResource=true",

@@ -62,24 +62,35 @@ class CredentialStore:
     """The credentials that the user's docker configuration knows. Safe to use from several threads.
 
     `config` is the parsed `config.json`. Helpers are looked up in the `PATH` of `environment` and run with nothing
-    else in their environment. Each host is looked up once.
+    else in their environment. Each host is looked up once, and in `further` if it is unknown here.
     """
 
-    def __init__(self, config: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        further: "CredentialStore | None" = None,
+    ) -> None:
         self._config = config or {}
+        self._further = further
         self._environment = dict(environment or {})
         self._found: dict[str, Credentials | None] = {}
         self._lock = threading.Lock()
 
     @classmethod
-    def from_docker_config(cls, path: Path, environment: Mapping[str, str]) -> "CredentialStore":
-        """The store over the file at `path`, empty if there is none. Raises UsageError, StorageError."""
+    def from_docker_config(
+        cls, path: Path, environment: Mapping[str, str], further: "CredentialStore | None" = None
+    ) -> "CredentialStore":
+        """The store over the file at `path` and then `further`; without that file only the latter.
+
+        Raises UsageError, StorageError.
+        """
         if look_at(path) is None:
-            return cls()
+            return further or cls()
         config = strict_json.parse(read_bounded(path, MAX_CONFIG), str(path), UsageError)
         if not isinstance(config, dict):
             raise UsageError(f"{path}: not an object", hint="this file is written by `docker login`.")
-        return cls(config, environment)
+        return cls(config, environment, further)
 
     def find(self, host: str) -> Credentials | None:
         """What to log in to `host` (with its port, if any) with; None where nothing is known.
@@ -108,7 +119,7 @@ class CredentialStore:
                 found = _from_entry(entry, host)
                 if found:
                     return found
-        return None
+        return self._further.find(host) if self._further else None
 
 
 def _entry(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ def test_kubectl_alone_installs_what_was_rendered(enclave: Enclave, folder: Path
     assert kinds.index("CustomResourceDefinition") < kinds.index("Deployment") < kinds.index("WeightsAndBiases")
     assert "Secret" not in kinds
     waves = [(item["metadata"].get("annotations") or {}).get("argocd.argoproj.io/sync-wave") for item in objects]
-    assert waves == [None, None, None, *["1"] * (len(objects) - 4), "2"], "namespaces and charts, operator, resource"
+    assert waves == [None, None, "1", *["2"] * (len(objects) - 4), "3"], "namespaces, charts, operator, resource"
 
     apply(enclave, "-k", folder / "namespaces")
     [secret] = (folder / "secrets").iterdir()

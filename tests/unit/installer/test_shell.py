@@ -241,11 +241,16 @@ def test_where_credentials_come_from(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path)}
     docker = {**home, "DOCKER_CONFIG": str(tmp_path / "docker")}
     named = {**docker, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
-    for environment, host in ((home, "home.example"), (docker, "docker.example"), (named, "named.example")):
+    write_auth(tmp_path / "run" / "containers" / "auth.json", "podman.example")
+    write_auth(tmp_path / ".config" / "containers" / "auth.json", "kept.example")
+    podman = {**home, "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    homes = [(podman, host) for host in ("podman.example", "kept.example", "home.example")]
+    for environment, host in (*homes, (home, "home.example"), (docker, "docker.example"), (named, "named.example")):
         found = session(environment).credentials().find(host)
         assert found is not None
         assert "word" not in repr(found)
     assert session({}).credentials().find("home.example") is None
+    assert session(docker | podman).credentials().find("podman.example") is None
     with pytest.raises(errors.UsageError, match="REGISTRY_AUTH_FILE"):
         session({"REGISTRY_AUTH_FILE": os.fspath(tmp_path / "gone")}).credentials()
 
