@@ -201,7 +201,7 @@ class Desired:
         return tuple(step for step in self.steps if not isinstance(step, ChartRelease))
 
     def key(self, topic: str) -> str:
-        """Where site.yaml says something about `topic` (storage-class, ingress-class, host, resources), for people."""
+        """Where site.yaml says something about `topic` (a key of Application.keys), for people."""
         return self.keys.get(topic, "the values of the chart")
 
     @property

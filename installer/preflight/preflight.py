@@ -138,6 +138,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: prerequisites.ingress_classes(cluster, wanted)
     yield lambda: prerequisites.ingress_hosts(wanted)
     yield lambda: prerequisites.storage_classes(cluster, wanted)
+    yield lambda: prerequisites.priority_classes(cluster, wanted)
     yield lambda: referenced(cluster, wanted, named, own)
     yield lambda: (warning(f"not answered: {item}", _UNANSWERED) for item in wanted.open_questions)
     yield lambda: (warning(f"{item} becomes a value of its chart", _EXPOSED) for item in _exposed(wanted))

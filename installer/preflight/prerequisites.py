@@ -10,12 +10,14 @@ from installer.cluster.cluster import AbsentError, Cluster, Object, namespace_of
 from installer.cluster.kinds import (
     CUSTOM_RESOURCE_DEFINITION,
     INGRESS_CLASS,
+    PRIORITY_CLASS,
     STATEFUL_SET,
     STORAGE_CLASS,
     VOLUME,
     VOLUME_CLAIM,
     is_default_class,
 )
+from installer.cluster.workload import pod_specs
 from installer.diagnosis.finding import Finding, warning
 from installer.diagnosis.release_state import require_own_kinds
 from installer.errors import ClusterError, SiteError
@@ -106,6 +108,28 @@ def ingress_hosts(wanted: Desired) -> Iterator[Finding]:
                     f"correct it in site.yaml ({wanted.key('host')}), or reach the application without an Ingress.",
                     SiteError,
                 )
+
+
+def priority_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
+    """Priority classes that pods name, and that neither the cluster nor the bundle has: no such pod is ever made."""
+    owners: dict[str, str] = {}
+    brought = set()
+    for part in wanted.parts:
+        for item in part.applied:
+            if item["kind"] == PRIORITY_CLASS.name:
+                brought.add(item["metadata"]["name"])
+            for spec in pod_specs(item):
+                if name := spec.get("priorityClassName"):
+                    owners.setdefault(str(name), named(item, part))
+    if not owners:
+        return
+    there = {item["metadata"]["name"] for item in cluster.find(PRIORITY_CLASS)}
+    for name in sorted(owners.keys() - there - brought):
+        yield Finding(
+            f"{owners[name]} wants the priority class {name!r}; this cluster has {', '.join(sorted(there))}",
+            f"name one of these in site.yaml ({wanted.key('priority-class')}), or have that one made.",
+            SiteError,
+        )
 
 
 def storage_classes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:

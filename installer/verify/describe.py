@@ -82,10 +82,10 @@ def steps(bundle: Bundle) -> list[dict[str, str]]:
 def _step(step: dict[str, Any]) -> dict[str, str]:
     (kind,) = (kind for kind in STEPS if kind in step)
     chart = step if kind == "chart" else step.get("installs", {})
-    what = f"{chart['chart']} {chart['version']}" if chart else ""
+    what = f"{chart['chart']} {chart.get('version', '')}".rstrip() if chart else ""
     return {
         "kind": kind,
-        "name": step.get("name", step.get("chart")),
+        "name": step.get("name") or step.get("chart") or step.get("resource", ""),
         "namespace": step.get("namespace", ""),
         "chart": what,
     }

@@ -12,7 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.parts.frozen import enclave_program, frozen_bundle
+from tests.parts.application import Application
+from tests.parts.bundles import packed_chart
+from tests.parts.frozen import enclave_program, freeze_volume
 
 SITE = '{"registry": {"host": "registry.example:5000"}}'
 
@@ -33,7 +35,9 @@ def main(runs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         installer, site = folder / "installer", folder / "site.yaml"
-        frozen_bundle(folder, installer)
+        application = Application(folder, "start")
+        application.chart(packed_chart("start", "1.0.0"))
+        freeze_volume(application.write(), installer, "start-1.0")
         site.write_text(SITE)
         commands = {
             "version": ["--version"],

@@ -40,6 +40,9 @@ spec:
   template:
     metadata: {labels: {app: {{ $name }}}}
     spec:
+      {{- with $.Values.priority }}
+      priorityClassName: {{ . }}
+      {{- end }}
       containers:
         - name: main
           image: {{ $part.image }}
@@ -155,6 +158,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     ),
     "storage class": ({"claim": {**CLAIM, "storageClassName": "absent"}}, 40, ["wants the storage class 'absent'"]),
     "default storage class": ({"claim": CLAIM}, 40, ["names no storage class, and this cluster has no default one"]),
+    "priority class": (
+        {"priority": "absent"},
+        40,
+        ["wants the priority class 'absent'", "has system-cluster-critical"],
+    ),
     "secret": ({"secret": {"name": "absent", "key": "a"}}, 40, ["Secret NAMESPACE/absent does not exist"]),
     "key of a secret": ({"secret": {"name": "there", "key": "a"}}, 40, ["there has no key 'a'", "it has b"]),
     "tls secret": ({"ingress": {"class": "x", "tls": "there"}}, 40, ["there has no key 'tls.key'", "no key 'tls.crt'"]),

@@ -47,6 +47,7 @@ class Platform(Application):
     keys: Mapping[str, str] = {
         "ingress-class": "ingress.class",
         "storage-class": "storage_class",
+        "priority-class": "priority_class",
         "host": "host",
         "resources": "size, or resources in values",
     }

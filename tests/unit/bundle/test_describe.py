@@ -20,6 +20,8 @@ STEPS: list[dict[str, Any]] = [
     {"chart": "greeter", "version": "0.1.0", "name": "hello", "namespace": "halls"},
     {"resource": "platform.yaml", "name": "platform", "installs": {"chart": "greeter", "version": "0.1.0"}},
     {"manifests": ["policy.yaml"], "name": "policies"},
+    {"resource": "cache.yaml"},
+    {"chart": "greeter"},
 ]
 
 
@@ -36,17 +38,21 @@ def test_steps_are_told(tmp_path: Path) -> None:
             {"kind": "chart", "name": "hello", "namespace": "halls", "chart": "greeter 0.1.0"},
             {"kind": "resource", "name": "platform", "namespace": "", "chart": "greeter 0.1.0"},
             {"kind": "manifests", "name": "policies", "namespace": "", "chart": ""},
+            {"kind": "resource", "name": "cache.yaml", "namespace": "", "chart": ""},
+            {"kind": "chart", "name": "greeter", "namespace": "", "chart": "greeter"},
         ]
         lines = summary(opened).splitlines()
-    assert lines[-4:] == [
+    assert lines[-6:] == [
         "chart greeter 0.1.0",
         "step 1, chart hello in halls: chart greeter 0.1.0",
         "step 2, resource platform: chart greeter 0.1.0",
         "step 3, manifests policies",
+        "step 4, resource cache.yaml",
+        "step 5, chart greeter: chart greeter",
     ]
 
 
-@pytest.mark.parametrize("profile", [{}, [], {"steps": [{}]}, {"steps": [{"chart": "x"}]}, {"steps": 1}])
+@pytest.mark.parametrize("profile", [{}, [], {"steps": [{}]}, {"steps": [1]}, {"steps": 1}])
 def test_a_profile_that_is_none_is_refused(tmp_path: Path, profile: Any) -> None:
     with bundle(tmp_path, profile) as opened, pytest.raises(BundleError, match=r"profile\.json: no profile"):
         description(opened)

@@ -292,7 +292,7 @@ def test_versions_of_kubernetes_are_read_as_helm_reads_them(
 
 
 def test_only_what_helm_makes_anew_is_not_compared(tmp_path: Path) -> None:
-    template = "[{{ randAlphaNum 9 }}, {{ list 1 2 | toStrings | join `` | shuffle }}, %s]"
+    template = "[{{ randAlphaNum 9 }}, {{ list 1 2 3 4 5 6 7 8 9 | toStrings | join `` | shuffle }}, %s]"
     archives = [package("demo-app", files={"templates/odd.yaml": MAP % (template % word)}) for word in ("one", "two")]
     assert agreed(archives[0], {}, {}, tmp_path)
     runs, found = theirs(archives[0], {}, {}, tmp_path, MORE_RUNS), ours(Chart.load(archives[1]), {}, {})
