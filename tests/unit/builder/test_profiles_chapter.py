@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.images.connect import connect
@@ -21,42 +19,27 @@ from installer.chart.retarget import merged
 from installer.registry.credentials import CredentialStore
 from installer.report import Silent
 from installer.site.site import Site
-from tests.parts.charts import CHARTS
+from tests.parts.profile_example import CHAPTER, write_example
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import BaseModel
 
-TEXT = (Path(__file__).parents[3] / "docs" / "profiles.md").read_text()
 MODELS: tuple[type[BaseModel], ...] = (
     *(Profile, Step, Installs, Ready, NamespaceEntry, PullSecret, LogPattern),
     *(Question, Target, SecretPlace, When, Reach),
 )
 
-# What the chart of the example reads that the chart of tests does not.
-DATABASE = """
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: {{ .Release.Name }}-settings}
-data: {secret: "{{ .Values.database }}", nightly: "{{ .Values.nightly }}"}
-"""
-
 
 def test_every_key_is_explained() -> None:
-    explained = set(re.findall(r"`([a-z_]+)`", TEXT))
+    explained = set(re.findall(r"`([a-z_]+)`", CHAPTER))
     keys = {field.alias or name for model in MODELS for name, field in model.model_fields.items()}
     assert keys <= explained
 
 
 def test_the_example(tmp_path: Path) -> None:
-    for name, text in re.findall(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    chart = tmp_path / "charts" / "shop"
-    shutil.copytree(CHARTS / "demo-app", chart)
-    metadata = (chart / "Chart.yaml").read_text()
-    (chart / "Chart.yaml").write_text(metadata.replace("name: demo-app", "name: shop"))
-    (chart / "templates" / "database.yaml").write_text(DATABASE)
-    (tmp_path / "database.password").write_text("secret\n")
+    write_example(tmp_path)
     places = connect((), tmp_path, Engine(tmp_path), credentials=CredentialStore(), proxies={})
     recipe = Recipe.load(tmp_path / "recipe.yaml")
     found = needs(recipe, "recipe.yaml", places, Silent())
