@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ASSETS = "AIRFERRY_TEST_ASSETS"
 CHARTS = "AIRFERRY_TEST_CHARTS"
+LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_configure() -> None:
@@ -31,17 +33,31 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the real charts where they are not given, and say so by name."""
+    """Deselect what needs the real charts where they are not given."""
     if os.environ.get(ASSETS):
         return
     without = [item for item in items if item.get_closest_marker("charts")]
     if without:
         items[:] = [item for item in items if item not in without]
         config.hook.pytest_deselected(items=without)
-        names = "\n".join(f"  {item.nodeid}" for item in without)
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(f"\nleft out, because {ASSETS} does not name that folder:\n{names}\n")
+        names = [item.nodeid for item in without]
+        config.stash[LEFT_OUT] = names
+        if hasattr(config, "workeroutput"):  # a process of pytest-xdist; all of them collect the same
+            config.workeroutput["left_out"] = names
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a process of pytest-xdist has left out."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say by name what was left out, with or without pytest-xdist."""
+    if names := config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_sep("=", f"left out, because {ASSETS} does not name a folder")
+        for name in names:
+            terminalreporter.write_line(f"  {name}")
 
 
 @pytest.fixture(scope="session")

@@ -154,7 +154,7 @@ def connected(console: Console, charts: str, upstream: "Registry") -> None:
     """What a release engineer does."""
     console.part("On the connected side: a release engineer makes one file")
     console.step("Start. `init` writes commented templates for the real platform; the demo has a recipe of its own.")
-    console.run("airferry init templates")
+    console.run("airferry init --profile wandb templates")
     (console.folder / "recipe.yaml").write_text(RECIPE.format(charts=charts, upstream=upstream.url))
     console.run("cat recipe.yaml")
     console.step("Resolve every name: charts are rendered as the cluster will, and their images found and pinned.")
@@ -234,7 +234,7 @@ def summarize(console: Console, bundle: int, installer: int, stored: int) -> Non
         f"load    : {rate('load', stored)}   bundle -> enclave registry ({stored / 1e6:.1f} MB), confirmed there\n"
         f"again   : {took['again']:5.1f} s             nothing to send\n"
         f"\nTimes are those of whole commands; the frozen file alone takes {took['start']:.1f} s to start.\n"
-        "\nFor the real platform, after `airferry init wandb` and a look at its recipe, three lines:\n"
+        "\nFor the real platform, after `airferry init --profile wandb wandb` and a look at its recipe, three lines:\n"
         "  airferry lock && airferry build\n"
         "  airferry sign wandb-VERSION.tar --key release.key && "
         "airferry freeze wandb-VERSION.tar --key release.pub -o wandb-installer\n"

@@ -18,9 +18,9 @@ CHARTS = ("operator-1.4.8", "operator-wandb-0.43.8")
 _HEAD = """\
 # Images of the Weights & Biases charts
 
-What charts `operator` 1.4.8 and `operator-wandb` 0.43.8 ask for with the recipe that `airferry init` writes, found by
-rendering them (`airferry list`). Needed are the images of its values; the others are asked for once all values in the
-last column are true. A tag `latest` is whatever was pushed last: `airferry lock` pins it to a digest.
+What charts `operator` 1.4.8 and `operator-wandb` 0.43.8 ask for with the recipe of `airferry init --profile wandb`,
+found by rendering them (`airferry list`). Needed are the images of its values; the others are asked for once all values
+in the last column are true. A tag `latest` is whatever was pushed last: `airferry lock` pins it to a digest.
 
 | Image | Asked for by | Spelt in the values at | Switched on by |
 |---|---|---|---|
@@ -30,7 +30,7 @@ last column are true. A tag `latest` is whatever was pushed last: `airferry lock
 def listed(folder: Path, assets: Path) -> Any:
     """What `airferry list` says of the recipe of `airferry init`, with the charts in the folder `assets`."""
     airferry = from_source("builder", folder)
-    airferry.result("init")
+    airferry.result("init", "--profile", "wandb")
     recipe = folder / "recipe.yaml"
     text = recipe.read_text()
     for chart in CHARTS:

@@ -20,20 +20,15 @@ PROGRAM = 96 * _MIB
 """Left free on the first medium for the installer, which has about 55 MB."""
 
 
-class Medium(Value):
-    """What a volume may have in all on some medium, in bytes, and why."""
-
-    bytes: int
-    why: str
-
-
 PRESETS = {
-    "fat32": Medium(2**32 - 1, "the largest file that FAT32 can hold"),
-    "dvd": Medium(2_295_104 * 2048 - _RESERVE, "DVD+R and DVD-R, as UDF or ISO 9660 level 3"),
-    "bd25": Medium(11_826_176 * 2048 - _RESERVE, "BD-R and BD-RE with one layer"),
-    "bd50": Medium(23_652_352 * 2048 - _RESERVE, "BD-R and BD-RE with two layers"),
-    "bd100": Medium(47_305_728 * 2048 - _RESERVE, "BDXL with three layers"),
+    "fat32": 2**32 - 1,
+    # As UDF or ISO 9660 level 3.
+    "dvd": 2_295_104 * 2048 - _RESERVE,
+    "bd25": 11_826_176 * 2048 - _RESERVE,
+    "bd50": 23_652_352 * 2048 - _RESERVE,
+    "bd100": 47_305_728 * 2048 - _RESERVE,
 }
+"""What a volume may have in all on some medium, in bytes."""
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _SIZE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))? ?([a-z]+)", re.ASCII)
 _PARTS = re.compile(r"([0-9]{1,3})(?: ?parts?)?", re.ASCII)
@@ -51,7 +46,7 @@ class VolumeSize(Value):
         """What `--volume-size` says: a preset, a size such as `4GiB`, or a count of parts. Raises UsageError."""
         plain = text.strip().lower()
         if plain in PRESETS:
-            return cls(PRESETS[plain].bytes, reserve=PROGRAM)
+            return cls(PRESETS[plain], reserve=PROGRAM)
         if (match := _PARTS.fullmatch(plain)) and 1 <= int(match[1]) <= MAX_VOLUMES:
             return cls(parts=int(match[1]))
         if (match := _SIZE.fullmatch(plain)) and match[3] in _UNITS:

@@ -382,10 +382,10 @@ def test_every_command_shows_an_example(program: Program) -> None:
 
 
 def test_init_writes_a_recipe_that_can_be_read(program: Program) -> None:
-    out, _ = program.run("init", "new", "--output", "json")
+    out, _ = program.run("init", "--profile", "wandb", "new", "--output", "json")
     written = json.loads(out)["written"]
     assert "new/recipe.yaml" in written
     (program.folder / "new" / "site.yaml").write_text("mine")
-    out, _ = program.run("init", "new", "--output", "json")
+    out, _ = program.run("init", "--profile", "wandb", "new", "--output", "json")
     assert (json.loads(out)["written"], sorted(json.loads(out)["kept"])) == ([], sorted(written))
     assert (program.folder / "new" / "site.yaml").read_text() == "mine"

@@ -105,7 +105,7 @@ def test_the_list_is_what_helm_says_of_the_profile_and_with_everything_on(
 
 @pytest.fixture(scope="module")
 def whole(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """The folder of a recipe as `airferry init` writes it, but with the charts at hand, and what `list` says of it."""
+    """The folder of the recipe of `init --profile wandb`, but with the charts at hand, and what `list` says of it."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, listed(folder, assets)
 
@@ -163,7 +163,7 @@ def test_three_lines_from_init_to_a_signed_frozen_file(upstream: Any, tmp_path: 
         seconds[subcommand] = time.monotonic() - start
         return found
 
-    step("init")
+    step("init", "--profile", "wandb")
     recipe = (folder / "recipe.yaml").read_text()
     # Where the stand-ins are, not the real thing.
     before = recipe.replace("https://charts.wandb.ai", charts.url)

@@ -74,7 +74,7 @@ def release(
     """
     airferry = from_source("builder", folder)
     folder.mkdir()
-    airferry.result("init", ".")
+    airferry.result("init", "--profile", "wandb", ".")
     recipe = load_yaml((folder / "recipe.yaml").read_bytes(), "recipe.yaml", RecipeError)
     del recipe["chart_repository"]
     for chart, version in zip(recipe["charts"], ("1.4.8", edition.chart), strict=True):

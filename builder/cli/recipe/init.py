@@ -1,6 +1,5 @@
 """The command `init`: a commented recipe and its companions to begin with."""
 
-import importlib.resources
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 import click
 
+import templates
 from builder.charts.fetch import ChartFetcher, local
 from builder.cli.places import places_of
 from builder.recipe.recipe import RECIPE_NAME, ChartEntry, Recipe
@@ -24,6 +24,7 @@ from installer.schema import json_schema, validate
 from installer.shell import Session
 from installer.site.answers import SiteAnswers
 
+OURS = Path(templates.__file__).parent
 PROFILE_NAME = "profile.yaml"
 MAX_FILES = 2000
 _LEFT = (".lock", ".tar", ".part")
@@ -31,18 +32,15 @@ _LEFT = (".lock", ".tar", ".part")
 
 def _known() -> list[str]:
     """The profiles that airferry brings; the one without content comes last."""
-    found = importlib.resources.files("templates").iterdir()
-    return sorted(
-        (item.name for item in found if item.joinpath(RECIPE_NAME).is_file()), key=lambda name: name == "empty"
-    )
+    found = (path.parent.name for path in OURS.glob(f"*/{RECIPE_NAME}"))
+    return sorted(found, key=lambda name: (name == "empty", name))
 
 
 @click.command(cls=Command)
 @click.option(
     "--profile",
     metavar="NAME",
-    help=f"What to begin with: {', '.join(_known())}, or a folder with a {RECIPE_NAME} of your own. [default: "
-    f"{_known()[0]}]",
+    help=f"Begin with this application: {', '.join(_known())}, or a folder with a {RECIPE_NAME} of your own.",
 )
 @click.option(
     "--chart",
@@ -56,7 +54,6 @@ def init(session: Session, *, folder: Path, profile: str | None, chart: str | No
     """Write a commented recipe and its companions to FOLDER; files that exist are left alone.
 
     \b
-      airferry init platform                       what the default begins
       airferry init --profile empty app            an application of your own
       airferry init --profile ../profiles/app app  one that you have prepared
       airferry init --chart ./charts/web web       one chart
@@ -66,8 +63,11 @@ def init(session: Session, *, folder: Path, profile: str | None, chart: str | No
     """
     if chart and profile:
         raise UsageError("--chart and --profile: two beginnings", hint="give one of them.")
-    if chart is None:
-        files = dict(_template(profile or _known()[0]))
+    if profile is not None:
+        files = dict(_template(profile))
+    elif chart is None:
+        choices = ", ".join(f"--profile {name}" for name in _known())
+        raise UsageError("begin with what?", hint=f"say {choices}, --profile FOLDER, or --chart CHART.")
     else:
         files = draft(*_chart(session, chart, chart_version, folder))
     written, kept = [], []
@@ -94,11 +94,7 @@ def _make(folder: Path) -> None:
 def _template(name: str) -> Iterator[tuple[str, bytes]]:
     """The files of a profile that airferry brings, or of one in a folder of the user's."""
     known = _known()
-    if name in known:
-        ours = importlib.resources.files("templates").joinpath(name)
-        yield from ((item.name, item.read_bytes()) for item in ours.iterdir())
-        return
-    folder = Path(name)
+    folder = OURS / name if name in known else Path(name)
     if not (folder / RECIPE_NAME).is_file():
         raise UsageError(
             f"no profile {name}: neither one of {', '.join(known)}, nor a folder with {RECIPE_NAME}",

@@ -53,16 +53,18 @@ def keys(folder: Path, name: str) -> Sequence[str]:
     return list(schema["properties"])
 
 
-def test_the_platform_is_what_it_begins_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "new"
-    assert "next: edit" in run(capsys, str(folder))
+    assert "say --profile wandb, --profile empty, --profile FOLDER" in run(capsys, str(folder), code=2)
+    assert not folder.exists()
+    assert "next: edit" in run(capsys, "--profile", "wandb", str(folder))
     recipe, app = read(folder)
     assert (recipe.profile, app.profile.driver) == ("profile.yaml", "wandb")
     assert "license" in keys(folder, "site")
     assert "steps" in keys(folder, "profile")
     assert "charts" in keys(folder, "recipe")
     (folder / "recipe.yaml").write_text("mine")
-    assert f"kept    {folder / 'recipe.yaml'} (it exists)" in run(capsys, str(folder))
+    assert f"kept    {folder / 'recipe.yaml'} (it exists)" in run(capsys, "--profile", "wandb", str(folder))
     assert (folder / "recipe.yaml").read_text() == "mine"
 
 

@@ -146,7 +146,7 @@ def test_capacities_of_media() -> None:
     """A wrong figure would only show at the burner, with a disc that is too small."""
     # DIR_FileSize of Microsoft's FAT specification has 32 bits.
     expected = {"fat32": 2**32 - 1, **{name: count * 2048 - (32 << 20) for name, count in SECTORS.items()}}
-    assert {name: medium.bytes for name, medium in PRESETS.items()} == expected
+    assert expected == PRESETS
     for name, nominal in NOMINAL.items():
         assert 0.94 * nominal < SECTORS[name] * 2048 < 1.001 * nominal
 
@@ -155,7 +155,7 @@ def test_capacities_of_media() -> None:
     ("text", "size"),
     [
         ("fat32", VolumeSize(2**32 - 1, PROGRAM)),
-        ("BD50", VolumeSize(PRESETS["bd50"].bytes, PROGRAM)),
+        ("BD50", VolumeSize(PRESETS["bd50"], PROGRAM)),
         ("4GiB", VolumeSize(2**32)),
         ("4.5 GB", VolumeSize(4_500_000_000)),
         ("700MB", VolumeSize(700_000_000)),
