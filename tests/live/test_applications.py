@@ -188,9 +188,15 @@ def test_an_operator_that_others_wrote(enclave: Enclave, namespace: str, journey
     assert image.startswith(f"{enclave.registry}/airferry/{IMAGE}")
     assert journey.run(first, "install")["changed"] == []
 
-    # The condition is True all along: only the generation tells that the operator has seen the change.
+    # The condition is True all along: only the generation tells that the operator is not there to see the change.
+    scale = ("scale", "deployment/sealed-secrets", f"--namespace={namespace}")
+    enclave.kubectl(*scale, "--replicas=0")
+    enclave.kubectl("wait", "pods", "--all", "--for=delete", f"--namespace={namespace}", "--timeout=60s")
     program.site(namespace=namespace, owner="billing")
-    assert journey.run(first, "install")["changed"] == [resource]
+    done = journey.at(first).install(first, timeout=20)
+    assert (done.returncode, "to see this generation" in done.stderr) == (32, True), done.stderr
+    enclave.kubectl(*scale, "--replicas=1")
+    assert journey.run(first, "install")["changed"] == []
     assert opened() == ("word-1", "billing")
     assert resource in journey.upgraded(second)
     assert opened() == ("word-2", "billing")
