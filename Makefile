@@ -66,7 +66,7 @@ cluster-down: dev ## end and remove the enclaves
 test-cluster: dev ## the tests on the enclave, which is started for them if it does not run
 	@$(PYTHON) -m tests.packages $(PACKAGES)
 	$(BIN)/python -m tests.parts.enclave build
-	$(BIN)/python -m tests.parts.go_programs controller
+	$(BIN)/python -m tests.parts.go_programs controllers
 	GOGC=800 $(BIN)/pytest tests/live -m cluster -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH (three quarters of an hour with all); writes docs/performance.md

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from base64 import b64decode
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from tests.parts.application import Application
 from tests.parts.bundles import packed_chart
 from tests.parts.enclave_program import EnclaveProgram
 from tests.parts.frozen import freeze_volume
+from tests.parts.sealed_secrets import CRD, IMAGE, SiteKey, sealed
 from tests.parts.zoo import ANIMAL, OPERATOR, animals_chart, operator_chart, operator_image, zoo
 
 if TYPE_CHECKING:
@@ -72,10 +75,12 @@ def journey(enclave: Enclave, tmp_path: Path) -> Journey:
 
 
 @pytest.fixture(autouse=True)
-def no_zoos(enclave: Enclave) -> Iterator[None]:
-    """The kind belongs to the whole cluster: it goes with the test."""
+def no_kinds(enclave: Enclave) -> Iterator[None]:
+    """Kinds and roles belong to the whole cluster: they go with the test."""
     yield
-    enclave.kubectl("delete", "crd", "zoos.demo.example", "--ignore-not-found", "--timeout=60s")
+    enclave.kubectl("delete", "crd", "zoos.demo.example", CRD, "--ignore-not-found", "--timeout=60s")
+    roles = ("clusterrole,clusterrolebinding", "--selector=app.kubernetes.io/name=sealed-secrets")
+    enclave.kubectl("delete", *roles, "--timeout=60s")
 
 
 def got(enclave: Enclave, kind: str, namespace: str, query: str = ".items[*].metadata.name") -> list[str]:
@@ -159,6 +164,57 @@ def test_a_resource_that_does_not_get_ready_is_explained(enclave: Enclave, names
         assert words in done.stderr
     done = program.run("status", "--name", journey.name)
     assert (done.returncode, "the zoo is closed in winter" in done.stdout) == (32, True)
+
+
+def test_an_operator_that_others_wrote(enclave: Enclave, namespace: str, journey: Journey) -> None:
+    """sealed-secrets opens what was sealed beforehand for the key of the site, which is none of the bundle's; what was
+    sealed for another site it refuses, and the installer says so."""
+    program, key, resource = journey.program, SiteKey.make(), f"SealedSecret {namespace}/database"
+
+    def bundle(version: int, key: SiteKey) -> Path:
+        return sealed(program.folder / str(version), journey.name, key, namespace, version).write()
+
+    def opened() -> tuple[str, str]:
+        query = "--output=jsonpath={.data.word} {.metadata.labels.owner}"
+        word, owner = enclave.kubectl("get", "secret", "database", f"--namespace={namespace}", query).split()
+        return b64decode(word).decode(), owner
+
+    first, second, foreign = bundle(1, key), bundle(2, key), bundle(3, SiteKey.make())
+    enclave.kubectl("create", "--filename=-", input=json.dumps(key.secret(namespace)))
+    program.site(namespace=namespace)
+    assert journey.installed(first)[-2:] == [f"release {namespace}/sealed-secrets", resource]
+    assert opened() == ("word-1", "nobody")
+    (image,) = got(enclave, "deployments", namespace, ".items[*].spec.template.spec.containers[*].image")
+    assert image.startswith(f"{enclave.registry}/airferry/{IMAGE}")
+    assert journey.run(first, "install")["changed"] == []
+
+    # The condition is True all along: only the generation tells that the operator is not there to see the change.
+    scale = ("scale", "deployment/sealed-secrets", f"--namespace={namespace}")
+    enclave.kubectl(*scale, "--replicas=0")
+    enclave.kubectl("wait", "pods", "--all", "--for=delete", f"--namespace={namespace}", "--timeout=60s")
+    program.site(namespace=namespace, owner="billing")
+    done = journey.at(first).install(first, timeout=20)
+    assert (done.returncode, "to see this generation" in done.stderr) == (32, True), done.stderr
+    enclave.kubectl(*scale, "--replicas=1")
+    assert journey.run(first, "install")["changed"] == []
+    assert opened() == ("word-1", "billing")
+    assert resource in journey.upgraded(second)
+    assert opened() == ("word-2", "billing")
+    assert resource in journey.known(second, "rollback")["changed"]
+    assert opened() == ("word-1", "billing")
+
+    done = journey.at(foreign).upgrade(foreign, timeout=20)
+    assert (done.returncode, "no key could decrypt secret (word)" in done.stderr) == (32, True), done.stderr
+    assert resource in journey.known(foreign, "rollback")["changed"]
+    status = journey.known(foreign, "status")
+    assert (status["ready"], status["phase"]) == (True, f"{resource}: Synced"), status
+    assert opened() == ("word-1", "billing")
+
+    told = journey.known(foreign, "uninstall")
+    assert told["removed"][:2] == [resource, f"release {namespace}/sealed-secrets"]
+    assert f"CustomResourceDefinition {CRD} (others may use it)" in told["kept"]
+    assert got(enclave, "deployments", namespace) == []
+    assert "site-key" in got(enclave, "secrets", namespace)
 
 
 def test_manifests_and_their_images(enclave: Enclave, namespace: str, journey: Journey) -> None:

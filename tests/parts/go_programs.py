@@ -1,8 +1,8 @@
 """Programs that tests and benchmark run, built with Go once and kept: those of others from the Go module proxy, and the
 stand-in for the W&B controller from `stand_in_controller/`.
 
-python -m tests.parts.go_programs                # build what others wrote: four minutes from nothing
-python -m tests.parts.go_programs controller     # build the stand-in: two minutes from nothing
+python -m tests.parts.go_programs                # build the tools that others wrote: four minutes from nothing
+python -m tests.parts.go_programs controllers    # build what runs in the cluster: four minutes from nothing
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.parts.kubernetes import find_go
+from tests.parts.kubernetes import download, find_go
 from tests.parts.programs import CACHE
 
 FOLDER = CACHE / "airferry" / "bench" / "bin"
@@ -24,6 +24,8 @@ PACKAGES = {
     "helm": "helm.sh/helm/v4/cmd/helm@v4.2.3",
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
 }
+# The last version whose go.mod has the name under which the proxy has it. The name of the program tells the version.
+SEALED_SECRETS = "github.com/bitnami-labs/sealed-secrets", "v0.27.1"
 CONTROLLER = Path(__file__).with_name("stand_in_controller")
 
 
@@ -32,6 +34,15 @@ def go_program(name: str) -> Path:
     path = FOLDER / name
     _ensure(path, PACKAGES[name], FOLDER)
     return path
+
+
+def sealed_secrets() -> tuple[Path, Path]:
+    """The controller of sealed-secrets, built like `go_program`, and the folder of its chart: the module has both."""
+    module, version = SEALED_SECRETS
+    path = FOLDER / f"sealed-secrets-{version}"
+    _ensure(path, f"{module}/cmd/controller@{version}", FOLDER)
+    source = download(find_go(), FOLDER, f"{module}@{version}")["Dir"]
+    return path, Path(source, "helm", "sealed-secrets")
 
 
 def stand_in_controller() -> Path:
@@ -64,8 +75,9 @@ def _ensure(path: Path, package: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["controller"]:
+    if sys.argv[1:] == ["controllers"]:
         stand_in_controller()
+        sealed_secrets()
     else:
         for program in PACKAGES:
             go_program(program)

@@ -78,7 +78,7 @@ def find_go() -> Path:
         raise RuntimeError(f"{go} does not tell its version: {text.strip()}")
     if (int(version[1]), int(version[2])) >= SELF_UPDATING_GO:
         return go
-    folder = Path(_download(go, CACHE, TOOLCHAIN)["Dir"])
+    folder = Path(download(go, CACHE, TOOLCHAIN)["Dir"])
     # The module cache holds plain read-only files; the programs among them must be allowed to run.
     for program in [*(folder / "bin").iterdir(), *(folder / "pkg" / "tool").rglob("*")]:
         if program.is_file():
@@ -86,9 +86,16 @@ def find_go() -> Path:
     return folder / "bin" / "go"
 
 
+def download(go: Path, folder: Path, module: str) -> dict[str, Any]:
+    """Bring a module into Go's module cache; where its parts lie there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    answer: dict[str, Any] = json.loads(_go(go, folder, "mod", "download", "-json", module))
+    return answer
+
+
 def _write_module(go: Path, source: Path) -> None:
     """The module around Kubernetes: it imports the commands and replaces the libraries named `v0.0.0`."""
-    upstream = _download(go, source.parent, f"k8s.io/kubernetes@v{VERSION}")["GoMod"]
+    upstream = download(go, source.parent, f"k8s.io/kubernetes@v{VERSION}")["GoMod"]
     module = json.loads(_go(go, source.parent, "mod", "edit", "-json", upstream))
     libraries = sorted(entry["Path"] for entry in module["Require"] if entry["Version"] == "v0.0.0")
     library_version = "v0." + VERSION.partition(".")[2]
@@ -106,13 +113,6 @@ def _linker_flags() -> str:
     facts = {"gitVersion": f"v{VERSION}", "gitMajor": major, "gitMinor": minor}
     stamps = [f"-X k8s.io/component-base/version.{name}={value}" for name, value in facts.items()]
     return " ".join(["-s", "-w", *stamps])
-
-
-def _download(go: Path, folder: Path, module: str) -> dict[str, Any]:
-    """Bring a module into Go's module cache; where its parts lie there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    answer: dict[str, Any] = json.loads(_go(go, folder, "mod", "download", "-json", module))
-    return answer
 
 
 def _go(go: Path, folder: Path, *arguments: str) -> str:
