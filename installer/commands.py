@@ -188,7 +188,12 @@ def _version_option(about: Callable[[Path | None], About]) -> click.Option:
 @click.command(cls=Command)
 @click.pass_context
 def version(ctx: click.Context, session: Session) -> None:
-    """Print the version of the program, and what it carries."""
+    """Print the version of the program, and what it carries.
+
+    \b
+    Example:
+      PROGRAM version --output json
+    """
     program = ctx.find_root().command
     if isinstance(program, Commands) and program.about:
         found = program.about(session.executable)

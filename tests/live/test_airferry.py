@@ -371,10 +371,11 @@ def test_an_interrupted_build_continues(program: Program, opened: Registry, numb
 
 def test_every_command_shows_an_example(program: Program) -> None:
     out, _ = program.run("--help")
-    commands = [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()]
+    listed = out.partition("Commands:\n")[2].partition("\n\n")[0]
+    commands = [line.split()[0] for line in listed.splitlines()]
     assert sorted(commands) == [
-        "build", "explain", "freeze", "init", "inspect", "keygen", "list", "lock", "media", "parity", "patch",
-        "plan", "sheet", "sign", "verify",
+        "build", "completion", "explain", "freeze", "init", "inspect", "keygen", "list", "lock", "media", "parity",
+        "patch", "plan", "sheet", "sign", "verify", "version",
     ]  # fmt: skip
     for command in commands:
         out, _ = program.run(command, "--help")

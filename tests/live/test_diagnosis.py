@@ -162,7 +162,7 @@ CASES = {
         "storage-class-missing",
         "volume claim {place}-",
         "storage class absent-class does not exist",
-        "storage_class in site.yaml",
+        "name one that exists in site.yaml",
     ),
     "crash": Case(
         # Without a probe it is ready until it ends, which a busy node may not notice for a while.
