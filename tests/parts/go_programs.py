@@ -2,7 +2,7 @@
 stand-in for the W&B controller from `stand_in_controller/`.
 
 python -m tests.parts.go_programs                # build the tools that others wrote: four minutes from nothing
-python -m tests.parts.go_programs controllers    # build what runs in the cluster: four minutes from nothing
+python -m tests.parts.go_programs controllers    # build what runs in the cluster: three minutes from nothing
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGES = {
     "helm": "helm.sh/helm/v4/cmd/helm@v4.2.3",
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
 }
-# The last version whose go.mod has the name under which the proxy has it. The name of the program tells the version.
+# v0.40.0 has another name in its go.mod, under which the proxy knows no version.
 SEALED_SECRETS = "github.com/bitnami-labs/sealed-secrets", "v0.27.1"
 CONTROLLER = Path(__file__).with_name("stand_in_controller")
 
