@@ -11,7 +11,7 @@ from installer.apps.profile import Ready
 from installer.chart.helm import Chart, hook_events
 from installer.cluster import volumes
 from installer.cluster.cluster import FIELD_MANAGER, Object
-from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB, NAMESPACE
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.controller_log import LogSign
 from installer.oci.digest import Digest
@@ -194,6 +194,12 @@ class Desired:
         """Everything that has objects: the steps, and the releases that controllers make."""
         made = [step.installs for step in self.resources if step.installs]
         return (*self.steps, *made)
+
+    @property
+    def owners(self) -> dict[str, ReleaseName]:
+        """Namespaces that charts make themselves, each with the release that it belongs to."""
+        found = ((item, release.name) for release in self.releases for item in release.objects)
+        return {str(item["metadata"]["name"]): name for item, name in found if item["kind"] == NAMESPACE.name}
 
     @property
     def applied(self) -> tuple[Resource | Manifests, ...]:

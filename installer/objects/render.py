@@ -13,6 +13,7 @@ import yaml
 
 from installer.chart.helm import hook_events
 from installer.cluster.cluster import Object
+from installer.cluster.kinds import NAMESPACE
 from installer.errors import StorageError, UsageError
 from installer.files import look_at, read_bounded, storage_error, write_atomic
 from installer.objects.desired import Desired, DesiredStep
@@ -116,7 +117,8 @@ def _foreign(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
 
 def files(wanted: Desired, driver: Preparing, form: SecretForm = "placeholder", notes: str = "") -> dict[str, bytes]:
     """The contents by path, the folders that are applied first and in order; `notes` are about the Secrets."""
-    namespaces = [_namespace(name, labels) for name, labels in wanted.namespaces.items()]
+    own = {item["metadata"]["name"]: item for step in wanted.steps for item in step.objects if _is_namespace(item)}
+    namespaces = [own.get(name) or _namespace(name, labels) for name, labels in wanted.namespaces.items()]
     secrets = {_key(item): item for item in wanted.secrets}
     review: dict[str, bytes] = {}
     steps: dict[str, dict[str, bytes]] = {}
@@ -125,7 +127,11 @@ def files(wanted: Desired, driver: Preparing, form: SecretForm = "placeholder", 
         steps["1-beforehand"] = {"objects.yaml": documents(beforehand)}
     for number, step in enumerate(wanted.steps, len(steps) + 1):
         content = {"crds.yaml": documents(step.crds)} if step.crds else {}
-        objects = _objects(step)
+        objects = [
+            item
+            for item in _objects(step)
+            if not (_is_namespace(item) and item["metadata"]["name"] in wanted.namespaces)
+        ]
         secrets |= {_key(item): item for item in objects if item["kind"] == "Secret"}
         content["objects.yaml"] = documents(item for item in objects if item["kind"] != "Secret")
         steps[f"{number}-{step.name.name}"] = content
@@ -149,6 +155,10 @@ def files(wanted: Desired, driver: Preparing, form: SecretForm = "placeholder", 
     found["kustomization.yaml"] = _kustomization(folders)["kustomization.yaml"]
     found["README.md"] = _GUIDE.replace("{notes}", f" {notes}" if notes else "").encode()
     return {**found, **{f"review/{name}": data for name, data in review.items()}}
+
+
+def _is_namespace(item: Object) -> bool:
+    return bool(item["kind"] == NAMESPACE.name)
 
 
 def _namespace(name: str, labels: Mapping[str, str]) -> Object:

@@ -84,8 +84,14 @@ class Actions:
             gone.append(str(item))
         return gone
 
-    def namespaces(self, names: Mapping[str, Mapping[str, str]]) -> list[str]:
-        """Create the namespaces that are missing, and give all of them their labels. Returns all changes so far."""
+    def namespaces(
+        self, names: Mapping[str, Mapping[str, str]], owners: Mapping[str, ReleaseName] | None = None
+    ) -> list[str]:
+        """Create the namespaces that are missing, and give all of them their labels. Returns all changes so far.
+
+        One that a chart makes itself is marked for its release in `owners`: then Helm takes it as its own (Helm,
+        pkg/action/validate.go).
+        """
         for name, labels in names.items():
             try:
                 missing = self.cluster.get(NAMESPACE, name) is None
@@ -93,7 +99,11 @@ class Actions:
                 # Who may only work inside a namespace cannot look at it from outside.
                 continue
             if missing or labels:
-                metadata = {"name": name, **({"labels": dict(labels)} if labels else {})}
+                metadata: Object = {"name": name, "labels": dict(labels)}
+                if owner := (owners or {}).get(name):
+                    metadata["labels"]["app.kubernetes.io/managed-by"] = "Helm"
+                    place = {"meta.helm.sh/release-name": owner.name, "meta.helm.sh/release-namespace": owner.namespace}
+                    metadata["annotations"] = place
                 self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         return self.changed
 

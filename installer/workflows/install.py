@@ -181,7 +181,7 @@ def _see_images(work: _Work) -> None:
 
 
 def _make_namespaces(work: _Work) -> None:
-    work.actions.namespaces(work.prepared.wanted.namespaces)
+    work.actions.namespaces(work.prepared.wanted.namespaces, work.prepared.wanted.owners)
 
 
 def _take_turn(work: _Work) -> None:
