@@ -5,7 +5,7 @@ from typing import Any
 from installer import strict_json
 from installer.bundle.manifest import BundleImage, BundleManifest
 from installer.bundle.reader import Bundle
-from installer.errors import BundleError
+from installer.errors import BundleError, StorageError
 from installer.report import size
 from installer.value import plain
 
@@ -15,8 +15,11 @@ STEPS = ("chart", "resource", "manifests")
 VERDICTS = ("carried", "optional", "excluded", "suspected")
 
 
-def description(bundle: Bundle) -> dict[str, Any]:
-    """The bundle's contents as plain values."""
+def description(bundle: Bundle, *, strict: bool = True) -> dict[str, Any]:
+    """The bundle's contents as plain values.
+
+    Without `strict` a profile or proof that is damaged counts as absent: `verify` goes on, and says where it is.
+    """
     manifest = bundle.manifest
     return {
         "name": manifest.name,
@@ -51,7 +54,7 @@ def description(bundle: Bundle) -> dict[str, Any]:
             }
             for chart in manifest.charts
         ],
-        "steps": steps(bundle),
+        "steps": steps(bundle, strict=strict),
         "documents": [
             {"name": document.name, "kind": document.kind, "digest": document.digest.text}
             for document in manifest.documents
@@ -60,23 +63,37 @@ def description(bundle: Bundle) -> dict[str, Any]:
         "content": manifest.content,
         "bases": [{"name": base.name, "version": base.version, "content": base.content} for base in manifest.bases],
         "not_carried": {"blobs": len(manifest.left_out), "bytes": sum(blob.size for blob in manifest.left_out)},
-        "proof": proof_counts(bundle),
+        "proof": proof_counts(bundle, strict=strict),
     }
 
 
-def steps(bundle: Bundle) -> list[dict[str, str]]:
+def steps(bundle: Bundle, *, strict: bool = True) -> list[dict[str, str]]:
     """The steps of the bundle's profile: what each is, its name, and its namespace, empty for that of the application.
 
     Empty without a profile, or while a volume is missing. Raises BundleError for a profile that is none.
     """
-    found = [document for document in bundle.manifest.documents if document.kind == "profile"]
-    if not found or bundle.volumes.missing:
+    found = _document(bundle, "profile", MAX_PROFILE, strict=strict)
+    if found is None:
         return []
-    profile = strict_json.parse(bundle.read(found[0].digest, MAX_PROFILE), found[0].name, BundleError)
+    name, profile = found
     try:
         return [_step(step) for step in profile["steps"]]
-    except (KeyError, TypeError, ValueError) as exc:
-        raise BundleError(f"{found[0].name}: no profile ({type(exc).__name__})") from exc
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise BundleError(f"{name}: no profile ({type(exc).__name__})") from exc
+
+
+def _document(bundle: Bundle, kind: str, limit: int, *, strict: bool) -> tuple[str, Any] | None:
+    """The name and the content of the one document of a kind; None without it, or while a volume is missing."""
+    found = [document for document in bundle.manifest.documents if document.kind == kind]
+    if not found or bundle.volumes.missing:
+        return None
+    try:
+        data = bundle.read(found[0].digest, limit)
+    except (BundleError, StorageError):
+        if strict:
+            raise
+        return None
+    return found[0].name, strict_json.parse(data, found[0].name, BundleError)
 
 
 def _step(step: dict[str, Any]) -> dict[str, str]:
@@ -91,26 +108,26 @@ def _step(step: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def proof_counts(bundle: Bundle) -> dict[str, int]:
+def proof_counts(bundle: Bundle, *, strict: bool = True) -> dict[str, int]:
     """Counts in the proof of completeness: renderings, references by verdict, and failures to look into a template.
 
     Empty without a proof, or while a volume is missing. Raises BundleError for a proof that is none.
     """
-    found = [document for document in bundle.manifest.documents if document.kind == "proof"]
-    if not found or bundle.volumes.missing:
+    found = _document(bundle, "proof", MAX_PROOF, strict=strict)
+    if found is None:
         return {}
-    proof = strict_json.parse(bundle.read(found[0].digest, MAX_PROOF), found[0].name, BundleError)
+    name, proof = found
     try:
         verdicts = [reference["verdict"] for reference in proof["references"]]
         renderings = sum(len(chart["renderings"]) for chart in proof["charts"])
         failures = len(proof["failures"])
     except (KeyError, TypeError) as exc:
-        raise BundleError(f"{found[0].name}: no proof of completeness ({type(exc).__name__})") from exc
+        raise BundleError(f"{name}: no proof of completeness ({type(exc).__name__})") from exc
     return {"renderings": renderings, **{name: verdicts.count(name) for name in VERDICTS}, "failures": failures}
 
 
-def summary(bundle: Bundle, *, images: bool = False) -> str:
-    """The description for people; with `images`, it names each image and document."""
+def summary(bundle: Bundle, *, images: bool = False, strict: bool = True) -> str:
+    """The description for people; with `images`, it names each image and document; `strict` as in `description`."""
     manifest = bundle.manifest
     files = "one file" if len(manifest.volumes) == 1 else f"{len(manifest.volumes)} files"
     lines = [
@@ -128,11 +145,11 @@ def summary(bundle: Bundle, *, images: bool = False) -> str:
         amount = size(sum(blob.size for blob in left_out))
         lines.append(f"an update of {names}; not carried, but to be in the registry: {amount} (blobs: {len(left_out)})")
     lines += [f"chart {chart.name} {chart.version}" for chart in manifest.charts]
-    for number, step in enumerate(steps(bundle), 1):
+    for number, step in enumerate(steps(bundle, strict=strict), 1):
         place = f" in {step['namespace']}" if step["namespace"] else ""
         chart = f": chart {step['chart']}" if step["chart"] else ""
         lines.append(f"step {number}, {step['kind']} {step['name']}{place}{chart}")
-    if images and (counts := proof_counts(bundle)):
+    if images and (counts := proof_counts(bundle, strict=strict)):
         words = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
         lines.append(
             f"proof of completeness: references in {counts['renderings']} renderings: {words}; "

@@ -112,8 +112,9 @@ class Status(Value):
             lines.append(f"chart: {self.chart}")
         lines += _lines(self.causes)
         for item in self.releases:
-            name = f"{item.namespace}/{item.release} ({item.chart} {item.version})"
-            lines.append(f"release {name}: {item.helm or 'absent'}")
+            place = f"{item.namespace}/{item.release}"
+            helm = f"release {place} ({item.chart} {item.version}): {item.helm or 'absent'}"
+            lines.append(helm if item.chart else f"manifests {place}")
             lines += _lines(item.causes)
             for each in item.workloads:
                 lines.append(f"  {each.workload}: {each.workload.state}")

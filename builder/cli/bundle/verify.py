@@ -42,9 +42,8 @@ def verify(
         open_trusted(bundle, trust, session.now()) as opened,
     ):
         found = verify_by_turns(opened, session.reporter, sha256=sha256, witness=witness)
-        document = {**description(opened), **found.document()}
         if session.output == "json":
-            session.emit(document, "")
+            session.emit({**description(opened, strict=False), **found.document()}, "")
         found.check(opened, partial=partial)
         if session.output != "json":
-            session.emit(document, f"{summary(opened)}\n{found.text}")
+            session.emit(None, f"{summary(opened)}\n{found.text}")

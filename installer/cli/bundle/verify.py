@@ -57,13 +57,16 @@ def verify(
         kept(proof, places, session.now, session.reporter, language) if proof else nullcontext() as witness,
         choice.open(session) as bundle,
     ):
-        facts, text = description(bundle), summary(bundle)
+        # Before it: volumes that come in turns are gone after it.
+        as_json = session.output == "json"
+        facts = description(bundle, strict=False) if as_json else {}
+        text = "" if as_json else summary(bundle, strict=False)
         found = verify_by_turns(bundle, session.reporter, sha256=sha256, witness=witness)
         wanted = found.request(bundle, partial=partial)
         if wanted and (request or qr):
             hand_over(session, wanted, request, qr=qr)
         document = {**facts, **found.document(), "request": wanted.text if wanted else ""}
-        if session.output == "json":
+        if as_json:
             session.emit(document, "")
         try:
             found.check(bundle, partial=partial)
@@ -72,5 +75,5 @@ def verify(
                 hint = "send the request; what comes back is named with --bundle, too."
                 raise type(exc)(exc.message, hint=hint) from exc
             raise
-        if session.output != "json":
+        if not as_json:
             session.emit(document, f"{text}\n{found.text}")

@@ -47,7 +47,8 @@ class Delivery:
     def show(self, prepared: Prepared) -> None:
         """Print what `carry_out` would change, and its phases; nothing is loaded or changed."""
         todo = phases(prepared)
-        text = f"{prepared.changes.text()}\n\n{described(todo)}"
+        before = f"{prepared.changes.text()}\n\n" if prepared.history.last else ""
+        text = f"{before}{described(todo)}"
         self.session.emit({"changes": prepared.changes.document(), "phases": documents(todo)}, text)
 
     def carry_out(self, prepared: Prepared, timeout: int) -> None:

@@ -5,6 +5,7 @@ from functools import cache
 
 from installer.cli.registry_place import Place, held_in
 from installer.cluster.cluster import Cluster
+from installer.diagnosis.diagnosis import unknown
 from installer.errors import AirferryError
 from installer.registry.credentials import Credentials
 from installer.registry.endpoint import HostSettings
@@ -28,18 +29,17 @@ def held_as_recorded(session: Session, cluster: Cluster, note: Record) -> Callab
     """The same of the registry that the installation `note` was made from; nothing is looked up before it is asked."""
 
     @cache
-    def place() -> Place | None:
-        last = history.read(cluster, note).last
-        if last is None or last.access.on_nodes:
-            return None
-        return as_recorded(last.access, credentials(cluster, last))
-
-    @cache
-    def held(text: str) -> bool | None:
+    def asker() -> Callable[[str], bool | None]:
         try:
-            return held_in(session, found)(text) if (found := place()) else None
+            last = history.read(cluster, note).last
+            if last is None or last.access.on_nodes:
+                return unknown
+            return held_in(session, as_recorded(last.access, credentials(cluster, last)))
         except AirferryError:
             # Who may look at pods may not always read Secrets.
-            return None
+            return unknown
+
+    def held(text: str) -> bool | None:
+        return asker()(text)
 
     return held

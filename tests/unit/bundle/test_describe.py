@@ -52,7 +52,20 @@ def test_steps_are_told(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("profile", [{}, [], {"steps": [{}]}, {"steps": [1]}, {"steps": 1}])
+@pytest.mark.parametrize("profile", [{}, [], {"steps": [{}]}, {"steps": [1]}, {"steps": ["a chart"]}, {"steps": 1}])
 def test_a_profile_that_is_none_is_refused(tmp_path: Path, profile: Any) -> None:
     with bundle(tmp_path, profile) as opened, pytest.raises(BundleError, match=r"profile\.json: no profile"):
         description(opened)
+
+
+def test_verify_goes_on_where_the_profile_is_damaged(tmp_path: Path) -> None:
+    content = json.dumps({"steps": STEPS}).encode()
+    cargo = Cargo()
+    cargo.document("profile.json", content, "profile")
+    (path,) = paths = cargo.write(tmp_path, key=signing_key())
+    path.write_bytes(path.read_bytes().replace(content, b"x" * len(content)))
+    with open_bundle(paths) as opened:
+        with pytest.raises(BundleError):
+            description(opened)
+        assert description(opened, strict=False)["steps"] == []
+        assert "step 1" not in summary(opened, strict=False)
