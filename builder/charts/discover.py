@@ -44,7 +44,8 @@ class _Finder:
     def __init__(self, release: Release, made: Renderings) -> None:
         self.release, self.made = release, made
         self.chart = release.fetched.chart.name
-        self.profile = {seen.identity for seen in made.seen[PROFILE]}
+        self.identities = {name: {seen.identity for seen in places} for name, places in made.seen.items()}
+        self.profile = self.identities[PROFILE]
         self.needed: dict[str, set[Reason]] = {}
         self.optional: dict[str, set[Reason]] = {}
         self.suspected: dict[str, set[Reason]] = {}
@@ -109,11 +110,9 @@ class _Finder:
         inner = sorted(switch for switch, owner in self.made.inner.items() if owner.switches == part.switches)
 
         def made(*extra: str) -> bool:
-            places = self.made.seen.get(only((*part.switches, *extra)), set())
-            return any(other.identity == seen.identity for other in places)
+            return seen.identity in self.identities.get(only((*part.switches, *extra)), ())
 
-        in_profile = any(other.identity == seen.identity for other in self.made.seen[PROFILE])
-        if in_profile or not inner or made():
+        if seen.identity in self.profile or not inner or made():
             return ()
         alone = next(((switch,) for switch in inner if made(switch)), ())
         # Several are needed together: most likely those that stand above the image.
@@ -121,9 +120,10 @@ class _Finder:
         return alone or tuple(switch for switch in inner if switch in above)
 
     def _spelt(self, seen: Seen, part: Part) -> list[Spelling]:
-        if seen.reference is None:
+        reference = seen.reference
+        if reference is None:
             return []
-        fitting = [item for item in self.made.spelt if item.repository == seen.reference.repository]
+        fitting = [item for item in self.made.spelt if item.repository == reference.repository]
         own = [item for item in fitting if self.release.tree.owner(item.path) == part]
         # A part may take it from values of a part above it, but the chart itself has too many of them to tell.
         above = [item for item in fitting if part.path[:1] and item.path[:1] == part.path[:1]]

@@ -17,10 +17,11 @@ from typing import Any
 
 from builder.charts.fetch import FetchedChart
 from builder.charts.tree import ChartTree
-from builder.charts.values_images import overlay, spellings, switches_above
+from builder.charts.values_images import spellings, switches_above
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.recipe.findings import Failure
 from builder.recipe.recipe import KubernetesEntry
+from installer.apps.profile import at_path, placed
 from installer.chart.helm import Chart
 from installer.chart.images import Found, references
 from installer.chart.parts import Part
@@ -119,7 +120,9 @@ class Renderings:
         for upgrade in (False, True):
             self._render(PROFILE, {}, upgrade=upgrade)
             self._answered(PROFILE, {}, upgrade=upgrade)
-        off = {switch for switch in self.tree.switches if self._value(switch) is not True} | self.inner.keys()
+        off = {
+            switch for switch in self.tree.switches if at_path(self.defaults, switch) is not True
+        } | self.inner.keys()
         if off or self.release.further:
             on, blamed = self._everything(off)
             groups = self._groups(on, blamed)
@@ -145,12 +148,6 @@ class Renderings:
             if off and switch not in self.tree.switches:
                 found[switch] = part
         return found
-
-    def _value(self, switch: str) -> Any:
-        node: Any = self.defaults
-        for key in switch.split("."):
-            node = node.get(key) if isinstance(node, Mapping) else None
-        return node
 
     def _everything(self, off: set[str]) -> tuple[set[str], set[str]]:
         """Render with everything on; which switches it came to be, and which had to be left out."""
@@ -293,5 +290,5 @@ def switched(flips: Mapping[str, bool]) -> dict[str, Any]:
     """Values with nothing but these switches, by their dotted paths."""
     values: dict[str, Any] = {}
     for switch, value in sorted(flips.items()):
-        values = merged(values, overlay(tuple(switch.split(".")), value))
+        values = merged(values, placed(switch, value))
     return values

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from installer.chart.retarget import spelt
 from installer.errors import AirferryError
 from installer.oci.reference import Repository, parse_repository
 from installer.value import Value
 
 _SWITCHES = ("enabled", "install")
-_NAME_COMPANIONS = ("tag", "digest", "base")
 
 
 class Spelling(Value):
@@ -23,8 +23,8 @@ class Spelling(Value):
 
 def spellings(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[Spelling]:
     """Every image in the values `node`, whether anything listens to it or not; `global` of subcharts left out."""
-    name = _name(node)
-    repository = _repository(name) if name and path else None
+    named = spelt(node)
+    repository = _repository(named[1]) if named and path else None
     if repository:
         yield Spelling(path, repository)
     for key, value in node.items():
@@ -50,14 +50,6 @@ def overlay(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     for key in reversed(path):
         value = {key: value}
     return dict(value)
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    key = "repository" if isinstance(node.get("repository"), str) else "name"
-    name, registry = node.get(key), node.get("registry")
-    if not isinstance(name, str) or not name or (key == "name" and not any(mate in node for mate in _NAME_COMPANIONS)):
-        return ""
-    return f"{registry}/{name}" if isinstance(registry, str) and registry else name
 
 
 def _repository(name: str) -> Repository | None:

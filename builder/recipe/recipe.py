@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from installer.apps.profile import Key, Values
+from installer.apps.profile import ChartName, Key, Values, Version
 from installer.apps.profile import Name as ReleaseName
 from installer.errors import AirferryError, RecipeError
 from installer.files import read_bounded
@@ -98,8 +98,6 @@ def _is_ascii(text: str) -> str:
 
 # What the bundle can carry (installer/bundle/FORMAT.md), so that a recipe is refused before anything is fetched.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
-ChartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}$")]
 VersionRange = Annotated[str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?$")]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_ascii)]
 File = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_is_ascii)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.assemble.plan import image_bytes
-from builder.recipe.findings import Reason, why_left
+from builder.recipe.findings import Reason, told, why_left
 from builder.recipe.lock import Lock, is_mutable
 from builder.resolve.completeness_report import gathered, unused_in
 from builder.resolve.requirements import Needs
@@ -139,10 +139,9 @@ def _optional_lines(image: Mapping[str, Any]) -> list[str]:
 
 
 def _failure_lines(failure: Mapping[str, Any]) -> list[str]:
-    with_values = f" with {', '.join(f'{switch}=true' for switch in failure['switches'])}"
     spelt = [f"    its values name images at {', '.join(failure['values'])}"] if failure["values"] else []
     where = failure["template"] or f"chart {failure['chart']}"
-    return [f"{where}{with_values if failure['switches'] else ''}", f"    {failure['error']}", *spelt]
+    return [f"{where}{told(failure['switches'])}", f"    {failure['error']}", *spelt]
 
 
 def _reasons(reasons: Sequence[Mapping[str, Any]]) -> list[str]:

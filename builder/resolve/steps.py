@@ -5,6 +5,7 @@ is going to be installed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from builder.charts.version_overrides import pinned, tags
 from builder.charts.version_ranges import newest
 from builder.recipe.recipe import Recipe
 from builder.resolve.documents import Documents
+from installer.apps.application import below_values, in_resource
 from installer.apps.profile import Installs, Profile, Step, at_path, parse_profile, placed
 from installer.chart.helm import Object, parse_values
 from installer.chart.retarget import merged
@@ -136,14 +138,14 @@ class _Resolver:
     def _release(
         self, item: int, tree: ChartTree, name: str, namespace: str | None, values: Mapping[str, Any], document: str
     ) -> None:
-        further = self._merged(self.recipe.charts[item].optional_values, self.beside_recipe, "other")
+        further = self._merged(self.recipe.charts[item].optional_values, self.beside_recipe)
         place = namespace or self.profile.namespace
         self.releases[name] = Release(self.fetched[item], tree, name, place, values, document, further)
 
     def _values(self, step: Step, tree: ChartTree) -> tuple[dict[str, Any], str]:
         """The values of a chart's step, and the name of the document that holds them; empty for none."""
         only = step.values if isinstance(step.values, str) else ""
-        values = self._merged(step.values, self.documents, "values" if only else "other", read_only=bool(only))
+        values = self.documents.values(only) if only else self._merged(step.values, self.documents)
         tagged = pinned(tree, values, self.tags)
         if only:
             return tagged, self._document(only, "values", f"{step.label}-values.json", values, tagged)
@@ -152,12 +154,12 @@ class _Resolver:
         self.documents.add_made(f"{step.label}-values.json", "values", tagged)
         return tagged, f"{step.label}-values.json"
 
-    def _merged(self, values: Any, documents: Documents, kind: str, *, read_only: bool = False) -> dict[str, Any]:
-        """Values that stand here, in files, or both, merged in order; files become documents of `kind`."""
+    def _merged(self, values: Any, documents: Documents) -> dict[str, Any]:
+        """Values that stand here, in files, or both, merged in order; files become documents."""
         found: dict[str, Any] = {}
         for part in values if isinstance(values, list) else [values]:
-            if isinstance(part, str) and not read_only:
-                documents.add_file(part, kind)
+            if isinstance(part, str):
+                documents.add_file(part, "other")
             content = documents.values(part) if isinstance(part, str) else part
             found = merged(found, content or {})
         return found
@@ -256,21 +258,23 @@ def _misplaced(
     profile: Profile, releases: Mapping[str, Release], objects: Mapping[str, Sequence[Object]]
 ) -> Iterator[str]:
     """What is wrong with the places that answers go to, a line each."""
+
+    @cache
+    def values_of(label: str) -> dict[str, Any]:
+        return releases[label].tree.defaults(releases[label].values)
+
     for key, question in profile.questions.items():
         for target in question.to:
             step, path = profile.step(target.step), target.path
             if step.manifests:
                 yield f"questions.{key}: step {step.label} has manifests, which take no answers"
                 continue
-            inside = step.chart or (step.installs and path.startswith(f"{step.installs.values}."))
-            if inside:
-                release = releases[step.label]
-                tree = release.tree.defaults(release.values)
-                below = path if step.chart or not step.installs else path.removeprefix(f"{step.installs.values}.")
-            else:
+            if in_resource(step, target):
                 tree, below = objects[step.resource or ""][0], path
                 if path in _FIXED:
                     yield f"questions.{key}: {path} says which resource it is"
+            else:
+                tree, below = values_of(step.label), below_values(step, path)
             if blocked := _blocked(tree, below):
                 yield f"questions.{key}: nothing can stand at {path} of step {step.label}: {blocked} is no mapping"
 

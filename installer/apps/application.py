@@ -99,8 +99,8 @@ class Application:
         """What this site adds to the values of the chart of `step`: `charts` wins over all. Holds no secret."""
         values: dict[str, Any] = {}
         for target, answer in self._targets(step, site.answers):
-            if not _in_resource(step, target):
-                values = merged(values, placed(_below_values(step, target.path), answer))
+            if not in_resource(step, target):
+                values = merged(values, placed(below_values(step, target.path), answer))
         if name := site.answers.registry.pull_secret_name:
             for path in self.profile.pull_secret.values.get(step.label, ()):
                 named: list[object] = [name] if path.endswith("[]") else [{"name": name}]
@@ -121,7 +121,7 @@ class Application:
             for target in question.to:
                 if target.step == step.label and target.put == "secret-value":
                     text = PLACEHOLDER if blank else site.secret(source, key).reveal()
-                    values = merged(values, placed(_below_values(step, target.path), text))
+                    values = merged(values, placed(below_values(step, target.path), text))
         return values
 
     def secret_paths(self, step: Step) -> Iterator[str]:
@@ -129,7 +129,7 @@ class Application:
         for question in self.profile.questions.values():
             for target in question.to:
                 if target.step == step.label and target.put == "secret-value":
-                    yield _below_values(step, target.path)
+                    yield below_values(step, target.path)
 
     def own_words(self, step: Step, site: Site) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """What `site` says in the words of the chart of `step`: by the key in site.yaml, values."""
@@ -141,7 +141,7 @@ class Application:
         """What this site changes in the resource of `step`, merged over it; the values of a chart in it aside."""
         found: dict[str, Any] = {}
         for target, answer in self._targets(step, site.answers):
-            if _in_resource(step, target):
+            if in_resource(step, target):
                 found = merged(found, placed(target.path, answer))
         return found
 
@@ -240,7 +240,7 @@ def application_of(bundle: Bundle) -> Application | None:
     return None
 
 
-def _in_resource(step: Step, target: Target) -> bool:
+def in_resource(step: Step, target: Target) -> bool:
     """Whether `target` is a field of the resource itself, and no value of a chart."""
     return step.resource is not None and not _of(step.installs, target.path)
 
@@ -249,7 +249,8 @@ def _of(installs: Installs | None, path: str) -> bool:
     return installs is not None and path.startswith(f"{installs.values}.")
 
 
-def _below_values(step: Step, path: str) -> str:
+def below_values(step: Step, path: str) -> str:
+    """The part of `path` that stands in the values of the chart of `step`."""
     return path.removeprefix(f"{step.installs.values}.") if step.installs else path
 
 

@@ -5,12 +5,10 @@ from pathlib import Path
 import click
 
 from builder.cli.trust import TrustChoice, bundle_argument, trust_options
-from installer.bundle.envelope import envelope_of
+from builder.images.previous_bundle import open_own
 from installer.bundle.reader import Bundle
-from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.commands import Command
-from installer.oci.digest import Digest
 from installer.opening.trust import trust_in
 from installer.opening.volume_discovery import expand
 from installer.shell import Session
@@ -29,7 +27,7 @@ def inspect(session: Session, *, bundle: tuple[Path, ...], trust: TrustChoice) -
     """
     trusted = bool(trust.keys or trust.sums)
     files = expand(bundle)
-    given = trust_in(trust.keys, trust.sums) if trusted else Trust(sums=Digest.of(envelope_of(files[0]).sums))
-    with Bundle.open([VolumeFile(path) for path in files], given) as opened:
+    given = trust_in(trust.keys, trust.sums) if trusted else None
+    with Bundle.open([VolumeFile(path) for path in files], given) if given else open_own(files) as opened:
         head = "" if trusted else "UNVERIFIED: no key was given, anyone may have written this\n"
         session.emit({**description(opened), "authentic": trusted}, head + summary(opened, images=True))

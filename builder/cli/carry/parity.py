@@ -5,15 +5,11 @@ from pathlib import Path
 import click
 
 from builder.assemble.outputs import make_folder
+from builder.images.previous_bundle import open_own
 from builder.release.parity import Parity, write_parity
-from builder.release.sign import sums_of
 from installer.bundle.envelope import envelope_of
-from installer.bundle.reader import Bundle
-from installer.bundle.signature import Trust
-from installer.bundle.volume import VolumeFile
 from installer.commands import EXISTING, NEW_FOLDER, Command
 from installer.errors import UsageError
-from installer.oci.digest import Digest
 from installer.opening.volume_discovery import expand
 from installer.report import size as human
 from installer.shell import Session
@@ -54,7 +50,7 @@ def parity(
     if volumes and redundancy:
         raise UsageError("--volumes and --redundancy are two ways to say how much", hint="give one of them.")
     files = expand(bundle)
-    with Bundle.open([VolumeFile(path) for path in files], Trust(sums=Digest.of(sums_of(files[0])))) as opened:
+    with open_own(files) as opened:
         opened.require_all()
         if not unsigned and not all(envelope_of(path).signed for path in files):
             raise UsageError("not signed yet, and signing changes the volumes", hint="sign first, or give --unsigned.")
