@@ -115,6 +115,14 @@ def known(cluster: Cluster, item: Object) -> Kind | None:
         return None
 
 
+def in_namespace(cluster: Cluster, item: Object, namespace: str) -> Object:
+    """`item` in `namespace`, unless it names one itself or its kind has none."""
+    kind = known(cluster, item)
+    if kind is not None and not kind.namespaced:
+        return item
+    return {**item, "metadata": {"namespace": namespace, **item["metadata"]}}
+
+
 def describe(obj: Mapping[str, Any]) -> str:
     """`Kind namespace/name` of an object, for people."""
     metadata = obj.get("metadata") or {}

@@ -61,15 +61,21 @@ def accounts(parts: Iterable[DesiredStep], name: str) -> tuple[list[Object], lis
     without: pods whose account a chart makes, for people."""
     found: dict[tuple[str, str], Object] = {}
     lacking = []
+    parts = tuple(parts)
+    own = {
+        (namespace_of(item, part.name.namespace), item["metadata"]["name"])
+        for part in parts
+        for item in part.applied
+        if item["kind"] == "ServiceAccount"
+    }
     for part in parts:
         if isinstance(part, Resource) and part.installs is None:
             # The pods that its controller makes are not known here; most run under this account.
             found[part.name.namespace, "default"] = _account(ReleaseName("default", part.name.namespace), name)
-        own = {item["metadata"]["name"] for item in part.applied if item["kind"] == "ServiceAccount"}
         for item, spec in uncovered(part.applied, name):
             account = str(spec.get("serviceAccountName") or "default")
             place = namespace_of(item, part.name.namespace)
-            if account in own:
+            if (place, account) in own:
                 lacking.append(f"{item['kind']} {place}/{item['metadata']['name']} ({part.origin})")
             else:
                 found[place, account] = _account(ReleaseName(account, place), name)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from installer.chart.helm import hook_events
+from installer.chart.retarget import merged
 from installer.cluster.cluster import Object
 from installer.cluster.kinds import NAMESPACE
 from installer.errors import StorageError, UsageError
@@ -118,7 +119,7 @@ def _foreign(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
 def files(wanted: Desired, driver: Preparing, form: SecretForm = "placeholder", notes: str = "") -> dict[str, bytes]:
     """The contents by path, the folders that are applied first and in order; `notes` are about the Secrets."""
     own = {item["metadata"]["name"]: item for step in wanted.steps for item in step.objects if _is_namespace(item)}
-    namespaces = [own.get(name) or _namespace(name, labels) for name, labels in wanted.namespaces.items()]
+    namespaces = [merged(own.get(name, {}), _namespace(name, labels)) for name, labels in wanted.namespaces.items()]
     secrets = {_key(item): item for item in wanted.secrets}
     review: dict[str, bytes] = {}
     steps: dict[str, dict[str, bytes]] = {}

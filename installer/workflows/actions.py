@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.cluster import AbsentError, Object, WebhookError, describe, known, namespace_of
+from installer.cluster.cluster import AbsentError, Object, WebhookError, describe, in_namespace, known, namespace_of
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, NAMESPACE
-from installer.cluster.workload import ReleaseName, Workload, condition
+from installer.cluster.workload import ReleaseName, Workload, condition, of_release
 from installer.diagnosis.wait import AGAIN, not_ready, pending_hooks, until_rolled_out, while_hooks_run
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, NotReadyError
 from installer.objects.desired import ChartRelease
@@ -84,28 +84,25 @@ class Actions:
             gone.append(str(item))
         return gone
 
-    def namespaces(
-        self, names: Mapping[str, Mapping[str, str]], owners: Mapping[str, ReleaseName] | None = None
-    ) -> list[str]:
-        """Create the namespaces that are missing, and give all of them their labels. Returns all changes so far.
+    def namespaces(self, names: Mapping[str, Mapping[str, str]], owners: Mapping[str, ReleaseName]) -> None:
+        """Create the namespaces that are missing, and give all of them their labels.
 
-        One that a chart makes itself is marked for its release in `owners`: then Helm takes it as its own (Helm,
-        pkg/action/validate.go).
+        One that a chart makes itself, and nobody has made before, is marked for its release in `owners`: then Helm
+        takes it as its own (Helm, pkg/action/validate.go).
         """
         for name, labels in names.items():
             try:
-                missing = self.cluster.get(NAMESPACE, name) is None
+                held = self.cluster.get(NAMESPACE, name)
             except ClusterForbiddenError:
                 # Who may only work inside a namespace cannot look at it from outside.
                 continue
-            if missing or labels:
+            if held is None or labels:
                 metadata: Object = {"name": name, "labels": dict(labels)}
-                if owner := (owners or {}).get(name):
+                if (owner := owners.get(name)) and (held is None or of_release(held, owner)):
                     metadata["labels"]["app.kubernetes.io/managed-by"] = "Helm"
                     place = {"meta.helm.sh/release-name": owner.name, "meta.helm.sh/release-namespace": owner.namespace}
                     metadata["annotations"] = place
                 self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        return self.changed
 
     def keep_volumes(self, steps: Iterable[InstalledStep], staying: Collection[str]) -> None:
         """Keep the volumes whose claims Helm will delete when `steps` change or go and only the claims `staying` stay.
@@ -123,11 +120,9 @@ class Actions:
         ordered = sorted(objects, key=lambda item: _FIRST.get(item["kind"], len(_FIRST)))
         places = {name.namespace}
         for item in ordered:
-            kind = known(self.cluster, item)
-            placed = item
-            if (kind is None or kind.namespaced) and item["kind"] not in _FIRST:
-                placed = {**item, "metadata": {"namespace": name.namespace, **item["metadata"]}}
-                places.add(placed["metadata"]["namespace"])
+            placed = item if item["kind"] in _FIRST else in_namespace(self.cluster, item, name.namespace)
+            if place := placed["metadata"].get("namespace"):
+                places.add(place)
             self.apply_once_served(placed)
             if item["kind"] == CUSTOM_RESOURCE_DEFINITION.name:
                 self.until_served([item["metadata"]["name"]])

@@ -197,7 +197,8 @@ def _note_begin(work: _Work) -> None:
 
 def _keep_volumes(work: _Work) -> None:
     note = work.prepared.note
-    dropped = upgrade.dropped(work.past, note)
+    # By what was before: with the turn's own revision, old ones may be gone.
+    dropped = upgrade.dropped(work.prepared.history, note)
     work.actions.keep_volumes((*note.steps, *dropped), work.prepared.wanted.claims)
 
 
@@ -218,7 +219,7 @@ def _bring_about(step: DesiredStep, work: _Work) -> None:
 
 
 def _remove_dropped(work: _Work) -> None:
-    past, note = work.past, work.prepared.note
+    past, note = work.prepared.history, work.prepared.note
     remove_dropped(work.actions, work.driver, upgrade.dropped(past, note), upgrade.pruned(past, note))
 
 

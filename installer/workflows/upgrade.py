@@ -8,7 +8,7 @@ from typing import Any
 
 from installer.apps.profile import at_path
 from installer.chart.releases import Releases
-from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError
+from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError, in_namespace
 from installer.errors import NothingHereError, PolicyError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.value import Value
@@ -71,8 +71,8 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
     """
     found = []
     definitions = [crd for release in wanted.installed for crd in release.definitions]
-    objects = [item for step in wanted.applied for item in step.applied]
-    for item in (*wanted.secrets, *definitions, *objects):
+    objects = [in_namespace(cluster, item, step.name.namespace) for step in wanted.applied for item in step.applied]
+    for item in (*wanted.secrets, *wanted.accounts, *definitions, *objects):
         try:
             cluster.apply(item, dry_run=True)
         except ConflictError as exc:
