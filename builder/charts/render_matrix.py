@@ -22,7 +22,7 @@ from builder.images.parallel import RENDERINGS, in_parallel
 from builder.recipe.findings import Failure
 from builder.recipe.recipe import KubernetesEntry
 from installer.apps.profile import at_path, placed
-from installer.chart.helm import Chart
+from installer.chart.helm import Chart, Object
 from installer.chart.images import Found, references
 from installer.chart.parts import Part
 from installer.chart.retarget import merged
@@ -112,11 +112,22 @@ class Renderings:
             Failure(self.chart.name, path, "the archive lacks this subchart", (), ()) for path in self.tree.missing
         }
         self.renderings: list[Rendering] = []
+        # What each object names: rendered again, the same object comes again (see `documents`).
+        self.looked: dict[tuple[str, int], tuple[Object, frozenset[Seen]]] = {}
         # In which templates `lookup` has to stay what it is, since they fail on an answer.
         self.unanswered: set[str] = set()
 
     def run(self) -> None:
-        """Render the chart in all ways. Raises RecipeError if it cannot be rendered with the profile."""
+        """Render the chart in all ways.
+
+        Raises RecipeError if it cannot be rendered with the profile, or Helm would refuse to install it.
+        """
+        if lacking := self.tree.lacking(self.defaults):
+            raise RecipeError(
+                f"chart {self.chart.name} {self.chart.version}: its archive lacks the subcharts {', '.join(lacking)}, "
+                "which are switched on",
+                hint="run `helm dependency update` in the chart's folder and package it again, or switch them off.",
+            )
         for upgrade in (False, True):
             self._render(PROFILE, {}, upgrade=upgrade)
             self._answered(PROFILE, {}, upgrade=upgrade)
@@ -276,9 +287,15 @@ class Renderings:
             upgrade=upgrade,
         )
         manifests = rendering.manifests
-        seen = {Seen(template, found) for template, item in manifests for found in references([item])}
+        seen = frozenset[Seen]().union(*(self._looked(template, item) for template, item in manifests))
         self.seen.setdefault(name, set()).update(seen)
         self.renderings.append(Rendering(name, values, upgrade, answered, len(manifests), len(seen)))
+
+    def _looked(self, template: str, item: Object) -> frozenset[Seen]:
+        key = template, id(item)
+        if key not in self.looked:
+            self.looked[key] = item, frozenset(Seen(template, found) for found in references([item]))
+        return self.looked[key][1]
 
 
 def only(switches: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """What a chart is made of: its subcharts, what switches each on, and its templates as they lie in the archive.
 
-Source of the foreign rules: helm.sh/docs, "Chart Template Guide", "Template Functions and Pipelines" (`lookup`).
+Sources of the foreign rules: helm.sh/docs, "Chart Template Guide", "Template Functions and Pipelines" (`lookup`);
+helm.sh/helm/v4, pkg/action/install.go, `CheckDependencies`, and pkg/chart/v2/util/dependencies.go (conditions, tags).
 """
 
 import re
@@ -8,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from installer.apps.profile import at_path
 from installer.chart.archive import packed
 from installer.chart.helm import Chart
 from installer.chart.parts import Part, defaults, files_of, parts_of
@@ -49,6 +51,23 @@ class ChartTree:
     def switches(self) -> tuple[str, ...]:
         """All conditions of all parts."""
         return tuple(sorted({switch for part in self.parts for switch in part.switches}))
+
+    def lacking(self, values: Mapping[str, Any]) -> list[str]:
+        """The subcharts of the chart itself that `values`, over those of all parts, switch on and that are not there.
+
+        Helm refuses to install such a chart. It does not look further down.
+        """
+        entries = {str(entry.get("alias") or entry.get("name")): entry for entry in self._declared()}
+        root = self.parts[0].instance
+        return [
+            key
+            for key, entry in sorted(entries.items())
+            if f"{root}/charts/{key}" in self.missing and _on(entry, values)
+        ]
+
+    def _declared(self) -> list[Mapping[str, Any]]:
+        listed = self.chart.metadata.get("dependencies")
+        return [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
 
     def part(self, template: str) -> Part:
         """The part that the rendered file `template` belongs to."""
@@ -109,6 +128,17 @@ class ChartTree:
 
     def _packed(self, files: Mapping[str, bytes]) -> Chart:
         return replace(self.chart, archive=packed(files, level=0))
+
+
+def _on(entry: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether `values` enable the dependency `entry`: its first condition that is a boolean, else its tags."""
+    conditions = [at_path(values, path.strip()) for path in str(entry.get("condition") or "").split(",")]
+    for value in conditions:
+        if isinstance(value, bool):
+            return value
+    tags = entry.get("tags")
+    found = [at_path(values, f"tags.{tag}") for tag in (tags if isinstance(tags, list) else ())]
+    return True in found or False not in found
 
 
 def _asks(data: bytes) -> bool:

@@ -36,13 +36,19 @@ def spellings(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[S
                 yield Spelling((*path, key), text)
 
 
-def switches_above(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The places `enabled` and `install` in the map at `path` and in those above it, each with its value or None."""
+def switches_above(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool | None]]:
+    """The places `enabled` and `install` in the map at `path` and in those above it, each with its value or None.
+
+    What is called so and holds no boolean is no switch.
+    """
     node: Any = values
     for depth, key in enumerate(path, 1):
         node = node.get(key) if isinstance(node, Mapping) else None
         if isinstance(node, Mapping):
-            yield from (((*path[:depth], name), node.get(name)) for name in _SWITCHES)
+            found = ((name, node.get(name)) for name in _SWITCHES)
+            yield from (
+                ((*path[:depth], name), value) for name, value in found if value is None or isinstance(value, bool)
+            )
 
 
 def overlay(path: tuple[str, ...], value: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,8 +35,10 @@ _EVENTS = frozenset(
     f"{time}-{action}" for time in ("pre", "post") for action in ("install", "upgrade", "rollback", "delete")
 ) | {"test", "test-success"}
 _MAX_MESSAGE = 2000
-# Where Helm cuts a stream of documents (helm.sh/helm/v4, pkg/release/v1/util/manifest.go, SplitManifests).
-_DOCUMENT = re.compile(r"(?:^|\s*\n)---\s*")
+# Where Helm cuts a stream of documents (helm.sh/helm/v4, pkg/release/v1/util/manifest.go, SplitManifests), which takes
+# the space before it away as well.
+_DOCUMENT = re.compile(r"\n---\s*")
+_KEPT = 4096
 
 _PLAIN_VERSION = re.compile(r"v?\d+\.\d+\.\d+", re.ASCII)
 
@@ -58,21 +61,29 @@ def parse_values(data: bytes, name: str, error: type[AirferryError]) -> dict[str
 
 
 def documents(text: str, name: str, error: type[AirferryError]) -> list[Object]:
-    """The objects in a stream of YAML documents, cut and read as Helm does. Raises `error` naming `name`."""
-    from helm_python import HelmError, values_from_yaml
+    """The objects in a stream of YAML documents, cut and read as Helm does. Raises `error` naming `name`.
 
-    found = []
-    for part in _DOCUMENT.split(text.lstrip()):
-        if not part.strip():
-            continue
-        try:
-            # Helm ends each document with a line break, which a text at its end keeps.
-            document = values_from_yaml(f"{part}\n")
-        except HelmError as exc:
-            raise error(f"{name}: not YAML: {brief(exc)}", hint="the chart makes broken YAML of these values.") from exc
-        if document:
-            found.append(document)
-    return found
+    The same text gives the same objects, so nobody changes them.
+    """
+    from helm_python import HelmError
+
+    try:
+        return list(_objects(text))
+    except HelmError as exc:
+        raise error(f"{name}: not YAML: {brief(exc)}", hint="the chart makes broken YAML of these values.") from exc
+
+
+# Renderings of one chart differ in few files, and reading YAML takes longer than making it.
+@lru_cache(_KEPT)
+def _objects(text: str) -> tuple[Object, ...]:
+    """The objects in `text`. Raises HelmError."""
+    from helm_python import values_from_yaml
+
+    text = text.lstrip()
+    *others, last = _DOCUMENT.split(text[3:].lstrip() if text.startswith("---") else text)
+    # Helm ends each document with a line break, which a text at its end keeps.
+    read = [values_from_yaml(f"{part}\n") for part in (*map(str.rstrip, others), last) if part.strip()]
+    return tuple(document for document in read if document)
 
 
 def hook_events(item: Object) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from typing import Any
 
@@ -18,7 +19,7 @@ from builder.recipe.recipe import ChartEntry, KubernetesEntry
 from installer.chart.helm import Chart
 from installer.errors import RecipeError
 from installer.value import replace
-from tests.parts.charts import package
+from tests.parts.charts import CHARTS, package
 
 PROFILE = {"token": "x"}
 
@@ -33,6 +34,12 @@ def release(values: dict[str, Any], further: dict[str, Any] | None = None, **opt
 def traps(values: dict[str, Any] | None = None, further: dict[str, Any] | None = None, **options: Any) -> Discovery:
     known = KubernetesEntry(api_versions=["demo.example/v1/Proxy"])
     return discover(release({**PROFILE, **(values or {})}, further, **options), known)
+
+
+def declaring(absent: str) -> dict[str, str]:
+    """The chart's files with another way of declaring the subchart that is absent."""
+    text = (CHARTS / "traps/Chart.yaml").read_text()
+    return {"Chart.yaml": re.sub(r"(name: absent, version: 0.1.0), .*\}", rf"\1, {absent}}}", text)}
 
 
 def switches(found: Discovery, image: str) -> set[tuple[str, ...]]:
@@ -124,6 +131,39 @@ def test_optional_values_that_break_the_profile_are_named() -> None:
 
 def test_a_subchart_that_is_declared_but_absent_is_named() -> None:
     assert "traps/charts/absent" in {failure.template for failure in traps().failures}
+
+
+@pytest.mark.parametrize(
+    ("values", "declared"),
+    [
+        ({"absent": {"enabled": True}}, "condition: absent.enabled"),
+        ({"tags": {"more": True}}, "tags: [more]"),
+        ({}, "tags: [more]"),
+        ({}, "alias: absent"),
+        ({"absent": {"enabled": False}, "also": {"on": True}}, "condition: 'also.on,absent.enabled'"),
+    ],
+)
+def test_a_subchart_that_is_switched_on_and_absent_is_refused_as_helm_refuses_it(
+    values: dict[str, Any], declared: str
+) -> None:
+    with pytest.raises(RecipeError, match=r"lacks the subcharts absent, which are switched on") as caught:
+        traps(values, files=declaring(declared))
+    assert "helm dependency update" in caught.value.hint
+
+
+@pytest.mark.parametrize("declared", ["tags: [more]", "tags: [more, most]", "condition: 'no.thing,absent.enabled'"])
+def test_an_absent_subchart_that_tags_or_a_condition_switch_off_is_only_named(declared: str) -> None:
+    found = traps({"tags": {"more": False}}, files=declaring(declared))
+    assert "traps/charts/absent" in {failure.template for failure in found.failures}
+
+
+def test_only_a_boolean_is_a_switch() -> None:
+    agent = {"image": {"repository": "demo/agent", "tag": "1.0"}}
+    mapped = {"feature": {"install": agent, "enabled": "yes"}, "web": {"enabled": {"image": "demo/web:1"}}}
+    found = traps(values={**mapped, "more": {"enabled": [], "image": "docker.io/demo/more:1.0"}})
+    assert not {switch for reasons in found.optional.values() for reason in reasons for switch in reason.switches} & {
+        *("feature.install", "feature.enabled", "web.enabled", "more.enabled")
+    }
 
 
 def test_images_that_values_name_and_nothing_asks_for_are_kept_apart() -> None:
