@@ -1,4 +1,4 @@
-"""The cluster that arguments and environment name, for lightkube and for Helm alike."""
+"""The cluster that arguments and environment name, for our own client and for Helm alike."""
 
 import os
 from dataclasses import dataclass

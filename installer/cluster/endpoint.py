@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
@@ -23,6 +24,7 @@ PLUGIN_SECONDS = 60
 # Credentials are renewed so long before they expire.
 EXPIRY_MARGIN = dt.timedelta(seconds=10)
 _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
+_NO_TOKEN = "blanks, line breaks or other characters that no token has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,13 @@ class Endpoint:
     login: Login | None = None
 
     def __post_init__(self) -> None:
-        if not _is_web_address(self.server):
-            raise SiteError(f"not the address of an API server: {self.server[:200]!r}")
+        if not _is_web_address(self.server) or parse_url(self.server).auth:
+            # What stands before an @ may be a password.
+            shown = self.server.rpartition("@")[2][:200]
+            raise SiteError(
+                f"context {self.context!r}: not the address of an API server: {shown!r}",
+                hint="write it like https://host:6443, and a login into username and password of the user.",
+            )
         if self.proxy and not _is_web_address(self.proxy):
             # Not the whole address: it may hold a password.
             scheme = self.proxy.partition("://")[0] if "://" in self.proxy else ""
@@ -102,10 +109,10 @@ class Endpoint:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown."""
-        login = parse_url(self.proxy).auth or "" if self.proxy else ""
-        key = self.key.decode("ascii", "replace")
-        return tuple(text for text in (self.token, self.password, key, login.partition(":")[2]) if text)
+        """What must never be shown: each secret, and a password with its user name, as in the headers of logins."""
+        login = unquote(parse_url(self.proxy).auth or "") if self.proxy else ""
+        passwords = self.password, self.password and f"{self.username}:{self.password}", login, login.partition(":")[2]
+        return tuple(text for text in (self.token, self.key.decode("ascii", "replace"), *passwords) if text)
 
     @property
     def expired(self) -> bool:
@@ -126,8 +133,8 @@ def check_token(token: str, context: str) -> None:
     """Raises SiteError, without the token, for one that cannot stand in a header."""
     if not _TOKEN.fullmatch(token):
         raise SiteError(
-            f"context {context!r}: its token has blanks, line breaks or other characters that no token has",
-            hint="copy it again, as one line.",
+            f"context {context!r}: its token is empty, or has {_NO_TOKEN}",
+            hint="write it as one line; only in a file of its own (tokenFile) a line break may follow it.",
         )
 
 
@@ -146,8 +153,10 @@ def with_plugin(endpoint: Endpoint, environment: Mapping[str, str], now: Callabl
     token, certificate, key = (status.get(name, "") for name in ("token", "clientCertificateData", "clientKeyData"))
     if not all(isinstance(text, str) for text in (token, certificate, key)) or not (token or certificate):
         raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed neither token nor certificate")
+    if token and not _TOKEN.fullmatch(token):
+        # Helm runs the plugin, too, and takes what it prints as it is.
+        raise ClusterForbiddenError(f"credential plugin {plugin.command}: the token that it prints has {_NO_TOKEN}")
     login = Login(plugin, environment, now, _expiry(status.get("expirationTimestamp"), plugin))
-    token = token.strip()
     return replace(endpoint, token=token, certificate=certificate.encode(), key=key.encode(), plugin=None, login=login)
 
 
@@ -202,14 +211,13 @@ def _run(plugin: Plugin, environment: Mapping[str, str]) -> dict[str, Any]:
             timeout=PLUGIN_SECONDS,
             check=False,
         )
-    except FileNotFoundError:
-        hint = plugin.install_hint or "install it, or correct its name in the kubeconfig."
-        raise ClusterForbiddenError(f"{what}: not found", hint=hint) from None
     except subprocess.TimeoutExpired as exc:
         message = f"{what}: no credentials after {PLUGIN_SECONDS} seconds{_words(exc.stderr)}"
         raise ClusterForbiddenError(message, hint=hint) from None
     except OSError as exc:
-        raise ClusterForbiddenError(f"{what}: cannot be run: {exc.strerror}", hint=hint) from None
+        reason = "not found" if isinstance(exc, FileNotFoundError) else f"cannot be run: {exc.strerror}"
+        hint = plugin.install_hint or "install it, or correct its name in the kubeconfig."
+        raise ClusterForbiddenError(f"{what}: {reason}", hint=hint) from None
     if done.returncode:
         message = f"{what}: failed with exit code {done.returncode}{_words(done.stderr)}"
         raise ClusterForbiddenError(message, hint=hint)

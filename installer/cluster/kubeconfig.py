@@ -59,7 +59,8 @@ def read_kubeconfig(path: Path, context: str = "") -> Endpoint:
         proxy=_text(cluster, "proxy-url", path),
         certificate=_material(user, "client-certificate", path),
         key=_material(user, "client-key", path),
-        token="" if token_file else _text(user, "token", path).strip(),
+        # A line break is refused, as by Helm, which reads the same file.
+        token="" if token_file else _text(user, "token", path).strip(" \t"),
         token_file=path.parent / token_file if token_file else None,
         username=_text(user, "username", path),
         password=_text(user, "password", path),
@@ -155,14 +156,19 @@ def _text(doc: Mapping[str, Any], key: str, path: Path) -> str:
 
 
 def _material(doc: Mapping[str, Any], key: str, path: Path) -> bytes:
-    """PEM given in the file (`KEY-data`, base64) or by the name of another file, relative to this one."""
+    """PEM given in the file (`KEY-data`, base64) or by the name of another file, relative to this one.
+
+    Lines may be wrapped: line breaks count for nothing, and anything else for what it is (Go, encoding/base64).
+    """
     text = _text(doc, f"{key}-data", path)
     if text:
         try:
-            # Some tools wrap the lines.
-            return base64.b64decode("".join(text.split()), validate=True)
+            return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
         except binascii.Error:
-            raise SiteError(f"{path}: {key}-data is not base64") from None
+            raise SiteError(
+                f"{path}: {key}-data is not base64",
+                hint="copy it again; wrapped lines need a block of YAML (`|`), which keeps the line breaks.",
+            ) from None
     name = _text(doc, key, path)
     return read_bounded(path.parent / name, MAX_FILE, SiteError) if name else b""
 

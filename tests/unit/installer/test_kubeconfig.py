@@ -48,19 +48,34 @@ def test_material_in_the_file_and_beside_it(tmp_path: Path) -> None:
 def test_lines_that_tools_have_wrapped_are_joined(tmp_path: Path) -> None:
     data = base64.encodebytes(b"CA" * 100).decode()
     assert data.count("\n") > 1
-    cluster = {"certificate-authority-data": data}
-    found = read_kubeconfig(kubeconfig(tmp_path, cluster=cluster, user={"token": "tok-1234\n"}))
-    assert (found.ca, found.token) == (b"CA" * 100, "tok-1234")
+    user = {"client-certificate-data": data, "client-key-data": data.replace("\n", "\r\n")}
+    found = read_kubeconfig(kubeconfig(tmp_path, cluster={"certificate-authority-data": data}, user=user))
+    assert {found.ca, found.certificate, found.key} == {b"CA" * 100}
+
+
+@pytest.mark.parametrize("user", [{"token": "tok-1234\n"}, {"token": "tok-1234\x07"}, {"token": "tok-1234\x85"}])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: Path, user: dict[str, Any]) -> None:
+    """Helm, which reads the same file, refuses the line break that one is easily copied with."""
+    with pytest.raises(SiteError, match="its token is empty, or has blanks, line breaks") as caught:
+        read_kubeconfig(kubeconfig(tmp_path, user=user))
+    assert "1234" not in f"{caught.value.message} {caught.value.hint}"
+    assert read_kubeconfig(kubeconfig(tmp_path, user={"token": "tok-1234 "})).token == "tok-1234"
 
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     user = {"token": "tok-1234", "username": "u", "password": "pass-1"}
     found = read_kubeconfig(kubeconfig(tmp_path, cluster={"proxy-url": "http://u:pass-2@proxy"}, user=user))
     assert not [secret for secret in ("tok-1234", "pass-1", "pass-2") if secret in repr(found)]
-    assert set(found.secrets) == {"tok-1234", "pass-1", "pass-2"}
-    with pytest.raises(SiteError) as caught:
-        read_kubeconfig(kubeconfig(tmp_path, cluster={"proxy-url": "socks5://u:pass-2@proxy"}))
-    assert "pass-2" not in f"{caught.value.message} {caught.value.hint}"
+    # The last two are what headers hold in base64.
+    assert set(found.secrets) == {"tok-1234", "pass-1", "pass-2", "u:pass-1", "u:pass-2"}
+    for key, text in (
+        ("proxy-url", "socks5://u:pass-2@proxy"),
+        ("server", "https://u:pass-2@api:6443"),
+        ("server", "ftp://u:pass-2@api"),
+    ):
+        with pytest.raises(SiteError) as caught:
+            read_kubeconfig(kubeconfig(tmp_path, cluster={key: text}))
+        assert "pass-2" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_a_token_file_wins_over_a_token(tmp_path: Path) -> None:
@@ -77,7 +92,9 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"proxy-url": "proxy:3128"}, {}, "proxy-url with scheme ''"),
     ({"certificate-authority-data": "Q0E=", "insecure-skip-tls-verify": True}, {}, "insecure-skip-tls-verify as well"),
     ({"certificate-authority-data": "%%%"}, {}, "not base64"),
-    ({}, {"token": "to ken"}, "its token has blanks"),
+    # What YAML makes of lines that are wrapped without `|`.
+    ({"certificate-authority-data": "Q0 E="}, {}, "not base64"),
+    ({}, {"token": "to ken"}, "its token is empty, or has blanks"),
     ({}, {"client-certificate-data": "Q0VSVA=="}, "needs its key"),
     ({}, {"auth-provider": {"name": "gcp"}}, "auth-provider"),
     ({}, {"as": "root"}, "impersonation"),
@@ -135,6 +152,14 @@ def test_a_plugin_that_gives_nothing_is_named(tmp_path: Path, script: str) -> No
         with_plugin(plugin(tmp_path, script), {}, lambda: NOW)
 
 
+def test_a_token_of_a_plugin_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: Path) -> None:
+    for token in (r"tok-1234\n", r"\n", r"tok\u00001234"):
+        script = f"cat <<'end'\n{{\"status\": {{\"token\": \"{token}\"}}}}\nend"
+        with pytest.raises(ClusterForbiddenError, match=r"plugin .*: the token that it prints has blanks") as caught:
+            with_plugin(plugin(tmp_path, script), {}, lambda: NOW)
+        assert "1234" not in f"{caught.value.message} {caught.value.hint}"
+
+
 @pytest.mark.parametrize("end", ["exit 3", "echo '{}'"])
 def test_what_a_plugin_says_is_told(tmp_path: Path, end: str) -> None:
     script = f"seq 10000 >&2; printf 'the session\\033[2J\\n has expired' >&2; {end}"
@@ -144,10 +169,12 @@ def test_what_a_plugin_says_is_told(tmp_path: Path, end: str) -> None:
 
 
 def test_how_to_get_a_plugin_is_told(tmp_path: Path) -> None:
-    user = {"exec": {"apiVersion": V1, "command": "./absent", "installHint": "get it from\n the share"}}
-    with pytest.raises(ClusterForbiddenError, match="absent: not found") as caught:
-        with_plugin(read_kubeconfig(kubeconfig(tmp_path, user=user)), {}, lambda: NOW)
-    assert caught.value.hint == "get it from the share"
+    (tmp_path / "text").write_text("no program")
+    for name, words in (("absent", "absent: not found"), ("text", "text: cannot be run: Permission denied")):
+        user = {"exec": {"apiVersion": V1, "command": f"./{name}", "installHint": "get it from\n the share"}}
+        with pytest.raises(ClusterForbiddenError, match=words) as caught:
+            with_plugin(read_kubeconfig(kubeconfig(tmp_path, user=user)), {}, lambda: NOW)
+        assert caught.value.hint == "get it from the share"
 
 
 def test_a_plugin_that_takes_too_long_is_told_with_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
