@@ -21,9 +21,20 @@ CHART_LABEL = "airferry.chart"
 _LABEL_LENGTH = 63
 _POLL_SECONDS = 0.2
 _CANCEL_SECONDS = 15.0
+RIGHT_LACKING = "forbidden: user "
+"""What the API server says, in lower case, of somebody who may not do something (Kubernetes, `forbiddenMessage` in
+apiserver/pkg/endpoints/handlers/responsewriters, and pkg/registry/rbac/validation). Quotas, policies and namespaces on
+their way out forbid in other words, and no permission helps against them.
+"""
 # Helm's own words (pkg/action/rollback.go).
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]+)")
-_QUOTA = ("exceeded quota", "failed quota")
+_QUOTA = "have the quota raised, or ask for less in the values of site.yaml; then run the same command again."
+# Words of the API server, in lower case, and the next step.
+_REFUSALS = (
+    ("exceeded quota", _QUOTA),
+    ("failed quota", _QUOTA),
+    ("because it is being terminated", "wait until that namespace is gone; `preflight` tells what it waits for."),
+)
 _Result = TypeVar("_Result")
 
 
@@ -277,12 +288,10 @@ def _converted(exc: Exception, doing: str, server: str) -> AirferryError:
 
     text = brief(exc)
     lower = text.lower()
-    if any(sign in lower for sign in _QUOTA):
-        return ClusterError(
-            f"cannot {doing}: {text}",
-            hint="have the quota raised, or ask for less in the values of site.yaml; then run the same command again.",
-        )
-    if "forbidden" in lower or "unauthorized" in lower or "provide credentials" in lower:
+    for sign, hint in _REFUSALS:
+        if sign in lower:
+            return ClusterError(f"cannot {doing}: {text}", hint=hint)
+    if RIGHT_LACKING in lower or "unauthorized" in lower or "provide credentials" in lower:
         return ClusterForbiddenError(
             f"cannot {doing}: {text}", hint="check the kubeconfig's user and what it is allowed to do."
         )

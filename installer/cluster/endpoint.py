@@ -24,7 +24,7 @@ PLUGIN_SECONDS = 60
 # Credentials are renewed so long before they expire.
 EXPIRY_MARGIN = dt.timedelta(seconds=10)
 _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
-_NO_TOKEN = "blanks, line breaks or other characters that no token has"
+_UNFIT = "blanks, line breaks or other characters that no token has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def check_token(token: str, context: str) -> None:
     """Raises SiteError, without the token, for one that cannot stand in a header."""
     if not _TOKEN.fullmatch(token):
         raise SiteError(
-            f"context {context!r}: its token is empty, or has {_NO_TOKEN}",
+            f"context {context!r}: its token is empty, or has {_UNFIT}",
             hint="write it as one line; only in a file of its own (tokenFile) a line break may follow it.",
         )
 
@@ -155,7 +155,7 @@ def with_plugin(endpoint: Endpoint, environment: Mapping[str, str], now: Callabl
         raise ClusterForbiddenError(f"credential plugin {plugin.command}: printed neither token nor certificate")
     if token and not _TOKEN.fullmatch(token):
         # Helm runs the plugin, too, and takes what it prints as it is.
-        raise ClusterForbiddenError(f"credential plugin {plugin.command}: the token that it prints has {_NO_TOKEN}")
+        raise ClusterForbiddenError(f"credential plugin {plugin.command}: the token that it prints has {_UNFIT}")
     login = Login(plugin, environment, now, _expiry(status.get("expirationTimestamp"), plugin))
     return replace(endpoint, token=token, certificate=certificate.encode(), key=key.encode(), plugin=None, login=login)
 

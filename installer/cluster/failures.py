@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError, ProxyError
 
+from installer.chart.releases import RIGHT_LACKING
 from installer.cluster.cluster import AbsentError, ConflictError, NoDryRunError, UnavailableError, WebhookError
 from installer.cluster.endpoint import Endpoint
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError
@@ -61,14 +62,15 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
     return ClusterError(message, hint=hints.get(exc.code, "see the message of the API server."))
 
 
-def _forbidden(exc: RefusedError, message: str) -> ClusterForbiddenError:
-    if exc.reason == "Forbidden" and "is forbidden: User" in exc.message:
-        return ClusterForbiddenError(message, hint="ask for this permission, or use a context that has it.")
+def _forbidden(exc: RefusedError, message: str) -> AirferryError:
     if "NamespaceTerminating" in exc.causes:
         hint = "wait until it is gone; `kubectl describe namespace` tells what its deletion waits for."
-        return ClusterForbiddenError(message, hint=hint)
-    # Quotas and admission policies answer 403 as well; no permission helps against them.
-    return ClusterForbiddenError(message, hint="a quota or an admission policy of the cluster refuses this object.")
+        return ClusterError(message, hint=hint)
+    if RIGHT_LACKING in exc.message.lower():
+        return ClusterForbiddenError(message, hint="ask for this permission, or use a context that has it.")
+    if exc.reason == "Forbidden":
+        return ClusterError(message, hint="a quota or an admission policy of the cluster refuses this object.")
+    return ClusterForbiddenError(message, hint="not the API server but something before it says so: a proxy, perhaps.")
 
 
 def unreachable(exc: HTTPError, endpoint: Endpoint) -> ClusterUnreachableError:

@@ -17,7 +17,7 @@ from installer.cluster.api_server import ApiServer
 from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError
 from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, NAMESPACE, POD_LOG, SECRET, VOLUME, Kind
 from installer.cluster.kubeconfig import read_kubeconfig
-from installer.errors import ClusterError, ClusterForbiddenError
+from installer.errors import ClusterError
 from tests.parts.process import wait_until
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def namespaces(cluster: Cluster, namespace: str) -> None:
     leaving = cluster.get(NAMESPACE, name)
     assert leaving
     assert leaving["status"]["phase"] == "Terminating"
-    with pytest.raises(ClusterForbiddenError, match="being terminated"):
+    with pytest.raises(ClusterError, match="being terminated"):
         cluster.create(config_map(name, "more"))
     cluster.merge(CONFIG_MAP, "held", name, {"metadata": {"finalizers": None}})
     assert wait_until(lambda: cluster.get(NAMESPACE, name) is None, SECONDS)

@@ -272,7 +272,7 @@ class FakeCluster(Cluster):
                 raise AbsentError(f'create {kind} {key[2]}/{key[3]}: namespaces "{key[2]}" not found')
             if namespace["metadata"].get("deletionTimestamp"):
                 words = f"unable to create new content in namespace {key[2]} because it is being terminated"
-                raise ClusterForbiddenError(f'create {kind} {key[2]}/{key[3]}: "{key[3]}" is forbidden: {words}')
+                raise ClusterError(f'create {kind} {key[2]}/{key[3]}: "{key[3]}" is forbidden: {words}')
 
     def _shown(self, kind: Kind, key: Key) -> Object:
         obj = copy.deepcopy(self._held[key])

@@ -4,6 +4,7 @@ import re
 
 from installer.apps.wandb import controller
 from installer.apps.wandb.controller import CUSTOM_RESOURCE
+from installer.chart.releases import RIGHT_LACKING
 from installer.cluster.cluster import Cluster
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, POD
 from installer.cluster.workload import ReleaseName, pods_of, workloads
@@ -13,6 +14,7 @@ from installer.diagnosis.release_state import INSTALL, foreign_kind, served
 MAX_DETAIL = 1200
 UNEXPLAINED = "controller-silent"
 _CHART_FILE = re.compile(r"(?:open|stat|lstat) (/charts/\S+?):? no such file", re.IGNORECASE)
+_FIXED = f"nobody can change this of what exists: take it back in site.yaml, then {INSTALL} it wakes the controller."
 # What the controller says (Helm's words mostly), in lower case; the cause, and the next step.
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     (
@@ -41,7 +43,6 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
             f"{INSTALL} it wakes the controller."
         ),
     ),
-    # The API server calls these forbidden, too.
     (
         "exceeded quota",
         "quota",
@@ -53,9 +54,17 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
         f"set what the quota asks for in the values of site.yaml, then {INSTALL} it wakes the controller.",
     ),
     (
-        "forbidden",
+        RIGHT_LACKING,
         "controller-forbidden",
         "the operator's service account may not do this: correct operator_values in site.yaml, or ask for the right.",
+    ),
+    # The fields that a StatefulSet never changes, and those of Jobs, claims and selectors.
+    ("for fields other than", "field-immutable", _FIXED),
+    ("field is immutable", "field-immutable", _FIXED),
+    (
+        "because it is being terminated",
+        "namespace-terminating",
+        f"wait until that namespace is gone; `preflight` tells what it waits for. Then {INSTALL} it makes it anew.",
     ),
     (
         "invalid type for comparison",

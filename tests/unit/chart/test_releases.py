@@ -109,6 +109,7 @@ WEBHOOK = (
     'Post "https://kyverno.kyverno.svc:443/mutate?timeout=10s": dial tcp 10.96.3.4:443: connect: connection refused'
 )
 QUOTA = 'failed to create resource: configmaps "a" is forbidden: exceeded quota: q, requested: count/configmaps=1'
+GRANTED = 'roles "r" is forbidden: user "u" (groups=["g"]) is attempting to grant RBAC permissions not currently held'
 DENIED = 'configmaps is forbidden: User "u" cannot list resource "configmaps" in API group "" in the namespace "n"'
 
 
@@ -126,6 +127,10 @@ DENIED = 'configmaps is forbidden: User "u" cannot list resource "configmaps" in
             ClusterError,
         ),
         (DENIED, ClusterForbiddenError),
+        (GRANTED, ClusterForbiddenError),
+        ('configmaps "a" is forbidden: unable to create new content because it is being terminated', ClusterError),
+        ('StatefulSet.apps "a" is invalid: spec: Forbidden: updates to statefulset spec are forbidden', ClusterError),
+        ('admission webhook "p.example" denied the request: forbidden', ClusterError),
     ],
 )
 def test_only_what_is_the_api_server_itself_is_waited_for(said: str, expected: type[AirferryError]) -> None:

@@ -154,7 +154,7 @@ def test_a_plugin_that_gives_nothing_is_named(tmp_path: Path, script: str) -> No
 
 def test_a_token_of_a_plugin_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: Path) -> None:
     for token in (r"tok-1234\n", r"\n", r"tok\u00001234"):
-        script = f"cat <<'end'\n{{\"status\": {{\"token\": \"{token}\"}}}}\nend"
+        script = f'cat <<\'end\'\n{{"status": {{"token": "{token}"}}}}\nend'
         with pytest.raises(ClusterForbiddenError, match=r"plugin .*: the token that it prints has blanks") as caught:
             with_plugin(plugin(tmp_path, script), {}, lambda: NOW)
         assert "1234" not in f"{caught.value.message} {caught.value.hint}"

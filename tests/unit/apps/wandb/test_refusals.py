@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from installer.cluster.cluster import Object
 
+IMMUTABLE = "field-immutable"
 OPERATOR, PLATFORM = ReleaseName("o", "o"), ReleaseName("p", "n")
 
 
@@ -57,12 +58,19 @@ def error(text: str) -> str:
         ('pods "w" is forbidden: exceeded quota: none, requested: pods=1', "quota"),
         ('pods "w" is forbidden: failed quota: none: must specify limits.cpu', "quota"),
         ('roles "r" is forbidden: User "system:serviceaccount:o:c" cannot create resource', "controller-forbidden"),
+        (
+            "StatefulSet w: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden",
+            IMMUTABLE,
+        ),
+        ("spec.template: Invalid value: field is immutable", IMMUTABLE),
+        ('pods "w" is forbidden: unable to create content because it is being terminated', "namespace-terminating"),
+        ("pods are forbidden by policy", "controller-refuses"),
         ("another operation (install/upgrade/rollback) is in progress", "release-pending"),
         ("chart refuses: this platform is closed on Mondays", "controller-refuses"),
     ],
 )
 def test_what_the_controller_says_has_a_cause(said: str, cause: str) -> None:
-    """A quota is no missing permission, though the API server calls both forbidden."""
+    """The API server calls much forbidden that no permission helps against."""
     found = refusal(controlled("no JSON", error(said), json.dumps({"level": "info", "msg": "p"})), OPERATOR, PLATFORM)
     assert (found.cause, found.object) == (cause, "WeightsAndBiases n/p")
     assert said in found.detail
