@@ -74,15 +74,15 @@ def workload(obj: Object, kind: Kind) -> Workload:
     return Workload(kind, metadata["namespace"], metadata["name"], ready, failed, state, hook, obj)
 
 
-def pods_of(cluster: Cluster, workload: Workload) -> list[Object]:
-    """The pods of a workload that are not on their way out, newest first."""
+def pods_of(cluster: Cluster, workload: Workload, *, leaving: bool = False) -> list[Object]:
+    """The pods of a workload that are not on their way out, or those that are (`leaving`), newest first."""
     labels = (workload.obj["spec"].get("selector") or {}).get("matchLabels") or {}
     prefix = f"{workload.name}-" if workload.kind == DEPLOYMENT else workload.name
     kinds = (REPLICA_SET.name,) if workload.kind == DEPLOYMENT else (workload.kind.name,)
     found = [
         pod
         for pod in cluster.find(POD, workload.namespace, labels=labels)
-        if not pod["metadata"].get("deletionTimestamp")
+        if bool(pod["metadata"].get("deletionTimestamp")) == leaving
         # Selectors of different workloads may overlap; owners do not.
         and any(
             owner["kind"] in kinds and owner["name"].startswith(prefix)

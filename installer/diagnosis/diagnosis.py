@@ -12,7 +12,7 @@ from installer.cluster.workload import Workload, condition, current, pods_of
 from installer.diagnosis.cause import Cause, brief
 from installer.diagnosis.container_state import ContainerState, configuration_cause
 from installer.diagnosis.image_pull import Holds
-from installer.diagnosis.scheduling import unscheduled
+from installer.diagnosis.scheduling import node_away, unscheduled
 
 MAX_PODS = 3
 _LIMITS = "keep requests and limits within the namespace's LimitRange, in the values of site.yaml."
@@ -29,6 +29,11 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("request ratio per", "limit-range", _LIMITS),
     # A LimitRange gives a limit to who has none, be it below the request.
     ("must be less than or equal to", "limit-range", _LIMITS),
+    (
+        "because it is being terminated",
+        "namespace-terminating",
+        "wait until namespace {namespace} is gone, then run the same command again; `preflight` says what hinders it.",
+    ),
     ("serviceaccount", "service-account-missing", "run the same command again: it restores what is missing."),
     ("service account", "service-account-missing", "run the same command again: it restores what is missing."),
 )  # fmt: skip
@@ -59,6 +64,9 @@ def problems(cluster: Cluster, workload: Workload, holds: Holds = unknown) -> li
             # Replicas fail alike: one of them is enough.
             found.setdefault((cause.cause, cause.object.partition(", ")[2]), cause)
     own = [*_blocked(workload, pods, newest), *_uncreated(cluster, workload, newest), *_deadline(workload)]
+    if not newest:
+        # A StatefulSet waits for the end of its pod, which a node that is away cannot tell.
+        own += [cause for pod in pods_of(cluster, workload, leaving=True) for cause in node_away(cluster, pod)]
     for cause in own:
         found.setdefault((cause.cause, cause.object), cause)
     return list(found.values())
@@ -131,6 +139,9 @@ def _pod(cluster: Cluster, pod: Object, holds: Holds) -> Iterator[Cause]:
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         yield from unscheduled(cluster, pod, where, brief(scheduled.get("message")))
+        return
+    if away := list(node_away(cluster, pod)):
+        yield from away
         return
     found = False
     for key, init in (("initContainerStatuses", True), ("containerStatuses", False)):

@@ -1,4 +1,4 @@
-"""Why no node takes a pod: too little room, no node that fits, or a volume without a place."""
+"""Why no node takes a pod, or runs it: too little room, no node that fits or is ready, or a volume without a place."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,14 +6,19 @@ from typing import Any
 
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import NODE, POD, STORAGE_CLASS, VOLUME_CLAIM, is_default_class
+from installer.cluster.workload import condition
 from installer.diagnosis.cause import Cause, brief
 from installer.errors import ClusterForbiddenError
 
 # What an autoscaler says of a pod for which it makes a node (cluster-autoscaler, Karpenter).
 _NEW_NODE = frozenset({"TriggeredScaleUp", "Nominated"})
-_FIT = re.compile(r"node affinity|node selector|untolerated taint|had taint", re.IGNORECASE)
+# The scheduler's words (Kubernetes, pkg/scheduler: ErrNoNodesAvailable and its plugins); since 1.35 they name no taint.
+_NONE = "no nodes available"
+_TAINT = re.compile(r"untolerated taint|had taint", re.IGNORECASE)
+_FIT = re.compile(rf"node affinity|node selector|{_TAINT.pattern}", re.IGNORECASE)
 # Taints that Kubernetes itself sets while something is wrong with a node, and takes away again.
 _PASSING = re.compile(r"node\.kubernetes\.io/|node\.cloudprovider\.kubernetes\.io/")
+_UNREADY = "look at its kubelet, container runtime and network, and start what is down; pods go on by themselves then."
 _QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", re.ASCII)
 _UNITS = {
     "n": 1e-9,
@@ -50,6 +55,27 @@ def unscheduled(cluster: Cluster, pod: Object, where: str, message: str) -> Iter
         yield _no_node(cluster, pod, where, message)
 
 
+def unready(node: Object) -> str:
+    """Why `node` takes no pods and runs none, as Kubernetes has it; empty if it is ready, or that is not known yet."""
+    ready = condition(node, "Ready")
+    said = ready.get("message") or ready.get("reason") or "it does not say why"
+    return (
+        "" if ready.get("status", "True") == "True" else f"node {node['metadata']['name']} is not ready: {brief(said)}"
+    )
+
+
+def node_away(cluster: Cluster, pod: Object) -> Iterator[Cause]:
+    """The node of `pod`, if it is not ready: all else that is known of the pod is from before that."""
+    name = pod["spec"].get("nodeName")
+    try:
+        node = cluster.get(NODE, name) if name else None
+    except ClusterForbiddenError:
+        return
+    if node and (said := unready(node)):
+        where = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        yield Cause("node-not-ready", where, f"stands still: {said}", _UNREADY)
+
+
 def quantity(text: Any) -> float:
     """A resource quantity such as `500m` or `2Gi` as a number; 0 for what is none."""
     match = _QUANTITY.fullmatch(str(text))
@@ -74,15 +100,26 @@ def requested(spec: Mapping[str, Any], resource: str) -> float:
 
 
 def _no_node(cluster: Cluster, pod: Object, where: str, message: str) -> Cause:
-    if too_large := _too_large(cluster, pod):
+    try:
+        nodes = cluster.find(NODE)
+    except ClusterForbiddenError:
+        # Who may only work inside a namespace sees no nodes.
+        nodes = []
+    if _NONE in message:
+        step = "join a node to the cluster, or start one."
+        return Cause("no-node", where, f"no node can take it: {message}", step, mending=_room_comes(cluster, pod))
+    if too_large := _too_large(nodes, pod):
         step = "lower its requests in the values of site.yaml, or add a larger node."
         return Cause("node-too-small", where, f"no node can take it: {too_large} ({message})", step)
     step = "free resources, add a node, or lower requests and drop selectors in the values of site.yaml."
     if not _FIT.search(message):
         return Cause("no-room", where, f"no node can take it: {message}", step, mending=_room_comes(cluster, pod))
+    if _TAINT.search(message) and (away := [said for node in nodes if (said := unready(node))]):
+        return Cause("node-not-ready", where, f"no node can take it: {message}; {away[0]}", _UNREADY)
     wanted = ", ".join(f"{key}={value}" for key, value in (pod["spec"].get("nodeSelector") or {}).items())
     said = f"no node can take it: {message}" + (f" (it wants nodes with {wanted})" if wanted else "")
-    mending = bool(_PASSING.search(message)) or _room_comes(cluster, pod)
+    taints = " ".join(taint["key"] for node in nodes for taint in (node.get("spec") or {}).get("taints") or [])
+    mending = bool(_PASSING.search(f"{message} {taints}")) or _room_comes(cluster, pod)
     step = "label a node so, or correct node selectors, affinity and tolerations in the values of site.yaml."
     return Cause("no-matching-node", where, said, step, mending=mending)
 
@@ -95,16 +132,12 @@ def _room_comes(cluster: Cluster, pod: Object) -> bool:
     return any(event.get("reason") in _NEW_NODE for event in events) or any(leaving)
 
 
-def _too_large(cluster: Cluster, pod: Object) -> str:
+def _too_large(nodes: Iterable[Object], pod: Object) -> str:
     """What the pod asks for beyond what any node has in all; empty if one could take it were it empty."""
-    try:
-        nodes = [dict((node.get("status") or {}).get("allocatable") or {}) for node in cluster.find(NODE)]
-    except ClusterForbiddenError:
-        # Who may only work inside a namespace sees no nodes.
-        return ""
+    room = [dict((node.get("status") or {}).get("allocatable") or {}) for node in nodes]
     for resource in ("cpu", "memory"):
         asked = requested(pod["spec"], resource)
-        largest = max((item.get(resource, "0") for item in nodes), key=quantity, default="")
+        largest = max((item.get(resource, "0") for item in room), key=quantity, default="")
         if largest and asked > quantity(largest):
             unit = "CPUs" if resource == "cpu" else "bytes of memory"
             return f"it asks for {asked:.12g} {unit}, and the largest node has {largest}"

@@ -1,7 +1,7 @@
 """Everything that can be known to go wrong, found before anything is changed, all of it at once.
 
-The modules `prerequisites` and `permissions` say what they look at. If findings of several kinds stand in the
-way, the exit code is the lowest of theirs.
+The modules beside this one say what they look at. If findings of several kinds stand in the way, the exit code is the
+lowest of theirs.
 """
 
 import base64
@@ -21,7 +21,7 @@ from installer.errors import AirferryError, ClusterForbiddenError, SiteError
 from installer.objects.desired import Desired
 from installer.objects.driver import ChartSourceRequest, Preparing
 from installer.objects.make_desired import desired
-from installer.preflight import prerequisites
+from installer.preflight import namespaces, prerequisites
 from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.referenced import referenced
@@ -131,6 +131,8 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
         if source.secret and source.key
     ]
     yield lambda: _permissions(cluster, wanted)
+    yield lambda: namespaces.leaving(cluster, wanted)
+    yield lambda: namespaces.unmade(cluster, wanted)
     yield lambda: prerequisites.versions(cluster, wanted)
     yield lambda: prerequisites.silent_groups(cluster)
     yield lambda: prerequisites.kinds(cluster, wanted)

@@ -7,7 +7,7 @@ from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET
 from installer.cluster.workload import pod_specs
 from installer.diagnosis.finding import Finding, warning
-from installer.diagnosis.scheduling import quantity, requested
+from installer.diagnosis.scheduling import quantity, requested, unready
 from installer.errors import ClusterError
 from installer.objects.desired import Desired
 from installer.oci.model import Platform
@@ -15,12 +15,22 @@ from installer.oci.reference import DigestRef, parse_reference
 from installer.report import size
 
 _REPORTED, _REPORTED_NAMES = 50, 5
+_SHOWN = 10
+_OPEN = "start what is down on them (kubelet, container runtime, network), or `kubectl uncordon` one."
 
 
 def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> Iterator[Finding]:
-    """Nodes that cannot run the bundle's images, and too little room on those that can."""
+    """Nodes that are away or cannot run the bundle's images, and too little room on those that can."""
     carried = sorted({f"{item.os}/{item.architecture}" for item in platforms})
-    found = [item for item in cluster.find(NODE) if not (item.get("spec") or {}).get("unschedulable")]
+    there = cluster.find(NODE)
+    found = [item for item in there if not _closed(item)]
+    if not there:
+        yield warning("this cluster has no node", "join one, unless an autoscaler makes nodes for pods that wait.")
+    elif not found:
+        yield Finding(f"no node takes pods: {'; '.join(map(_closed, there[:_SHOWN]))}", _OPEN, ClusterError)
+    else:
+        for said in list(filter(None, map(unready, there)))[:_SHOWN]:
+            yield warning(said, "look at its kubelet, container runtime and network: what runs there stands still.")
     fitting = [item for item in found if _platform(item) in carried]
     others = sorted({_platform(item) for item in found} - set(carried))
     if found and not fitting:
@@ -36,6 +46,12 @@ def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> I
         )
     if fitting:
         yield from _room(cluster, wanted, fitting)
+
+
+def _closed(node: Object) -> str:
+    """Why `node` takes no pods; empty if it does."""
+    cordoned = f"node {node['metadata']['name']} is cordoned" if (node.get("spec") or {}).get("unschedulable") else ""
+    return unready(node) or cordoned
 
 
 def images_on_nodes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:

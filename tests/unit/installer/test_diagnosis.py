@@ -9,7 +9,7 @@ import pytest
 
 from installer.cluster.kinds import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind
 from installer.cluster.workload import ReleaseName, Workload
-from installer.diagnosis.cause import Cause
+from installer.diagnosis.cause import FINAL_AFTER, Cause
 from installer.diagnosis.diagnosis import problems
 from installer.diagnosis.stall_detector import Outlook
 from installer.diagnosis.wait import DIAGNOSE_SECONDS, POLL_SECONDS, STEADY_SECONDS, Patience, until_rolled_out
@@ -174,6 +174,7 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str]], str, str, str]] = 
         "no such host",
         "DNS",
     ),
+    "none": (unscheduled("no nodes available to schedule pods"), [], "no-node", "no nodes available", "join a node"),
     "cpu": (unscheduled(f"0/1 nodes are available: 1 Insufficient cpu. {PREEMPTION}"), [], "no-room", "cpu", "lower"),
     "selector": (
         unscheduled(f"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {PREEMPTION}"),
@@ -290,6 +291,36 @@ def test_room_that_is_being_made_is_waited_for() -> None:
     assert only.mending
 
 
+SILENT = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}
+AWAY = of(NODE, metadata={"name": "one"}, status={"conditions": [SILENT]})
+FULL = {"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}
+TAINT = unscheduled(f"0/1 nodes are available: 1 node(s) had untolerated taint(s). {PREEMPTION}")
+
+
+@pytest.mark.parametrize("status", [TAINT, RUNNING, waiting("ContainerCreating")], ids=["new", "ran", "starts"])
+def test_a_node_that_is_not_ready_is_named(status: dict[str, Any]) -> None:
+    (only,) = found(seen(pod(status, nodeName="" if status == TAINT else "one"), AWAY))
+    assert (only.cause, only.object) == ("node-not-ready", "pod n/w-1")
+    assert "node one is not ready: Kubelet stopped posting node status." in only.detail
+    assert only.cause not in FINAL_AFTER, "it may come back at any time"
+
+
+def test_what_a_node_that_is_away_does_not_let_go_is_named() -> None:
+    """Kubernetes deletes such pods after a while, and StatefulSets wait for the end of theirs."""
+    held = pod(RUNNING, nodeName="one")
+    held["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/kubelet"]}
+    (only,) = found(seen(held, AWAY))
+    assert (only.cause, only.object) == ("node-not-ready", "pod n/w-1")
+    assert found(seen(held, ONE_NODE)) == []
+
+
+def test_a_taint_that_passes_is_waited_for() -> None:
+    """Since Kubernetes 1.35 the scheduler does not say which taint it is."""
+    for taints in ([FULL], []):
+        (only,) = found(seen(pod(TAINT), {**ONE_NODE, "spec": {"taints": taints}}))
+        assert (only.cause, only.mending) == ("no-matching-node", bool(taints))
+
+
 LOCAL = of(STORAGE_CLASS, metadata={"name": "local", "annotations": {}})
 MARK = {"storageclass.kubernetes.io/is-default-class": "true"}
 DEFAULT = of(STORAGE_CLASS, metadata={"name": "fast", "annotations": MARK})
@@ -324,11 +355,13 @@ def test_a_volume_claim_that_is_gone() -> None:
     assert (only.cause, only.detail) == ("volume-claim-missing", "volume claim data does not exist")
 
 
+LEAVING = "namespace-terminating"
 # What the API server says of a pod that it refuses → cause.
 REFUSED = {
     'pods "w-" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0': "quota",
     'pods "w-" is forbidden: maximum cpu usage per Container is 1, but limit is 2': "limit-range",
     'pods "w-" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot': "pod-security",
+    'pods "w-" is forbidden: unable to create new content in namespace n because it is being terminated': LEAVING,
     'pods "w-" is forbidden: looking up service account n/a: serviceaccount "a"': "service-account-missing",
     'admission webhook "policy.example" denied the request: no': "admission",
 }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tests.parts.application import Application
 
 
+HELD = {"finalizers": ["example.com/hold"]}
 # As a kind of the cluster's own, which this one in memory lacks.
 BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 BUDGETS = {
@@ -85,6 +86,15 @@ def test_what_others_removed_or_changed_is_brought_back(world: World) -> None:
     assert not found.ready
     assert [(cause.cause, cause.object) for cause in found.causes] == [("resource-missing", "Thing home/it")]
     assert world.install(made).changed == ("release home/app", "Thing home/it")
+
+
+def test_nothing_is_begun_in_a_namespace_on_its_way_out(world: World) -> None:
+    world.cluster.given({**config("held", "home"), "metadata": {"name": "held", "namespace": "home", **HELD}})
+    world.cluster.delete(NAMESPACE, "home")
+    with pytest.raises(ClusterError, match="namespace home is being deleted since 2026-01-01") as caught:
+        world.install(world.application())
+    assert "wait until it is gone" in caught.value.message
+    assert (world.helm("home").history("app"), world.names(CUSTOM_RESOURCE_DEFINITION)) == ([], [])
 
 
 def test_a_changed_bundle_is_an_upgrade_and_a_former_one_a_downgrade(world: World) -> None:

@@ -9,18 +9,20 @@ import pytest
 
 from installer.chart.helm import Chart
 from installer.chart.releases import Release, Releases
-from installer.cluster.kinds import CONFIG_MAP, NODE, VOLUME, Kind
+from installer.cluster.kinds import CONFIG_MAP, NAMESPACE, NODE, VOLUME, Kind
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.finding import Finding
 from installer.diagnosis.scheduling import quantity, requested
 from installer.errors import ClusterError, ClusterForbiddenError, SiteError
 from installer.objects.desired import ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.oci.digest import Digest
+from installer.oci.model import Platform
 from installer.preflight.foreign_releases import foreign_releases
+from installer.preflight.namespaces import leaving, unmade
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.preflight import Preflight, _permissions
 from installer.preflight.prerequisites import ingress_hosts
-from installer.preflight.room import images_on_nodes
+from installer.preflight.room import images_on_nodes, nodes
 from installer.report import Silent
 from tests.parts.bundles import packed_chart
 from tests.parts.fake_cluster import BUILT_IN, FakeCluster
@@ -212,3 +214,78 @@ def test_an_ingress_for_a_host_that_the_api_server_refuses(host: str, *, refused
             assert [item.error for item in found] == ([SiteError] if refused else [])
             assert all(f"Ingress space/web is for the host {host!r}" in item.what for item in found)
             assert all(item.step.startswith(f"correct it in site.yaml {way}, or reach") for item in found)
+
+
+def test_a_namespace_on_its_way_out_is_told_with_what_it_waits_for() -> None:
+    cluster = FakeCluster(config("held", "old", finalizers=["example.com/hold"]), namespaces=["new"])
+    wanted = of_steps(namespaces={"old": {}, "new": {}, "absent": {}})
+    assert list(leaving(cluster, wanted)) == []
+    cluster.delete(NAMESPACE, "old")
+    remaining = {"type": "NamespaceFinalizersRemaining", "status": "True", "message": "Some content has finalizers"}
+    done = {"type": "NamespaceDeletionContentFailure", "status": "False", "message": "All content deleted"}
+    cluster.set_status(NAMESPACE, "old", "", {"phase": "Terminating", "conditions": [done, remaining]})
+    (found,) = leaving(cluster, wanted)
+    assert found.error is ClusterError
+    assert found.what == "namespace old is being deleted since 2026-01-01T00:00:00Z; Some content has finalizers"
+
+
+def config(name: str, namespace: str = "", *, hook: str = "", **metadata: Any) -> dict[str, Any]:
+    place = {"namespace": namespace} if namespace else {}
+    annotations = {"annotations": {"helm.sh/hook": hook}} if hook else {}
+    metadata = {"name": name, **place, **annotations, **metadata}
+    return {"apiVersion": "v1", "kind": CONFIG_MAP.name, "metadata": metadata, "data": {"namespace": "said"}}
+
+
+def test_namespaces_that_objects_name_and_nobody_makes_are_told() -> None:
+    def other(kind: str, name: str, **fields: Any) -> dict[str, Any]:
+        return {"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": name}, **fields}
+
+    chosen = {"selector": {"namespace": "label"}, "template": {"metadata": {"labels": {"namespace": "label"}}}}
+    objects = (
+        other("RoleBinding", "a", subjects=[{"name": "x", "namespace": "absent"}, {"name": "x", "namespace": "made"}]),
+        other("RoleBinding", "b", subjects=[{"name": "x", "namespace": "absent"}, {"name": "x", "namespace": "there"}]),
+        other("Gadget", "c", spec={"targetNamespace": "far", "size": 3, "namespace": "{{ not a name }}", **chosen}),
+        config("d", "made"),
+        config("e", "last", hook="pre-delete"),
+        config("f", "tested", hook="test"),
+    )
+    release = ChartRelease(create_autospec(Chart), ReleaseName("app", "here"), {}, objects, (), frozenset())
+    # Values of a resource are its chart's own matter.
+    values = {"spec": {"values": {"namespace": "value"}}}
+    step = made(release, document={**made(release).document, **values})
+    found = list(unmade(FakeCluster(namespaces=["there"]), of_steps(step, namespaces={"here": {}, "made": {}})))
+    assert [item.error for item in found] == [None] * 3
+    assert [item.what.replace(f" ({release.origin})", "").partition(", which")[0] for item in found] == [
+        "RoleBinding here/a and 1 more names namespace absent",
+        "Gadget here/c names namespace far",
+        "ConfigMap last/e names namespace last",
+    ]
+
+
+def node(name: str, ready: str = "", **spec: Any) -> dict[str, Any]:
+    info = {"operatingSystem": "linux", "architecture": "amd64"}
+    conditions = [{"type": "Ready", "status": ready, "reason": "KubeletNotReady"}] if ready else []
+    status = {"nodeInfo": info, "conditions": conditions, "allocatable": {"cpu": "1", "memory": "1Gi"}}
+    return {"apiVersion": "v1", "kind": NODE.name, "metadata": {"name": name}, "spec": spec, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("there", "error", "told"),
+    [
+        ([], None, ["this cluster has no node"]),
+        ([node("a", "True"), node("b")], None, []),
+        ([node("a", "True"), node("b", "Unknown")], None, ["node b is not ready: KubeletNotReady"]),
+        ([node("a", "True"), node("b", "True", unschedulable=True)], None, []),
+        (
+            [node("a", "False"), node("b", "True", unschedulable=True)],
+            ClusterError,
+            ["no node takes pods: node a is not ready: KubeletNotReady; node b is cordoned"],
+        ),
+    ],
+)
+def test_nodes_that_take_no_pods_are_told(
+    there: list[dict[str, Any]], error: type[ClusterError] | None, told: list[str]
+) -> None:
+    found = list(nodes(FakeCluster(*there), of_steps(), [Platform("linux", "amd64")]))
+    assert [item.what for item in found] == told
+    assert all(item.error is error for item in found)
