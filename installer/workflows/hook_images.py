@@ -87,11 +87,9 @@ def _until_pulled(cluster: Cluster, release: ReleaseName, patience: Patience) ->
             if seen.pulling and not seen.done:
                 raise NotReadyError(f"release {release}: no node has the images of its hooks in time", hint=AGAIN)
             why = seen.failures[0] if seen.failures else _refusal(cluster, release)
-            patience.reporter.note(
-                f"{release}: images of hooks are on {seen.done} of {seen.wanted} nodes; going on{why and f': {why}'}"
-            )
+            patience.reporter.note(f"{release}: images of hooks are {seen}; going on{why and f': {why}'}")
             return
-        patience.state(f"{release}: images of hooks are on {seen.done} of {seen.wanted} nodes")
+        patience.state(f"{release}: images of hooks are {seen}")
         patience.rest()
 
 
@@ -106,6 +104,9 @@ class _Seen(Value):
     done: int
     pulling: int
     failures: list[str]
+
+    def __str__(self) -> str:
+        return f"on {self.done} of {self.wanted} nodes" if self.wanted else "on no node: none takes their pods so far"
 
     @property
     def complete(self) -> bool:

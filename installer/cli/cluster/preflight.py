@@ -27,8 +27,8 @@ def preflight(
 ) -> None:
     """Tell everything that stands in the way of `install`, and change nothing.
 
-    Looks at image references, permissions, kinds, classes, Secrets, volumes, nodes, other operators, and the registry.
-    `install` and `upgrade` begin with the same. Of several exit codes it ends with the lowest.
+    Looks at image references, permissions, namespaces, kinds, classes, Secrets, volumes, nodes, other operators, and
+    the registry. `install` and `upgrade` begin with the same. Of several exit codes it ends with the lowest.
 
     \b
     Example:

@@ -101,6 +101,7 @@ REFUSED = 'Error creating: pods "airferry-images-wandb-" is forbidden: minimum m
 # What the nodes do, what the cluster says → words of the note.
 HINDERED: dict[str, tuple[list[State | None], str, str]] = {
     "refused": ([], REFUSED, "on 0 of 3 nodes; going on: Error creating"),
+    "no controller": ([], "", "on no node: none takes their pods so far; going on"),
     "silent": ([PULLED, None, None], "", "on 1 of 3 nodes; going on"),
     "another platform": (
         [PULLED, OTHER_PLATFORM, PULLED],
@@ -113,11 +114,13 @@ HINDERED: dict[str, tuple[list[State | None], str, str]] = {
 @pytest.mark.parametrize("case", HINDERED)
 def test_what_hinders_it_is_noted_and_the_installation_goes_on(case: str) -> None:
     states, said, words = HINDERED[case]
-    nodes = Nodes(states, said, wanted=3)
+    nodes = Nodes(states, said, wanted=0 if case == "no controller" else 3)
+    if case == "no controller":
+        nodes.cluster.after = lambda *_: None
     seconds, note = pulled(nodes)
     assert seconds == SETTLED_SECONDS
     assert words in note
-    assert nodes.deleted == 1
+    assert nodes.cluster.get(DAEMON_SET, NAME, "n") is None
 
 
 @pytest.mark.parametrize("error", [ClusterForbiddenError("no"), ClusterError("admission webhook denied the request")])
