@@ -144,6 +144,12 @@ def of_release(obj: Object, release: ReleaseName) -> bool:
     return owned and bool(labels.get("app.kubernetes.io/instance") == release.name)
 
 
+def of_some_release(obj: Object) -> bool:
+    """Whether Helm made `obj`, or a step holds it, whichever it is."""
+    metadata = obj["metadata"]
+    return STEP_LABEL in (metadata.get("labels") or {}) or _RELEASE_NAME in (metadata.get("annotations") or {})
+
+
 def _owner(obj: Object) -> str:
     """The name of the controller of `obj`."""
     owners = obj["metadata"].get("ownerReferences") or []

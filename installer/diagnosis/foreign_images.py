@@ -1,64 +1,92 @@
-"""Pods that run images of another registry than the enclave's: what came about after all proofs, by whatever hand."""
+"""Images that the enclave's registry did not bring: what came about after all proofs, by whatever hand.
 
-from collections.abc import Iterable, Iterator, Mapping
+All pods in the namespaces of an installation are looked at, also those that operators make: what only the code of an
+operator names could not be proven.
+"""
 
-from installer.chart.images import as_reference
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from installer.chart.images import as_reference, references
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import POD
-from installer.cluster.workload import ReleaseName, pods_of, workloads
+from installer.cluster.owners import WORKLOADS, Owners
+from installer.cluster.workload import ReleaseName, of_release, of_some_release
 from installer.diagnosis.cause import Cause, brief
+from installer.diagnosis.image_pull import REASONS
+from installer.errors import ClusterForbiddenError
 from installer.oci.reference import DigestRef, Reference
 
-_LISTS = ("initContainers", "containers", "ephemeralContainers")
 _STATES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+# Names that Kubernetes keeps for itself (Kubernetes documentation, "Namespaces").
+_SYSTEM = "kube-"
+_PLAIN = {POD.name, "Node", *(kind.name for kind in WORKLOADS)}
 _STEP = (
     "undo the change if somebody has set this image; if an admission webhook puts it there (a service mesh, say), have "
     "its image brought into the enclave."
 )
+_OPERATOR_STEP = (
+    "if an operator of this application asks for it, have it added to `images` of the recipe (`airferry observe` finds "
+    "all of these on a staging cluster), load the bundle made of that, and tell the operator the image's name in "
+    "{registry}."
+)
+_LOAD_STEP = "run `load` with the bundle that brings it."
 
 
 def strays(
-    cluster: Cluster, releases: Iterable[ReleaseName], registry: str, images: Mapping[str, str]
+    cluster: Cluster, releases: Sequence[ReleaseName], registry: str, images: Mapping[str, str]
 ) -> tuple[Cause, ...]:
-    """Every container of a pod of `releases` whose image is not from `registry`, and what to do about it.
+    """What pods in the namespaces of `releases` ask for and should not, and what to do about it: images that are not
+    from `registry`, and those of pods that no release makes which cannot be pulled.
 
-    `images` are the references that were installed, with their digests: a container that asks for one of them and runs
-    other content is meant as well.
+    Pods of other releases are left out. `images` are the references that were installed, with their digests: a
+    container that asks for one of them and runs other content is meant as well.
     """
     found: dict[str, Cause] = {}
-    for release in releases:
-        for pod in _pods(cluster, release):
-            for cause in _of_pod(pod, registry, images):
+    for namespace in sorted({release.namespace for release in releases} - {""}):
+        owners = Owners(_workloads(cluster, namespace))
+        for pod in cluster.find(POD, namespace):
+            for cause in _of_pod(pod, owners.outermost(pod), releases, registry, images):
                 found.setdefault(str(cause), cause)
     return tuple(found[key] for key in sorted(found))
 
 
-def _pods(cluster: Cluster, release: ReleaseName) -> list[Object]:
-    """The pods of the workloads of `release`, and those that bear its label, such as runs of its CronJobs."""
-    labels = {"app.kubernetes.io/instance": release.name}
-    pods = cluster.find(POD, release.namespace, labels=labels)
-    pods += [pod for item in workloads(cluster, release) for pod in pods_of(cluster, item)]
-    return list({pod["metadata"]["uid"]: pod for pod in pods}.values())
+def _workloads(cluster: Cluster, namespace: str) -> Iterator[Object]:
+    for kind in WORKLOADS:
+        # Without one of them its pods belong to what it has made, which is told as well.
+        with suppress(ClusterForbiddenError):
+            yield from cluster.find(kind, namespace)
 
 
-def _of_pod(pod: Object, registry: str, images: Mapping[str, str]) -> Iterator[Cause]:
-    metadata, status = pod["metadata"], pod.get("status") or {}
-    running = {
-        item["name"]: str(item.get("imageID") or "").rpartition("://")[2]
-        for name in _STATES
-        for item in status.get(name) or []
-    }
-    for container in (item for name in _LISTS for item in pod["spec"].get(name) or []):
-        image, name = str(container.get("image") or ""), container["name"]
-        where = f"Pod {metadata['namespace']}/{metadata['name']}, container {name}"
+def _of_pod(
+    pod: Object, owner: Object, releases: Collection[ReleaseName], registry: str, images: Mapping[str, str]
+) -> Iterator[Cause]:
+    metadata = pod["metadata"]
+    ours = any(of_release(owner, release) for release in releases)
+    others = of_some_release(owner) or (metadata["namespace"].startswith(_SYSTEM) and owner["kind"] in _PLAIN)
+    if not ours and (others or owner["kind"] == "Node"):
+        return
+    states = {item["name"]: item for key in _STATES for item in (pod.get("status") or {}).get(key) or []}
+    by = "" if owner is pod else f" of {owner['kind']} {owner['metadata']['name']}"
+    for place in (item for item in references([pod]) if item.certain):
+        image, state = place.text, states.get(place.container) or {}
+        inside = f"container {place.container}" if place.container else place.path
+        where = f"Pod {metadata['namespace']}/{metadata['name']}{by}, {inside}"
+        running = str(state.get("imageID") or "").rpartition("://")[2]
+        waiting = str(((state.get("state") or {}).get("waiting") or {}).get("reason") or "")
         if not _is_of(image, registry):
-            yield Cause("image-from-elsewhere", where, f"{brief(image)} is not from {registry}", _STEP, image=image)
-        elif (other := _other(running.get(name, ""), registry, images.get(image, ""))) is not None:
+            step = _STEP if ours else _OPERATOR_STEP.format(registry=registry)
+            yield Cause("image-from-elsewhere", where, f"{brief(image)} is not from {registry}", step, image=image)
+        elif (ours or image in images) and (other := _other(running, registry, images.get(image, ""))):
             detail = f"{brief(image)} runs as {other}, which is not what was installed"
             step = (
                 "the node had other content under this name: delete the pod and the node's copy, and run `load` again."
             )
             yield Cause("image-from-elsewhere", where, detail, step, image=image)
+        elif not ours and waiting in REASONS:
+            unknown = "" if image in images else ", and nothing that was installed names it"
+            step = _OPERATOR_STEP.format(registry=registry) if unknown else _LOAD_STEP
+            yield Cause("image-not-pulled", where, f"{brief(image)} cannot be pulled{unknown}", step, image=image)
 
 
 def _other(running: str, registry: str, digest: str) -> Reference | None:

@@ -51,8 +51,8 @@ class ReleaseStatus(Value):
 class Status(Value):
     """An installation. `phase` is what the resources say of themselves, empty where there are none.
 
-    `chart` says where a controller reads the chart that it installs. `strays` are containers whose image is not from
-    the enclave's registry; whether it is `ready` does not depend on them, for they do run.
+    `chart` says where a controller reads the chart that it installs. `strays` are images in its namespaces that the
+    enclave's registry does not bring; whether it is `ready` does not depend on them.
     """
 
     record: Record
@@ -120,7 +120,7 @@ class Status(Value):
                 lines.append(f"  {each.workload}: {each.workload.state}")
                 lines += _lines(each.causes, "    ")
         if self.strays:
-            lines += ["images from elsewhere:", *_lines(self.strays)]
+            lines += ["images that this bundle does not bring:", *_lines(self.strays)]
         return "\n".join([*lines, "everything runs" if self.ready else "not ready"])
 
 
@@ -154,7 +154,7 @@ def until_ready(cluster: Cluster, record: Record, patience: Patience) -> Status:
 
 
 def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:
-    """Images from elsewhere; none are known of an installation without a history."""
+    """Images that the bundle does not bring; none are known of an installation without a history."""
     last = history.read(cluster, record).last
     if last is None:
         return ()
