@@ -46,6 +46,7 @@ GROUPS: dict[str, str] = {
     "preflight": "installer.preflight.*",
     "workflows": "installer.workflows.*",
     "wandb": "installer.apps.wandb.*",
+    "target": "installer.cli.target",
     "installer_cli": "installer.__main__ installer.cli.*",
     "templates": "templates",
     "recipe": "builder.recipe.*",
@@ -53,6 +54,7 @@ GROUPS: dict[str, str] = {
     "charts": "builder.charts.*",
     "assemble": "builder.assemble.*",
     "resolve": "builder.resolve.*",
+    "observe": "builder.observe.*",
     "release": "builder.release.*",
     "builder_cli": "builder.__main__ builder.cli.*",
 }
@@ -85,8 +87,9 @@ MATRIX: dict[str, str] = {
     "preflight",
     "wandb": "errors value report documents oci registry chart bundle cluster diagnosis site wandb_answers objects "
     "preflight workflows",
+    "target": "errors files frozen shell chart cluster",
     "installer_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening "
-    "shell transfer cluster diagnosis site apps objects preflight workflows",
+    "shell transfer cluster diagnosis site apps objects preflight workflows target",
     "templates": "",
     "recipe": "errors value report files documents oci registry chart bundle apps",
     "images": "errors value report files parallel documents oci registry chart bundle opening recipe",
@@ -94,15 +97,17 @@ MATRIX: dict[str, str] = {
     "assemble": "errors value report files parallel documents oci registry chart bundle verify transfer recipe images",
     "resolve": "errors value report files parallel documents oci registry chart bundle site apps recipe images "
     "charts assemble",
+    "observe": "errors value report oci chart cluster apps recipe",
     "release": "errors value report files parallel oci bundle verify frozen",
     "builder_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening shell "
-    "transfer site apps recipe images charts assemble resolve release",
+    "transfer site apps target recipe images charts assemble resolve observe release",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
-`installer` never imports `builder`, and `builder` of `installer` neither the workflows nor the cluster. It reads a
-site's answers and what a profile makes of them, which are data, so that `airferry list --site` merges them into the
-values as the installer will. Nobody imports what belongs to one application: the loader finds it by its name.
+`installer` never imports `builder`, and `builder` of `installer` neither the workflows nor the cluster, but for
+`observe`, which looks at a staging cluster and changes nothing there. It reads a site's answers and what a profile
+makes of them, which are data, so that `airferry list --site` merges them into the values as the installer will. Nobody
+imports what belongs to one application: the loader finds it by its name.
 """
 
 LIBRARIES: dict[str, str] = {

@@ -10,6 +10,7 @@ COMMANDS = {
     "init": ("builder.cli.recipe.init:init", "Write a commented recipe and its companions."),
     "lock": ("builder.cli.recipe.lock:lock", "Resolve every tag to a digest, every chart to an archive."),
     "list": ("builder.cli.recipe.list_images:list_images", "List the images, each with what asks for it."),
+    "observe": ("builder.cli.recipe.observe:observe", "Compare a staging cluster with the lock."),
     "plan": ("builder.cli.recipe.plan:plan", "Say how large a bundle will be, to the byte."),
     "build": ("builder.cli.recipe.build:build", "Fetch everything and write one bundle."),
     "keygen": ("builder.cli.bundle.keygen:keygen", "Make a release key."),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from installer.cluster.cluster import Object
+from installer.cluster.cluster import Object, describe
 from installer.cluster.kinds import CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, REPLICA_SET, STATEFUL_SET
 
 WORKLOADS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET, CRON_JOB, JOB, REPLICA_SET)
@@ -18,17 +18,20 @@ class Owners:
             (item["metadata"].get("namespace"), item["kind"], item["metadata"]["name"]): item for item in workloads
         }
 
-    def outermost(self, item: Object) -> Object:
-        """The outermost owner of `item`, or `item` itself where it has none.
+    def chain(self, item: Object) -> list[Object]:
+        """`item`, its owner, and so on to the outermost.
 
-        Of one that is none of the workloads, such as a custom resource, only kind, name and namespace are known.
+        Of an owner that is none of the workloads, such as a custom resource, only kind, name and namespace are known.
         """
+        found = [item]
         namespace = item["metadata"].get("namespace")
-        for _ in range(_MAX_OWNERS):
-            owners = item["metadata"].get("ownerReferences") or []
-            if not owners:
-                break
-            owner = next((each for each in owners if each.get("controller")), owners[0])
+        while (refs := found[-1]["metadata"].get("ownerReferences") or []) and len(found) < _MAX_OWNERS:
+            owner = next((each for each in refs if each.get("controller")), refs[0])
             known = self._held.get((namespace, owner["kind"], owner["name"]))
-            item = known or {"kind": owner["kind"], "metadata": {"name": owner["name"], "namespace": namespace}}
-        return item
+            found.append(known or {"kind": owner["kind"], "metadata": {"name": owner["name"], "namespace": namespace}})
+        return found
+
+
+def place_of(pod: Object, owner: Object) -> str:
+    """A pod and its outermost owner, for people: `Pod shop/db-1 of Cluster db`."""
+    return describe(pod) if owner is pod else f"{describe(pod)} of {owner['kind']} {owner['metadata']['name']}"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from installer.chart.images import as_reference, references
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import POD
-from installer.cluster.owners import WORKLOADS, Owners
+from installer.cluster.owners import WORKLOADS, Owners, place_of
 from installer.cluster.workload import ReleaseName, of_release, of_some_release
 from installer.diagnosis.cause import Cause, brief
 from installer.diagnosis.image_pull import REASONS
@@ -46,7 +46,7 @@ def strays(
     for namespace in sorted({release.namespace for release in releases} - {""}):
         owners = Owners(_workloads(cluster, namespace))
         for pod in cluster.find(POD, namespace):
-            for cause in _of_pod(pod, owners.outermost(pod), releases, registry, images):
+            for cause in _of_pod(pod, owners.chain(pod)[-1], releases, registry, images):
                 found.setdefault(str(cause), cause)
     return tuple(found[key] for key in sorted(found))
 
@@ -67,11 +67,10 @@ def _of_pod(
     if not ours and (others or owner["kind"] == "Node"):
         return
     states = {item["name"]: item for key in _STATES for item in (pod.get("status") or {}).get(key) or []}
-    by = "" if owner is pod else f" of {owner['kind']} {owner['metadata']['name']}"
     for place in (item for item in references([pod]) if item.certain):
         image, state = place.text, states.get(place.container) or {}
         inside = f"container {place.container}" if place.container else place.path
-        where = f"Pod {metadata['namespace']}/{metadata['name']}{by}, {inside}"
+        where = f"{place_of(pod, owner)}, {inside}"
         running = str(state.get("imageID") or "").rpartition("://")[2]
         waiting = str(((state.get("state") or {}).get("waiting") or {}).get("reason") or "")
         if not _is_of(image, registry):

@@ -1,0 +1,1 @@
+"""What a staging cluster asks for, compared with the lock."""
