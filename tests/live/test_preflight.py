@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.parts.application import KEY, Application, demo_platform, packed
 from tests.parts.bundles import packed_chart
-from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.enclave_program import SOON, EnclaveProgram
 from tests.parts.images import Image, Platform
 from tests.parts.process import wait_until
 from tests.parts.registry import Registry, read_accesses
@@ -223,6 +224,48 @@ def test_images_for_another_architecture_are_told(enclave: Enclave, namespace: s
     assert done.returncode == 33, done.stderr
     assert "no node can run these images: they are for linux/arm64, the nodes are linux/amd64" in done.stderr
     assert state(enclave, namespace) == before
+
+
+def test_a_namespace_on_its_way_out_is_told_with_what_it_waits_for(
+    enclave: Enclave, program: EnclaveProgram, bundle: Path
+) -> None:
+    name = f"test-{secrets.token_hex(4)}"
+    held = {"name": "held", "namespace": name, "finalizers": ["example.com/hold"]}
+    enclave.kubectl("create", "namespace", name)
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": held}
+    enclave.kubectl("apply", "--filename=-", input=json.dumps(config))
+    try:
+        enclave.kubectl("delete", "namespace", name, "--wait=false")
+        waits = "--for=condition=NamespaceFinalizersRemaining"
+        enclave.kubectl("wait", f"namespace/{name}", waits, "--timeout=60s")
+        program.site(namespace=name)
+        done = program.install(bundle)
+    finally:
+        free = '--patch={"metadata": {"finalizers": null}}'
+        enclave.kubectl("patch", "configmap", "held", f"--namespace={name}", "--type=merge", free)
+    assert done.returncode == 33, done.stderr
+    assert f"namespace {name} is being deleted since 20" in done.stderr
+    assert "finalizers remaining: example.com/hold in 1 resource instances" in done.stderr
+
+
+def test_a_node_that_is_away_is_told_before_an_installation_and_after(
+    enclave: Enclave, namespace: str, program: EnclaveProgram, bundle: Path
+) -> None:
+    program.site(namespace=namespace)
+    program.result(program.install(bundle))
+    command = enclave.stop("kubelet")
+    try:
+        # Kubernetes waits for 50 s (kube-controller-manager, --node-monitor-grace-period).
+        enclave.kubectl("wait", "node", "--all", "--for=condition=Ready=Unknown", "--timeout=90s")
+        done = program.install(bundle)
+        cause = program.cause(NAME, "node-not-ready", time.monotonic() + SOON)
+    finally:
+        enclave.start_again("kubelet", command)
+        enclave.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=90s")
+    assert done.returncode == 33, done.stderr
+    assert re.search("no node takes pods: node .* is not ready: Kubelet stopped posting node status", done.stderr)
+    assert cause["object"].startswith(f"pod {namespace}/main-")
+    assert "Kubelet stopped posting node status" in cause["detail"]
 
 
 def restricted(enclave: Enclave, program: EnclaveProgram, namespace: str, rules: list[dict[str, Any]]) -> Path:
