@@ -16,8 +16,8 @@ _NEW_NODE = frozenset({"TriggeredScaleUp", "Nominated"})
 _NONE = "no nodes available"
 _TAINT = re.compile(r"untolerated taint|had taint", re.IGNORECASE)
 _FIT = re.compile(rf"node affinity|node selector|{_TAINT.pattern}", re.IGNORECASE)
-# Taints that Kubernetes itself sets while something is wrong with a node, and takes away again.
-_PASSING = re.compile(r"node\.kubernetes\.io/|node\.cloudprovider\.kubernetes\.io/")
+# Taints that Kubernetes itself sets while something is wrong with a node, and takes away again; people cordon nodes.
+_PASSING = re.compile(r"node\.kubernetes\.io/(?!unschedulable)|node\.cloudprovider\.kubernetes\.io/")
 _UNREADY = "look at its kubelet, container runtime and network, and start what is down; pods go on by themselves then."
 _QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", re.ASCII)
 _UNITS = {
@@ -58,10 +58,10 @@ def unscheduled(cluster: Cluster, pod: Object, where: str, message: str) -> Iter
 def unready(node: Object) -> str:
     """Why `node` takes no pods and runs none, as Kubernetes has it; empty if it is ready, or that is not known yet."""
     ready = condition(node, "Ready")
-    said = ready.get("message") or ready.get("reason") or "it does not say why"
-    return (
-        "" if ready.get("status", "True") == "True" else f"node {node['metadata']['name']} is not ready: {brief(said)}"
-    )
+    if ready.get("status", "True") == "True":
+        return ""
+    said = brief(ready.get("message") or ready.get("reason") or "it does not say why")
+    return f"node {node['metadata']['name']} is not ready: {said}"
 
 
 def node_away(cluster: Cluster, pod: Object) -> Iterator[Cause]:
@@ -114,11 +114,12 @@ def _no_node(cluster: Cluster, pod: Object, where: str, message: str) -> Cause:
     step = "free resources, add a node, or lower requests and drop selectors in the values of site.yaml."
     if not _FIT.search(message):
         return Cause("no-room", where, f"no node can take it: {message}", step, mending=_room_comes(cluster, pod))
-    if _TAINT.search(message) and (away := [said for node in nodes if (said := unready(node))]):
-        return Cause("node-not-ready", where, f"no node can take it: {message}; {away[0]}", _UNREADY)
+    tainted = nodes if _TAINT.search(message) else []
+    if away := next(filter(None, map(unready, tainted)), ""):
+        return Cause("node-not-ready", where, f"no node can take it: {message}; {away}", _UNREADY)
     wanted = ", ".join(f"{key}={value}" for key, value in (pod["spec"].get("nodeSelector") or {}).items())
     said = f"no node can take it: {message}" + (f" (it wants nodes with {wanted})" if wanted else "")
-    taints = " ".join(taint["key"] for node in nodes for taint in (node.get("spec") or {}).get("taints") or [])
+    taints = " ".join(taint["key"] for node in tainted for taint in (node.get("spec") or {}).get("taints") or [])
     mending = bool(_PASSING.search(f"{message} {taints}")) or _room_comes(cluster, pod)
     step = "label a node so, or correct node selectors, affinity and tolerations in the values of site.yaml."
     return Cause("no-matching-node", where, said, step, mending=mending)

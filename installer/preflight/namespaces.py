@@ -51,7 +51,7 @@ def unmade(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             names = sorted(set(owners[place]))
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             yield warning(
-                f"{names[0]}{more} names namespace {place}, which does not exist and which nobody makes",
+                f"namespace {place} does not exist, and nobody makes it; it is named by {names[0]}{more}",
                 "make it, or correct what leads there in site.yaml, unless a controller makes it later.",
             )
 

@@ -294,6 +294,7 @@ def test_room_that_is_being_made_is_waited_for() -> None:
 SILENT = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}
 AWAY = of(NODE, metadata={"name": "one"}, status={"conditions": [SILENT]})
 FULL = {"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}
+CORDONED = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 TAINT = unscheduled(f"0/1 nodes are available: 1 node(s) had untolerated taint(s). {PREEMPTION}")
 
 
@@ -316,9 +317,10 @@ def test_what_a_node_that_is_away_does_not_let_go_is_named() -> None:
 
 def test_a_taint_that_passes_is_waited_for() -> None:
     """Since Kubernetes 1.35 the scheduler does not say which taint it is."""
-    for taints in ([FULL], []):
-        (only,) = found(seen(pod(TAINT), {**ONE_NODE, "spec": {"taints": taints}}))
-        assert (only.cause, only.mending) == ("no-matching-node", bool(taints))
+    unfit = unscheduled(f"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {PREEMPTION}")
+    for status, taints, mending in ((TAINT, [FULL], True), (TAINT, [CORDONED], False), (unfit, [FULL], False)):
+        (only,) = found(seen(pod(status), {**ONE_NODE, "spec": {"taints": taints}}))
+        assert (only.cause, only.mending) == ("no-matching-node", mending)
 
 
 LOCAL = of(STORAGE_CLASS, metadata={"name": "local", "annotations": {}})

@@ -255,10 +255,11 @@ def test_namespaces_that_objects_name_and_nobody_makes_are_told() -> None:
     step = made(release, document={**made(release).document, **values})
     found = list(unmade(FakeCluster(namespaces=["there"]), of_steps(step, namespaces={"here": {}, "made": {}})))
     assert [item.error for item in found] == [None] * 3
-    assert [item.what.replace(f" ({release.origin})", "").partition(", which")[0] for item in found] == [
-        "RoleBinding here/a and 1 more names namespace absent",
-        "Gadget here/c names namespace far",
-        "ConfigMap last/e names namespace last",
+    said = "namespace {} does not exist, and nobody makes it; it is named by {}"
+    assert [item.what.replace(f" ({release.origin})", "") for item in found] == [
+        said.format("absent", "RoleBinding here/a and 1 more"),
+        said.format("far", "Gadget here/c"),
+        said.format("last", "ConfigMap last/e"),
     ]
 
 
