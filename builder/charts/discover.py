@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from builder.charts.operators import Sighted
 from builder.charts.render_matrix import PROFILE, Release, Rendering, Renderings, Seen, only
 from builder.charts.values_images import Spelling, switches_above
 from builder.recipe.findings import Failure, Reason
@@ -16,7 +17,7 @@ class Discovery(Value):
 
     `images` are those of the profile by their full name, `optional` those that only further switches ask for;
     `suspected` is text that may be an image or that only `helm test` asks for, and `unused` are repositories that the
-    values name, but no rendering, with the places there.
+    values name, but no rendering, with the places there. `operators` are signs of images that rendering does not show.
     """
 
     release: Release
@@ -26,6 +27,7 @@ class Discovery(Value):
     unused: tuple[str, ...]
     failures: tuple[Failure, ...]
     renderings: tuple[Rendering, ...]
+    operators: frozenset[Sighted]
 
 
 def discover(release: Release, kubernetes: KubernetesEntry) -> Discovery:
@@ -65,6 +67,7 @@ class _Finder:
             unused=self._unused(),
             failures=tuple(sorted(self.failures)),
             renderings=tuple(self.made.renderings),
+            operators=frozenset(self.made.operators),
         )
 
     def _add(self, seen: Seen, *, needed: bool) -> None:

@@ -16,6 +16,7 @@ from copy import copy
 from typing import Any
 
 from builder.charts.fetch import FetchedChart
+from builder.charts.operators import Sighted, sighted
 from builder.charts.tree import ChartTree
 from builder.charts.values_images import spellings, switches_above
 from builder.images.parallel import RENDERINGS, in_parallel
@@ -112,6 +113,8 @@ class Renderings:
             Failure(self.chart.name, path, "the archive lacks this subchart", (), ()) for path in self.tree.missing
         }
         self.renderings: list[Rendering] = []
+        # What brings images that are not rendered, with the profile's values.
+        self.operators: set[Sighted] = set()
         # What each object names: rendered again, the same object comes again (see `documents`).
         self.looked: dict[tuple[str, int], tuple[Object, frozenset[Seen]]] = {}
         # In which templates `lookup` has to stay what it is, since they fail on an answer.
@@ -289,6 +292,8 @@ class Renderings:
         manifests = rendering.manifests
         seen = frozenset[Seen]().union(*(self._looked(template, item) for template, item in manifests))
         self.seen.setdefault(name, set()).update(seen)
+        if name == PROFILE:
+            self.operators |= sighted(item for _, item in manifests)
         self.renderings.append(Rendering(name, values, upgrade, answered, len(manifests), len(seen)))
 
     def _looked(self, template: str, item: Object) -> frozenset[Seen]:

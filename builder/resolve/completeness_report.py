@@ -2,7 +2,8 @@
 
 It says which charts were rendered with which values, what was seen, and what became of every reference: `carried` by
 the image with this digest, `optional` (further switches ask for it), `excluded` by the recipe, or `suspected` (it may
-be no image, or only `helm test` asks for it). FORMAT.md of the bundle describes each key.
+be no image, or only `helm test` asks for it). What operators bring is named apart. FORMAT.md of the
+bundle describes each key.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from builder.charts.discover import Discovery, merged
+from builder.charts.operators import Brought
 from builder.charts.render_matrix import Rendering
 from builder.recipe.findings import Reason, why_left
 from builder.recipe.lock import Lock, LockedImage, is_mutable
@@ -18,6 +20,7 @@ from builder.resolve.requirements import Needs
 from installer.bundle import canonical
 from installer.errors import BundleError, RecipeError
 from installer.oci.digest import Digest
+from installer.value import typed
 
 FORMAT = "airferry-proof/1"
 PROOF_NAME = "proof.json"
@@ -33,6 +36,7 @@ def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
         "charts": [_chart(item) for item in found.discoveries],
         "references": _references(found, images),
         "failures": list(found.failures),
+        "brought": list(found.brought),
     }
     try:
         return canonical.encode(document).decode("ascii")
@@ -42,8 +46,18 @@ def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
 
 def unused_in(lock: Lock) -> dict[str, list[str]]:
     """What the proof of `lock` calls unused, by chart; of one that stands there several times, all of it."""
+    return gathered((chart["name"], chart["unused"]) for found in _proofs(lock) for chart in found["charts"])
+
+
+def brought_in(lock: Lock) -> list[Brought]:
+    """What operators bring, by the proof of `lock`."""
+    return [typed(item, Brought) for found in _proofs(lock) for item in found["brought"]]
+
+
+def _proofs(lock: Lock) -> list[dict[str, Any]]:
+    """The proof of `lock`, if it has one."""
     texts = [lock.blobs_by_digest()[item.digest].content for item in lock.documents if item.name == PROOF_NAME]
-    return gathered((chart["name"], chart["unused"]) for text in texts for chart in json.loads(text)["charts"])
+    return [json.loads(text) for text in texts]
 
 
 def gathered(unused: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:

@@ -6,9 +6,10 @@ from typing import Any
 from builder.assemble.plan import image_bytes
 from builder.recipe.findings import Reason, told, why_left
 from builder.recipe.lock import Lock, is_mutable
-from builder.resolve.completeness_report import gathered, unused_in
+from builder.resolve.completeness_report import brought_in, gathered, unused_in
 from builder.resolve.requirements import Needs
 from installer.report import count, size
+from installer.value import plain
 
 MAX_REASONS = 4
 """Places that a table shows for each image; the JSON form shows all."""
@@ -32,11 +33,12 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
         ]
         suspected = {item.text: item.reasons for item in found.suspected}
         optional = {item.image: item.reasons for item in found.optional}
-        unused = unused_in(found)
+        unused, brought = unused_in(found), brought_in(found)
     else:
         images = [_image(name, reasons) for name, reasons in found.images.items()]
         suspected, optional = dict(found.suspected), dict(found.optional)
         unused = gathered((item.release.fetched.chart.name, item.unused) for item in found.discoveries)
+        brought = list(found.brought)
     return {
         "source": "lock" if isinstance(found, Lock) else "recipe",
         "images": images,
@@ -46,6 +48,7 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
             for text, reasons in suspected.items()
         ],
         "unused": [{"chart": chart, "named": text} for chart, texts in unused.items() for text in texts],
+        "brought": [plain(item) for item in brought],
         "excluded": [{"image": item.image, "reason": item.reason} for item in found.excluded],
         "failures": [
             {
@@ -111,6 +114,10 @@ def image_table(document: Mapping[str, Any]) -> str:
     lines += _group(
         "named by values, asked for by nothing that was rendered; if a site does, name it in images of the recipe",
         [[f"chart {item['chart']}: {item['named']}"] for item in document["unused"]],
+    )
+    lines += _group(
+        "brought by operators, not known by name; `airferry observe` finds them on a staging cluster",
+        [[item["asking"], f"    {item['images']}", f"    said in {item['said']}"] for item in document["brought"]],
     )
     lines += _group("failing, not looked into", [_failure_lines(item) for item in document["failures"]])
     return "\n".join(lines[:-1])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from builder.charts.discover import Discovery, discover, merged
 from builder.charts.fetch import ChartFetcher, FetchedChart
+from builder.charts.operators import Brought, Sighted, brought, sighted
 from builder.charts.render_matrix import Release
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.images.source import Places
@@ -37,6 +38,7 @@ class Needs(Value):
     """What a recipe needs, before any image is resolved.
 
     `images` are those to be carried; `optional` are those that further switches ask for and that stay behind.
+    `brought` are those that operators are known to bring without being rendered.
     `application` and `steps` are None for a bundle of images alone; `site` holds the answers that it is for, if any.
     """
 
@@ -51,6 +53,7 @@ class Needs(Value):
     suspected: Mapping[str, tuple[Reason, ...]]
     excluded: tuple[Excluded, ...]
     failures: tuple[Failure, ...]
+    brought: tuple[Brought, ...]
     documents: Documents
     notes: tuple[str, ...]
 
@@ -98,6 +101,9 @@ def needs(
     excluded = {str(parse_reference(item.image)): item.reason for item in recipe.exclude}
     suspected = merged([*(found.suspected for found in discoveries), others.suspected])
     unused = excluded.keys() - images.keys() - optional.keys() - {_full_name_or_none(text) for text in suspected}
+    outside = brought(
+        sign for found in (*(item.operators for item in discoveries), _operators(steps)) for sign in found
+    )
     return Needs(
         charts=tuple(fetched),
         application=app,
@@ -112,8 +118,12 @@ def needs(
         },
         excluded=tuple(Excluded(name, excluded[name]) for name in sorted(excluded)),
         failures=tuple(sorted({failure for found in discoveries for failure in found.failures})),
+        brought=outside,
         documents=documents,
-        notes=tuple(f"excluded image {name} is not asked for by any chart" for name in sorted(unused)),
+        notes=(
+            *(f"excluded image {name} is not asked for by any chart" for name in sorted(unused)),
+            *(f"{item}; name them in images: `airferry observe` finds them on a staging cluster" for item in outside),
+        ),
     )
 
 
@@ -136,6 +146,11 @@ def _application(steps: Resolved) -> Application:
         return application(steps.profile)
     except BundleError as exc:
         raise RecipeError(exc.message, hint="correct the profile.") from exc
+
+
+def _operators(steps: Resolved | None) -> set[Sighted]:
+    """Signs of operators in resources and manifests."""
+    return sighted(item for objects in (steps.objects.values() if steps else ()) for item in objects)
 
 
 def _on_site(app: Application, steps: Resolved, site: Site | None) -> list[Release]:

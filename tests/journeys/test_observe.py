@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from tests.parts.programs import Program
 
 WEB, FOREIGN = "docker.io/demo/httpd:1.0", "docker.io/demo/data:1.0"
-OPERATOR = {"kind": "Database", "name": "shop", "controller": True}
+OPERATOR = {"kind": "Cluster", "name": "shop", "controller": True}
+DATABASE = {"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": {"name": "shop"}, "spec": {}}
 RECIPE = """\
 name: shop
 version: "1.0"
-manifests: [web.yaml]
+manifests: [web.yaml, database.yaml]
 registries:
   docker.io: {{mirror: "{upstream}"}}
 """
@@ -42,9 +43,10 @@ def pod(name: str, image: str, **metadata: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def shop(carried: Carried, airferry: Program) -> Path:
-    """The folder of a release whose lock knows the web server alone."""
+    """The folder of a release whose lock knows the web server alone; its database is made by an operator."""
     (airferry.folder / "recipe.yaml").write_text(RECIPE.format(upstream=carried.upstream.url))
     (airferry.folder / "web.yaml").write_text(json.dumps(pod("web", WEB)))
+    (airferry.folder / "database.yaml").write_text(json.dumps(DATABASE))
     airferry.result("lock")
     return airferry.folder
 
@@ -59,13 +61,19 @@ def staging(shop: Path) -> Iterator[ServedCluster]:
         assert served.changes == [], "looking changes nothing"
 
 
-def test_what_an_operator_asks_for_is_found_added_and_carried(
+def test_what_an_operator_asks_for_is_told_found_added_and_carried(
     airferry: Program, staging: ServedCluster, shop: Path
 ) -> None:
+    note = "note: Cluster shop (postgresql.cnpg.io): an operator brings what rendering does not show: PostgreSQL "
+    assert note in airferry.run("lock").stderr
+    for source in ([], ["--recipe"]):
+        (brought,) = airferry.result("list", *source)["brought"]
+        assert brought["asking"] == "Cluster shop (postgresql.cnpg.io)"
+    assert "brought by operators" in airferry.run("list").stdout
     done = airferry.run("observe", "--kubeconfig", "kubeconfig")
     assert done.returncode == 41, done.stderr
     assert "does not carry 1 image that this cluster asks for" in done.stderr
-    assert "Pod default/shop-1 of Database shop, container main" in done.stdout
+    assert "Pod default/shop-1 of Cluster shop, container main" in done.stdout
     recipe = shop / "recipe.yaml"
     recipe.write_text(recipe.read_text() + done.stdout)
     airferry.result("lock")
