@@ -6,9 +6,18 @@ import time
 
 from installer.frozen import program
 
+_RENDERING = "installer.chart.rendering_child"
+"""The argument of the frozen program where `installer.chart.rendering_process` starts it."""
+
 
 def main() -> None:
     """Put the process into order, then run the command line. Nothing heavier may be imported before that."""
+    if sys.argv[1:] == [_RENDERING]:
+        program.find_libraries()
+        from installer.chart.rendering_child import serve
+
+        serve()
+        return
     from installer.errors import AirferryError
 
     try:

@@ -116,7 +116,7 @@ LIBRARIES: dict[str, str] = {
     "cryptography": "builder.release.sign installer.bundle.signature installer.registry.trust "
     "installer.site.certificates",
     "docker": "builder.images.engine",
-    "helm_python": "installer.chart.helm installer.chart.releases",
+    "helm_python": "installer.chart.releases installer.chart.rendering_child",
     "msgspec": "installer.bundle.canonical installer.cluster.api_server installer.cluster.channel installer.value",
     "par2": "installer.verify.par2",
     "pydantic": (
@@ -135,8 +135,8 @@ LIBRARIES: dict[str, str] = {
     "yaml": "installer.objects.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.
     "subprocess": (
-        "builder.release.program installer.verify.par2 installer.cluster.endpoint installer.registry.credentials "
-        "installer.transfer.containerd"
+        "builder.release.program installer.chart.rendering_process installer.verify.par2 installer.cluster.endpoint "
+        "installer.registry.credentials installer.transfer.containerd"
     ),
     "http.server": "installer.transfer.serve",
 }

@@ -11,7 +11,7 @@ from installer.parallel import LOOK_SECONDS
 REQUESTS = 16
 """Manifests are small: so many requests wait for the network at once."""
 RENDERINGS = 4
-"""Helm's library works in as many threads as it is called from."""
+"""Helm works in as many processes as there are processors, and these threads keep them busy."""
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 

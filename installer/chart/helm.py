@@ -1,28 +1,27 @@
-"""Helm charts, loaded and rendered in this process.
+"""Helm charts, loaded and rendered.
 
-This module and `releases` are the only ones that import `helm_python`, a binding of Helm's Go SDK. What had to be
-learned about it:
-
-- Rendering changes the loaded chart: subcharts that the values disable are gone for good. So every call here works on
-  a chart freshly loaded from its archive, which also makes `Chart` safe to share between threads.
-- Only rendering resolves conditions, tags and aliases of subcharts; before it, coalesced values hold defaults of
-  subcharts that are switched off and lack those of aliased ones.
-- Values and manifests are read by the library's own YAML parser, since Helm differs from PyYAML (`y` is true, a date
-  is a string, a key may stand twice in what a template makes).
+Helm works in a process of its own (`installer.chart.rendering_process`), and only the `releases` of a cluster in this
+one. Whatever it refuses, or does not do within the limits of that process, becomes the error that the chart carries.
 """
 
-import io
 import json
 import re
-import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from installer.chart.archive import packed, unpacked
+from installer.chart.refusal import (
+    ArchiveRefusal,
+    DefinitionRefusal,
+    DocumentRefusal,
+    LimitRefusal,
+    Refusal,
+    ValuesRefusal,
+)
 from installer.errors import AirferryError, ContentError, RecipeError
 from installer.files import read_bounded
 from installer.oci.digest import Digest
@@ -35,11 +34,6 @@ _EVENTS = frozenset(
     f"{time}-{action}" for time in ("pre", "post") for action in ("install", "upgrade", "rollback", "delete")
 ) | {"test", "test-success"}
 _MAX_MESSAGE = 2000
-# Where Helm cuts a stream of documents (helm.sh/helm/v4, pkg/release/v1/util/manifest.go, SplitManifests), which takes
-# the space before it away as well.
-_DOCUMENT = re.compile(r"\n---\s*")
-_KEPT = 4096
-
 _PLAIN_VERSION = re.compile(r"v?\d+\.\d+\.\d+", re.ASCII)
 
 Values = Mapping[str, Any]
@@ -51,39 +45,20 @@ def parse_values(data: bytes, name: str, error: type[AirferryError]) -> dict[str
 
     Unlike Helm, duplicate keys are refused. Raises `error` naming the document `name` and the place.
     """
-    from helm_python import HelmError, values_from_yaml
-
     load_yaml(data, name, error)
     try:
-        return values_from_yaml(data.decode())
-    except (HelmError, UnicodeDecodeError) as exc:
+        return dict(_helm({"job": "values", "text": data.decode()}, name, error))
+    except (DocumentRefusal, UnicodeDecodeError) as exc:
         raise error(f"{name}: not a values document: {brief(exc)}", hint="a values file is one YAML mapping.") from None
 
 
 def documents(text: str, name: str, error: type[AirferryError]) -> list[Object]:
-    """The objects in a stream of YAML documents, cut and read as Helm does. Raises `error` naming `name`.
-
-    The same text gives the same objects, so nobody changes them.
-    """
-    from helm_python import HelmError
-
+    """The objects in a stream of YAML documents, cut and read as Helm does. Raises `error` naming `name`."""
     try:
-        return list(_objects(text))
-    except HelmError as exc:
-        raise error(f"{name}: not YAML: {brief(exc)}", hint="the chart makes broken YAML of these values.") from exc
-
-
-# Renderings of one chart differ in few files, and reading YAML takes longer than making it.
-@lru_cache(_KEPT)
-def _objects(text: str) -> tuple[Object, ...]:
-    """The objects in `text`. Raises HelmError."""
-    from helm_python import values_from_yaml
-
-    text = text.lstrip()
-    *others, last = _DOCUMENT.split(text[3:].lstrip() if text.startswith("---") else text)
-    # Helm ends each document with a line break, which a text at its end keeps.
-    read = [values_from_yaml(f"{part}\n") for part in (*map(str.rstrip, others), last) if part.strip()]
-    return tuple(document for document in read if document)
+        found = _helm({"job": "documents", "text": text}, name, error)
+    except DocumentRefusal as exc:
+        raise _not_yaml(exc, name, error) from exc
+    return [document for document in found if document]
 
 
 def hook_events(item: Object) -> tuple[str, ...]:
@@ -144,8 +119,16 @@ class Chart:
         """The chart in the `.tgz` bytes `archive`; `source` names it in messages. Raises `error`."""
         if len(archive) > MAX_ARCHIVE:
             raise error(f"{source}: {len(archive)} bytes; a chart has at most {MAX_ARCHIVE}")
-        with _open(archive, source, error) as handle:
-            metadata = handle.metadata
+        try:
+            found = _helm({"job": "load"}, source, error, archive)
+        except ArchiveRefusal as exc:
+            raise error(f"{source}: not a Helm chart: {brief(exc)}", hint="fetch the chart again.") from exc
+        for file, reference in found["leaving"]:
+            raise error(
+                f"{source}: {file} refers to {reference}, which is not part of the chart",
+                hint="nothing is fetched or read while rendering: have what it refers to put into that file.",
+            )
+        metadata = found["metadata"]
         for key in ("name", "version"):
             if not isinstance(metadata.get(key), str) or not metadata[key]:
                 raise error(f"{source}: Chart.yaml lacks {key}", hint="the archive is no Helm chart.")
@@ -173,33 +156,23 @@ class Chart:
         make a prerelease of the version. A constraint that cannot be read accepts everything: that is told when the
         chart is installed.
         """
-        from helm_python import HelmError
-
         wanted = self.metadata.get("kubeVersion")
         if not isinstance(wanted, str) or not wanted:
             return True
         plain = _PLAIN_VERSION.match(kube_version)
         values = {"wanted": wanted, "version": plain[0] if plain else kube_version}
-        with _open(_comparison(), "comparison", ContentError) as handle:
-            try:
-                files = _render(handle, values, {})
-            except HelmError:
-                return True
-        return "true" in "".join(files.values())
+        try:
+            (answer,) = Chart.load(_comparison()).render(values, release="x", namespace="x").objects
+        except RecipeError:
+            return True
+        return answer["answer"] is True
 
     def coalesced(self, values: Values) -> dict[str, Any]:
         """`values` over the defaults of the chart and of the subcharts that `values` enable.
 
         Raises `values_error`.
         """
-        from helm_python import HelmError
-
-        with _open(self.archive, self.source, self.error) as handle:
-            self._resolve(handle, values)
-            try:
-                return dict(handle.merge_values(dict(values)))
-            except HelmError as exc:
-                raise self._refused(exc) from exc
+        return dict(self._asked("coalesced", values))
 
     def render(
         self,
@@ -216,8 +189,6 @@ class Chart:
         `lookup` finds nothing, `kube_version` is Helm's own default where empty, and `upgrade` sets
         `.Release.IsUpgrade`. Raises `values_error`.
         """
-        from helm_python import HelmError
-
         options = {
             "name": release,
             "namespace": namespace,
@@ -227,49 +198,37 @@ class Chart:
             "kube_version": kube_version,
             "api_versions": list(api_versions),
         }
-        with _open(self.archive, self.source, self.error) as handle:
-            try:
-                files = _render(handle, values, options)
-                coalesced = dict(handle.merge_values(dict(values)))
-            except (HelmError, TypeError, ValueError) as exc:
-                raise self._refused(exc) from exc
-            definitions = [
-                (str(crd["filename"]), item)
-                for crd in handle.crds
-                for item in documents(crd["data"], f"{self.source}: {crd['filename']}", self.error)
-            ]
-        made = []
-        for path, text in sorted(files.items()):
-            leaf = path.rpartition("/")[2]
-            # Helm tells notes by the end of the name (pkg/action/action.go, notesFileSuffix).
-            if not leaf.startswith("_") and not leaf.endswith("NOTES.txt"):
-                found = documents(text, f"{self.source}: {path}", self.values_error)
-                made += [(path, item) for item in found if _is_applied(item)]
-        return Rendering((*definitions, *made), tuple(item for _, item in definitions), coalesced)
+        found = self._asked("render", values, options)
+        definitions, made = (
+            [(path, item) for path, items in found[kind] for item in items if item]
+            for kind in ("definitions", "manifests")
+        )
+        manifests = (*definitions, *(pair for pair in made if _is_applied(pair[1])))
+        return Rendering(manifests, tuple(item for _, item in definitions), found["coalesced"])
 
     def defaults(self, values: Values) -> dict[str, Any]:
         """`values` over the defaults of the chart and of all its subcharts, enabled or not, by the charts' own names.
 
         What an alias adds stands under the alias, without the subchart's own defaults. Raises `values_error`.
         """
-        from helm_python import HelmError
+        return dict(self._asked("defaults", values))
 
-        with _open(self.archive, self.source, self.error) as handle:
-            try:
-                return dict(handle.merge_values(dict(values)))
-            except (HelmError, TypeError, ValueError) as exc:
-                raise self._refused(exc) from exc
-
-    def _resolve(self, handle: Any, values: Values) -> None:
-        """Let `handle` drop disabled subcharts and name aliased ones; what a template complains of does not matter."""
-        from helm_python import HelmError, HelmRenderError
-
+    def _asked(self, job: str, values: Values, options: Mapping[str, Any] | None = None) -> Any:
+        """What Helm answers to a job about this chart with these values."""
         try:
-            _render(handle, values, {})
-        except HelmRenderError:
-            return
-        except (HelmError, TypeError, ValueError) as exc:
+            text = json.dumps(dict(values), allow_nan=False)
+        except (TypeError, ValueError) as exc:
             raise self._refused(exc) from exc
+        told = {"job": job, "values": text, "options": json.dumps(options or {})}
+        name = f"{self.source}: {self.name} {self.version}"
+        try:
+            return _helm(told, name, self.values_error, self.archive)
+        except ValuesRefusal as exc:
+            raise self._refused(exc) from exc
+        except DocumentRefusal as exc:
+            raise _not_yaml(exc, f"{self.source}: {exc.place}", self.values_error) from exc
+        except DefinitionRefusal as exc:
+            raise _not_yaml(exc, f"{self.source}: {exc.place}", self.error) from exc
 
     def _refused(self, exc: Exception) -> AirferryError:
         """The error for values that the chart cannot be rendered with."""
@@ -279,19 +238,16 @@ class Chart:
         )
 
 
+@cache
 def _comparison() -> bytes:
     """A chart that answers what only Helm can tell: whether a version meets a constraint."""
-    content = {
-        "Chart.yaml": b"apiVersion: v2\nname: comparison\nversion: 1.0.0\n",
-        "templates/answer.txt": b"{{ semverCompare .Values.wanted .Values.version }}",
-    }
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, data in content.items():
-            member = tarfile.TarInfo(f"comparison/{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return packed.getvalue()
+    return packed(
+        {
+            "comparison/Chart.yaml": b"apiVersion: v2\nname: comparison\nversion: 1.0.0\n",
+            "comparison/templates/answer.yaml": b"answer: {{ semverCompare .Values.wanted .Values.version }}",
+        },
+        level=0,
+    )
 
 
 def packed_folder(folder: Path, error: type[AirferryError]) -> bytes:
@@ -299,12 +255,11 @@ def packed_folder(folder: Path, error: type[AirferryError]) -> bytes:
 
     The bytes depend on the compression library of this Python too. Raises `error`.
     """
-    from helm_python import HelmError, package
-
     with tempfile.TemporaryDirectory(prefix="airferry-chart-") as target:
+        told = {"job": "package", "folder": str(folder.absolute()), "target": target}
         try:
-            made = Path(package(folder, destination=target))
-        except HelmError as exc:
+            made = Path(_helm(told, str(folder), error))
+        except ArchiveRefusal as exc:
             raise error(f"{folder}: no chart that can be packed: {brief(exc)}", hint="try `helm package`.") from exc
         files = unpacked(read_bounded(made, MAX_ARCHIVE, error), str(folder), error)
     return packed(files, level=9)
@@ -316,25 +271,15 @@ def brief(exc: Exception) -> str:
     return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} ..."
 
 
-def _open(archive: bytes, source: str, error: type[AirferryError]) -> Any:
-    """A freshly loaded chart, to be used in a `with` statement. Raises `error`."""
-    from helm_python import Chart as Handle
-    from helm_python import HelmError
+def _helm(job: Mapping[str, Any], name: str, error: type[AirferryError], archive: bytes = b"") -> Any:
+    """What Helm answers to a job about `name`. Raises Refusal, and `error` for what goes beyond a limit."""
+    from installer.chart.rendering_process import done  # what does not render shall not load it
 
     try:
-        return Handle.load_archive(archive)
-    except HelmError as exc:
-        raise error(f"{source}: not a Helm chart: {brief(exc)}", hint="fetch the chart again.") from exc
+        return done(job, archive)
+    except LimitRefusal as exc:
+        raise error(f"{name} {exc.text}", hint="correct the values, or have the chart mended.") from exc
 
 
-def _render(handle: Any, values: Values, options: Mapping[str, Any]) -> dict[str, str]:
-    """Rendered text by the path of its template. The binding's own method lacks some options of the library."""
-    from helm_python import _native
-
-    text = _native.call_string(
-        "helm_render",
-        handle._raw(),  # noqa: SLF001
-        json.dumps(dict(values), allow_nan=False),
-        json.dumps(dict(options)),
-    )
-    return dict(json.loads(text))
+def _not_yaml(exc: Refusal, name: str, error: type[AirferryError]) -> AirferryError:
+    return error(f"{name}: not YAML: {brief(exc)}", hint="the chart makes broken YAML of these values.")

@@ -6,6 +6,7 @@ holds the library P as a row of streams of the form `xz` (small) or `zlib` (quic
 sizes, so that all processors can unpack at once.
 """
 
+import fcntl
 import importlib
 import json
 import os
@@ -34,23 +35,28 @@ class PackedLibrary:
     sizes: tuple[tuple[int, int], ...]
 
     def unpack(self) -> None:
-        """Write the library to its path. Raises StorageError."""
+        """Write the library to its path, unless another process has done so. Raises StorageError."""
         from concurrent.futures import ThreadPoolExecutor
 
         decompress, damage = _decompressor(self.form)
         temp = self.path.with_name(self.path.name + ".new")
         try:
             source = os.open(self.path.with_name(f"{self.path.name}.{self.form}"), os.O_RDONLY)
-            target = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
             try:
-                with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-                    parts = [pool.submit(_unpack_part, decompress, source, target, *part) for part in self._parts()]
-                    for part in parts:
-                        part.result()
+                fcntl.flock(source, fcntl.LOCK_EX)
+                if self.path.exists():
+                    return
+                target = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
+                try:
+                    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+                        parts = [pool.submit(_unpack_part, decompress, source, target, *part) for part in self._parts()]
+                        for part in parts:
+                            part.result()
+                finally:
+                    os.close(target)
+                temp.replace(self.path)
             finally:
                 os.close(source)
-                os.close(target)
-            temp.replace(self.path)
         except (OSError, ValueError, damage) as exc:
             hint = "free space in the temporary folder, or set TMPDIR to another one, and run it again."
             raise StorageError(f"{self.path}: cannot unpack: {exc}", hint=hint) from exc

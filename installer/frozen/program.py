@@ -184,8 +184,17 @@ def begin(environ: MutableMapping[str, str], now: float) -> Path | None:
         _check_temporary(Path(folder).parent)
         _mark_run(Path(folder))
         remove_stale(Path(folder).parent, now)
-    compressed_libs.install(Path(getattr(sys, "_MEIPASS")))  # noqa: B009 - PyInstaller's, unknown to the type checker
+    find_libraries()
     return executable if executable.is_absolute() and executable.is_file() else None
+
+
+def find_libraries() -> None:
+    """Have the libraries that the frozen program keeps compressed unpacked when they are needed.
+
+    For a process that the frozen program starts from its own folder, this is all that there is to put into order.
+    """
+    if folder := getattr(sys, "_MEIPASS", ""):  # PyInstaller's
+        compressed_libs.install(Path(folder))
 
 
 def open_closed_streams() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.chart.helm import MAX_ARCHIVE, Chart, documents, hook_events, parse_values
+from installer.chart.rendering_child import answer
 from installer.errors import BundleError, ContentError, RecipeError, SiteError
 from tests.parts.charts import package
 
@@ -112,14 +113,12 @@ def test_threads_may_share_a_chart() -> None:
 def test_nothing_of_the_library_stays_allocated() -> None:
     import helm_python
 
-    loaded = chart("traps")
+    archive = package("traps")
     before = helm_python.open_handles_count()
-    loaded.render(TOKEN, release="r", namespace="n")
-    loaded.coalesced(TOKEN)
-    with pytest.raises(RecipeError):
-        loaded.render({}, release="r", namespace="n")
-    with pytest.raises(ContentError):
-        Chart.load(b"broken")
+    for job in ("load", "render", "coalesced", "defaults"):
+        for values in (TOKEN, {}):
+            assert answer({"job": job, "values": json.dumps(values), "options": "{}"}, archive)
+    assert b"refused" in answer({"job": "load"}, b"broken")
     assert helm_python.open_handles_count() == before
 
 

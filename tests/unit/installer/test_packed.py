@@ -7,6 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,17 @@ def test_parts_come_together_in_their_order(folder: Path, form: str) -> None:
         "native.py",
         f"native.py.{form}",
     ]
+
+
+def test_what_another_process_has_unpacked_stays(folder: Path) -> None:
+    found = library(folder)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(found.unpack) for _ in range(2)]:
+            done.result()
+    before = found.path.stat().st_ino
+    found.unpack()
+    assert found.path.stat().st_ino == before
+    assert found.path.read_bytes() == b"".join(PARTS)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "size", "gone"])
