@@ -1,33 +1,53 @@
 """Image references in Kubernetes objects, found by structure and not by schema.
 
 A container list means the same in a Deployment, a CronJob, a hook, and in a custom resource of a kind that nobody here
-has heard of; so every map is searched for one. What looks like a reference but stands where no rule says that it is
-one (arguments, environment, ConfigMaps) is *suspected*: worth a person's look, too noisy to be pulled unasked.
+has heard of; so every map is searched for one. Operators name the images that they run in keys and variables of their
+own (`spec.image`, `RELATED_IMAGE_*`). What looks like a reference in any other text is *suspected*: the cluster may ask
+for it, or it may be no image at all.
 """
 
+import base64
+import binascii
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from installer.chart.helm import Object, hook_events
-from installer.errors import AirferryError
+from installer.chart.image_keys import meaning, names_image, speaks_of_images
+from installer.chart.image_parts import Above, above_of, joined
+from installer.chart.image_text import as_reference, in_text, plausible, versioned, versioned_or_nested
+from installer.errors import ContentError
 from installer.oci.reference import Reference, parse_reference
-from installer.value import Value, replace
+from installer.strict_yaml import load_yaml
+from installer.value import Value
 
 Certainty = Literal["found", "suspected"]
 _CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 _TEST_EVENTS = {"test", "test-success"}
-_IMAGE_KEY = re.compile(r"image|.*[a-z]Image", re.ASCII)
-_IMAGES_KEY = re.compile(r"images?|.*[a-z]Images?", re.ASCII)
-_IMAGE_FLAG = re.compile(r"--?[A-Za-z0-9.-]*image[A-Za-z0-9.-]*", re.ASCII | re.IGNORECASE)
-_IMAGE_LINE = re.compile(
-    r"""[ \t]*(?:- )?["']?[A-Za-z0-9_.]*image["']?[ \t]*[:=][ \t]*["']?([^\s"',]+)["']?,?[ \t\r]*""", re.IGNORECASE
-)
-# Kinds of these groups hold images in container lists and volumes only; a custom resource's group has a dot.
-_BUILT_IN = re.compile(r"(?:[a-z]+/)?v\d\w*|[a-z.]+\.k8s\.io/\w+", re.ASCII)
+# The groups of Kubernetes itself (kubernetes/api): their kinds hold images in container lists and image volumes only.
+_OWN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "extensions", "policy"}) | {
+    f"{group}.k8s.io"
+    for group in (
+        *("admission", "admissionregistration", "apiextensions", "apiregistration", "authentication", "authorization"),
+        *("certificates", "coordination", "discovery", "events", "flowcontrol.apiserver", "imagepolicy", "networking"),
+        *("internal.apiserver", "node", "rbac.authorization", "resource", "scheduling", "storage", "storagemigration"),
+    )
+}
+_LABELS = ("labels", "matchLabels")
+# What operators of the Operator Framework call the images that they run (its documentation, "Offline enabled").
+_RELATED = "RELATED_IMAGE_"
+_SEPARATOR = re.compile(r"[\s,;]+")
+_FLAG = re.compile(r"--?[\w.-]+", re.ASCII)
+_DOCUMENT = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _MAX_DEPTH = 100
-_MAX_REFERENCE = 600
-_MAX_LINE = 1000
+_MAX_FOUND = 10_000
+_MAX_TEXT = 4 << 20
+_MAX_LIST = 10_000
+_MAX_PARSED = 512 << 10
+_MAX_NODES = 100_000
+_MAX_EMBEDDED = 3
 
 
 class Found(Value, order=True):
@@ -72,7 +92,8 @@ class Found(Value, order=True):
 def references(objects: Iterable[Object]) -> list[Found]:
     """Every place in `objects` that names an image, in order; the bodies of CustomResourceDefinitions are skipped.
 
-    References of containers and image volumes are found even if malformed; all others only if they parse.
+    References of containers and image volumes are found even if malformed; all others only if they parse. Each is
+    told once for a field. Raises ContentError for an object with more than 10,000.
     """
     found: list[Found] = []
     for item in objects:
@@ -81,168 +102,199 @@ def references(objects: Iterable[Object]) -> list[Found]:
 
 
 class _Walk:
-    """The search through one object."""
+    """The search through one object, or through a document that stands in a text of one (`embedded`)."""
 
-    def __init__(self, item: Object) -> None:
+    def __init__(self, item: Object, embedded: int = 0) -> None:
         metadata = item.get("metadata") if isinstance(item.get("metadata"), dict) else {}
         self.item = item
         self.kind = str(item.get("kind", ""))
         self.name = str((metadata or {}).get("name", ""))
         self.namespace = str((metadata or {}).get("namespace") or "")
-        self.hooks = hook_events(item)
-        self.foreign = not _BUILT_IN.fullmatch(str(item.get("apiVersion", "v1")))
+        self.hooks = hook_events(item) if metadata and not embedded else ()
+        self.foreign = str(item.get("apiVersion", "v1")).rpartition("/")[0] not in _OWN_GROUPS
+        self.embedded = embedded
+        self.container = ""
+        self.nodes = 0
+        self.found: dict[tuple[str, str], Found] = {}
 
-    def run(self) -> Iterator[Found]:
-        if self.kind == "CustomResourceDefinition":
-            return
+    def run(self) -> Iterable[Found]:
+        """What is found."""
         items = self.item.get("items")
+        if self.kind == "CustomResourceDefinition":
+            return ()
         if self.kind.endswith("List") and isinstance(items, list):
-            for part in items:
-                if isinstance(part, dict):
-                    yield from _Walk(part).run()
+            return [found for part in items if isinstance(part, dict) for found in _Walk(part, self.embedded).run()]
+        self._map(_decoded(self.item, self.kind), "", "", 0, Above())
+        return self.found.values()
+
+    def _add(self, text: str, path: str, *, certain: bool = False, pulled: bool = False) -> None:
+        certainty: Certainty = "found" if certain and not self.embedded else "suspected"
+        place = (text, path)
+        if not text or place in self.found:
             return
-        if self.kind == "ConfigMap":
-            yield from self._config_map()
-            return
-        yield from self._map(self.item, "", 0)
-
-    def _found(self, text: str, path: str, container: str = "", certainty: Certainty = "found") -> Found:
-        return Found(text, self.kind, self.namespace, self.name, container, path, self.hooks, certainty)
-
-    def _any(self, node: Any, path: str, depth: int) -> Iterator[Found]:
-        if depth > _MAX_DEPTH:
-            return
-        if isinstance(node, dict):
-            yield from self._map(node, path, depth)
-        elif isinstance(node, list):
-            for index, part in enumerate(node):
-                yield from self._any(part, f"{path}[{index}]", depth + 1)
-
-    def _map(self, node: Mapping[str, Any], path: str, depth: int) -> Iterator[Found]:
-        for key, value in node.items():
-            here = f"{path}.{key}".removeprefix(".")
-            if key in _CONTAINERS and isinstance(value, list):
-                for index, container in enumerate(value):
-                    if isinstance(container, dict):
-                        yield from self._container(container, f"{here}[{index}]", depth + 1)
-                continue
-            if key == "volumes" and isinstance(value, list):
-                yield from self._volumes(value, here)
-            if self.foreign and _IMAGES_KEY.fullmatch(key):
-                yield from self._custom(key, value, here)
-            yield from self._any(value, here, depth + 1)
-
-    def _container(self, container: Mapping[str, Any], path: str, depth: int) -> Iterator[Found]:
-        name = str(container.get("name", ""))
-        image = container.get("image")
-        if isinstance(image, str) and image:
-            yield replace(
-                self._found(image, f"{path}.image", name), pulled=_pulled(image, container.get("imagePullPolicy"))
+        if len(self.found) == _MAX_FOUND:
+            raise ContentError(
+                f"{self.kind} {self.name} names more than {_MAX_FOUND} images", hint="divide the object."
             )
-        for text, field in (*_arguments(container), *_environment(container)):
-            yield self._found(text, f"{path}.{field}", name, "suspected")
-        rest = {key: value for key, value in container.items() if key != "image" or not isinstance(value, str)}
-        yield from self._map(rest, path, depth)
+        self.found[place] = Found(
+            text, self.kind, self.namespace, self.name, self.container, path, self.hooks, certainty, pulled
+        )
 
-    def _volumes(self, volumes: list[Any], path: str) -> Iterator[Found]:
+    def _any(self, node: Any, key: str, path: str, depth: int, above: Above) -> None:
+        """Search `node`, which stands at `path` under `key`."""
+        self.nodes += 1
+        if depth > _MAX_DEPTH or (self.embedded and self.nodes > _MAX_NODES):
+            return
+        if isinstance(node, str):
+            self._text(node, key, path)
+        elif isinstance(node, dict):
+            self._map(node, key, path, depth, above)
+        elif isinstance(node, list):
+            self._list(node, key, path, depth, above)
+
+    def _list(self, node: list[Any], key: str, path: str, depth: int, above: Above) -> None:
+        before = ""
+        for index, part in enumerate(node):
+            flag = before if isinstance(part, str) and _FLAG.fullmatch(before) else ""
+            self._any(part, flag or key, f"{path}[{index}]", depth + 1, above)
+            before = part if isinstance(part, str) else ""
+        entries = dict(entry for part in node if (entry := _entry(part)))
+        for spelt in joined(entries, Above()) if len(entries) > 1 else ():
+            self._add(spelt.text, path)
+
+    def _map(self, node: Mapping[str, Any], key: str, path: str, depth: int, above: Above) -> None:
+        under = names_image(key)
+        used: set[str] = set()
+        for spelt in joined(node, above, under_image=under):
+            used.update(spelt.keys)
+            self._add(spelt.text, path, certain=spelt.certain and self.foreign)
+        above = above_of(node, above)
+        entry = _entry(node)
+        for own, part in node.items():
+            here = f"{path}.{own}".removeprefix(".")
+            if own in _CONTAINERS and isinstance(part, list):
+                self._containers(part, here, depth + 1)
+            elif isinstance(part, str):
+                meant = entry[0] if entry and own == "value" else str(own)
+                if own not in used:
+                    self._text(part, key if under and not meaning(meant).role else meant, here)
+            elif own not in _LABELS or not isinstance(part, dict):
+                if own == "volumes" and isinstance(part, list):
+                    self._volumes(part, here)
+                self._any(part, str(own), here, depth + 1, above)
+            if "/" in own and ":" in own:
+                self._text(own, "", path)
+
+    def _containers(self, containers: list[Any], path: str, depth: int) -> None:
+        outer = self.container
+        for index, container in enumerate(containers):
+            here = f"{path}[{index}]"
+            if not isinstance(container, dict):
+                self._any(container, "", here, depth, Above())
+                continue
+            self.container = str(container.get("name", ""))
+            image = container.get("image")
+            if isinstance(image, str):
+                self._pulled(image, f"{here}.image", container.get("imagePullPolicy"))
+            rest = {key: value for key, value in container.items() if key != "image" or not isinstance(value, str)}
+            self._any(rest, "", here, depth, Above())
+            self.container = outer
+
+    def _volumes(self, volumes: list[Any], path: str) -> None:
         """Image volumes (Kubernetes API reference, Volume, `image.reference`)."""
         for index, volume in enumerate(volumes):
             image = volume.get("image") if isinstance(volume, dict) else None
             reference = image.get("reference") if isinstance(image, dict) else None
-            if isinstance(reference, str) and reference:
-                place = self._found(reference, f"{path}[{index}].image.reference")
-                yield replace(place, pulled=_pulled(reference, (image or {}).get("pullPolicy")))
+            if isinstance(image, dict) and isinstance(reference, str):
+                self._pulled(reference, f"{path}[{index}].image.reference", image.get("pullPolicy"))
 
-    def _custom(self, key: str, value: Any, path: str) -> Iterator[Found]:
-        """Images of a custom resource: `image: text`, or a map of repository, tag, digest and perhaps registry."""
-        if isinstance(value, str):
-            if _IMAGE_KEY.fullmatch(key) and as_reference(value) is not None:
-                yield self._found(value, path)
-        elif isinstance(value, dict):
-            text = _joined(value)
-            if text and as_reference(text) is not None:
-                versioned = isinstance(value.get("tag") or value.get("digest"), str | int | float)
-                yield self._found(text, path, certainty="found" if versioned else "suspected")
+    def _pulled(self, image: str, path: str, policy: Any) -> None:
+        """Add what a node pulls, malformed or not; of an embedded document only what is a reference."""
+        if image and (not self.embedded or as_reference(image)):
+            self._add(image, path, certain=True, pulled=_asks_again(image, policy))
 
-    def _config_map(self) -> Iterator[Found]:
-        data = self.item.get("data")
-        for key, value in data.items() if isinstance(data, dict) else ():
-            if not isinstance(value, str):
-                continue
-            for line in value.splitlines():
-                match = _IMAGE_LINE.fullmatch(line) if len(line) <= _MAX_LINE else None
-                text = match[1] if match else line.strip()
-                if _explicit(text):
-                    yield self._found(text, f"data.{key}", certainty="suspected")
+    def _text(self, text: str, key: str, path: str) -> None:
+        """Add the references in `text`, the value of `key`."""
+        if speaks_of_images(key) and len(text) <= _MAX_LIST:
+            self._named(text.strip(), key, path)
+        if len(text) <= _MAX_TEXT and _is_worth_a_look(text):
+            for found in _in_text(text, self.embedded):
+                self._add(found, path)
+
+    def _named(self, text: str, key: str, path: str) -> None:
+        """Add what `text` names, the value of a key that speaks of images: short names, too."""
+        conventional = names_image(key) and self.foreign
+        parts = [part.rpartition("=")[2] for part in _SEPARATOR.split(text)]
+        if all(versioned_or_nested(part) and plausible(part) for part in parts):
+            sure = key.startswith(_RELATED) or conventional
+            for part in parts:
+                self._add(part, path, certain=sure and versioned(part))
+        elif conventional and not self.embedded and as_reference(text):
+            self._add(text, path)
 
 
-def _pulled(image: str, policy: Any) -> bool:
+def _entry(node: Any) -> tuple[str, str] | None:
+    """Name and value of one that is told as `{name, value}`, such as a variable."""
+    name, value = (node.get("name"), node.get("value")) if isinstance(node, dict) else (None, None)
+    return (name, value) if isinstance(name, str) and isinstance(value, str) else None
+
+
+def _asks_again(image: str, policy: Any) -> bool:
     """Whether this policy means a pull at each start (Kubernetes documentation, "Images", defaults included)."""
     if policy:
         return bool(policy == "Always")
-    return "@" not in image and (not _versioned(image) or image.endswith(":latest"))
+    return "@" not in image and (not versioned(image) or image.endswith(":latest"))
 
 
-def _arguments(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """References in `--some-image=REF` and `--some-image REF`, with their fields."""
-    for field in ("command", "args"):
-        words = container.get(field)
-        texts = [word if isinstance(word, str) else "" for word in words] if isinstance(words, list) else []
-        for index, word in enumerate(texts):
-            flag, equals, value = word.partition("=")
-            if not _IMAGE_FLAG.fullmatch(flag):
-                continue
-            if not equals:
-                value = texts[index + 1] if index + 1 < len(texts) else ""
-            if _versioned_or_nested(value):
-                yield value, f"{field}[{index if equals else index + 1}]"
+def _decoded(item: Object, kind: str) -> Object:
+    """`item` with the texts that it holds in base64 (Kubernetes API reference, Secret and ConfigMap)."""
+    encoded = {"Secret": "data", "ConfigMap": "binaryData"}.get(kind, "")
+    data = item.get(encoded)
+    if not isinstance(data, dict):
+        return item
+    return {**item, encoded: {key: _plain(value) for key, value in data.items()}}
 
 
-def _environment(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """References in environment values, with their fields."""
-    entries = container.get("env")
-    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-        name, value = (entry.get("name"), entry.get("value")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(name, str) or not isinstance(value, str):
-            continue
-        if _explicit(value) or ("IMAGE" in name.upper() and _versioned_or_nested(value)):
-            yield value, f"env[{index}].value"
-
-
-def _joined(value: Mapping[str, Any]) -> str:
-    """The reference that a map of registry, repository, tag and digest means; empty if it means none."""
-    repository = value.get("repository")
-    if not isinstance(repository, str) or not repository:
-        return ""
-    registry = value.get("registry")
-    text = f"{registry}/{repository}" if isinstance(registry, str) and registry else repository
-    digest, tag = value.get("digest"), value.get("tag")
-    if isinstance(digest, str) and digest:
-        return f"{text}@{digest}"
-    return f"{text}:{tag}" if isinstance(tag, str | int | float) and tag != "" else text
-
-
-def as_reference(text: str) -> Reference | None:
-    """The reference that `text` is; None if it is none."""
-    if not text or len(text) > _MAX_REFERENCE:
-        return None
+def _plain(value: Any) -> Any:
     try:
-        return parse_reference(text)
-    except AirferryError:
-        return None
+        return base64.b64decode(value, validate=True).decode() if isinstance(value, str) else value
+    except (binascii.Error, ValueError):
+        return ""
 
 
-def _versioned(text: str) -> bool:
-    return "@" in text or ":" in text.rpartition("/")[2]
+def _is_worth_a_look(text: str) -> bool:
+    """Whether it is worthwhile to search `text`: nearly no text of an object is."""
+    if ":" in text and "/" in text:
+        return True
+    return any(word in text for word in ("mage", "MAGE", "egistry")) and any(sign in text for sign in "/:=")
 
 
-def _versioned_or_nested(text: str) -> bool:
-    """A reference that is more than one bare word: `latest` and `85` are not meant."""
-    return ("/" in text or _versioned(text)) and as_reference(text) is not None
+@lru_cache(maxsize=2048)
+def _in_text(text: str, embedded: int) -> tuple[str, ...]:
+    """The references in `text`, and in the documents that it consists of. Charts are rendered again and again."""
+    found = dict.fromkeys(in_text(text))
+    if embedded < _MAX_EMBEDDED and _is_document(text):
+        for document in _documents(text):
+            item = document if isinstance(document, dict) else {"": document}
+            found.update(dict.fromkeys(hit.text for hit in _Walk(item, embedded + 1).run()))
+    return tuple(found)
 
 
-def _explicit(text: str) -> bool:
-    """A reference that names its registry's host and a tag or digest: little else looks like that."""
-    host = text.partition("/")[0]
-    written = "/" in text and ("." in host or ":" in host)
-    return written and _versioned(text) and as_reference(text) is not None
+def _is_document(text: str) -> bool:
+    """Whether `text` may be YAML or JSON in which keys speak of images."""
+    if len(text) > _MAX_PARSED or not ("\n" in text or text.lstrip()[:1] in ("{", "[")):
+        return False
+    lowered = text.lower()
+    return ":" in text and any(word in lowered for word in ("image", "repository", "registry"))
+
+
+def _documents(text: str) -> Iterator[Any]:
+    """The documents that `text` consists of, those left out that are neither JSON nor YAML."""
+    try:
+        yield json.loads(text)
+    except (ValueError, RecursionError):
+        for part in _DOCUMENT.split(text):
+            try:
+                yield load_yaml(part.encode(), "text", ContentError)
+            except (ContentError, UnicodeEncodeError):
+                continue
