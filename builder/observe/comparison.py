@@ -7,8 +7,8 @@ from builder.observe.observation import Observation, Sighting
 from builder.recipe.findings import told
 from builder.recipe.lock import Lock, full_name, reach
 from installer.apps.profile import DOCUMENT, parse_profile
-from installer.chart.image_text import as_reference
 from installer.chart.relocation import target
+from installer.chart.spelling.text import as_reference
 from installer.errors import RecipeError
 from installer.oci.reference import DigestRef, Reference
 from installer.report import count

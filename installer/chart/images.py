@@ -15,9 +15,9 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from installer.chart.helm import Object, hook_events
-from installer.chart.image_keys import meaning, names_image, speaks_of_images
-from installer.chart.image_parts import Above, above_of, joined
-from installer.chart.image_text import as_reference, in_text, plausible, versioned, versioned_or_nested
+from installer.chart.spelling.keys import meaning, names_image, speaks_of_images
+from installer.chart.spelling.parts import Above, above_of, joined
+from installer.chart.spelling.text import as_reference, in_text, plausible, versioned, versioned_or_nested
 from installer.errors import ContentError
 from installer.oci.reference import Reference, parse_reference
 from installer.strict_yaml import load_yaml

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from installer.chart.helm import Chart, Object
-from installer.chart.image_text import as_reference
 from installer.chart.images import Found, references
 from installer.chart.relocation import Relocation
+from installer.chart.spelling.text import as_reference
 from installer.errors import AirferryError
 from installer.oci.reference import Reference, Repository, parse_reference, parse_repository
 from installer.value import Value

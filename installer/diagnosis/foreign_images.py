@@ -7,8 +7,8 @@ operator names could not be proven.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from installer.chart.image_text import as_reference
 from installer.chart.images import references
+from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import POD
 from installer.cluster.owners import WORKLOADS, Owners, place_of

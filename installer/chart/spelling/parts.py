@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from installer.chart.image_keys import Role, meaning
-from installer.chart.image_text import as_reference, has_host, versioned
+from installer.chart.spelling.keys import Role, meaning
+from installer.chart.spelling.text import as_reference, has_host, versioned
 from installer.value import Value
 
 _BARE_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)

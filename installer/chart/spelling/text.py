@@ -7,7 +7,7 @@ given back (`++`). ConfigMaps hold megabytes.
 import re
 from collections.abc import Iterator
 
-from installer.chart.image_keys import meaning, speaks_of_images
+from installer.chart.spelling.keys import meaning, speaks_of_images
 from installer.errors import AirferryError
 from installer.oci.reference import Reference, parse_reference
 
