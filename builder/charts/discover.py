@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping
 
 from builder.charts.operators import Sighted
-from builder.charts.render_matrix import PROFILE, Release, Rendering, Renderings, Seen, only
+from builder.charts.render_matrix import Renderings, only
+from builder.charts.rendering import PROFILE, Release, Rendering, Seen
 from builder.charts.values_images import Spelling, switches_above
 from builder.recipe.findings import Failure, Reason
 from builder.recipe.recipe import KubernetesEntry
 from installer.chart.parts import Part
 from installer.errors import RecipeError
-from installer.value import Value
+from installer.value import Value, replace
 
 
 class Discovery(Value):
@@ -17,7 +18,8 @@ class Discovery(Value):
 
     `images` are those of the profile by their full name, `optional` those that only further switches ask for;
     `suspected` is text that may be an image or that only `helm test` asks for, and `unused` are repositories that the
-    values name, but no rendering, with the places there. `operators` are signs of images that rendering does not show.
+    values name, but no rendering, with the places there. `operators` are signs of images that rendering does not show,
+    and `notes` are for people.
     """
 
     release: Release
@@ -28,12 +30,14 @@ class Discovery(Value):
     failures: tuple[Failure, ...]
     renderings: tuple[Rendering, ...]
     operators: frozenset[Sighted]
+    notes: tuple[str, ...]
 
 
 def discover(release: Release, kubernetes: KubernetesEntry) -> Discovery:
     """The images of `release`.
 
-    Raises RecipeError if the chart cannot be rendered with the profile, or then asks for something that is no image.
+    Raises RecipeError if the chart cannot be rendered with the profile, or then asks for something that is no image, or
+    that cannot be known before the cluster is.
     """
     made = Renderings(release, kubernetes)
     made.run()
@@ -46,16 +50,18 @@ class _Finder:
     def __init__(self, release: Release, made: Renderings) -> None:
         self.release, self.made = release, made
         self.chart = release.fetched.chart.name
-        self.identities = {name: {seen.identity for seen in places} for name, places in made.seen.items()}
+        self.seen = made.made.seen
+        self.identities = {name: {seen.identity for seen in places} for name, places in self.seen.items()}
         self.profile = self.identities[PROFILE]
         self.needed: dict[str, set[Reason]] = {}
         self.optional: dict[str, set[Reason]] = {}
         self.suspected: dict[str, set[Reason]] = {}
-        self.failures = set(made.failures)
+        self.failures = {replace(failure, values=self._near(failure.template)) for failure in made.made.failures}
 
     def discovery(self) -> Discovery:
         """What was found."""
-        for name, places in self.made.seen.items():
+        self._check_moving()
+        for name, places in self.seen.items():
             for seen in places:
                 if name == PROFILE or seen.identity not in self.profile:
                     self._add(seen, needed=name == PROFILE)
@@ -66,9 +72,25 @@ class _Finder:
             suspected=_sorted(self.suspected),
             unused=self._unused(),
             failures=tuple(sorted(self.failures)),
-            renderings=tuple(self.made.renderings),
-            operators=frozenset(self.made.operators),
+            renderings=tuple(self.made.made.renderings),
+            operators=frozenset(self.made.made.operators),
+            notes=tuple(f"chart {self.chart}: {item}" for item in self.made.moving),
         )
+
+    def _check_moving(self) -> None:
+        """Raises RecipeError where the recipe leaves open which image the cluster will need."""
+        if undecided := [item for item in self.made.moving if item.open and item.pulled]:
+            told = f"chart {self.chart}: which image it needs is not known before the cluster is:"
+            raise RecipeError(
+                "\n  ".join([told, *map(str, undecided)]),
+                hint="set the tag in the chart's values, or name the exact version of the cluster in the recipe, as "
+                "`kubernetes: {to: 1.34.2}`.",
+            )
+
+    def _near(self, template: str) -> tuple[str, ...]:
+        """The places in the values that spell images of the part that `template` belongs to, the chart itself aside."""
+        part = self.release.tree.part(template)
+        return tuple(str(item) for item in self.made.spelt if self.release.tree.owner(item.path) == part and part.path)
 
     def _add(self, seen: Seen, *, needed: bool) -> None:
         reason = self._reason(seen)
@@ -84,10 +106,7 @@ class _Finder:
 
     def _unused(self) -> tuple[str, ...]:
         used = {
-            reference.repository
-            for places in self.made.seen.values()
-            for seen in places
-            if (reference := seen.reference)
+            reference.repository for places in self.seen.values() for seen in places if (reference := seen.reference)
         }
         return tuple(sorted({f"{item}: {item.repository}" for item in self.made.spelt if item.repository not in used}))
 

@@ -1,9 +1,10 @@
 """What a chart is made of: its subcharts, what switches each on, and its templates as they lie in the archive.
 
-Sources of the foreign rules: helm.sh/docs, "Chart Template Guide", "Template Functions and Pipelines" (`lookup`);
-helm.sh/helm/v4, pkg/action/install.go, `CheckDependencies`, and pkg/chart/v2/util/dependencies.go (conditions, tags).
+Source of the foreign rules: helm.sh/helm/v4, pkg/action/action.go, `CheckDependencies`, and
+pkg/chart/v2/util/dependencies.go (conditions, tags).
 """
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,17 +13,8 @@ from typing import Any
 from installer.apps.profile import at_path
 from installer.chart.archive import packed
 from installer.chart.helm import Chart
+from installer.chart.lookups import answered, asking
 from installer.chart.parts import Part, defaults, files_of, parts_of
-
-_TEMPLATE = re.compile(r"/templates/.*\.(?:ya?ml|tpl)$|/templates/[^.]*$")
-_ACTION = re.compile(rb"\{\{.*?\}\}", re.DOTALL)
-_LOOKUP = re.compile(rb"(?<=[\s(])lookup(?=\s+[\"$.(])")
-# `dict` takes keys and values in turn, so the four arguments of `lookup` become two more entries of what it "finds".
-_FOUND = (
-    b'dict "kind" "Found" "metadata" (dict "name" "found" "labels" (dict) "annotations" (dict)) '
-    b'"data" (dict) "items" (list) "spec" (dict "replicas" 1) '
-    b'"status" (dict "replicas" 1 "readyReplicas" 1 "currentReplicas" 1)'
-)
 
 
 @dataclass(frozen=True)
@@ -44,8 +36,7 @@ class ChartTree:
         """The tree of `chart`. Raises ContentError for an archive that is too large or too deep."""
         files = files_of(chart)
         parts, missing = parts_of(chart, files)
-        asking = tuple(name for name in sorted(files) if _TEMPLATE.search(name) and _asks(files[name]))
-        return cls(chart, files, parts, missing, asking)
+        return cls(chart, files, parts, missing, asking(files))
 
     @property
     def switches(self) -> tuple[str, ...]:
@@ -74,29 +65,41 @@ class ChartTree:
         fitting = [part for part in self.parts if template.startswith(f"{part.instance}/")]
         return max(fitting, key=lambda part: len(part.instance), default=self.parts[0])
 
-    def answering(self, left: Collection[str] = ()) -> Chart:
-        """The chart without notes, every `lookup` answered by an object without data except in the templates `left`."""
-        found = {name: self.files[name] for name in self.asking if name not in left}
-        return self._packed({**self._silent(), **{name: _replaced(data) for name, data in found.items()}})
-
-    def without(self, templates: Collection[str], switches: Collection[str] | None = None) -> Chart:
-        """The chart without notes, and with `templates` (paths as in a rendering) left empty.
+    def variant(
+        self,
+        *,
+        empty: Collection[str] = (),
+        switches: Collection[str] | None = None,
+        left: Collection[str] = (),
+        held: Mapping[str, str] | None = None,
+        notes: bool = False,
+    ) -> Chart:
+        """The chart, without `notes`, and with the templates `empty` (paths as in a rendering) left empty.
 
         With `switches`, only the subcharts that these switch on are left, or if they switch on none, only the chart
-        itself: a small part of a large chart is rendered in a small part of the time.
+        itself: a small part of a large chart is rendered in a small part of the time. With `held`, every `lookup` finds
+        an object with that data, except in the templates `left`.
         """
-        files = self._silent()
+        files = {name: data for name, data in self.files.items() if notes or not name.endswith("/templates/NOTES.txt")}
         if switches is not None:
-            root = self.folder(self.parts[0])
-            kept = [self.folder(part) for part in self.parts[1:] if set(part.switches) <= set(switches)]
-            objects = "" if set(switches).isdisjoint(self.switches) else r"(?!templates/.*\.ya?ml$)"
-            own = re.compile(rf"{re.escape(root)}/(?!charts/){objects}")
-            files = {
-                name: data
-                for name, data in files.items()
-                if own.match(name) or any(name.startswith(f"{folder}/") for folder in kept)
-            }
-        return self._packed({**files, **{self.file(name): b"" for name in templates}})
+            files = self._small(files, switches)
+        files = {**files, **{self.file(name): b"" for name in empty}}
+        if held is not None:
+            files = answered(files, [name for name in self.asking if name in files and name not in left], held)
+        return replace(self.chart, archive=packed(files, level=0))
+
+    def _small(self, files: Mapping[str, bytes], switches: Collection[str]) -> dict[str, bytes]:
+        """Those of `files` that `switches` need, without custom resource definitions, which hold no images."""
+        root = self.folder(self.parts[0])
+        kept = [self.folder(part) for part in self.parts[1:] if set(part.switches) <= set(switches)]
+        objects = "" if set(switches).isdisjoint(self.switches) else r"(?!templates/.*\.ya?ml$)"
+        own = re.compile(rf"{re.escape(root)}/(?!charts/|crds/){objects}")
+        return {
+            name: data
+            for name, data in files.items()
+            if own.match(name)
+            or any(name.startswith(f"{folder}/") and not name.startswith(f"{folder}/crds/") for folder in kept)
+        }
 
     def folder(self, part: Part) -> str:
         """The folder in the archive that holds `part`."""
@@ -117,17 +120,15 @@ class ChartTree:
         fitting = [part for part in self.parts if path[: len(part.path)] == part.path]
         return max(fitting, key=lambda part: len(part.path))
 
+    def looks(self, values: Mapping[str, Any]) -> bool:
+        """Whether anything in the chart or in `values` looks at the version of the cluster or at what it serves."""
+        return "Capabilities" in json.dumps(values) or any(b"Capabilities" in data for data in self.files.values())
+
     def reads(self, part: Part, path: tuple[str, ...]) -> bool:
         """Whether a template of `part` reads the value at `path` of the root's values."""
         text = f".Values.{'.'.join(path[len(part.path) :])}".encode()
         folder = f"{self.folder(part)}/templates/"
         return any(text in data for name, data in self.files.items() if name.startswith(folder))
-
-    def _silent(self) -> dict[str, bytes]:
-        return {name: data for name, data in self.files.items() if not name.endswith("/templates/NOTES.txt")}
-
-    def _packed(self, files: Mapping[str, bytes]) -> Chart:
-        return replace(self.chart, archive=packed(files, level=0))
 
 
 def _on(entry: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
@@ -139,11 +140,3 @@ def _on(entry: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     tags = entry.get("tags")
     found = [at_path(values, f"tags.{tag}") for tag in (tags if isinstance(tags, list) else ())]
     return True in found or False not in found
-
-
-def _asks(data: bytes) -> bool:
-    return any(_LOOKUP.search(action) for action in _ACTION.findall(data))
-
-
-def _replaced(data: bytes) -> bytes:
-    return _ACTION.sub(lambda action: _LOOKUP.sub(_FOUND, action[0]), data)

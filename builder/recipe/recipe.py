@@ -22,6 +22,10 @@ from installer.strict_yaml import load_yaml
 
 RECIPE_NAME = "recipe.yaml"
 MAX_RECIPE = 4 * 1024 * 1024
+MAX_MINORS = 30
+"""Minor versions of Kubernetes that a chart is rendered for: ten years of them."""
+LATE = 999
+"""The patch that stands for the last one of a minor version."""
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
 Include = Literal["profile", "everything"]
@@ -197,11 +201,64 @@ class Exclusion(Strict):
     reason: Text
 
 
-class KubernetesEntry(Strict):
-    """The cluster that charts are rendered for: its version (Helm's own default if empty) and further API versions."""
+KubernetesVersion = Annotated[str, Field(pattern=r"^v?1\.\d{1,3}(\.\d{1,3})?$")]
 
-    version: Annotated[str, Field(pattern=r"^(v?1\.\d{1,3}(\.\d{1,3})?)?$")] = ""
+
+class KubernetesEntry(Strict):
+    """The clusters that charts are rendered for: from the version `from` up to `to`, and further API versions.
+
+    A minor version (1.34) means all its patches. One of the two alone means that version, and without both it is Helm's
+    own default.
+    """
+
+    from_: Annotated[KubernetesVersion | None, Field(alias="from")] = None
+    to: KubernetesVersion | None = None
     api_versions: list[Text] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.stated and not self._ends[0] <= self._ends[1]:
+            raise ValueError(f"`from` {self.from_} is newer than `to` {self.to}")
+        if len(self.versions) > MAX_MINORS:
+            raise ValueError(f"`from` {self.from_} `to` {self.to} are more than {MAX_MINORS} minor versions")
+        return self
+
+    @property
+    def stated(self) -> bool:
+        """Whether the recipe says a version."""
+        return bool(self.from_ or self.to)
+
+    @property
+    def versions(self) -> tuple[tuple[str, ...], ...]:
+        """For each minor version, oldest first, the versions that stand for it: one, or its first and its last patch.
+
+        Of an unstated version: Helm's own default, as an empty text, and one that no cluster has.
+        """
+        if not self.stated:
+            return (("", f"1.{LATE}.{LATE}"),)
+        first, last = self._ends
+        found = []
+        for minor in range(first[0], last[0] + 1):
+            oldest = first[1] if minor == first[0] else 0
+            newest = last[1] if minor == last[0] else LATE
+            found.append(tuple(f"1.{minor}.{patch}" for patch in sorted({oldest, newest})))
+        return tuple(found)
+
+    @property
+    def version(self) -> str:
+        """The one among `versions` that counts where one is enough: the first of the newest minor version."""
+        return self.versions[-1][0]
+
+    @property
+    def _ends(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Minor version and patch of the oldest and of the newest version."""
+        return _numbers(self.from_ or self.to, 0), _numbers(self.to or self.from_, LATE)
+
+
+def _numbers(version: str | None, patch: int) -> tuple[int, int]:
+    """Minor version and patch in `version`; `patch` where it has none."""
+    _, minor, *rest = (version or "").split(".")
+    return int(minor), int(rest[0]) if rest else patch
 
 
 class RegistryEntry(Strict):

@@ -32,9 +32,10 @@ sequence: 1
 platforms:
   - linux/amd64
 
-# The cluster that the chart is rendered for, which decides what it asks for.
+# The clusters that the chart is rendered for, the oldest and the newest: what it asks for may differ.
 # kubernetes:
-#   version: "1.34"
+#   from: "1.31"
+#   to: "1.34"
 
 # What the application is: its steps, and what a site is asked.
 profile: profile.yaml

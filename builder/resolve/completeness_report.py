@@ -12,7 +12,7 @@ from typing import Any
 
 from builder.charts.discover import Discovery, merged
 from builder.charts.operators import Brought
-from builder.charts.render_matrix import Rendering
+from builder.charts.rendering import Rendering
 from builder.recipe.findings import Reason, why_left
 from builder.recipe.lock import Lock, LockedImage, is_mutable
 from builder.recipe.recipe import Recipe
@@ -31,7 +31,6 @@ def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
     document = {
         "format": FORMAT,
         "include": recipe.include,
-        "kubernetes": recipe.kubernetes.version,
         "api_versions": list(recipe.kubernetes.api_versions),
         "charts": [_chart(item) for item in found.discoveries],
         "references": _references(found, images),
@@ -92,6 +91,7 @@ def _rendering(item: Rendering, values: str) -> dict[str, Any]:
     return {
         "name": item.name,
         "overlay": overlay,
+        "kubernetes": item.kubernetes,
         "digest": Digest.of(f"{values}\n{overlay}".encode("ascii")),
         "operation": "upgrade" if item.upgrade else "install",
         "lookup": "present" if item.found_by_lookup else "absent",

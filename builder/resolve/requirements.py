@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from builder.charts.discover import Discovery, discover, merged
 from builder.charts.fetch import ChartFetcher, FetchedChart
 from builder.charts.operators import Brought, Sighted, brought, sighted
-from builder.charts.render_matrix import Release
+from builder.charts.rendering import Release
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.images.source import Places
 from builder.recipe import lock as locked
@@ -123,6 +123,7 @@ def needs(
         notes=(
             *(f"excluded image {name} is not asked for by any chart" for name in sorted(unused)),
             *(f"{item}; name them in images: `airferry observe` finds them on a staging cluster" for item in outside),
+            *(note for found in discoveries for note in found.notes),
         ),
     )
 

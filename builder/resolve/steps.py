@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from builder.charts.fetch import FetchedChart
-from builder.charts.render_matrix import Release
+from builder.charts.rendering import Release
 from builder.charts.tree import ChartTree
 from builder.charts.version_overrides import pinned, tags
 from builder.charts.version_ranges import newest

@@ -14,6 +14,7 @@ from installer.bundle.reader import Bundle
 from installer.chart import pinning, retarget
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
 from installer.chart.images import references
+from installer.chart.lookups import after_installation
 from installer.chart.relocation import Relocation
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
@@ -165,7 +166,14 @@ class Maker:
         values = self._moved(chart, given)
 
         def upgrade(values: Mapping[str, Any]) -> Rendering:
-            return self._render(chart, values, name, upgrade=True)
+            try:
+                return self._render(chart, values, name, upgrade=True)
+            except SiteError:
+                # Charts that make passwords cannot be upgraded in an empty cluster.
+                made = self._render(chart, values, name, upgrade=False)
+                if answered := after_installation(chart, made.objects):
+                    return self._render(answered, values, name, upgrade=True)
+                raise
 
         if pull_secret := self.site.answers.registry.pull_secret_name:
             values = with_pull_secret(values, pull_secret, lambda values: upgrade(values).objects)

@@ -86,7 +86,7 @@ def test_the_list_is_what_helm_says_of_the_profile_and_with_everything_on(
     operator = {"name": "operator", "version": "1.4.8", "path": str(assets / "operator-1.4.8.tgz")}
     entry = {"name": name, "version": version, "path": str(assets / f"{platform}.tgz")}
     charts = [operator, {**entry, "optional_values": OPTIONAL}]
-    recipe = {"name": "wandb", "version": "1", "charts": charts, "kubernetes": {"version": "1.34"}}
+    recipe = {"name": "wandb", "version": "1", "charts": charts, "kubernetes": {"to": "1.34"}}
     recipe["profile"] = "profile.yaml"
     (tmp_path / "profile.yaml").write_text(json.dumps(PROFILE))
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))

@@ -88,7 +88,7 @@ def _objects(
     options: list[str | Path] = ["--namespace", chart["namespace"], "--include-crds"]
     options += [part for file in files for part in ("--values", file)]
     options += [part for version in proof["api_versions"] for part in ("--api-versions", version)]
-    options += ["--kube-version", proof["kubernetes"]] if proof["kubernetes"] else []
+    options += ["--kube-version", rendering["kubernetes"]] if rendering["kubernetes"] else []
     options += ["--is-upgrade"] if rendering["operation"] == "upgrade" else []
     text = tools().run_helm("template", chart["release"], packed, *options, home=home)
     yield from (item for item in yaml.load_all(text, yaml.CSafeLoader) if item)

@@ -11,7 +11,7 @@ import pytest
 
 from builder.charts.discover import Discovery, discover
 from builder.charts.fetch import FetchedChart
-from builder.charts.render_matrix import Release
+from builder.charts.rendering import Release
 from builder.charts.tree import ChartTree
 from builder.charts.version_overrides import pinned
 from builder.recipe.lock import LockedManifest, Origin
@@ -31,8 +31,13 @@ def release(values: dict[str, Any], further: dict[str, Any] | None = None, **opt
     return Release(fetched, ChartTree.of(chart), "r", "n", values, "", further or {})
 
 
-def traps(values: dict[str, Any] | None = None, further: dict[str, Any] | None = None, **options: Any) -> Discovery:
-    known = KubernetesEntry(api_versions=["demo.example/v1/Proxy"])
+def traps(
+    values: dict[str, Any] | None = None,
+    further: dict[str, Any] | None = None,
+    kubernetes: dict[str, str] | None = None,
+    **options: Any,
+) -> Discovery:
+    known = KubernetesEntry.model_validate({"api_versions": ["demo.example/v1/Proxy"], **(kubernetes or {})})
     return discover(release({**PROFILE, **(values or {})}, further, **options), known)
 
 
@@ -122,6 +127,108 @@ def test_a_helper_that_cannot_bear_an_answer_keeps_only_its_own_chart_in_the_dar
     assert "docker.io/demo/migrate:1.0" in found.images
     assert "docker.io/demo/optional:1.0" in found.images
     assert "traps/charts/optional/templates/asking.yaml" in {failure.template for failure in found.failures}
+
+
+MAKES_PASSWORDS = {
+    "templates/password.yaml": """
+{{- $held := (lookup "v1" "Secret" .Release.Namespace "pw").data }}
+{{- if and .Release.IsUpgrade (not (hasKey ($held | default dict) "password")) }}
+  {{- fail "PASSWORDS ERROR: provide your current passwords" }}
+{{- end }}
+apiVersion: v1
+kind: Secret
+metadata: {name: pw}
+data: {password: {{ ($held | default dict).password | default (randAlphaNum 8 | b64enc) }}}
+---
+{{ include "traps.pod" (dict "name" "database" "image" "docker.io/demo/database:1.0") }}
+"""
+}
+
+
+def test_an_upgrade_needs_only_what_the_installation_has_made() -> None:
+    found = traps(files=MAKES_PASSWORDS)
+    assert "docker.io/demo/database:1.0" in found.images
+    assert "traps/templates/password.yaml" not in {failure.template for failure in found.failures}
+    assert switches(found, "docker.io/demo/optional:1.0") == {("optional.enabled",)}
+
+
+def test_an_upgrade_that_fails_in_every_cluster_is_refused() -> None:
+    refusing = (
+        '{{ if and .Release.IsUpgrade (not (lookup "v1" "Secret" "n" "s").spec.never) }}{{ fail "never" }}{{ end }}'
+    )
+    with pytest.raises(RecipeError, match="never"):
+        traps(files={"templates/password.yaml": refusing})
+
+
+KUBECTL = '{{ include "traps.pod" (dict "name" "kubectl" "image" (printf "docker.io/demo/kubectl:%s" (VERSION))) }}'
+WHOLE = "trimPrefix `v` .Capabilities.KubeVersion.Version"
+MINOR = "printf `%s.%s` .Capabilities.KubeVersion.Major .Capabilities.KubeVersion.Minor"
+SINCE = "ternary `new` `old` (semverCompare `>=1.33.0-0` .Capabilities.KubeVersion.Version)"
+
+
+def kubectl(version: str, **kubernetes: str) -> Discovery:
+    text = KUBECTL.replace("VERSION", version.replace("`", '"'))
+    return traps(files={"templates/kubectl.yaml": text}, kubernetes=kubernetes)
+
+
+def tags(found: Discovery) -> set[str]:
+    return {name.rpartition(":")[2] for name in found.images if "demo/kubectl" in name}
+
+
+@pytest.mark.parametrize(
+    ("version", "kubernetes", "needed"),
+    [
+        (WHOLE, {"to": "1.34.2"}, {"1.34.2"}),
+        (WHOLE, {"from": "v1.34.2"}, {"1.34.2"}),
+        (MINOR, {"from": "1.34"}, {"1.34"}),
+        (MINOR, {"from": "1.31", "to": "1.34"}, {"1.31", "1.32", "1.33", "1.34"}),
+        (MINOR, {"from": "1.33.1", "to": "1.34.2"}, {"1.33", "1.34"}),
+        (SINCE, {"from": "1.31", "to": "1.34"}, {"old", "new"}),
+        (SINCE, {"from": "1.33", "to": "1.36"}, {"new"}),
+        (SINCE, {}, {"new"}),
+    ],
+)
+def test_an_image_that_moves_with_the_minor_version_is_needed_in_all_its_forms(
+    version: str, kubernetes: dict[str, str], needed: set[str]
+) -> None:
+    found = kubectl(version, **kubernetes)
+    assert tags(found) == needed
+    told = "; ".join(found.notes)
+    assert ("traps/templates/kubectl.yaml" in told) == (len(needed) > 1)
+    assert all(tag in told for tag in needed if len(needed) > 1)
+
+
+@pytest.mark.parametrize(
+    ("version", "kubernetes"),
+    [(WHOLE, {"to": "1.34"}), (WHOLE, {"from": "1.34.1", "to": "1.34.3"}), (WHOLE, {}), (MINOR, {})],
+)
+def test_an_image_that_moves_within_what_the_recipe_says_is_refused(version: str, kubernetes: dict[str, str]) -> None:
+    with pytest.raises(
+        RecipeError, match=r"(?s)chart traps.*traps/templates/kubectl\.yaml.*demo/kubectl:1\."
+    ) as caught:
+        kubectl(version, **kubernetes)
+    assert "kubernetes: {to: 1.34.2}" in caught.value.hint
+
+
+def test_what_only_optional_parts_move_is_noted_and_no_made_up_version_is_asked_for() -> None:
+    text = KUBECTL.replace("VERSION", WHOLE.replace("`", '"'))
+    files = {"templates/kubectl.yaml": f"{{{{ if .Values.feature.enabled }}}}{text}{{{{ end }}}}"}
+    found = traps(files=files, kubernetes={"to": "1.34"})
+    assert [name for name in found.optional if "kubectl" in name] == ["docker.io/demo/kubectl:1.34.0"]
+    assert "traps/templates/kubectl.yaml" in "; ".join(found.notes)
+
+
+def test_a_chart_that_does_not_look_at_the_version_is_rendered_for_one() -> None:
+    found = traps(kubernetes={"from": "1.20", "to": "1.34"}, files={"templates/custom.yaml": ""})
+    assert {item.kubernetes for item in found.renderings} == {"1.34.0"}
+    looking = traps(kubernetes={"from": "1.20", "to": "1.34"})
+    assert {item.kubernetes for item in looking.renderings} == {"1.20.0", "1.34.0", "1.34.999"}
+
+
+def test_a_chart_that_one_of_the_versions_breaks_is_refused_with_the_version() -> None:
+    old = '{{ if semverCompare "<1.32.0-0" .Capabilities.KubeVersion.Version }}{{ fail "too old" }}{{ end }}'
+    with pytest.raises(RecipeError, match=r"for Kubernetes 1\.31\.0: .*too old"):
+        traps(kubernetes={"from": "1.31", "to": "1.34"}, files={"templates/old.yaml": old})
 
 
 def test_optional_values_that_break_the_profile_are_named() -> None:

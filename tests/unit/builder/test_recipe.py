@@ -107,6 +107,15 @@ registries: {localhost:5000: {plain_htttp: true}}
         (SMALL + "platforms: []\n", "platforms"),
         (SMALL + "platforms: [linux]\n", "platforms[0]: not a platform"),
         (SMALL + "sequence: 0\n", "sequence"),
+        (
+            SMALL + "kubernetes: {version: '1.34'}\n",
+            "kubernetes.version: unknown key",
+        ),
+        (SMALL + "kubernetes: {from: 1.30}\n", "kubernetes.from: YAML reads this as a number; quote it"),
+        (SMALL + "kubernetes: {from: '1.34', to: '1.33'}\n", "`from` 1.34 is newer than `to` 1.33"),
+        (SMALL + "kubernetes: {from: '1.34.3', to: 'v1.34.2'}\n", "`from` 1.34.3 is newer than `to` v1.34.2"),
+        (SMALL + "kubernetes: {from: '1.1', to: '1.31'}\n", "more than 30 minor versions"),
+        (SMALL + "kubernetes: {to: '2.0'}\n", "kubernetes.to"),
         (SMALL + "registries: {docker.io: {mirror: ftp://x}}\n", "registries.docker.io.mirror: not an http(s) URL"),
         (SMALL + "registries: {docker.io: {mirror: 'http://user:word@x'}}\n", "not an http(s) URL without user name"),
         (SMALL + "registries: {'no/host': {}}\n", "not a registry host"),
@@ -137,6 +146,21 @@ registries: {localhost:5000: {plain_htttp: true}}
 )
 def test_refusals(text: str, words: str) -> None:
     assert words in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "versions"),
+    [
+        ("{}", (("", "1.999.999"),)),
+        ("{to: '1.34'}", (("1.34.0", "1.34.999"),)),
+        ("{from: v1.34.2}", (("1.34.2",),)),
+        ("{from: '1.33', to: '1.34'}", (("1.33.0", "1.33.999"), ("1.34.0", "1.34.999"))),
+        ("{from: '1.33.7', to: '1.34.0'}", (("1.33.7", "1.33.999"), ("1.34.0",))),
+        ("{from: '1.34.1', to: '1.34.3'}", (("1.34.1", "1.34.3"),)),
+    ],
+)
+def test_a_minor_version_of_kubernetes_stands_for_all_its_patches(text: str, versions: object) -> None:
+    assert read(SMALL + f"kubernetes: {text}\n").kubernetes.versions == versions
 
 
 def test_a_value_put_under_the_wrong_key_is_not_shown() -> None:

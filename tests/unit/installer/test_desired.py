@@ -72,6 +72,26 @@ def test_the_same_input_gives_the_same_objects(tmp_path: Path) -> None:
     assert wanted(application, tmp_path) == wanted(application, tmp_path)
 
 
+def test_an_upgrade_finds_the_passwords_that_the_installation_has_made(tmp_path: Path) -> None:
+    manage = """
+{{- $held := (lookup "v1" "Secret" .Release.Namespace "pw").data | default dict }}
+{{- if and .Release.IsUpgrade (not (hasKey $held "password")) }}{{ fail "PASSWORDS ERROR" }}{{ end }}
+apiVersion: v1
+kind: Secret
+metadata: {name: pw}
+data: {password: {{ $held.password | default (randAlphaNum 8 | b64enc) }}}
+"""
+    found = wanted(platform(tmp_path, changes={"templates/pw.yaml": manage}), tmp_path)
+    assert "docker.io/demo/renew:1.0" in {name.removeprefix(f"{REGISTRY}/airferry/") for name in found.images}
+    with pytest.raises(SiteError, match="PASSWORDS ERROR"):
+        wanted(
+            platform(
+                tmp_path / "b", changes={"templates/pw.yaml": manage.replace('$held "password"', '$held "other"')}
+            ),
+            tmp_path,
+        )
+
+
 def test_an_image_that_only_a_later_change_asks_for_is_missed_now(tmp_path: Path) -> None:
     application = platform(tmp_path / "b")
     del application.images["docker.io/demo/renew:1.0"]

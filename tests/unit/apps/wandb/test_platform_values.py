@@ -79,10 +79,11 @@ def rendered(chart: Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
     objects = chart.render(
         merged(EVERYTHING, values), release="wandb", namespace="wandb", api_versions=["networking.k8s.io/v1/Ingress"]
     ).objects
-    for item in objects:
-        if item["kind"] == "Secret":
-            item["data"] = [base64.b64decode(text or "").decode() for text in (item.get("data") or {}).values()]
-    return objects
+    return [{**item, "data": texts(item)} if item["kind"] == "Secret" else item for item in objects]
+
+
+def texts(secret: dict[str, Any]) -> list[str]:
+    return [base64.b64decode(text or "").decode() for text in (secret.get("data") or {}).values()]
 
 
 # What only takes some values, and what decides over whole parts; the other is what the answer is changed to.

@@ -28,7 +28,7 @@ from tests.parts.workshop import Workshop
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from builder.charts.render_matrix import Release
+    from builder.charts.rendering import Release
     from installer.apps.application import Application
 
 TEMPLATE = Path(templates.__file__).parent / "wandb"

@@ -1,0 +1,114 @@
+"""Images that move with the version of the cluster, such as `kubectl:{{ .Capabilities.KubeVersion.Version }}`.
+
+A chart that looks at the version is rendered for the oldest and the newest version that the recipe says. Where these
+ask for other images, so it is for one in between, until it is known between which two versions each change lies.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from builder.charts.rendering import PROFILE, Renderer, Seen
+from builder.recipe.recipe import KubernetesEntry
+from installer.errors import RecipeError
+from installer.value import Value
+
+Asked = tuple[str, str]
+"""A template, and the text that it asks for."""
+
+
+class Moving(Value, order=True):
+    """A template that asks for `texts` by the version of the cluster.
+
+    With `open` they differ among the versions that one minor version stands for, so nobody can say which is needed.
+    `pulled` is false for what only optional parts ask for, and for what may be no image.
+    """
+
+    template: str
+    texts: tuple[str, ...]
+    open: bool
+    pulled: bool
+
+    def __str__(self) -> str:
+        what = "the version of the cluster" if self.open else "the minor version of the cluster"
+        return f"{self.template} asks for an image by {what}: {', '.join(self.texts)}"
+
+
+def moving(made: Renderer, kubernetes: KubernetesEntry, name: str, overlay: Mapping[str, Any] | None) -> list[Moving]:
+    """What moves, `made` having rendered the chart for `kubernetes.version`, and with `overlay` under `name`.
+
+    Adds to `made` what the other versions ask for, except where that is open. Raises RecipeError if the chart cannot be
+    rendered for one of the versions.
+    """
+    return _Versions(made, kubernetes, name, overlay).moving()
+
+
+class _Versions:
+    def __init__(
+        self, made: Renderer, kubernetes: KubernetesEntry, name: str, overlay: Mapping[str, Any] | None
+    ) -> None:
+        self.base, self.kubernetes, self.name, self.overlay = made, kubernetes, name, overlay
+        self.versions = [version for minor in kubernetes.versions for version in minor]
+        self.made = {kubernetes.version: made}
+
+    def moving(self) -> list[Moving]:
+        start = self.versions.index(self.kubernetes.version)
+        self._look(0, start)
+        self._look(start, len(self.versions) - 1)
+        undecided = set[Asked]()
+        for first, *late in self.kubernetes.versions:
+            if late and first in self.made and late[0] in self.made:
+                undecided |= self._differing(self.made[first], self.made[late[0]])
+        others = [made for made in self.made.values() if made is not self.base]
+        moved = {asked for made in others for asked in self._differing(self.base, made)}
+        pulled = {_asked(seen) for made in self.made.values() for seen in made.seen.get(PROFILE, ()) if seen.pulled}
+        for made in others:
+            settled = {way for way, found in made.shown.items() if undecided.isdisjoint(map(_asked, found))}
+            made.shown = {way: made.shown[way] for way in settled}
+            made.renderings = [item for item in made.renderings if item.way in settled]
+            self.base.take(made)
+        found: dict[tuple[str, bool, bool], set[str]] = {}
+        for asked in moved | undecided:
+            found.setdefault((asked[0], asked in undecided, asked in pulled), set()).add(asked[1])
+        return sorted(
+            Moving(template, tuple(sorted(texts)), is_open, is_pulled)
+            for (template, is_open, is_pulled), texts in found.items()
+        )
+
+    def _look(self, low: int, high: int) -> None:
+        """Render for the versions at `low` and `high`, and for as many in between as are needed to know all changes."""
+        one, other = self._at(self.versions[low]), self._at(self.versions[high])
+        if high - low > 1 and self._differing(one, other):
+            middle = (low + high) // 2
+            self._look(low, middle)
+            self._look(middle, high)
+
+    def _at(self, version: str) -> Renderer:
+        if version not in self.made:
+            self.made[version] = self._rendered(version)
+        return self.made[version]
+
+    def _rendered(self, version: str) -> Renderer:
+        made = self.base.apart(version)
+        try:
+            made.installed(PROFILE, {})
+            made.upgraded(PROFILE, {}, empty=None, answered=False)
+        except RecipeError as exc:
+            if self.kubernetes.stated:
+                raise RecipeError(f"for Kubernetes {version}: {exc.message}", hint=exc.hint) from exc
+        if self.overlay is not None:
+            try:
+                made.upgraded(self.name, self.overlay, empty=made.tree.variant(), answered=False)
+            except RecipeError as exc:
+                made.failed(f"for Kubernetes {version}", exc, ())
+        return made
+
+    def _differing(self, one: Renderer, other: Renderer) -> set[Asked]:
+        """What one of the two asks for and the other, rendered the same way, does not."""
+        found = set[Asked]()
+        for way in one.shown.keys() & other.shown.keys():
+            found |= {_asked(seen) for seen in one.shown[way]} ^ {_asked(seen) for seen in other.shown[way]}
+        return found
+
+
+def _asked(seen: Seen) -> Asked:
+    return seen.template, seen.found.text
