@@ -375,6 +375,7 @@ _WITHOUT_NETWORK = f"{_WITH_NETWORK} cryptography email ssl subprocess tarfile u
         ("builder.cli.main", f"msgspec {_WITHOUT_NETWORK}"),
         ("builder.cli.recipe.build", _WITH_NETWORK),
         ("builder.cli.recipe.plan", _WITHOUT_NETWORK),
+        ("builder.cli.recipe.observe", _WITH_CLUSTER),
         (
             "builder.cli.bundle.inspect",
             f"{_ALWAYS} cryptography.x509 ssl subprocess urllib3",

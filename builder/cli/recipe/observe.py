@@ -57,7 +57,7 @@ def observe(
 
     What only the code of an operator names cannot be found by rendering. Install the application on a connected staging
     cluster, use it, and look: each image that its pods ask for and the lock does not carry is printed as a line for
-    `images` of the recipe, with the places. Nothing is changed there.
+    `images` of the recipe, with the places. Nothing is changed there; what may not be listed is told.
 
     \b
       airferry observe --kubeconfig staging.yaml
