@@ -6,10 +6,12 @@ Only `get` and `list` are asked of the API server. Rendering cannot show what an
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from installer.chart.images import references
+from installer.chart.images import OWN_GROUPS, references
 from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.kinds import POD, Kind
 from installer.cluster.owners import WORKLOADS, Owners, place_of
+from installer.cluster.pod_images import container_states, pod_images, runs
+from installer.cluster.workload import pod_specs
 from installer.errors import (
     AirferryError,
     ClusterError,
@@ -23,7 +25,7 @@ from installer.value import Value
 
 WATCH_SECONDS = 2.0
 """Between two looks: the pods of a short Job stay as long as that at least."""
-_STATES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class Sighting(Value, order=True):
@@ -138,17 +140,21 @@ class _Look:
 
     def _at_resources(self, items: Iterable[Object]) -> None:
         for item in items:
-            for found in references([item]):
-                self._seen.add(Sighting(found.text, f"{describe(item)}: {found.path}", certain=False))
+            for found in references([_wanted(item)]):
+                self._seen.add(Sighting(found.text, f"{describe(item)}, {found.path}", certain=False))
 
     def _add(self, item: Object, place: str) -> None:
-        status = item.get("status") or {}
-        pulled = {state["name"]: _digest(state) for key in _STATES for state in status.get(key) or []}
-        for found in references([item]):
-            certain = found.certain and not found.test_only
-            inside = f"container {found.container}" if found.container and certain else found.path
-            runs = pulled.get(found.container, "") if certain else ""
-            self._seen.add(Sighting(found.text, f"{place}, {inside}", certain, runs))
+        named = references([_wanted(item)])
+        # What only `helm test` runs, nothing in an enclave runs unasked.
+        test = any(found.test_only for found in named)
+        states, asked = container_states(item), set[str]()
+        for image in (image for spec in pod_specs(item["spec"]) for image in pod_images(spec)):
+            asked.add(image.text)
+            digest = _digest(states.get(image.container) or {})
+            self._seen.add(Sighting(image.text, f"{place}, {image.place}", not test, digest))
+        for found in named:
+            if found.text not in asked:
+                self._seen.add(Sighting(found.text, f"{place}, {found.path}", certain=False))
 
     def _custom_kinds(self) -> Iterator[Kind]:
         """Kinds that Kubernetes does not bring along, each once; their objects are the same in all versions."""
@@ -161,7 +167,7 @@ class _Look:
         for text in versions:
             version, _, name = text.rpartition("/")
             group = version.partition("/")[0]
-            if "/" in version and "." in group and not group.endswith(".k8s.io") and (group, name) not in found:
+            if "/" in version and group not in OWN_GROUPS and (group, name) not in found:
                 found.add((group, name))
                 yield self._cluster.kind(version, name)
 
@@ -179,13 +185,17 @@ class _Look:
         return []
 
 
-def _digest(state: Object) -> str:
-    """What a container runs (Kubernetes API reference, ContainerStatus, `imageID`); empty if it is not known.
+def _wanted(item: Object) -> Object:
+    """`item` without what is reported of it and how it came about."""
+    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
+    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _APPLIED}
+    rest = {key: value for key, value in item.items() if key != "status"}
+    return {**rest, "metadata": {**metadata, "annotations": annotations}}
 
-    Runtimes write `REPOSITORY@DIGEST`, some with `docker-pullable://` in front, or the digest of the configuration.
-    """
-    text = str(state.get("imageID") or "").rpartition("://")[2].rpartition("@")[2]
+
+def _digest(state: Object) -> str:
+    """The digest of what a container runs, which may be that of its configuration; empty if it is not known."""
     try:
-        return Digest(text).text
+        return Digest(runs(state).rpartition("@")[2]).text
     except AirferryError:
         return ""

@@ -26,8 +26,7 @@ from installer.value import Value
 Certainty = Literal["found", "suspected"]
 _CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 _TEST_EVENTS = {"test", "test-success"}
-# The groups of Kubernetes itself (kubernetes/api): their kinds hold images in container lists and image volumes only.
-_OWN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "extensions", "policy"}) | {
+OWN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "extensions", "policy"}) | {
     f"{group}.k8s.io"
     for group in (
         *("admission", "admissionregistration", "apiextensions", "apiregistration", "authentication", "authorization"),
@@ -35,6 +34,7 @@ _OWN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "extensions", "poli
         *("internal.apiserver", "node", "rbac.authorization", "resource", "scheduling", "storage", "storagemigration"),
     )
 }
+"""Those of Kubernetes itself (kubernetes/api): their kinds hold images in container lists and image volumes only."""
 _LABELS = ("labels", "matchLabels")
 # What operators of the Operator Framework call the images that they run (its documentation, "Offline enabled").
 _RELATED = "RELATED_IMAGE_"
@@ -111,7 +111,7 @@ class _Walk:
         self.name = str((metadata or {}).get("name", ""))
         self.namespace = str((metadata or {}).get("namespace") or "")
         self.hooks = hook_events(item) if metadata and not embedded else ()
-        self.foreign = str(item.get("apiVersion", "v1")).rpartition("/")[0] not in _OWN_GROUPS
+        self.foreign = str(item.get("apiVersion", "v1")).rpartition("/")[0] not in OWN_GROUPS
         self.embedded = embedded
         self.container = ""
         self.nodes = 0

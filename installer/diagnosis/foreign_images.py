@@ -7,18 +7,17 @@ operator names could not be proven.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from installer.chart.images import references
 from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import POD
 from installer.cluster.owners import WORKLOADS, Owners, place_of
+from installer.cluster.pod_images import container_states, pod_images, runs
 from installer.cluster.workload import ReleaseName, of_release, of_some_release
 from installer.diagnosis.cause import Cause, brief
 from installer.diagnosis.image_pull import REASONS
 from installer.errors import ClusterForbiddenError
 from installer.oci.reference import DigestRef, Reference
 
-_STATES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 # Names that Kubernetes keeps for itself (Kubernetes documentation, "Namespaces").
 _SYSTEM = "kube-"
 _PLAIN = {POD.name, "Node", *(kind.name for kind in WORKLOADS)}
@@ -67,12 +66,11 @@ def _of_pod(
     others = of_some_release(owner) or (metadata["namespace"].startswith(_SYSTEM) and owner["kind"] in _PLAIN)
     if not ours and (others or owner["kind"] == "Node"):
         return
-    states = {item["name"]: item for key in _STATES for item in (pod.get("status") or {}).get(key) or []}
-    for place in (item for item in references([pod]) if item.certain):
-        image, state = place.text, states.get(place.container) or {}
-        inside = f"container {place.container}" if place.container else place.path
-        where = f"{place_of(pod, owner)}, {inside}"
-        running = str(state.get("imageID") or "").rpartition("://")[2]
+    states = container_states(pod)
+    for asked in pod_images(pod["spec"]):
+        image, state = asked.text, states.get(asked.container) or {}
+        where = f"{place_of(pod, owner)}, {asked.place}"
+        running = runs(state)
         waiting = str(((state.get("state") or {}).get("waiting") or {}).get("reason") or "")
         if not _is_of(image, registry):
             step = _STEP if ours else _OPERATOR_STEP.format(registry=registry)

@@ -159,6 +159,13 @@ def test_templates_count_where_there_is_no_pod() -> None:
     }
 
 
+def test_what_only_helm_test_runs_is_not_missing() -> None:
+    test = pod("check", FOREIGN)
+    test["metadata"]["annotations"] = {"helm.sh/hook": "test"}
+    result = found(test)
+    assert (names(result, "missing"), names(result, "possible")) == ([], [FOREIGN])
+
+
 def test_what_may_be_asked_for_stands_in_comments() -> None:
     far = {**of(CLUSTER, "far", spec={"imageName": "far:1"}), "metadata": {"name": "far", "namespace": "elsewhere"}}
     result = found(
@@ -174,11 +181,12 @@ def test_what_may_be_asked_for_stands_in_comments() -> None:
 
 
 def test_custom_resources_are_searched_in_one_version_and_without_namespaces_too() -> None:
-    policy = Kind("nvidia.com", "v1", "ClusterPolicy", "clusterpolicies")
+    # A group of others below k8s.io, too.
+    policy = Kind("nvidia.k8s.io", "v1", "ClusterPolicy", "clusterpolicies")
     resource: Object = {"apiVersion": policy.api_version, "kind": policy.name, "metadata": {"name": "gpu"}}
     result = found(definition(policy, "Cluster"), {**resource, "spec": {"toolkit": {"image": "nvcr.io/nvidia/x:1"}}})
     [possible] = result.of("possible")
-    assert (possible.name, possible.places) == ("nvcr.io/nvidia/x:1", ("ClusterPolicy gpu: spec.toolkit.image",))
+    assert (possible.name, possible.places) == ("nvcr.io/nvidia/x:1", ("ClusterPolicy gpu, spec.toolkit.image",))
 
 
 class OneNamespace(FakeCluster):

@@ -86,7 +86,7 @@ def test_init_containers_and_image_volumes_count() -> None:
         "volumes": [{"name": "model", "image": {"reference": "quay.io/models/one:1"}}],
     }
     places = [where.partition(", ")[2] for where, _, _ in found(made)]
-    assert places == ["container first", "spec.volumes[0].image.reference"]
+    assert places == ["container first", "volume model"]
 
 
 @pytest.mark.parametrize(
