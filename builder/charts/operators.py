@@ -212,13 +212,13 @@ def brought(found: Iterable[Sighted]) -> tuple[Brought, ...]:
     told = []
     for number, bringer in enumerate(BRINGERS):
         of_it = [item for item in held if item.bringer == number]
-        shown = [item for item in of_it if item.object and not item.covered]
+        shown, what = [item for item in of_it if item.object and not item.covered], ""
         if not any(item.object for item in of_it):
-            shown = of_it
-        names = [item.object or f"kind {item.sign.partition('.')[0]}" for item in shown]
+            shown, what = of_it, "kind " if len(of_it) == 1 else "kinds "
+        names = [item.object or item.sign.partition(".")[0] for item in shown]
         signs = dict.fromkeys(item.sign if "=" in item.sign else item.sign.partition(".")[2] for item in shown)
         if shown:
-            told.append(Brought(f"{_few(names)} ({', '.join(signs)})", bringer.images, bringer.said))
+            told.append(Brought(f"{what}{_few(names)} ({', '.join(signs)})", bringer.images, bringer.said))
     return tuple(told)
 
 

@@ -34,6 +34,7 @@ def cli() -> None:
     On this side:
       airferry init               a commented recipe
       airferry lock               every name resolved, to be committed
+      airferry observe            what a staging cluster asks for besides
       airferry plan               what will it hold, how large will it be
       airferry build              one bundle
       airferry sign BUNDLE --key release.key

@@ -41,6 +41,10 @@ PODS: dict[str, Any] = {"template": {"metadata": {"labels": ISTIO}, "spec": {"co
         ([cluster("db")], ["Cluster db (postgresql.cnpg.io)"]),
         ([cluster("a"), cluster("b"), CNPG], ["Cluster a, Cluster b (postgresql.cnpg.io)"]),
         ([CNPG, CNPG], ["kind Cluster (postgresql.cnpg.io)"]),
+        (
+            [definition(kind, "kafka.strimzi.io") for kind in ("KafkaBridge", "Kafka", "KafkaTopic")],
+            ["kinds Kafka, KafkaBridge (kafka.strimzi.io)"],
+        ),
         ([cluster("db", imageName=IMAGE), CNPG], []),
         ([cluster("db", imageCatalogRef=CATALOG)], []),
         ([cluster("a", imageName=IMAGE), cluster("b")], ["Cluster b (postgresql.cnpg.io)"]),
