@@ -5,13 +5,14 @@ from pathlib import Path
 
 from builder.assemble.contents import Contents
 from installer.bundle.envelope import envelope_of
+from installer.bundle.failures import ContradictionError
 from installer.bundle.manifest import BundleBlob
 from installer.bundle.part_files import finish_interrupted
 from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.bundle.writer import write
-from installer.errors import AirferryError, BundleError, StorageError
+from installer.errors import AirferryError, BundleError, RecipeError, StorageError
 from installer.files import forget
 from installer.oci.digest import Digest
 from installer.oci.source import BlobSource, BlobStream
@@ -35,7 +36,8 @@ def build(
 
     With `sync` it returns only when the disk has everything and it was read back. The same contents give the same
     bytes. An interrupted build leaves parts (`NAME.part`), and the next one continues them; volumes that are complete
-    already, signed or not, stay. Raises StorageError, ContentError and what `source` raises.
+    already, signed or not, stay. Raises StorageError, ContentError, what `source` raises, and RecipeError for a bundle
+    that contradicts itself.
     """
     finish_interrupted(outputs)
     if finished := _finished(outputs, planned, reporter):
@@ -50,6 +52,8 @@ def build(
         try:
             with Bundle.open([VolumeFile(path) for path in parts], Trust(sums=sums)) as bundle:
                 verify(bundle, reporter)
+        except ContradictionError as exc:
+            raise RecipeError(exc.message, hint="the lock makes it so: run `airferry lock` again.") from exc
         except BundleError as exc:
             raise StorageError(
                 f"the disk returns something else than was written: {exc.message}",

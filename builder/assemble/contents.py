@@ -3,14 +3,12 @@
 from builder.assemble.delta_base import WHOLE, Omission
 from builder.assemble.packing import Arrangement, arrange
 from builder.assemble.volume_size import VolumeSize
-from builder.recipe.lock import Lock, LockedImage, closure
-from installer.bundle import canonical
+from builder.recipe.lock import Lock, closure
 from installer.bundle.limits import FORMAT
 from installer.bundle.manifest import BundleManifest
-from installer.bundle.volume import Metadata, file_names, metadata_of, volume_sizes
+from installer.bundle.volume import Metadata, docker_index, file_names, metadata_of, volume_sizes
 from installer.errors import BundleError, RecipeError
 from installer.oci import media_types
-from installer.oci.digest import Digest
 from installer.value import Value, replace
 
 MINIMUM_INSTALLER = "0.1.0"
@@ -78,30 +76,12 @@ def _skeleton(lock: Lock, layout: Arrangement, omitted: Omission) -> BundleManif
 
 
 def _manifest_json(lock: Lock, omitted: Omission) -> bytes:
-    """The index of `docker load`: for each tagged image its configuration and layers for one platform.
-
-    Source: Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format". Entries that are no
-    container images, or whose layers a registry does not hold, are left out.
-    """
+    """The index of `docker load`; left out is what is no image for the first platform, or not all carried."""
     types = {blob.digest: blob.media_type for blob in lock.blobs}
     trees = lock.manifests_by_digest()
-    names: dict[tuple[Digest, ...], list[str]] = {}
-    for image in lock.images:
-        config, *layers = trees[image.single].content
-        if types[config] in media_types.IMAGE_CONFIGS and not omitted.blobs & {config, *layers}:
-            names.setdefault((config, *layers), []).extend(_tags(image))
-    return canonical.encode(
-        [
-            {"Config": _path(config), "Layers": [_path(layer) for layer in layers], "RepoTags": sorted(tags)}
-            for (config, *layers), tags in sorted(names.items(), key=lambda entry: (sorted(entry[1]), entry[0]))
-        ]
+    contents = [(image.in_bundle(), trees[image.single].content) for image in lock.images]
+    return docker_index(
+        (image, content)
+        for image, content in contents
+        if types[content[0]] in media_types.IMAGE_CONFIGS and omitted.blobs.isdisjoint(content)
     )
-
-
-def _tags(image: LockedImage) -> list[str]:
-    reference = image.in_bundle().reference
-    return [f"{reference.repository}:{reference.tag}"] if reference.tag else []
-
-
-def _path(digest: Digest) -> str:
-    return f"blobs/sha256/{digest.hex}"

@@ -16,6 +16,7 @@ from builder.charts.version_ranges import newest
 from builder.images.source import Places
 from builder.recipe.lock import LockedBlob, LockedManifest, Origin
 from builder.recipe.recipe import ChartEntry
+from installer.chart.bundled import MAX_CONFIG, named_in, parts_of
 from installer.chart.helm import MAX_ARCHIVE, Chart, packed_folder
 from installer.errors import ContentError, NotFoundError, RecipeError
 from installer.files import is_folder, read_bounded
@@ -107,13 +108,19 @@ class ChartFetcher:
         if not _COMPLETE.fullmatch(version):
             version = self._newest(location, version)
         origin = Origin("registry", location, version.replace("+", "_"))
-        manifest = self._places.manifest(origin)
-        if not isinstance(manifest, Manifest) or manifest.config.media_type != media_types.HELM_CONFIG:
-            raise ContentError(f"oci://{origin.location}:{origin.name} is no Helm chart", hint="an image of that name?")
-        layers = [layer for layer in manifest.layers if layer.media_type == media_types.HELM_CHART]
-        if len(layers) != 1:
-            raise ContentError(f"oci://{origin.location}:{origin.name} holds {len(layers)} charts instead of one")
-        chart = load(self._places.read(origin, layers[0], MAX_ARCHIVE), entry, origin)
+        found = self._places.manifest(origin)
+        try:
+            manifest, archive = parts_of(found)
+            named = named_in(self._places.read(origin, manifest.config, MAX_CONFIG))
+        except ContentError as exc:
+            raise ContentError(f"oci://{origin.location}:{origin.name}: {exc.message}", hint=exc.hint) from exc
+        chart = load(self._places.read(origin, archive, MAX_ARCHIVE), entry, origin)
+        if named != (chart.name, chart.version):
+            raise ContentError(
+                f"oci://{origin.location}:{origin.name} is {chart.name} {chart.version}, but its configuration says "
+                f"{named[0]!s:.100} {named[1]!s:.100}",
+                hint="have it pushed again with `helm push`; or fetch its archive and name that with `path`.",
+            )
         return FetchedChart(entry, chart, origin, *_carried(manifest, {}))
 
     def _newest(self, location: str, wanted: str) -> str:

@@ -134,18 +134,15 @@ def _single(places: Places, wanted: Wanted, root: Manifest | Index, platform: Pl
 def _choose(
     places: Places, wanted: Wanted, upstream: Manifest | Index, platform: Platform, depth: int = 0
 ) -> Manifest | Index:
-    """The manifest for `platform`; an entry of exactly its variant goes before one that merely serves it."""
+    """The manifest for `platform`."""
     if isinstance(upstream, Manifest):
         return upstream
     if depth == MAX_DEPTH:
         raise ContentError(f"{wanted.source}: indexes inside indexes, more than {MAX_DEPTH} deep")
-    fitting = [child for child in upstream.manifests if child.platform and child.platform.serves(platform)]
-    if not fitting and [child.platform for child in upstream.manifests] == [None]:
-        fitting = list(upstream.manifests)
-    if not fitting:
+    chosen = upstream.entry_for(platform)
+    if chosen is None:
         raise _not_for(wanted, _named(upstream.manifests), [platform])
-    fitting.sort(key=lambda child: child.platform is not None and child.platform.variant != platform.variant)
-    return _choose(places, wanted, places.child(wanted.origin, fitting[0]), platform, depth + 1)
+    return _choose(places, wanted, places.child(wanted.origin, chosen), platform, depth + 1)
 
 
 def _walk(places: Places, origin: Origin, manifest: Manifest | Index, carried: Carried, depth: int = 0) -> None:

@@ -96,11 +96,10 @@ def make_lock(
         found = _proven(found, found.application, found.steps, recipe)
     version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
-    platforms = tuple(sorted(Platform.parse(text) for text in recipe.platforms))
+    platforms = tuple(Platform.parse(text) for text in recipe.platforms)
     reporter.note(f"resolving {count(len(wanted), 'image')}")
-    asked = [Platform.parse(text) for text in recipe.platforms]
     resolved = in_parallel(
-        lambda item: _resolve(places, item, asked, referrers=recipe.referrers), wanted, "images cannot be resolved"
+        lambda item: _resolve(places, item, platforms, referrers=recipe.referrers), wanted, "images cannot be resolved"
     )
     for note in (*found.notes, *(note for item in resolved for note in item.notes)):
         reporter.note(f"note: {note}")

@@ -13,6 +13,10 @@ class OtherBundleError(BundleError):
     """A genuine volume, but of another bundle than the volumes that are open already."""
 
 
+class ContradictionError(BundleError):
+    """A bundle that is whole, as it was signed, and contradicts itself."""
+
+
 def missing_volumes(names: Mapping[int, str], count: int) -> IncompleteError:
     """Volumes are not at hand: `names` are their file names by number (from 0); there are `count` in all."""
     if len(names) == 1:

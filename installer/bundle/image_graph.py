@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from installer.bundle.manifest import BundleBlob, BundleImage, BundleManifest
-from installer.errors import BundleError, NotFoundError
+from installer.bundle.volume import docker_index
+from installer.errors import BundleError, ContentError, NotFoundError
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
 
@@ -40,23 +42,36 @@ class ImageGraph:
     def _collect(self, descriptor: Descriptor, nodes: dict[Digest, Manifest | Index], depth: int) -> None:
         if depth > _MAX_DEPTH:
             raise BundleError(f"{descriptor.digest}: indexes nested deeper than {_MAX_DEPTH}")
+        node = nodes.get(descriptor.digest) or self._node(descriptor)
+        if node.descriptor.size != descriptor.size:
+            raise BundleError(
+                f"{descriptor.digest}: has {node.descriptor.size} bytes, and is said to have {descriptor.size}"
+            )
         if descriptor.digest in nodes:
             return
-        try:
-            node = parse_manifest(self._read(descriptor.digest), descriptor.media_type)
-        except NotFoundError as exc:
-            raise BundleError(f"manifest {descriptor.digest}: named by an image but not held") from exc
         for child in node.manifests if isinstance(node, Index) else ():
             self._collect(child, nodes, depth + 1)
         nodes[descriptor.digest] = node
 
+    def _node(self, descriptor: Descriptor) -> Manifest | Index:
+        try:
+            return parse_manifest(self._read(descriptor.digest), descriptor.media_type)
+        except NotFoundError as exc:
+            raise BundleError(f"manifest {descriptor.digest}: named by an image but not held") from exc
+        except ContentError as exc:
+            raise BundleError(exc.message, hint=exc.hint) from exc
+
     def closure(self, image: BundleImage) -> dict[Digest, Descriptor]:
         """Everything an image and its referrers consist of: manifests, configurations, layers.
 
-        Raises BundleError unless bundle.json lists the same.
+        Raises BundleError unless bundle.json lists the same, and if a referrer is about something else.
         """
         closure: dict[Digest, Descriptor] = {}
-        for node in self.manifests(image):
+        nodes = self.manifests(image)
+        names = {node.descriptor.digest for node in nodes}
+        for node in nodes:
+            if node.descriptor.digest in image.referrers and (node.subject is None or node.subject.digest not in names):
+                raise BundleError(f"{image.source}: {node.descriptor.digest} is said to be about it, and is not")
             closure[node.descriptor.digest] = node.descriptor
             for blob in node.blobs if isinstance(node, Manifest) else ():
                 if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
@@ -65,6 +80,33 @@ class ImageGraph:
         if closure.keys() != self.parts(image).keys():
             raise BundleError(f"{image.source}: its manifests and its parts in bundle.json differ")
         return closure
+
+    def docker_index(self) -> bytes:
+        """What `manifest.json` must be: every image that is whole, for the first platform of the bundle.
+
+        Raises BundleError.
+        """
+        return docker_index(
+            (image, content) for image in self._manifest.images if (content := self._runnable(image.root))
+        )
+
+    def _runnable(self, root: Descriptor) -> tuple[Digest, ...]:
+        """The configuration and the layers of a container image for the first platform; empty if not all is carried."""
+        node = self._node(root)
+        for _ in range(_MAX_DEPTH):
+            if isinstance(node, Manifest):
+                break
+            child = node.entry_for(self._manifest.platforms[0])
+            if child is None:
+                return ()
+            node = self._node(child)
+        if isinstance(node, Index):
+            return ()
+        content = (node.config.digest, *(layer.digest for layer in node.layers))
+        blobs = [self._blobs.get(digest) for digest in content]
+        if not all(blob and blob.carried for blob in blobs):
+            return ()
+        return content if blobs[0] and blobs[0].media_type in media_types.IMAGE_CONFIGS else ()
 
     def owners(self, digest: Digest) -> Sequence[str]:
         """The names of the images that a blob belongs to."""

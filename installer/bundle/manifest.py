@@ -273,6 +273,7 @@ class BundleManifest(Value):
             parse_time(self.expires)
         parse_release(self.minimum_installer)
         _require(0 < len(self.volumes) <= MAX_VOLUMES, f"{len(self.volumes)} volumes; 1 to {MAX_VOLUMES} are allowed")
+        _require(bool(self.platforms), "a bundle for no platform")
         held = {blob.digest for blob in self.blobs if blob.pieces}
         numbers = {blob.digest: number for number, blob in enumerate(self.blobs)}
         _require(len(numbers) == len(self.blobs), "a blob stands twice")

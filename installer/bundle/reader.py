@@ -13,7 +13,7 @@ volume is parsed before a trusted signature, or the typed checksum, covers it.
 """
 
 import hashlib
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from typing import Protocol, Self
 
 from blake3 import blake3
@@ -22,7 +22,7 @@ from installer.bundle import signature, sums
 from installer.bundle.envelope import Envelope, check_metadata, read_envelope, read_metadata
 from installer.bundle.failures import OtherBundleError, damaged_chunk, not_carried
 from installer.bundle.image_graph import ImageGraph
-from installer.bundle.limits import CHUNK, MAX_SMALL_BLOB
+from installer.bundle.limits import CHUNK, MANIFEST_JSON, MAX_SMALL_BLOB
 from installer.bundle.manifest import HASH, BundleBlob, BundleImage, BundleManifest, chunk_count
 from installer.bundle.signature import PublicKey, Trust, Verdict
 from installer.bundle.volume import Metadata, VolumeFile
@@ -132,6 +132,11 @@ class Bundle:
         """Step 3 for what a file repeats: nobody but stock tools ever reads it. Raises BundleError, StorageError."""
         check_metadata(file, self._envelope.sums)
 
+    def check_docker_index(self) -> None:
+        """Raises BundleError unless `manifest.json`, which only docker and podman read, follows from the images."""
+        if Digest.of(self.images.docker_index()) != sums.digest_of(self._envelope.sums, MANIFEST_JSON):
+            raise BundleError("manifest.json, which `docker load` reads, names other images, configurations or layers")
+
     def metadata(self) -> Iterator[bytes]:
         """The bytes before the payload, the same in every file. Raises BundleError, StorageError."""
         file = next(iter((*self.volumes.files.values(), *self.volumes.patches)))
@@ -196,14 +201,14 @@ class Bundle:
             self._kept[digest] = data
         return data
 
-    def keep_manifests(self) -> None:
-        """While volumes are missing: read the manifests at hand into memory, since their medium may go.
+    def keep(self, digests: Iterable[Digest]) -> None:
+        """While volumes are missing: read those of the blobs that are at hand into memory, since their medium may go.
 
         Raises BundleError, IncompleteError, StorageError.
         """
-        for blob in self.manifest.blobs if self.volumes.missing else ():
-            if blob.is_manifest and not self.absent(blob.digest):
-                self.read(blob.digest)
+        for digest in digests if self.volumes.missing else ():
+            if not self.absent(digest):
+                self.read(digest)
 
     def open_blob(self, descriptor: Descriptor, offset: int = 0) -> "BlobReader":
         """A stream over a blob's verified bytes from `offset` on. Raises NotFoundError."""

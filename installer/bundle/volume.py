@@ -65,6 +65,28 @@ def index_json(manifest: BundleManifest) -> bytes:
     return canonical.encode({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries})
 
 
+def docker_index(contents: Iterable[tuple[BundleImage, tuple[Digest, ...]]]) -> bytes:
+    """`manifest.json` for `docker load`: each image with the digests of its configuration and layers, in this order.
+
+    Source: Docker image specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
+    """
+    names: dict[tuple[Digest, ...], list[str]] = {}
+    for image, content in contents:
+        tags = names.setdefault(content, [])
+        if image.tag:
+            tags.append(f"{image.reference.repository}:{image.tag}")
+    return canonical.encode(
+        [
+            {"Config": _path(config), "Layers": [_path(layer) for layer in layers], "RepoTags": sorted(tags)}
+            for (config, *layers), tags in sorted(names.items(), key=lambda entry: (sorted(entry[1]), entry[0]))
+        ]
+    )
+
+
+def _path(digest: Digest) -> str:
+    return f"blobs/sha256/{digest.hex}"
+
+
 class Metadata(Value):
     """The sizes of the members in front of every payload."""
 

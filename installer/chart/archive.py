@@ -2,14 +2,18 @@
 
 import gzip
 import io
+import re
 import tarfile
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 from installer.errors import AirferryError
+from installer.strict_yaml import load_yaml
 
 MAX_UNPACKED = 64 << 20
 MAX_MEMBERS = 20_000
+_METADATA = re.compile(r"[^/]+/Chart\.yaml")
 
 
 def unpacked(archive: bytes, source: str, error: type[AirferryError]) -> dict[str, bytes]:
@@ -30,6 +34,16 @@ def unpacked(archive: bytes, source: str, error: type[AirferryError]) -> dict[st
     except (OSError, EOFError, zlib.error, tarfile.TarError) as exc:
         raise error(f"{source}: no packed chart: {exc}", hint="fetch the chart again.") from exc
     return found
+
+
+def stated(archive: bytes, source: str, error: type[AirferryError]) -> tuple[Any, Any] | None:
+    """Name and version in Chart.yaml, as far as plain YAML says them; None where only Helm can tell what it reads.
+
+    It takes any folder for the chart's, and the files in it one over the other (pkg/chart/loader/archive).
+    """
+    files = [data for name, data in unpacked(archive, source, error).items() if _METADATA.fullmatch(name)]
+    document = load_yaml(files[0], source, error) if len(files) == 1 else None
+    return (document.get("name"), document.get("version")) if isinstance(document, dict) else None
 
 
 def packed(files: Mapping[str, bytes], *, level: int) -> bytes:

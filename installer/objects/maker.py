@@ -12,6 +12,7 @@ from installer.apps.profile import Step, at_path, placed
 from installer.bundle.manifest import BundleChart
 from installer.bundle.reader import Bundle
 from installer.chart import pinning, retarget
+from installer.chart.bundled import chart_of
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
 from installer.chart.images import references
 from installer.chart.lookups import after_installation
@@ -26,7 +27,6 @@ from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference
 from installer.site.site import Site
 
-MAX_CHART = 32 * 1024 * 1024
 MAX_DOCUMENT = 4 * 1024 * 1024
 _EVENTS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
 _SHOWN = 20
@@ -162,7 +162,7 @@ class Maker:
 
     def _release(self, step: Step, entry: BundleChart, name: ReleaseName, given: Mapping[str, Any]) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
-        chart = self._loaded(entry)
+        chart = chart_of(self.bundle, entry, SiteError)
         values = self._moved(chart, given)
 
         def upgrade(values: Mapping[str, Any]) -> Rendering:
@@ -193,10 +193,6 @@ class Maker:
         objects, run = tuple(installed.objects), tuple(hooks.values())
         hidden = frozenset(self.application.secret_paths(step))
         return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds, hidden)
-
-    def _loaded(self, entry: BundleChart) -> Chart:
-        raw = self.bundle.read(entry.archive, MAX_CHART)
-        return Chart.load(raw, source=f"chart {entry.name}", error=BundleError, values_error=SiteError)
 
     def _moved(self, chart: Chart, values: Mapping[str, Any]) -> dict[str, Any]:
         """`values` that point into the enclave."""

@@ -103,6 +103,16 @@ class Index:
     manifests: tuple[Descriptor, ...]
     subject: Descriptor | None = None
 
+    def entry_for(self, platform: Platform) -> Descriptor | None:
+        """The entry for `platform`: one of exactly its variant goes before one that merely serves it.
+
+        An entry that is alone and names no platform serves any.
+        """
+        if [child.platform for child in self.manifests] == [None]:
+            return self.manifests[0]
+        fitting = [child for child in self.manifests if child.platform and child.platform.serves(platform)]
+        return min(fitting, key=lambda child: child.platform != platform, default=None)
+
 
 def parse_manifest(raw: bytes, media_type: str) -> Manifest | Index:
     """The manifest or index in `raw`, whose declared type (Content-Type or descriptor) is `media_type`.

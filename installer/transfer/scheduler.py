@@ -15,8 +15,10 @@ from functools import partial
 
 from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
+from installer.chart.bundled import check_chart
 from installer.chart.relocation import Relocation
 from installer.errors import BundleError, IncompleteError, StorageError
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference, Repository
 from installer.parallel import SMALL, each
@@ -56,6 +58,8 @@ class Scheduler:
         self._jobs = {job.descriptor.digest: job for job in _jobs(self._bundle, self._images.values(), targets)}
         self._awaited = _AwaitedBlobs(self._bundle, self._images.values(), self._jobs)
         self._charts = list(self._bundle.manifest.charts)
+        blobs = self._bundle.manifest.blobs
+        self._chart_configs = [blob.digest for blob in blobs if blob.media_type == media_types.HELM_CONFIG]
 
     @property
     def size(self) -> int:
@@ -85,7 +89,7 @@ class Scheduler:
     # --- steps ---
 
     def _read_manifests(self) -> None:
-        """Read the manifests at hand now: damage shows early, and their volume may go before they are needed."""
+        """Read manifests and charts at hand now: damage shows early, and their volume may go before they are needed."""
         for image in list(self._images.values()):
             with self._damage_leaves_out(partial(self._leave_out, image)):
                 if not self._bundle.volumes.missing:
@@ -94,6 +98,14 @@ class Scheduler:
                 for blob in self._bundle.manifest.parts(image):
                     if blob.is_manifest and not self._bundle.absent(blob.digest):
                         self._bundle.read(blob.digest)
+        for chart in list(self._charts):
+            with self._damage_leaves_out(partial(self._leave_out_chart, chart)):
+                if not self._volumes_of_chart(chart):
+                    check_chart(self._bundle, chart)
+                    continue
+                for digest in self._parts_of_chart(chart):
+                    if not self._bundle.absent(digest):
+                        self._bundle.read(digest)
 
     def _push_blobs(self, jobs: Sequence[Job]) -> None:
         """Push blobs, and each image whose last blob arrives. What the registry has already needs no volume."""
@@ -125,7 +137,7 @@ class Scheduler:
 
     def _push_charts(self) -> None:
         """Push the charts at hand, and note those that exist already; the others follow with their volumes."""
-        settled: dict[BundleChart, LoadedChart | None] = {}
+        settled: dict[BundleChart, LoadedChart] = {}
 
         def push(chart: BundleChart) -> None:
             target = self._relocation.chart(chart.name, chart.version)
@@ -134,15 +146,11 @@ class Scheduler:
                     settled[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
                 return
 
-            def leave_out(reason: str) -> None:
-                settled[chart] = None
-                self.left_out[f"chart {chart.name} {chart.version}"] = reason
-
-            with self._damage_leaves_out(leave_out):
+            with self._damage_leaves_out(partial(self._leave_out_chart, chart)):
                 settled[chart] = self._pusher.push_chart(target, chart)
 
-        each(push, self._charts, threads=self._threads, stop=self._pusher.stop, waits=lambda _: True)
-        self.loaded_charts += [loaded for chart in self._charts if (loaded := settled.get(chart))]
+        each(push, list(self._charts), threads=self._threads, stop=self._pusher.stop, waits=lambda _: True)
+        self.loaded_charts += [settled[chart] for chart in self._charts if chart in settled]
         self._charts = [chart for chart in self._charts if chart not in settled]
 
     def _change_volumes(self) -> None:
@@ -176,7 +184,11 @@ class Scheduler:
         return frozenset().union(*(self._bundle.absent(blob.digest) for blob in parts if blob.is_manifest))
 
     def _volumes_of_chart(self, chart: BundleChart) -> frozenset[int]:
-        return self._bundle.absent(chart.artifact) | self._bundle.absent(chart.archive)
+        return frozenset().union(*map(self._bundle.absent, self._parts_of_chart(chart)))
+
+    def _parts_of_chart(self, chart: BundleChart) -> Sequence[Digest]:
+        """The blobs of a chart, with the configurations of all charts: which is whose, only its artifact says."""
+        return chart.artifact, chart.archive, *self._chart_configs
 
     def _needed_volumes(self) -> frozenset[int]:
         """The volumes that are not at hand and hold something which is still needed."""
@@ -201,6 +213,10 @@ class Scheduler:
     def _leave_out(self, image: BundleImage, reason: str) -> None:
         if self._images.pop(image.source, None):
             self.left_out[image.source] = reason
+
+    def _leave_out_chart(self, chart: BundleChart, reason: str) -> None:
+        self._charts.remove(chart)
+        self.left_out[f"chart {chart.name} {chart.version}"] = reason
 
     def _leave_out_all(self, digest: Digest, reason: str) -> None:
         """Leave out the images that wait for a blob."""

@@ -28,11 +28,10 @@ from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
-from installer.chart.helm import Chart
+from installer.chart.bundled import artifact_of, chart_of
 from installer.errors import AirferryError, UsageError
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.model import Manifest, parse_manifest
 from installer.registry.messages import sliced
 from installer.report import Reporter, printable
 from installer.transfer.extract import files_of
@@ -86,7 +85,7 @@ class ChartRepository:
             blob = self._bundle.blob(chart.archive)
             files[chart.file_name] = Answer("application/gzip", blob.size, chart.archive)
             entry = {
-                **Chart.load(self._bundle.read(chart.archive)).metadata,
+                **chart_of(self._bundle, chart).metadata,
                 "created": self._bundle.manifest.created,
                 "digest": chart.archive.hex,
                 "urls": [chart.file_name],
@@ -160,9 +159,8 @@ class Catalogue:
             content[image.tag] = content[image.digest.text]
 
     def _add_chart(self, content: dict[str, Answer], chart: BundleChart) -> None:
-        artifact = self._bundle.blob(chart.artifact)
-        manifest = parse_manifest(self._bundle.read(chart.artifact), artifact.media_type)
-        for blob in (artifact.descriptor, *(manifest.blobs if isinstance(manifest, Manifest) else ())):
+        artifact = artifact_of(self._bundle, chart)
+        for blob in (artifact.descriptor, *artifact.blobs):
             content[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
         # HIP 6: a version's plus sign, which no tag may hold, is written as an underscore.
         content[chart.version.replace("+", "_")] = content[chart.artifact.text]

@@ -186,16 +186,3 @@ def _stripes(
             step = max(len(run), 1) if whole or not blob.carried else _STRIPE
             for first in range(run.start, max(run.stop, run.start + 1), step):
                 yield blob, range(first, min(first + step, run.stop))
-
-
-def open_images(bundle: Bundle) -> list[Damage]:
-    """Images with parts that the bundle does not hold, as far as their manifests are at hand."""
-    findings = []
-    for image in bundle.manifest.images:
-        if any(bundle.absent(blob.digest) for blob in bundle.manifest.parts(image) if blob.is_manifest):
-            continue
-        try:
-            bundle.images.closure(image)
-        except AirferryError as exc:
-            findings.append(Damage("wrong", exc.message, images=(image.source,)))
-    return findings

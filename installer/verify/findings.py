@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from installer.bundle.failures import ContradictionError
 from installer.bundle.patch import Request
 from installer.bundle.reader import Bundle
 from installer.errors import BundleError
@@ -51,7 +52,10 @@ class Findings(Value):
 
 
 def damage_error(bundle: Bundle, found: Sequence[Damage]) -> BundleError:
-    """The error that lists the damage, and says how many images are whole in spite of it."""
+    """The error that lists the damage, and says how many images are whole in spite of it.
+
+    It is a ContradictionError if the bytes themselves are what was signed.
+    """
     lines = [damage.message for damage in found[:_MAX_LINES]]
     if len(found) > _MAX_LINES:
         lines.append(f"and {len(found) - _MAX_LINES} more")
@@ -59,5 +63,8 @@ def damage_error(bundle: Bundle, found: Sequence[Damage]) -> BundleError:
     hurt = {source for damage in found for source in damage.images}
     if images:
         lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that")
+    if not any(damage.file or damage.blob for damage in found):
+        hint = "copying it again does not help, for it was signed like this: tell its sender."
+        return ContradictionError("\n".join(lines), hint=hint)
     far = "if that is far away: `verify --request FILE` of the installer."
     return BundleError("\n".join(lines), hint=f"copy it again; {far}")

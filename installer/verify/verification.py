@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from installer.bundle.reader import Bundle
 from installer.errors import IncompleteError
 from installer.report import Reporter
-from installer.verify.damage import Damage, damages, open_images
+from installer.verify.agreement import contradictions, keep_compared
+from installer.verify.damage import Damage, damages
 from installer.verify.findings import Findings, damage_error
 
 if TYPE_CHECKING:
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
 
 
 def verify(bundle: Bundle, reporter: Reporter, *, sha256: bool = False, threads: int = 2) -> None:
-    """Verify the volumes at hand, and the images if all volumes are; with `sha256`, also by the SHA-256 of each blob.
+    """Verify the volumes at hand, and what they say of each other if all are; with `sha256`, also each blob's SHA-256.
 
-    Reads to the end even if it finds damage. Raises BundleError that lists all of it.
+    Reads to the end even if it finds damage. Raises BundleError that lists all of it; ContradictionError if every byte
+    is as it was signed.
     """
     found = damages(bundle, reporter, bundle.volumes.at_hand, sha256=sha256, threads=threads)
-    if found := found or ([] if bundle.volumes.missing else open_images(bundle)):
+    if found := found or ([] if bundle.volumes.missing else contradictions(bundle)):
         raise damage_error(bundle, found)
 
 
@@ -38,7 +40,7 @@ def verify_by_turns(
         found += damages(bundle, reporter, now, sha256=sha256)
         unseen -= now
         if not found:
-            bundle.keep_manifests()
+            keep_compared(bundle)
         if not unseen or not bundle.can_ask:
             break
         try:
@@ -46,7 +48,7 @@ def verify_by_turns(
         except IncompleteError:
             break
     if not found and not unseen:
-        found = open_images(bundle)
+        found = contradictions(bundle)
     findings = Findings(tuple(found), unseen)
     if witness:
         witness.conclude(bundle, findings, sha256=sha256)

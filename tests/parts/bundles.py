@@ -16,6 +16,7 @@ import msgspec
 from builder.assemble.packing import arrange
 from builder.assemble.volume_size import VolumeSize
 from builder.release.sign import SigningKey, load_key, sign
+from installer.bundle.image_graph import ImageGraph
 from installer.bundle.limits import CHUNK, FORMAT
 from installer.bundle.manifest import (
     NEVER,
@@ -87,6 +88,7 @@ class Cargo(msgspec.Struct):
     documents: list[BundleDocument] = []
     left_out: frozenset[Digest] = frozenset()
     bases: tuple[BundleBase, ...] = ()
+    docker_index: bytes = b""
 
     def put(self, data: bytes, media_type: str = media_types.OCTETS) -> Descriptor:
         """Add a blob; one that is there already keeps its media type."""
@@ -169,7 +171,7 @@ class Cargo(msgspec.Struct):
                 volumes=layout.volumes,
                 bases=self.bases,
             )
-            needed = metadata_of(found, self.manifest_json()).length
+            needed = metadata_of(found, self._manifest_json(found)).length
             if volume_size is None or needed <= metadata:
                 return found
             metadata = needed
@@ -206,23 +208,13 @@ class Cargo(msgspec.Struct):
         return found & held.keys()
 
     def manifest_json(self) -> bytes:
-        """Docker's index: one entry for each set of layers, for the first platform of an index."""
-        entries: dict[Digest, dict[str, Any]] = {}
-        held = {blob.digest: (blob, data) for blob, data in self.blobs.items()}
-        for image in self.images:
-            blob, data = held[image.digest]
-            node = parse_manifest(data, blob.media_type)
-            while isinstance(node, Index):
-                blob, data = held[node.manifests[0].digest]
-                node = parse_manifest(data, blob.media_type)
-            layers = [f"blobs/sha256/{layer.digest.hex}" for layer in node.layers]
-            if self.left_out & {node.config.digest, *(layer.digest for layer in node.layers)}:
-                continue
-            empty = {"Config": f"blobs/sha256/{node.config.digest.hex}", "Layers": layers, "RepoTags": []}
-            entry = entries.setdefault(node.descriptor.digest, empty)
-            if image.tag:
-                entry["RepoTags"].append(f"{image.reference.repository}:{image.tag}")
-        return compact([entries[digest] for digest in sorted(entries)])
+        """Docker's index: what follows from the images, unless something else shall stand there."""
+        return self._manifest_json(self.skeleton())
+
+    def _manifest_json(self, skeleton: BundleManifest) -> bytes:
+        held = {blob.digest: data for blob, data in self.blobs.items()}
+        graph = ImageGraph(skeleton, {blob.digest: blob for blob in skeleton.blobs}, held.__getitem__)
+        return self.docker_index or graph.docker_index()
 
     def open_blob(self, blob: BundleBlob, offset: int) -> MemoryStream:
         """A blob from a byte on, as the writer asks for it."""

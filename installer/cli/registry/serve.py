@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import click
 
+from installer.chart.bundled import check_chart
 from installer.cli.opening import BundleChoice, bundle_options
 from installer.commands import Command
 from installer.errors import InterruptedByUserError
@@ -40,6 +41,8 @@ def serve(session: Session, *, choice: BundleChoice, listen: str) -> None:
                 f"note: not served, since this update does not carry all of them: {', '.join(partly)}; load it into "
                 "a registry that holds what it builds on, or serve a whole bundle."
             )
+        for chart in bundle.manifest.charts:
+            check_chart(bundle, chart)
         host, port = _parsed(listen)
         with Server(bundle, host, port, session.reporter) as server:
             # Ctrl-C is how a server is meant to end, from the moment that it says where it is.
