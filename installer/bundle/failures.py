@@ -14,7 +14,10 @@ class OtherBundleError(BundleError):
 
 
 class ContradictionError(BundleError):
-    """A bundle that is whole, as it was signed, and contradicts itself."""
+    """A bundle that is as it was signed, and contradicts itself."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="it was signed like this, and copying it again does not help: tell its sender.")
 
 
 def missing_volumes(names: Mapping[int, str], count: int) -> IncompleteError:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
+from installer.bundle.failures import ContradictionError
 from installer.bundle.manifest import BundleBlob, BundleImage, BundleManifest
 from installer.bundle.volume import docker_index
-from installer.errors import BundleError, ContentError, NotFoundError
+from installer.errors import ContentError, NotFoundError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
@@ -41,10 +42,10 @@ class ImageGraph:
 
     def _collect(self, descriptor: Descriptor, nodes: dict[Digest, Manifest | Index], depth: int) -> None:
         if depth > _MAX_DEPTH:
-            raise BundleError(f"{descriptor.digest}: indexes nested deeper than {_MAX_DEPTH}")
+            raise ContradictionError(f"{descriptor.digest}: indexes nested deeper than {_MAX_DEPTH}")
         node = nodes.get(descriptor.digest) or self._node(descriptor)
         if node.descriptor.size != descriptor.size:
-            raise BundleError(
+            raise ContradictionError(
                 f"{descriptor.digest}: has {node.descriptor.size} bytes, and is said to have {descriptor.size}"
             )
         if descriptor.digest in nodes:
@@ -57,9 +58,9 @@ class ImageGraph:
         try:
             return parse_manifest(self._read(descriptor.digest), descriptor.media_type)
         except NotFoundError as exc:
-            raise BundleError(f"manifest {descriptor.digest}: named by an image but not held") from exc
+            raise ContradictionError(f"manifest {descriptor.digest}: named by an image but not held") from exc
         except ContentError as exc:
-            raise BundleError(exc.message, hint=exc.hint) from exc
+            raise ContradictionError(exc.message) from exc
 
     def closure(self, image: BundleImage) -> dict[Digest, Descriptor]:
         """Everything an image and its referrers consist of: manifests, configurations, layers.
@@ -71,14 +72,14 @@ class ImageGraph:
         names = {node.descriptor.digest for node in nodes}
         for node in nodes:
             if node.descriptor.digest in image.referrers and (node.subject is None or node.subject.digest not in names):
-                raise BundleError(f"{image.source}: {node.descriptor.digest} is said to be about it, and is not")
+                raise ContradictionError(f"{image.source}: {node.descriptor.digest} is said to be about it, and is not")
             closure[node.descriptor.digest] = node.descriptor
             for blob in node.blobs if isinstance(node, Manifest) else ():
                 if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
-                    raise BundleError(f"{image.source}: its blob {blob.digest} is not held")
+                    raise ContradictionError(f"{image.source}: its blob {blob.digest} is not held")
                 closure[blob.digest] = blob
         if closure.keys() != self.parts(image).keys():
-            raise BundleError(f"{image.source}: its manifests and its parts in bundle.json differ")
+            raise ContradictionError(f"{image.source}: its manifests and its parts in bundle.json differ")
         return closure
 
     def docker_index(self) -> bytes:

@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from installer.bundle import signature, sums
 from installer.bundle.envelope import Envelope, check_metadata, read_envelope, read_metadata
-from installer.bundle.failures import OtherBundleError, damaged_chunk, not_carried
+from installer.bundle.failures import ContradictionError, OtherBundleError, damaged_chunk, not_carried
 from installer.bundle.image_graph import ImageGraph
 from installer.bundle.limits import CHUNK, MANIFEST_JSON, MAX_SMALL_BLOB
 from installer.bundle.manifest import HASH, BundleBlob, BundleImage, BundleManifest, chunk_count
@@ -133,9 +133,11 @@ class Bundle:
         check_metadata(file, self._envelope.sums)
 
     def check_docker_index(self) -> None:
-        """Raises BundleError unless `manifest.json`, which only docker and podman read, follows from the images."""
+        """Raises ContradictionError unless `manifest.json`, which only docker and podman read, follows from images."""
         if Digest.of(self.images.docker_index()) != sums.digest_of(self._envelope.sums, MANIFEST_JSON):
-            raise BundleError("manifest.json, which `docker load` reads, names other images, configurations or layers")
+            raise ContradictionError(
+                "manifest.json, which `docker load` reads, names other images, configurations or layers"
+            )
 
     def metadata(self) -> Iterator[bytes]:
         """The bytes before the payload, the same in every file. Raises BundleError, StorageError."""

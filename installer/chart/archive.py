@@ -13,11 +13,17 @@ from installer.strict_yaml import load_yaml
 
 MAX_UNPACKED = 64 << 20
 MAX_MEMBERS = 20_000
+_ANY = re.compile(".*", re.DOTALL)
 _METADATA = re.compile(r"[^/]+/Chart\.yaml")
 
 
-def unpacked(archive: bytes, source: str, error: type[AirferryError]) -> dict[str, bytes]:
-    """The regular files of `archive` by name. Raises `error`, which names `source`, for what is no chart's archive."""
+def unpacked(
+    archive: bytes, source: str, error: type[AirferryError], wanted: re.Pattern[str] = _ANY
+) -> dict[str, bytes]:
+    """The regular files of `archive` by name, those whose whole name fits `wanted`.
+
+    Raises `error`, which names `source`, for what is no chart's archive.
+    """
     found: dict[str, bytes] = {}
     try:
         with gzip.open(io.BytesIO(archive)) as stream:
@@ -28,9 +34,10 @@ def unpacked(archive: bytes, source: str, error: type[AirferryError]) -> dict[st
             for number, member in enumerate(tar):
                 if number >= MAX_MEMBERS:
                     raise error(f"{source}: more than {MAX_MEMBERS} files")
-                content = tar.extractfile(member) if member.isreg() else None
+                name = member.name.removeprefix("./")
+                content = tar.extractfile(member) if member.isreg() and wanted.fullmatch(name) else None
                 if content is not None:
-                    found[member.name.removeprefix("./")] = content.read()
+                    found[name] = content.read()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as exc:
         raise error(f"{source}: no packed chart: {exc}", hint="fetch the chart again.") from exc
     return found
@@ -41,7 +48,7 @@ def stated(archive: bytes, source: str, error: type[AirferryError]) -> tuple[Any
 
     It takes any folder for the chart's, and the files in it one over the other (pkg/chart/loader/archive).
     """
-    files = [data for name, data in unpacked(archive, source, error).items() if _METADATA.fullmatch(name)]
+    files = list(unpacked(archive, source, error, _METADATA).values())
     document = load_yaml(files[0], source, error) if len(files) == 1 else None
     return (document.get("name"), document.get("version")) if isinstance(document, dict) else None
 

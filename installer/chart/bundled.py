@@ -9,6 +9,7 @@ What opens archives is imported when one is opened: most commands on a bundle wi
 from typing import TYPE_CHECKING, Any
 
 from installer import strict_json
+from installer.bundle.failures import ContradictionError
 from installer.bundle.manifest import BundleChart
 from installer.bundle.reader import Bundle
 from installer.errors import AirferryError, BundleError, ContentError, NotFoundError, RecipeError
@@ -51,7 +52,7 @@ def artifact_of(bundle: Bundle, entry: BundleChart) -> Manifest:
                 raise ContentError(f"{item.digest} is not carried, or of another size")
         name, version = named_in(bundle.read(node.config.digest, MAX_CONFIG))
     except (ContentError, NotFoundError) as exc:
-        raise BundleError(f"{what}: {exc.message}") from exc
+        raise ContradictionError(f"{what}: {exc.message}") from exc
     _compare(entry, f"the configuration of its artifact {entry.artifact}", name, version)
     return node
 
@@ -90,4 +91,4 @@ def named_in(config: bytes) -> tuple[Any, Any]:
 
 def _compare(entry: BundleChart, what: str, name: object, version: object) -> None:
     if (name, version) != (entry.name, entry.version):
-        raise BundleError(f"chart {entry.name} {entry.version}: {what} says {name!s:.100} {version!s:.100}")
+        raise ContradictionError(f"chart {entry.name} {entry.version}: {what} says {name!s:.100} {version!s:.100}")

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from installer import strict_json
+from installer.bundle.failures import ContradictionError
 from installer.bundle.manifest import BundleChart, BundleDocument
 from installer.bundle.reader import Bundle
 from installer.chart.bundled import check_chart
@@ -68,7 +69,7 @@ def _comparisons(bundle: Bundle) -> Iterator[_Comparison]:
 
 
 def _check_profile(bundle: Bundle, document: BundleDocument) -> None:
-    """Raises BundleError for a step that names a chart or document which the bundle does not have."""
+    """Raises ContradictionError for a step that names a chart or document which the bundle does not have."""
     profile = strict_json.parse(bundle.read(document.digest, MAX_PROFILE), document.name, BundleError)
     held = {(item.name, item.kind) for item in bundle.manifest.documents}
     try:
@@ -78,9 +79,9 @@ def _check_profile(bundle: Bundle, document: BundleDocument) -> None:
                 _check_named(bundle.manifest.charts, chart["chart"], chart.get("version"), document.name)
             for kind, name in _documents_of(step):
                 if (name, kind) not in held:
-                    raise BundleError(f"{document.name}: the bundle has no {name} of kind {kind}")
+                    raise ContradictionError(f"{document.name}: the bundle has no {name} of kind {kind}")
     except (AttributeError, KeyError, TypeError) as exc:
-        raise BundleError(f"{document.name}: no profile ({type(exc).__name__})") from exc
+        raise ContradictionError(f"{document.name}: no profile ({type(exc).__name__})") from exc
 
 
 def _documents_of(step: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -92,11 +93,11 @@ def _documents_of(step: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _check_named(charts: Iterable[BundleChart], name: str, version: str | None, what: str) -> None:
     fitting = [chart for chart in charts if (chart.name, chart.version) == (name, version or chart.version)]
     if len(fitting) != 1:
-        raise BundleError(f"{what}: chart {name} {version or ''}: the bundle has {len(fitting)} of it")
+        raise ContradictionError(f"{what}: chart {name} {version or ''}: the bundle has {len(fitting)} of it")
 
 
 def _check_proof(bundle: Bundle, document: BundleDocument) -> None:
-    """Raises BundleError if the proof is about other images or charts than those of the bundle."""
+    """Raises ContradictionError if the proof is about other images or charts than those of the bundle."""
     proof = strict_json.parse(bundle.read(document.digest, MAX_PROOF), document.name, BundleError)
     images = {(image.source, image.digest.text) for image in bundle.manifest.images}
     charts = {(chart.name, chart.version, chart.archive.text) for chart in bundle.manifest.charts}
@@ -105,6 +106,6 @@ def _check_proof(bundle: Bundle, document: BundleDocument) -> None:
         rendered = {(item["name"], item["version"], item["archive"]) for item in proof["charts"]}
         other = sorted(map(" ".join, (*(images ^ carried), *(rendered - charts))))
     except (KeyError, TypeError) as exc:
-        raise BundleError(f"{document.name}: no proof of completeness ({type(exc).__name__})") from exc
+        raise ContradictionError(f"{document.name}: no proof of completeness ({type(exc).__name__})") from exc
     if other:
-        raise BundleError(f"{document.name}: the bundle and its proof differ in {other[0]}")
+        raise ContradictionError(f"{document.name}: the bundle and its proof differ in {other[0]}")

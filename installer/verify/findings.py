@@ -64,7 +64,6 @@ def damage_error(bundle: Bundle, found: Sequence[Damage]) -> BundleError:
     if images:
         lines.append(f"{len(images) - len(hurt)} of {len(images)} images need nothing of that")
     if not any(damage.file or damage.blob for damage in found):
-        hint = "copying it again does not help, for it was signed like this: tell its sender."
-        return ContradictionError("\n".join(lines), hint=hint)
+        return ContradictionError("\n".join(lines))
     far = "if that is far away: `verify --request FILE` of the installer."
     return BundleError("\n".join(lines), hint=f"copy it again; {far}")

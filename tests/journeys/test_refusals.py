@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder.recipe.recipe import MAX_RECIPE
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.value import replace
 from tests.parts.authority import Authority
-from tests.parts.bundles import KEYS, reference_cargo, signing_key
+from tests.parts.bundles import KEYS, packed_chart, reference_cargo, signing_key
 from tests.parts.faulty_registry import FaultyRegistry, challenge
 from tests.parts.programs import Program, assert_refused, docker_config, from_source, on_tmpfs, with_environment
 from tests.parts.registry import Registry
@@ -218,6 +219,54 @@ def test_a_bundle_of_another_time(
         assert_refused(installer.run(*command), 13, *texts)
     assert_refused(from_source("builder", tmp_path).run("verify", bundle, "--key", FOREIGN), 13, *texts)
     assert stored(enclave) == []
+
+
+def test_a_chart_under_another_name(tmp_path: Path, enclave: Registry) -> None:
+    """Signed and whole, and yet not what it is called: nobody hands it on, and nobody renders it."""
+    cargo = reference_cargo(tmp_path)
+    cargo.charts.clear()
+    cargo.chart(packed_chart("greeter", "0.1.0"), {"name": "innocent", "version": "0.1.0"})
+    profile = {"steps": [{"chart": "innocent", "version": "0.1.0"}]}
+    cargo.document("profile.json", json.dumps(profile).encode(), "profile")
+    (bundle,) = cargo.write(tmp_path, key=signing_key())
+    (tmp_path / "site.yaml").write_text(f"registry: {{host: '{enclave.address}'}}\n")
+    installer, said = opened(tmp_path, bundle, FOREIGN), ("chart innocent 0.1.0", "Chart.yaml", "greeter 0.1.0")
+    for command in (
+        ("verify",),
+        ("load", "--registry", enclave.address),
+        ("load", "--site", "site.yaml"),
+        ("serve", "--listen", "127.0.0.1:0"),
+        ("render", "--site", "site.yaml", "--output-dir", "out"),
+    ):
+        assert_refused(installer.run(*command), 10, *said)
+    assert_refused(from_source("builder", tmp_path).run("verify", bundle, "--key", FOREIGN), 10, *said)
+    assert not list(enclave.storage.rglob("data"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_artifact_with_another_archive(tmp_path: Path, enclave: Registry) -> None:
+    """With --whole-images all else is loaded, and the chart is named."""
+    cargo = reference_cargo(tmp_path)
+    other = cargo.put(packed_chart("greeter", "0.1.0", {"values.yaml": "greeting: boo\n"}), media_types.HELM_CHART)
+    cargo.charts[0] = replace(cargo.charts[0], archive=other.digest)
+    (bundle,) = cargo.write(tmp_path, key=signing_key())
+    installer, load = opened(tmp_path, bundle, FOREIGN), ("load", "--registry", enclave.address)
+    for command in (("verify",), load):
+        assert_refused(installer.run(*command), 10, "chart greeter 0.1.0", "artifact", other.digest.text)
+    assert not list(enclave.storage.rglob("data"))
+    done = installer.run(*load, "--whole-images", "--output", "json")
+    assert (done.returncode, list(json.loads(done.stdout)["left_out"])) == (10, ["chart greeter 0.1.0"])
+    assert stored(enclave)
+    assert not [path for path in stored(enclave) if "/charts/" in path]
+
+
+def test_an_index_for_docker_that_names_other_files(tmp_path: Path) -> None:
+    cargo = reference_cargo(tmp_path)
+    entries = json.loads(cargo.manifest_json())
+    entries[0]["Layers"][0] = "../../etc/passwd"
+    cargo.docker_index = json.dumps(entries).encode()
+    (bundle,) = cargo.write(tmp_path, key=signing_key())
+    assert_refused(opened(tmp_path, bundle, FOREIGN).run("verify"), 10, "manifest.json", "docker load")
 
 
 # --- the medium ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.journeys.conftest import SIZE
 from tests.parts.bad_sectors import with_bad_sectors
+from tests.parts.bundles import KEYS, Cargo, open_bundle, packed_chart, signing_key
 from tests.parts.drive import Drive
 from tests.parts.programs import Program, from_source
 
@@ -117,6 +119,24 @@ def test_one_drive(volumes: Volumes, installer: Program, shelf: Path, enclave: R
     seen = json.loads((installer.folder / "proof.json").read_text())["media"]
     assert [item["volume"] for item in seen] == list(range(1, len(volumes.files) + 1))
     assert len(drive.inserted) == 2 * len(volumes.files) - 1
+
+
+def test_one_drive_and_a_chart_on_two_discs(tmp_path: Path, shelf: Path, enclave: Registry) -> None:
+    """Its archive stands beside a file on the first disc, its manifest on the second: each is needed once."""
+    source, cargo = random.Random(1), Cargo()
+    for name in ("first.bin", "second.bin"):
+        cargo.document(name, source.randbytes(3_900_000), "file")
+    chart = cargo.chart(packed_chart("greeter", "0.1.0"))
+    discs = cargo.write(tmp_path, volume_size=4_300_000, key=signing_key())
+    with open_bundle(discs) as bundle:
+        lies = [{piece[0] for piece in bundle.blob(digest).pieces} for digest in (chart.archive, chart.artifact)]
+    assert lies == [{0}, {1}]
+    drive = Drive(shelf, discs)
+    drive.insert(1)
+    installer = from_source("installer", tmp_path, "--bundle", shelf, "--key", KEYS / "test-only.pub")
+    done = drive.run(installer, "load", "--registry", enclave.address, "--output", "json")
+    assert (done.returncode, drive.inserted) == (0, [1, 2]), done.stderr
+    assert [item["name"] for item in json.loads(done.stdout)["charts"]] == ["greeter"]
 
 
 def test_one_drive_that_begins_in_the_middle(

@@ -256,6 +256,16 @@ def open_bundle(
     return Bundle.open(files, trusted or trust(), on_missing_volume=on_missing_volume)
 
 
+def next_of(waiting: list[Path]) -> MediaPrompt:
+    """Takes out the volume in the drive, and puts in the last one of those that are waiting."""
+
+    def change(bundle: Bundle, volumes: frozenset[int], why: str) -> None:
+        bundle.volumes.release()
+        bundle.add(VolumeFile(waiting.pop()))
+
+    return change
+
+
 def packed_chart(name: str, version: str, files: Mapping[str, str] | None = None) -> bytes:
     """A chart archive that `helm` reads, always the same bytes for the same files."""
     metadata = f"apiVersion: v2\nname: {name}\nversion: {version}\nappVersion: '{version}'\n"

@@ -4,14 +4,17 @@ minisign about signatures. It reads volumes into memory whole, so it is for smal
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import subprocess
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from blake3 import blake3
 
 if TYPE_CHECKING:
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
 
 BLOCK, CHUNK, END = 512, 4_194_304, 1024
 SLOTS = {"SHA256SUMS.sig": 512, "SHA256SUMS.minisig": 512, "SHA256SUMS.sigs.json": 8192}
+HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
+HELM_CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+IMAGE_CONFIGS = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
 METADATA = ("bundle.json", "oci-layout", "index.json", "manifest.json")
 
 
@@ -63,7 +72,21 @@ def read(volumes: Sequence[bytes], pem: Path, minisign: Path) -> Read:
     for image in bundle["images"]:
         parts = {bundle["blobs"][number]["digest"] for number in image["parts"]}
         need(image["parts"] == sorted(set(image["parts"])), "parts out of order")
-        need(parts == _closure(image["digest"], blobs), "parts of an image")
+        manifests: dict[str, Any] = {}
+        closure = _closure(image, blobs, manifests)
+        for digest in image["referrers"]:
+            closure |= _closure({"digest": digest, "size": len(blobs[digest])}, blobs, manifests)
+        need(parts == closure, "parts of an image")
+        about = {manifests[digest].get("subject", {}).get("digest") for digest in image["referrers"]}
+        need(about <= manifests.keys(), "a referrer of something else")
+    need(fronts[0].members["manifest.json"] == _docker_index(bundle, blobs), "manifest.json")
+    try:
+        for chart in bundle["charts"]:
+            _check_chart(chart, blobs)
+        for document in bundle["documents"]:
+            _check_document(document, bundle, blobs)
+    except (KeyError, TypeError, ValueError, tarfile.TarError) as exc:
+        raise RefusedError("a chart, profile or proof that is none") from exc
     return Read(bundle, blobs)
 
 
@@ -250,12 +273,99 @@ def _blob(blob: dict[str, Any], payloads: dict[int, bytes], named: dict[str, str
     return content
 
 
-def _closure(digest: str, blobs: dict[str, bytes]) -> set[str]:
-    """Everything that a manifest or index names, itself included."""
-    manifest = json.loads(blobs[digest])
+def _closure(root: dict[str, Any], blobs: dict[str, bytes], manifests: dict[str, Any]) -> set[str]:
+    """Everything that a manifest or index names, itself included; all manifests are put into `manifests`."""
+    digest = root["digest"]
+    need(len(blobs[digest]) == root["size"], "the size of a manifest")
+    manifest = manifests[digest] = json.loads(blobs[digest])
     named = [*manifest.get("layers", ()), *([manifest["config"]] if "config" in manifest else ())]
     found = {digest, *(item["digest"] for item in named)}
-    return found.union(*(_closure(child["digest"], blobs) for child in manifest.get("manifests", ())))
+    return found.union(*(_closure(child, blobs, manifests) for child in manifest.get("manifests", ())))
+
+
+def _docker_index(bundle: dict[str, Any], blobs: dict[str, bytes]) -> bytes:
+    """Section "manifest.json"."""
+    types = {blob["digest"]: blob["media_type"] for blob in bundle["blobs"]}
+    wanted = [*bundle["platforms"][0].split("/"), ""][:3]
+    tags: dict[tuple[str, ...], list[str]] = {}
+    for image in bundle["images"]:
+        manifest = json.loads(blobs[image["digest"]])
+        while "manifests" in manifest:
+            fitting = [child for child in manifest["manifests"] if _serves(child.get("platform"), wanted)]
+            fitting.sort(key=lambda child: child["platform"].get("variant", "") != wanted[2])
+            if len(manifest["manifests"]) == 1 and "platform" not in manifest["manifests"][0]:
+                fitting = manifest["manifests"]
+            if not fitting:
+                break
+            manifest = json.loads(blobs[fitting[0]["digest"]])
+        if "manifests" in manifest:
+            continue
+        content = (manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"]))
+        if types[content[0]] in IMAGE_CONFIGS and blobs.keys() >= set(content):
+            name = image["source"].split("@")[0]
+            tags.setdefault(content, []).extend([name] if ":" in name.rsplit("/", 1)[1] else [])
+    entries = [
+        {
+            "Config": f"blobs/sha256/{content[0].removeprefix('sha256:')}",
+            "Layers": [f"blobs/sha256/{layer.removeprefix('sha256:')}" for layer in content[1:]],
+            "RepoTags": sorted(names),
+        }
+        for content, names in sorted(tags.items(), key=lambda item: (sorted(item[1]), item[0]))
+    ]
+    return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _serves(platform: dict[str, str] | None, wanted: list[str]) -> bool:
+    if platform is None or [platform["os"], platform["architecture"]] != wanted[:2]:
+        return False
+    usual = "v8" if wanted[1] == "arm64" else ""
+    asked = wanted[2] or usual
+    return not asked or (platform.get("variant") or usual) == asked
+
+
+def _check_chart(chart: dict[str, Any], blobs: dict[str, bytes]) -> None:
+    """Section "charts"."""
+    named = chart["name"], chart["version"]
+    artifact = json.loads(blobs[chart["artifact"]])
+    need("config" in artifact and artifact["config"]["mediaType"] == HELM_CONFIG, "an artifact that is no chart")
+    layers = [layer["digest"] for layer in artifact["layers"] if layer["mediaType"] == HELM_CHART]
+    need(layers == [chart["archive"]], "the archive in an artifact")
+    for item in (artifact["config"], *artifact["layers"]):
+        need(len(blobs.get(item["digest"], b"")) == item["size"], "a part of an artifact")
+    config = json.loads(blobs[artifact["config"]["digest"]], object_pairs_hook=_unambiguous)
+    need((config.get("name"), config.get("version")) == named, "the configuration of an artifact")
+    with tarfile.open(fileobj=io.BytesIO(blobs[chart["archive"]])) as archive:
+        members = [archive.extractfile(name) for name in archive.getnames() if re.fullmatch("[^/]+/Chart.yaml", name)]
+        documents = [item for member in members if member for item in yaml.load_all(member, yaml.CSafeLoader)]
+    need([(item["name"], item["version"]) for item in documents] == [named], "the Chart.yaml in an archive")
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    need(len({key.lower() for key, _ in pairs}) == len(pairs), "keys that differ in case only")
+    return dict(pairs)
+
+
+def _check_document(document: dict[str, Any], bundle: dict[str, Any], blobs: dict[str, bytes]) -> None:
+    """Sections "A profile" and "A proof": what they name of the bundle."""
+    if document["kind"] not in ("profile", "proof"):
+        return
+    content = json.loads(blobs[document["digest"]])
+    charts = {(item["name"], item["version"], item["archive"]) for item in bundle["charts"]}
+    if document["kind"] == "proof":
+        carried = {
+            (item["reference"], item["digest"]) for item in content["references"] if item["verdict"] == "carried"
+        }
+        need(carried == {(item["source"], item["digest"]) for item in bundle["images"]}, "other images in the proof")
+        need({(item["name"], item["version"], item["archive"]) for item in content["charts"]} <= charts, "other charts")
+        return
+    kinds = {(item["kind"], item["name"]) for item in bundle["documents"]}
+    for step in content["steps"]:
+        if chart := step if "chart" in step else step.get("installs"):
+            fitting = [item for item in charts if item[0] == chart["chart"] and chart.get("version") in (None, item[1])]
+            need(len(fitting) == 1, "a chart of a step")
+        named = {("manifests", name) for name in step.get("manifests", ())}
+        named |= {(kind, step[kind]) for kind in ("resource", "values") if isinstance(step.get(kind), str)}
+        need(named <= kinds, "a document of a step")
 
 
 def _sha256(data: bytes) -> str:

@@ -28,7 +28,7 @@ from installer.bundle.limits import (
     UNSIGNED,
 )
 from installer.bundle.manifest import BundleImage
-from installer.bundle.reader import Bundle, MediaPrompt
+from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.tar import BLOCK
 from installer.bundle.volume import VolumeFile
@@ -46,7 +46,7 @@ from installer.oci.model import Descriptor
 from installer.opening.policy import check_program, check_time
 from installer.value import replace
 from installer.verify.verification import verify, verify_by_turns
-from tests.parts.bundles import Cargo, open_bundle, reference_cargo, several_volumes, signing_key, trust
+from tests.parts.bundles import Cargo, next_of, open_bundle, reference_cargo, several_volumes, signing_key, trust
 from tests.parts.counted import Counted
 from tests.parts.images import compact
 
@@ -440,16 +440,6 @@ def test_a_piece_with_another_sha256(volumes: tuple[Path, ...], tmp_path: Path) 
         found = verify_by_turns(bundle, Counted(), sha256=True)
     assert [damage.volume for damage in found.damages] == [place.volume + 1]
     assert not found.unseen
-
-
-def next_of(waiting: list[Path]) -> MediaPrompt:
-    """Takes out the volume in the drive, and puts in the last one of those that are waiting."""
-
-    def change(bundle: Bundle, volumes: frozenset[int], why: str) -> None:
-        bundle.volumes.release()
-        bundle.add(VolumeFile(waiting.pop()))
-
-    return change
 
 
 def exchange(manifest: BundleManifest, number: int, blob: BundleBlob) -> BundleManifest:
