@@ -136,7 +136,7 @@ def test_one_drive_and_a_chart_on_two_discs(tmp_path: Path, shelf: Path, enclave
     installer = from_source("installer", tmp_path, "--bundle", shelf, "--key", KEYS / "test-only.pub")
     done = drive.run(installer, "load", "--registry", enclave.address, "--output", "json")
     assert (done.returncode, drive.inserted) == (0, [1, 2]), done.stderr
-    assert [item["name"] for item in json.loads(done.stdout)["charts"]] == ["greeter"]
+    assert [item["chart"] for item in json.loads(done.stdout)["charts"]] == ["greeter"]
 
 
 def test_one_drive_that_begins_in_the_middle(

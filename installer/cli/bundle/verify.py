@@ -37,7 +37,7 @@ def verify(
     request: Path | None,
     qr: bool | None,
 ) -> None:
-    """Read every byte of the bundle and compare it with what was signed.
+    """Read every byte of the bundle and compare it with what was signed; and what stands in it twice with each other.
 
     It goes on to the end whatever it meets, and says which images need what is damaged. A request asks for that, and
     for all of the volumes that are missing, unless --partial says that these are elsewhere. A proof says what was
@@ -50,7 +50,8 @@ def verify(
       PROGRAM verify --bundle /media/disc --partial
       PROGRAM verify --bundle /media/discs --request request.json
 
-    Exit code 0: genuine and whole; 10: damaged; 11: not signed by a trusted key; 12: a volume is missing.
+    Exit code 0: genuine and whole; 10: damaged, or it contradicts itself; 11: not signed by a trusted key; 12: a volume
+    is missing.
     """
     places = choice.looked_at(session)
     with (
