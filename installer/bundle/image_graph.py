@@ -104,10 +104,8 @@ class ImageGraph:
         if isinstance(node, Index):
             return ()
         content = (node.config.digest, *(layer.digest for layer in node.layers))
-        blobs = [self._blobs.get(digest) for digest in content]
-        if not all(blob and blob.carried for blob in blobs):
-            return ()
-        return content if blobs[0] and blobs[0].media_type in media_types.IMAGE_CONFIGS else ()
+        blobs = [self._blobs[digest] for digest in content if digest in self._blobs and self._blobs[digest].carried]
+        return content if len(blobs) == len(content) and blobs[0].media_type in media_types.IMAGE_CONFIGS else ()
 
     def owners(self, digest: Digest) -> Sequence[str]:
         """The names of the images that a blob belongs to."""

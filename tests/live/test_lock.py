@@ -16,6 +16,10 @@ from builder.recipe.lock import Lock
 from installer import shell
 from installer.oci import media_types
 from installer.oci.digest import Digest
+from installer.oci.reference import Repository, TagRef
+from installer.registry.client import Registry as Client
+from installer.registry.endpoint import HostSettings
+from installer.registry.transport import Transport
 from tests.parts import images, runnable
 from tests.parts.chart_repository import ChartRepository, ChartSource, pack, web_chart
 from tests.parts.charts import package
@@ -145,6 +149,19 @@ def test_several_platforms_and_digests_carry_the_index_whole(workshop: Workshop,
     (image,) = workshop.locked().images
     assert (image.digest.text, image.media_type) == (index.digest, media_types.OCI_INDEX)
     assert [str(platform) for platform in image.platforms] == ["linux/amd64", "linux/arm64/v8"]
+    loaded = []
+    for platforms in (["linux/amd64", "linux/arm64"], ["linux/arm64", "linux/amd64"]):
+        workshop.write({"images": [f"{name}:1.0"], "platforms": platforms})
+        workshop.locked()
+        with tarfile.open(workshop.build(f"{platforms[0][6:]}.tar")) as bundle:
+            member = bundle.extractfile("manifest.json")
+            assert member is not None
+            (entry,) = json.load(member)
+            config = bundle.extractfile(entry["Config"])
+            assert config is not None
+            loaded.append(json.load(config)["architecture"])
+    # What `docker load` gets is for the platform that is named first.
+    assert loaded == ["amd64", "arm64"]
 
 
 def test_pins_outlive_a_moved_tag_until_they_are_updated(
@@ -263,6 +280,25 @@ def test_a_chart_in_a_registry_keeps_its_own_manifest(workshop: Workshop, upstre
     made = {document.digest for document in lock.documents if document.kind in ("profile", "proof", "site")}
     assert {blob.digest for blob in lock.blobs if blob.text} == made
     workshop.build()
+
+
+def test_a_chart_in_a_registry_that_contradicts_itself(workshop: Workshop, upstream: Upstream, tmp_path: Path) -> None:
+    """Its manifest has the configuration of one version and the archive of another; no reader would take it."""
+    repository = Repository(upstream.address, "charts/mixed")
+    client = Client(Transport(hosts={upstream.address: HostSettings(plain_http=True)}))
+    manifests = []
+    for version in ("1.0.0", "2.0.0"):
+        archive = pack(web_chart(upstream.address, name="mixed", version=version), tmp_path)
+        tools().run_helm("push", archive, f"oci://{upstream.address}/charts", "--plain-http", home=tmp_path)
+        manifests.append(client.manifest(TagRef(repository, version)))
+    first, second = (json.loads(manifest.raw) for manifest in manifests)
+    mixed = json.dumps({**second, "config": first["config"]}).encode()
+    client.put_manifest(repository, mixed, media_types.OCI_MANIFEST, "2.0.0")
+    entry = {"name": "mixed", "version": "2.0.0", "repository": f"oci://{upstream.address}/charts"}
+    workshop.write({"charts": [entry]})
+    _, err = workshop.run("lock", "@", code=23)
+    assert "mixed:2.0.0 is mixed 2.0.0, but its configuration says mixed 1.0.0" in err
+    assert "next: " in err
 
 
 def test_a_local_chart(workshop: Workshop, upstream: Upstream) -> None:
