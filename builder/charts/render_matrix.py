@@ -142,7 +142,11 @@ class Renderings:
     def _alone(self, switches: tuple[str, ...], inner: set[str], blamed: set[str]) -> Renderer:
         """Render one part alone, and with each of the switches inside it; what has seen it."""
         made, both = self.made.apart(), bool(blamed.intersection((*switches, *inner)))
-        empty = self._part(made, switches, (), both=both)
+        empty: tuple[str, ...] = ()
+        if not both and not self.release.further and all(at_path(self.defaults, item) is True for item in switches):
+            made.shown[only(switches), False, False] = self.made.shown[PROFILE, False, False]
+        else:
+            empty = self._part(made, switches, (), both=both)
         for switch in sorted(inner):
             self._part(made, (*switches, switch), empty, both=both)
         if both and len(inner) > 1:

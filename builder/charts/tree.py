@@ -16,6 +16,8 @@ from installer.chart.helm import Chart
 from installer.chart.lookups import answered, asking
 from installer.chart.parts import Part, defaults, files_of, parts_of
 
+_OBJECTS = re.compile(r"/templates/.*\.ya?ml$")
+
 
 @dataclass(frozen=True)
 class ChartTree:
@@ -89,17 +91,23 @@ class ChartTree:
         return replace(self.chart, archive=packed(files, level=0))
 
     def _small(self, files: Mapping[str, bytes], switches: Collection[str]) -> dict[str, bytes]:
-        """Those of `files` that `switches` need, without custom resource definitions, which hold no images."""
+        """Those of `files` that `switches` need, without custom resource definitions, which hold no images.
+
+        A part may need helpers of the chart itself, and that helpers and defaults of all parts.
+        """
         root = self.folder(self.parts[0])
-        kept = [self.folder(part) for part in self.parts[1:] if set(part.switches) <= set(switches)]
-        objects = "" if set(switches).isdisjoint(self.switches) else r"(?!templates/.*\.ya?ml$)"
-        own = re.compile(rf"{re.escape(root)}/(?!charts/|crds/){objects}")
-        return {
-            name: data
-            for name, data in files.items()
-            if own.match(name)
-            or any(name.startswith(f"{folder}/") and not name.startswith(f"{folder}/crds/") for folder in kept)
-        }
+        definitions = re.compile(rf"{re.escape(root)}/(?:charts/[^/]+/)*crds/")
+        kept = tuple(f"{self.folder(part)}/" for part in self.parts[1:] if set(part.switches) <= set(switches))
+        itself = set(switches).isdisjoint(self.switches)
+
+        def needed(name: str) -> bool:
+            if definitions.match(name):
+                return False
+            if name.startswith(f"{root}/charts/"):
+                return name.startswith(kept) or (itself and not _OBJECTS.search(name))
+            return itself or not _OBJECTS.search(name)
+
+        return {name: data for name, data in files.items() if needed(name)}
 
     def folder(self, part: Part) -> str:
         """The folder in the archive that holds `part`."""
