@@ -1,7 +1,8 @@
 """Images that move with the version of the cluster, such as `kubectl:{{ .Capabilities.KubeVersion.Version }}`.
 
-A chart that looks at the version is rendered for the oldest and the newest version that the recipe says. Where these
-ask for other images, so it is for one in between, until it is known between which two versions each change lies.
+The templates that look at the cluster are rendered for the oldest and the newest version that the recipe says. Where
+these ask for other images, so they are for one in between, until it is known between which two versions each change
+lies.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from builder.charts.rendering import PROFILE, Renderer, Seen
 from builder.recipe.recipe import KubernetesEntry
+from installer.chart.retarget import merged
 from installer.errors import RecipeError
 from installer.value import Value
 
@@ -29,8 +31,11 @@ class Moving(Value, order=True):
     pulled: bool
 
     def __str__(self) -> str:
-        what = "the version of the cluster" if self.open else "the minor version of the cluster"
-        return f"{self.template} asks for an image by {what}: {', '.join(self.texts)}"
+        texts = ", ".join(self.texts)
+        if not self.open:
+            return f"{self.template} asks by the minor version of the cluster: {texts}"
+        told = f"{self.template} asks by the very version of the cluster: {texts}"
+        return told if self.pulled else f"{told}; whoever needs it sets its tag in the values"
 
 
 def moving(made: Renderer, kubernetes: KubernetesEntry, name: str, overlay: Mapping[str, Any] | None) -> list[Moving]:
@@ -49,8 +54,11 @@ class _Versions:
         self.base, self.kubernetes, self.name, self.overlay = made, kubernetes, name, overlay
         self.versions = [version for minor in kubernetes.versions for version in minor]
         self.made = {kubernetes.version: made}
+        self.looking = made.tree.readers("Capabilities", merged(made.release.values, made.release.further))
 
     def moving(self) -> list[Moving]:
+        if not self.looking:
+            return []
         start = self.versions.index(self.kubernetes.version)
         self._look(0, start)
         self._look(start, len(self.versions) - 1)
@@ -88,16 +96,16 @@ class _Versions:
         return self.made[version]
 
     def _rendered(self, version: str) -> Renderer:
-        made = self.base.apart(version)
+        made, looking = self.base.apart(version), self.base.tree.variant(only=self.looking)
         try:
-            made.installed(PROFILE, {})
-            made.upgraded(PROFILE, {}, empty=None, answered=False)
+            made.installed(PROFILE, {}, looking)
+            made.upgraded(PROFILE, {}, empty=looking, answered=False)
         except RecipeError as exc:
             if self.kubernetes.stated:
                 raise RecipeError(f"for Kubernetes {version}: {exc.message}", hint=exc.hint) from exc
         if self.overlay is not None:
             try:
-                made.upgraded(self.name, self.overlay, empty=made.tree.variant(), answered=False)
+                made.upgraded(self.name, self.overlay, empty=looking, answered=False)
             except RecipeError as exc:
                 made.failed(f"for Kubernetes {version}", exc, ())
         return made
@@ -106,8 +114,12 @@ class _Versions:
         """What one of the two asks for and the other, rendered the same way, does not."""
         found = set[Asked]()
         for way in one.shown.keys() & other.shown.keys():
-            found |= {_asked(seen) for seen in one.shown[way]} ^ {_asked(seen) for seen in other.shown[way]}
+            found |= self._shown(one, way) ^ self._shown(other, way)
         return found
+
+    def _shown(self, made: Renderer, way: tuple[str, bool, bool]) -> set[Asked]:
+        """What templates that look at the cluster were seen to ask for."""
+        return {_asked(seen) for seen in made.shown[way] if self.base.tree.file(seen.template) in self.looking}
 
 
 def _asked(seen: Seen) -> Asked:

@@ -76,8 +76,7 @@ class Renderings:
                 lambda group: self._alone(*group, blamed), groups, "parts cannot be rendered", threads=RENDERINGS
             ):
                 self.made.take(found)
-        if self.tree.looks(merged(self.release.values, self.release.further)):
-            self.moving = moving(self.made, self.kubernetes, EVERYTHING, further)
+        self.moving = moving(self.made, self.kubernetes, EVERYTHING, further)
 
     def _inner(self) -> dict[str, Part]:
         """The switches inside charts that are off, or unset but read, with the part that each belongs to."""

@@ -44,7 +44,8 @@ class Release(Value):
 class Rendering(Value):
     """One rendering: with `overlay` over the values of the profile, and what was seen in it.
 
-    `kubernetes` is the version of the cluster; Helm's own default where empty.
+    `kubernetes` is the version of the cluster; Helm's own default where empty. Without `whole`, only templates were
+    rendered that look at what differs: what `lookup` finds, or that version.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Rendering(Value):
     kubernetes: str
     upgrade: bool
     found_by_lookup: bool
+    whole: bool
     objects: int
     references: int
 
@@ -99,13 +101,15 @@ class Seen(Value):
 class Renderer:
     """Renders one chart, and keeps what was seen, and in `failures` what could not be looked into.
 
-    `shown` are the references of each way of rendering (see `Rendering.way`). `version` is the cluster's.
+    `shown` are the references of each way of rendering (see `Rendering.way`), and `version` is the cluster's. Without
+    `whole`, it is given charts with empty templates.
     """
 
     def __init__(self, release: Release, kubernetes: KubernetesEntry) -> None:
         self.release, self.tree = release, release.tree
         self.chart = release.fetched.chart
         self.version, self.api_versions = kubernetes.version, kubernetes.api_versions
+        self.whole = True
         self.shown: dict[tuple[str, bool, bool], frozenset[Seen]] = {}
         self.failures: set[Failure] = set()
         self.renderings: list[Rendering] = []
@@ -116,6 +120,7 @@ class Renderer:
         # What `lookup` finds, and the templates in which it has to stay what it is, since they fail on that.
         self._held: dict[str, str] = {}
         self._unanswered: set[str] = set()
+        self._asking = self.tree.readers("lookup", merged(release.values, release.further))
 
     @property
     def seen(self) -> dict[str, frozenset[Seen]]:
@@ -126,10 +131,14 @@ class Renderer:
         return found
 
     def apart(self, version: str = "") -> "Renderer":
-        """The same before anything was seen, for another thread, or for another version of the cluster."""
+        """The same before anything was seen, for another thread, or for another version of the cluster.
+
+        For the latter, charts are meant in which other templates are empty.
+        """
         other = copy(self)
         other.shown, other.failures, other.renderings, other.operators = {}, set(), [], set()
-        other.version = version or self.version
+        if version:
+            other.version, other.whole = version, False
         return other
 
     def take(self, other: "Renderer") -> None:
@@ -142,7 +151,9 @@ class Renderer:
 
     def installed(self, name: str, values: Mapping[str, Any], chart: Chart | None = None) -> None:
         """Render a first installation in an empty cluster. Raises RecipeError."""
-        self._held = held(self._rendered(name, values, upgrade=False, chart=chart))
+        objects = self._rendered(name, values, upgrade=False, chart=chart)
+        if self.whole:
+            self._held = held(objects)
 
     def upgraded(self, name: str, values: Mapping[str, Any], *, empty: Chart | None, answered: bool = True) -> None:
         """Render an upgrade where `lookup` finds nothing, with the chart `empty`, and where it finds something.
@@ -154,20 +165,31 @@ class Renderer:
             self._rendered(name, values, upgrade=True, chart=empty)
         except RecipeError as exc:
             failure = exc
-        notes = failure is not None and empty is None
-        if (failure or answered) and not self.answered(name, values, upgrade=True, notes=notes) and failure:
+        whole, notes = failure is not None, failure is not None and empty is None
+        if (
+            (failure or answered)
+            and not self.answered(name, values, upgrade=True, whole=whole, notes=notes)
+            and failure
+        ):
             raise failure
 
-    def answered(self, name: str, values: Mapping[str, Any], *, upgrade: bool, notes: bool = False) -> bool:
+    def answered(
+        self, name: str, values: Mapping[str, Any], *, upgrade: bool, whole: bool = False, notes: bool = False
+    ) -> bool:
         """Render with `lookup` finding what it looks for; templates that fail on that keep the empty answer.
 
-        False if none is left that looks for anything.
+        Without `whole` only those that look for anything. False if none is left.
         """
+        only = None if whole else self._asking
         while asking := [file for file in self.tree.asking if file not in self._unanswered]:
             try:
-                chart = self.tree.variant(left=self._unanswered, held=self._held, notes=notes)
-                self._rendered(name, values, upgrade=upgrade, chart=chart, answered=True)
+                chart = self.tree.variant(only=only, left=self._unanswered, held=self._held, notes=notes)
+                self._rendered(name, values, upgrade=upgrade, chart=chart, answered=True, whole=whole)
             except RecipeError as exc:
+                if only is not None:
+                    # Perhaps it needs what was left empty.
+                    only = None
+                    continue
                 named = TEMPLATE.findall(exc.message)
                 self.failed(named[0] if named else "", exc, ())
                 files = {self.tree.file(path) for path in named}
@@ -194,6 +216,7 @@ class Renderer:
         upgrade: bool,
         chart: Chart | None = None,
         answered: bool = False,
+        whole: bool = True,
     ) -> list[Object]:
         rendering = (chart or self.chart).render(
             merged(self.release.values, values),
@@ -207,7 +230,7 @@ class Renderer:
         seen = frozenset(found for template, item in manifests for found in self._names(template, item))
         if name == PROFILE:
             self.operators |= sighted(item for _, item in manifests)
-        made = Rendering(name, values, self.version, upgrade, answered, len(manifests), len(seen))
+        made = Rendering(name, values, self.version, upgrade, answered, self.whole and whole, len(manifests), len(seen))
         self.shown[made.way] = seen
         self.renderings.append(made)
         return rendering.objects

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from builder.charts.readers import readers
 from installer.apps.profile import at_path
 from installer.chart.archive import packed
 from installer.chart.helm import Chart
@@ -71,6 +72,7 @@ class ChartTree:
         self,
         *,
         empty: Collection[str] = (),
+        only: Collection[str] | None = None,
         switches: Collection[str] | None = None,
         left: Collection[str] = (),
         held: Mapping[str, str] | None = None,
@@ -78,6 +80,7 @@ class ChartTree:
     ) -> Chart:
         """The chart, without `notes`, and with the templates `empty` (paths as in a rendering) left empty.
 
+        With `only`, all but these (files) are empty whose names tell that they make objects.
         With `switches`, only the subcharts that these switch on are left, or if they switch on none, only the chart
         itself: a small part of a large chart is rendered in a small part of the time. With `held`, every `lookup` finds
         an object with that data, except in the templates `left`.
@@ -86,6 +89,8 @@ class ChartTree:
         if switches is not None:
             files = self._small(files, switches)
         files = {**files, **{self.file(name): b"" for name in empty}}
+        if only is not None:
+            files = {name: b"" if _OBJECTS.search(name) and name not in only else data for name, data in files.items()}
         if held is not None:
             files = answered(files, [name for name in self.asking if name in files and name not in left], held)
         return replace(self.chart, archive=packed(files, level=0))
@@ -128,9 +133,9 @@ class ChartTree:
         fitting = [part for part in self.parts if path[: len(part.path)] == part.path]
         return max(fitting, key=lambda part: len(part.path))
 
-    def looks(self, values: Mapping[str, Any]) -> bool:
-        """Whether anything in the chart or in `values` looks at the version of the cluster or at what it serves."""
-        return "Capabilities" in json.dumps(values) or any(b"Capabilities" in data for data in self.files.values())
+    def readers(self, word: str, values: Mapping[str, Any]) -> frozenset[str]:
+        """The templates that may come upon `word` when they are rendered with `values`."""
+        return readers(self.files, word, json.dumps(values))
 
     def reads(self, part: Part, path: tuple[str, ...]) -> bool:
         """Whether a template of `part` reads the value at `path` of the root's values."""

@@ -92,6 +92,7 @@ def _rendering(item: Rendering, values: str) -> dict[str, Any]:
         "name": item.name,
         "overlay": overlay,
         "kubernetes": item.kubernetes,
+        "templates": "all" if item.whole else "looking",
         "digest": Digest.of(f"{values}\n{overlay}".encode("ascii")),
         "operation": "upgrade" if item.upgrade else "install",
         "lookup": "present" if item.found_by_lookup else "absent",

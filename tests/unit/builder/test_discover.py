@@ -11,6 +11,7 @@ import pytest
 
 from builder.charts.discover import Discovery, discover
 from builder.charts.fetch import FetchedChart
+from builder.charts.readers import readers
 from builder.charts.rendering import Release
 from builder.charts.tree import ChartTree
 from builder.charts.version_overrides import pinned
@@ -327,3 +328,27 @@ def test_versions_are_set_wherever_values_name_such_an_image() -> None:
 def test_the_same_chart_gives_the_same_discovery() -> None:
     first, second = traps(), traps()
     assert replace(second, release=first.release) == first
+
+
+def reading(files: dict[str, str], values: str = "{}") -> set[str]:
+    texts = {f"c/{name}": text.encode() for name, text in files.items()}
+    return {name.removeprefix("c/templates/") for name in readers(texts, "lookup", values)}
+
+
+def test_templates_that_come_upon_a_word_are_known_through_all_that_they_include() -> None:
+    files = {
+        "templates/_a.tpl": '{{ define "a" }}{{ include "b" . }}{{ end }}{{ define "c" }}x{{ end }}',
+        "charts/s/templates/_b.tpl": '{{- define "b" -}}{{ lookup "v1" "Pod" "" "" }}{{ end }}',
+        "templates/through.yaml": '{{ template "a" . }}',
+        "templates/not.yaml": '# lookup\n{{/* lookup */}}{{ include "c" . }}',
+        "templates/made-up.yaml": '{{ include (printf "%s" .Values.name) . }}',
+        "templates/sum.yaml": '{{ include (print $.Template.BasePath "/other.yaml") . | sha256sum }}',
+        "templates/with.yaml": '{{ include (print .Template.BasePath "/other.yaml") . }}{{ include "a" . }}',
+        "templates/other.yaml": "x",
+        "templates/text.yaml": "{{ tpl .Values.text . }}",
+        "README.md": "lookup",
+    }
+    partials = {"_a.tpl", "c/charts/s/templates/_b.tpl"}
+    assert reading(files) == {*partials, "through.yaml", "made-up.yaml", "with.yaml", "other.yaml"}
+    assert "text.yaml" in reading(files, '{"text": "{{ lookup }}"}')
+    assert "text.yaml" in reading({**files, "files/x": "{{ lookup }}"})
