@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,18 @@ def test_a_signal_ends_a_command_that_renders_and_helm_with_it(number: signal.Si
     else:
         assert command.returncode == 130
         assert f"interrupted by {number.name}" in talk
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_interruption_while_waiting_ends_helm_at_once() -> None:
+    before = children(os.getpid())
+    chart = loaded(ENDLESS)
+    (helm,) = [process for process in children(os.getpid()) if process not in before]
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        chart.render({}, release="r", namespace="n")
+    assert not helm.alive()
 
 
 @contextlib.contextmanager
