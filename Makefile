@@ -74,6 +74,7 @@ bench: dev ## registry to bundle to registry on 2 GB, beside every peer on PATH 
 	$(BIN)/python -m tests.bench.transfer --runs 9 --write docs/performance.md
 	$(BIN)/python -m tests.bench.latency --runs 3 --write docs/performance.md
 	$(BIN)/python -m tests.bench.flat --runs 3 --write docs/performance.md
+	$(BIN)/python -m tests.bench.locking --write docs/performance.md
 	$(BIN)/python -m tests.bench.start
 
 bench-short: dev ## the same on a tenth of the bytes, printed only
@@ -81,6 +82,7 @@ bench-short: dev ## the same on a tenth of the bytes, printed only
 	$(BIN)/python -m tests.bench.transfer --runs 1 --scale 0.1
 	$(BIN)/python -m tests.bench.latency --runs 1
 	$(BIN)/python -m tests.bench.flat --runs 1 --images 160
+	$(BIN)/python -m tests.bench.locking --runs 1
 	$(BIN)/python -m tests.bench.start 3
 
 clean: ## remove what the build made

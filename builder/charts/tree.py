@@ -80,7 +80,7 @@ class ChartTree:
     ) -> Chart:
         """The chart, without `notes`, and with the templates `empty` (paths as in a rendering) left empty.
 
-        With `only`, all but these (files) are empty whose names tell that they make objects.
+        With `only`, all but these (files) are empty whose names tell that they make objects, and definitions left out.
         With `switches`, only the subcharts that these switch on are left, or if they switch on none, only the chart
         itself: a small part of a large chart is rendered in a small part of the time. With `held`, every `lookup` finds
         an object with that data, except in the templates `left`.
@@ -90,29 +90,32 @@ class ChartTree:
             files = self._small(files, switches)
         files = {**files, **{self.file(name): b"" for name in empty}}
         if only is not None:
-            files = {name: b"" if _OBJECTS.search(name) and name not in only else data for name, data in files.items()}
+            emptied = {name: b"" for name in files if _OBJECTS.search(name) and name not in only}
+            files = self._without_definitions({**files, **emptied})
         if held is not None:
             files = answered(files, [name for name in self.asking if name in files and name not in left], held)
         return replace(self.chart, archive=packed(files, level=0))
 
     def _small(self, files: Mapping[str, bytes], switches: Collection[str]) -> dict[str, bytes]:
-        """Those of `files` that `switches` need, without custom resource definitions, which hold no images.
+        """Those of `files` that `switches` need.
 
         A part may need helpers of the chart itself, and that helpers and defaults of all parts.
         """
         root = self.folder(self.parts[0])
-        definitions = re.compile(rf"{re.escape(root)}/(?:charts/[^/]+/)*crds/")
         kept = tuple(f"{self.folder(part)}/" for part in self.parts[1:] if set(part.switches) <= set(switches))
         itself = set(switches).isdisjoint(self.switches)
 
         def needed(name: str) -> bool:
-            if definitions.match(name):
-                return False
             if name.startswith(f"{root}/charts/"):
                 return name.startswith(kept) or (itself and not _OBJECTS.search(name))
             return itself or not _OBJECTS.search(name)
 
-        return {name: data for name, data in files.items() if needed(name)}
+        return self._without_definitions({name: data for name, data in files.items() if needed(name)})
+
+    def _without_definitions(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """`files` without custom resource definitions, which are large and name no images."""
+        crds = re.compile(rf"{re.escape(self.folder(self.parts[0]))}/(?:charts/[^/]+/)*crds/")
+        return {name: data for name, data in files.items() if not crds.match(name)}
 
     def folder(self, part: Part) -> str:
         """The folder in the archive that holds `part`."""

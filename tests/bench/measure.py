@@ -14,7 +14,7 @@ from pathlib import Path
 class Run:
     """Seconds by the clock, seconds of CPU, MiB of memory (largest process), MB given to the file system.
 
-    CPU and bytes count the command and the children it has waited for.
+    CPU and bytes count the command and all that it has started: what it leaves behind is waited for.
     """
 
     wall: float
@@ -23,9 +23,11 @@ class Run:
     written: float
 
 
-# A process of its own, since the kernel counts the memory of whoever forks as the child's until it is replaced.
+# A process of its own, since the kernel counts the memory of whoever forks as the child's until it is replaced. What
+# the command leaves behind becomes its child (prctl(2), PR_SET_CHILD_SUBREAPER).
 _WATCH = """
-import json, os, sys, time
+import ctypes, json, os, resource, sys, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 start = time.perf_counter()
 child = os.fork()
 if not child:
@@ -33,8 +35,13 @@ if not child:
         os.execvp(sys.argv[2], sys.argv[2:])
     finally:
         os._exit(127)
-_, status, usage = os.wait4(child, 0)
+status = os.waitpid(child, 0)[1]
 wall = time.perf_counter() - start
+try:
+    while True:
+        os.wait()
+except ChildProcessError:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
 figures = wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, usage.ru_oublock * 512 / 1e6
 with open(sys.argv[1], "w") as file:
     json.dump([os.waitstatus_to_exitcode(status), *figures], file)
