@@ -79,7 +79,7 @@ MATRIX: dict[str, str] = {
     "cluster": "errors value report files documents registry chart",
     "diagnosis": "errors value report oci chart cluster",
     "site": "errors value files documents oci registry chart",
-    "apps": "errors value documents chart bundle site",
+    "apps": "errors value documents oci chart bundle site",
     "wandb_answers": "errors value documents chart site apps",
     "objects": "errors value report files documents oci registry chart bundle cluster diagnosis site apps",
     "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",

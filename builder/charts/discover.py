@@ -8,24 +8,32 @@ from builder.charts.rendering import PROFILE, Release, Rendering, Seen
 from builder.charts.values_images import Spelling, switches_above
 from builder.recipe.findings import Failure, Reason
 from builder.recipe.recipe import KubernetesEntry
+from installer.apps.profile import at_path
+from installer.chart.images import Found, references
 from installer.chart.parts import Part
-from installer.errors import RecipeError
+from installer.errors import ContentError, RecipeError
+from installer.oci.reference import Repository
+from installer.strict_yaml import load_yaml
 from installer.value import Value, replace
+
+# By which charts tell what they use (artifacthub.io, "Helm annotations reference"; Helm's; Bitnami's).
+_HINTS = ("artifacthub.io/images", "helm.sh/images", "images")
 
 
 class Discovery(Value):
     """What one chart asks for, each with its places.
 
     `images` are those of the profile by their full name, `optional` those that only further switches ask for;
-    `suspected` is text that may be an image or that only `helm test` asks for, and `unused` are repositories that the
-    values name, but no rendering, with the places there. `operators` are signs of images that rendering does not show,
-    and `notes` are for people.
+    `suspected` is text that may be an image or that only `helm test` asks for, `supposed` the same where only further
+    switches bring it about, and `unused` are repositories that the values name, but no rendering, with the places
+    there. `operators` are signs of images that rendering does not show, and `notes` are for people.
     """
 
     release: Release
     images: Mapping[str, tuple[Reason, ...]]
     optional: Mapping[str, tuple[Reason, ...]]
     suspected: Mapping[str, tuple[Reason, ...]]
+    supposed: Mapping[str, tuple[Reason, ...]]
     unused: tuple[str, ...]
     failures: tuple[Failure, ...]
     renderings: tuple[Rendering, ...]
@@ -56,6 +64,7 @@ class _Finder:
         self.needed: dict[str, set[Reason]] = {}
         self.optional: dict[str, set[Reason]] = {}
         self.suspected: dict[str, set[Reason]] = {}
+        self.supposed: dict[str, set[Reason]] = {}
         self.failures = {replace(failure, values=self._near(failure.template)) for failure in made.made.failures}
 
     def discovery(self) -> Discovery:
@@ -65,11 +74,13 @@ class _Finder:
             for seen in places:
                 if name == PROFILE or seen.identity not in self.profile:
                     self._add(seen, needed=name == PROFILE)
+        self._add_hints()
         return Discovery(
             release=self.release,
             images=_sorted(self.needed),
             optional=_sorted({name: reasons for name, reasons in self.optional.items() if name not in self.needed}),
             suspected=_sorted(self.suspected),
+            supposed=_sorted({text: found for text, found in self.supposed.items() if text not in self.suspected}),
             unused=self._unused(),
             failures=tuple(sorted(self.failures)),
             renderings=tuple(self.made.made.renderings),
@@ -95,7 +106,8 @@ class _Finder:
     def _add(self, seen: Seen, *, needed: bool) -> None:
         reason = self._reason(seen)
         if not seen.found.certain or seen.found.test_only:
-            self.suspected.setdefault(seen.found.text, set()).add(reason)
+            found = self.suspected if needed else self.supposed
+            found.setdefault(seen.found.text, set()).add(reason)
         elif seen.reference:
             found = self.needed if needed else self.optional
             found.setdefault(str(seen.reference), set()).add(reason)
@@ -103,6 +115,23 @@ class _Finder:
             raise RecipeError(f"{reason}: {seen.defect}", hint="set the image in the chart's values.")
         else:
             self.failures.add(Failure(self.chart, seen.template, seen.defect, reason.switches, reason.values))
+
+    def _add_hints(self) -> None:
+        """Add what the charts that the profile switches on say of their images.
+
+        Values often say another version, or another place: what is known by the last part of its name is no news, be
+        it rendered or among the values.
+        """
+        seen = [item.repository for places in self.seen.values() for place in places if (item := place.reference)]
+        known = {_leaf(item) for item in (*seen, *(spelling.repository for spelling in self.made.spelt))}
+        tree = self.release.tree
+        for part in tree.parts:
+            if all(at_path(self.made.defaults, switch) is True for switch in part.switches):
+                file = f"{tree.folder(part)}/Chart.yaml"
+                for found in _hints(file, tree.files[file]):
+                    if _leaf(found.reference().repository) not in known:
+                        reason = Reason(self.chart, found.kind, "", found.name, "", found.path, "", template=file)
+                        self.suspected.setdefault(found.text, set()).add(reason)
 
     def _unused(self) -> tuple[str, ...]:
         used = {
@@ -150,6 +179,20 @@ class _Finder:
         # A part may take it from values of a part above it, but the chart itself has too many of them to tell.
         above = [item for item in fitting if part.path[:1] and item.path[:1] == part.path[:1]]
         return own or above
+
+
+def _leaf(repository: Repository) -> str:
+    return repository.path.rpartition("/")[2]
+
+
+def _hints(file: str, data: bytes) -> Iterable[Found]:
+    """The images in the annotations of a Chart.yaml."""
+    chart = load_yaml(data, file, ContentError)
+    annotations = chart.get("annotations") if isinstance(chart, dict) else None
+    if not isinstance(annotations, dict):
+        return ()
+    hints = {key: annotations[key] for key in _HINTS if key in annotations}
+    return references([{"kind": "Chart", "metadata": {"name": chart.get("name"), "annotations": hints}}])
 
 
 def _sorted(found: Mapping[str, Iterable[Reason]]) -> dict[str, tuple[Reason, ...]]:

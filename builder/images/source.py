@@ -17,7 +17,7 @@ from installer.oci.digest import Digest
 from installer.oci.docker_archive import DockerArchive
 from installer.oci.layout import OciLayout
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
-from installer.oci.reference import DigestRef, TagRef
+from installer.oci.reference import DigestRef, Reference, TagRef
 from installer.oci.source import BlobStream
 from installer.registry.client import Registry
 from installer.registry.transport import Transport
@@ -93,6 +93,12 @@ class Places:
         if digest not in (None, found.descriptor.digest):
             raise NotFoundError(f"{origin}: holds {found.descriptor.digest}, not {digest}", hint="correct the recipe.")
         return found
+
+    def has(self, origin: Origin, reference: Reference) -> bool:
+        """Whether the registry at `origin` has what `reference` selects. Raises the errors of registries."""
+        where = origin.repository
+        asked = DigestRef(where, reference.digest) if isinstance(reference, DigestRef) else TagRef(where, origin.name)
+        return self.registry.head_manifest(asked) is not None
 
     def child(self, origin: Origin, descriptor: Descriptor) -> Manifest | Index:
         """A manifest that an index at `origin` names."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from installer.errors import BundleError
 from installer.value import Value
 
 
@@ -34,11 +35,18 @@ class Reason(Value, order=True):
         return f"{where}: {self.kind} {self.name}{container}: {self.field}{hooks}"
 
 
-def why_left(reasons: Sequence[Reason]) -> str:
-    """Why what `reasons` ask for is not carried, for people."""
-    if all(reason.hooks and {"test", "test-success"}.issuperset(reason.hooks.split(",")) for reason in reasons):
-        return "only `helm test` asks for it"
-    return "it may be no image; name it in images or exclude"
+_WHY = {
+    "image": "it is an image, but perhaps none that the cluster asks for; accept or exclude it",
+    "no image": "its registry has no such image",
+    "unknown": "it may be no image, and its registry has not told; accept or exclude it",
+    "test": "only `helm test` asks for it",
+    "optional": "it may be no image, and only further values bring it about",
+}
+
+
+def only_tested(reasons: Sequence[Reason]) -> bool:
+    """Whether only `helm test` asks for what has these `reasons`."""
+    return all(reason.hooks and {"test", "test-success"}.issuperset(reason.hooks.split(",")) for reason in reasons)
 
 
 class Excluded(Value):
@@ -49,10 +57,29 @@ class Excluded(Value):
 
 
 class Suspected(Value):
-    """An image that is not carried, because only `helm test` asks for it, or because it may not be an image at all."""
+    """An image that is not carried, because only `helm test` asks for it, or because it may not be an image at all.
+
+    Its `verdict` is what its registry answered, `image`, `no image`, or `unknown` if it was not asked or did not tell;
+    or why nobody has to know: `test` (see above), or `optional` if only further values bring it about.
+    """
 
     text: str
     reasons: tuple[Reason, ...]
+    verdict: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in _WHY:
+            raise BundleError(f"{self.text[:100]!r}: unknown verdict {self.verdict[:40]!r}")
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody has to decide about it."""
+        return self.verdict in ("image", "unknown")
+
+    @property
+    def because(self) -> str:
+        """Why it is not carried, for people."""
+        return _WHY[self.verdict]
 
 
 class OptionalImage(Value):

@@ -25,7 +25,7 @@ from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import Repository, TagRef, parse_reference, parse_repository
 from installer.value import Value
 
-FORMAT = "airferry-lock/4"
+FORMAT = "airferry-lock/5"
 LOCK_NAME = "airferry.lock"
 MAX_LOCK = 256 * 1024 * 1024
 MAX_INLINE = 4 * 1024 * 1024

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from installer.apps.profile import ChartName, Key, Values, Version
+from installer.apps.profile import ChartName, Exclusion, ImagePattern, Key, Text, Values, Version, is_ascii
 from installer.apps.profile import Name as ReleaseName
 from installer.errors import AirferryError, RecipeError
 from installer.files import read_bounded
@@ -29,6 +29,7 @@ LATE = 999
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
 Include = Literal["profile", "everything"]
+Undecided = Literal["error", "note"]
 
 
 def stamp(moment: dt.datetime) -> str:
@@ -94,17 +95,10 @@ def _is_chart_repository(text: str) -> str:
     return text.rstrip("/")
 
 
-def _is_ascii(text: str) -> str:
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("only printable ASCII can be carried: the other side may show nothing else")
-    return text
-
-
 # What the bundle can carry (installer/bundle/FORMAT.md), so that a recipe is refused before anything is fetched.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 VersionRange = Annotated[str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?$")]
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_ascii)]
-File = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_is_ascii)]
+File = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(is_ascii)]
 ImageText = Annotated[str, Field(max_length=600), AfterValidator(_is_reference)]
 PlatformText = Annotated[str, AfterValidator(_is_platform)]
 Stamp = Annotated[str, BeforeValidator(_stamp_text), AfterValidator(_is_stamp)]
@@ -192,13 +186,6 @@ class ImageEntry(Strict):
     def asked(self) -> str:
         """The name by which the cluster asks for the image, as written."""
         return self.name or self.ref or self.engine or ""
-
-
-class Exclusion(Strict):
-    """An image that charts name and that is left out all the same, with the reason, for those who review it."""
-
-    image: ImageText
-    reason: Text
 
 
 KubernetesVersion = Annotated[str, Field(pattern=r"^v?1\.\d{1,3}(\.\d{1,3})?$")]
@@ -306,7 +293,9 @@ class Recipe(Strict):
     charts: list[ChartEntry] = Field(default_factory=list)
     manifests: list[File] = Field(default_factory=list)
     images: list[ImageEntry] = Field(default_factory=list)
+    accept_suspected: list[ImagePattern] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
+    suspected: Undecided = "error"
     referrers: bool = False
     site: File | None = None
     documents: list[File] = Field(default_factory=list)
@@ -340,7 +329,7 @@ class Recipe(Strict):
             ("chart", [" ".join(filter(None, chart.identity)) for chart in self.charts]),
             ("release", [] if self.profile else [chart.release or chart.name for chart in self.charts]),
             ("image", [str(parse_reference(image.asked)) for image in self.images]),
-            ("exclusion", [str(parse_reference(item.image)) for item in self.exclude]),
+            ("exclusion", [item.full for item in self.exclude]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

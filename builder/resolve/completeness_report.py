@@ -1,19 +1,19 @@
 """The proof that no image was forgotten: a document of the bundle that people can read and another program can check.
 
 It says which charts were rendered with which values, what was seen, and what became of every reference: `carried` by
-the image with this digest, `optional` (further switches ask for it), `excluded` by the recipe, or `suspected` (it may
-be no image, or only `helm test` asks for it). What operators bring is named apart. FORMAT.md of the
-bundle describes each key.
+the image with this digest, `optional` (further switches ask for it), `excluded` by the recipe, `suspected` (it may be
+no image, or only `helm test` asks for it), or `no-image`, as its registry says. What operators bring is named
+apart. FORMAT.md of the bundle describes each key.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from builder.charts.discover import Discovery, merged
+from builder.charts.discover import Discovery
 from builder.charts.operators import Brought
 from builder.charts.rendering import Rendering
-from builder.recipe.findings import Reason, why_left
+from builder.recipe.findings import Reason
 from builder.recipe.lock import Lock, LockedImage, is_mutable
 from builder.recipe.recipe import Recipe
 from builder.resolve.requirements import Needs
@@ -107,19 +107,23 @@ def _text(values: Mapping[str, Any]) -> str:
 
 
 def _references(found: Needs, images: Sequence[LockedImage]) -> list[dict[str, Any]]:
-    asked = merged(
-        [*(part for item in found.discoveries for part in (item.images, item.optional)), found.in_documents.images]
-    )
     references = [
         _reference(image.source, "carried", image.reasons, digest=image.digest.text)
         for image in sorted(images, key=lambda image: image.source)
     ]
     references += [_reference(name, "optional", reasons) for name, reasons in found.optional.items()]
     references += [
-        _reference(item.image, "excluded", asked.get(item.image, ()), because=item.reason) for item in found.excluded
+        _reference(item.image, "excluded", found.asked.get(item.image, ()), because=item.reason)
+        for item in found.excluded
     ]
     references += [
-        _reference(text, "suspected", reasons, because=why_left(reasons)) for text, reasons in found.suspected.items()
+        _reference(
+            item.text,
+            "no-image" if item.verdict == "no image" else "suspected",
+            item.reasons,
+            because=item.because,
+        )
+        for item in found.suspected
     ]
     return references
 

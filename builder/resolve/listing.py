@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.assemble.plan import image_bytes
-from builder.recipe.findings import Reason, told, why_left
+from builder.recipe.findings import Reason, told
 from builder.recipe.lock import Lock, is_mutable
 from builder.resolve.completeness_report import brought_in, gathered, unused_in
 from builder.resolve.requirements import Needs
@@ -31,12 +31,11 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
             }
             for item in sorted(image_bytes(found), key=lambda item: item.image.source)
         ]
-        suspected = {item.text: item.reasons for item in found.suspected}
         optional = {item.image: item.reasons for item in found.optional}
         unused, brought = unused_in(found), brought_in(found)
     else:
         images = [_image(name, reasons) for name, reasons in found.images.items()]
-        suspected, optional = dict(found.suspected), dict(found.optional)
+        optional = dict(found.optional)
         unused = gathered((item.release.fetched.chart.name, item.unused) for item in found.discoveries)
         brought = list(found.brought)
     return {
@@ -44,8 +43,13 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
         "images": images,
         "optional": [_image(name, reasons) for name, reasons in optional.items()],
         "suspected": [
-            {"text": text, "because": why_left(reasons), "reasons": [_reason(reason) for reason in reasons]}
-            for text, reasons in suspected.items()
+            {
+                "text": item.text,
+                "verdict": item.verdict,
+                "because": item.because,
+                "reasons": [_reason(reason) for reason in item.reasons],
+            }
+            for item in found.suspected
         ],
         "unused": [{"chart": chart, "named": text} for chart, texts in unused.items() for text in texts],
         "brought": [plain(item) for item in brought],

@@ -6,7 +6,7 @@ from builder.images.parallel import in_parallel
 from builder.images.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
 from builder.images.source import Places
 from builder.recipe import lock as locked
-from builder.recipe.findings import OptionalImage, Suspected
+from builder.recipe.findings import OptionalImage
 from builder.recipe.lock import Lock, LockedChart, LockedRegistry, Origin
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
@@ -16,6 +16,7 @@ from builder.resolve.site_template import NAME as SITE
 from builder.resolve.site_template import site_template
 from builder.resolve.steps import Resolved as Steps
 from builder.resolve.steps import version_of
+from builder.resolve.suspicions import check_decided, weeded
 from installer.apps.application import Application, application
 from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
@@ -94,6 +95,8 @@ def make_lock(
         if any(found.application.samples()):
             reporter.note("rendering the charts with sample answers")
         found = _proven(found, found.application, found.steps, recipe)
+    found = replace(found, suspected=weeded(recipe, found.suspected, places, reporter, old, update))
+    check_decided(recipe, found.suspected)
     version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(Platform.parse(text) for text in recipe.platforms)
@@ -101,14 +104,8 @@ def make_lock(
     resolved = in_parallel(
         lambda item: _resolve(places, item, platforms, referrers=recipe.referrers), wanted, "images cannot be resolved"
     )
-    for note in (*found.notes, *(note for item in resolved for note in item.notes)):
+    for note in (*found.notes, *(note for item in resolved for note in item.notes), *_left_out(found)):
         reporter.note(f"note: {note}")
-    for failure in found.failures:
-        reporter.note(f"note: not looked into: {failure}")
-    for text, reasons in found.suspected.items():
-        reporter.note(
-            f"note: {text} may be an image, but is not carried ({reasons[0]}); add it to images or exclude it"
-        )
     for note in _about_values(found):
         reporter.note(f"note: {note}")
     charts = locked_charts(found.charts)
@@ -136,6 +133,14 @@ def _proven(found: Needs, app: Application, steps: Steps, recipe: Recipe) -> Nee
     if found.site:
         proven.check(found.site)
     return replace(found, application=proven, steps=replace(steps, profile=profile))
+
+
+def _left_out(found: Needs) -> Iterator[str]:
+    """What was not looked into, and what is not carried though somebody may ask for it, for people."""
+    yield from (f"not looked into: {failure}" for failure in found.failures)
+    for item in found.suspected:
+        if item.open or item.verdict == "test":
+            yield f"{item.text} is not carried ({item.reasons[0]}): {item.because}"
 
 
 def _about_values(found: Needs) -> Iterator[str]:
@@ -199,7 +204,7 @@ def _assemble(
         charts=tuple(charts),
         documents=tuple(document for document, _ in documents),
         excluded=found.excluded,
-        suspected=tuple(Suspected(text, reasons) for text, reasons in found.suspected.items()),
+        suspected=found.suspected,
         optional=tuple(OptionalImage(name, reasons) for name, reasons in found.optional.items()),
         failures=found.failures,
         registries=locked_registries(recipe.registries),

@@ -9,16 +9,16 @@ from builder.charts.rendering import Release
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.images.source import Places
 from builder.recipe import lock as locked
-from builder.recipe.findings import Excluded, Failure, Reason
+from builder.recipe.findings import Excluded, Failure, Reason, Suspected
 from builder.recipe.lock import LockedChart
 from builder.recipe.recipe import Recipe
 from builder.resolve.documents import Documents
 from builder.resolve.steps import Resolved, resolved, written
+from builder.resolve.suspicions import decided
 from installer.apps.application import Application, application
 from installer.chart.images import Found, references
 from installer.chart.retarget import merged as values_over
 from installer.errors import AirferryError, BundleError, RecipeError
-from installer.oci.reference import parse_reference
 from installer.report import Reporter, count
 from installer.site.site import ApplicationAnswers, RegistryOnly, Site
 from installer.value import Value, replace
@@ -37,9 +37,10 @@ class InDocuments(Value):
 class Needs(Value):
     """What a recipe needs, before any image is resolved.
 
-    `images` are those to be carried; `optional` are those that further switches ask for and that stay behind.
-    `brought` are those that operators are known to bring without being rendered.
-    `application` and `steps` are None for a bundle of images alone; `site` holds the answers that it is for, if any.
+    `asked` is all that is asked for or suspected, by full names. `images` are those to be carried; `optional` are those
+    that further switches ask for and that stay behind. `brought` are those that operators are known to bring without
+    being rendered. `application` and `steps` are None for a bundle of images alone; `site` holds the answers that it is
+    for, if any.
     """
 
     charts: tuple[FetchedChart, ...]
@@ -47,10 +48,10 @@ class Needs(Value):
     steps: Resolved | None
     site: Site | None
     discoveries: tuple[Discovery, ...]
-    in_documents: InDocuments
+    asked: Mapping[str, tuple[Reason, ...]]
     images: Mapping[str, tuple[Reason, ...]]
     optional: Mapping[str, tuple[Reason, ...]]
-    suspected: Mapping[str, tuple[Reason, ...]]
+    suspected: tuple[Suspected, ...]
     excluded: tuple[Excluded, ...]
     failures: tuple[Failure, ...]
     brought: tuple[Brought, ...]
@@ -96,11 +97,9 @@ def needs(
     others = _in_documents(app, steps, answers) if app and steps else InDocuments({}, {})
     optional = merged([found.optional for found in discoveries])
     images = merged([*(found.images for found in discoveries), others.images, _named_in(recipe)])
-    if recipe.include == "everything":
-        images = merged([images, optional])
-    excluded = {str(parse_reference(item.image)): item.reason for item in recipe.exclude}
     suspected = merged([*(found.suspected for found in discoveries), others.suspected])
-    unused = excluded.keys() - images.keys() - optional.keys() - {_full_name_or_none(text) for text in suspected}
+    supposed = merged([found.supposed for found in discoveries])
+    verdicts = decided(recipe, steps.profile if steps else None, images, optional, suspected, supposed)
     outside = brought(
         sign for found in (*(item.operators for item in discoveries), _operators(steps)) for sign in found
     )
@@ -110,18 +109,16 @@ def needs(
         steps=steps,
         site=answers,
         discoveries=tuple(discoveries),
-        in_documents=others,
-        images={name: reasons for name, reasons in images.items() if name not in excluded},
-        optional={name: reasons for name, reasons in optional.items() if name not in {*images, *excluded}},
-        suspected={
-            text: reasons for text, reasons in suspected.items() if _full_name_or_none(text) not in {*images, *excluded}
-        },
-        excluded=tuple(Excluded(name, excluded[name]) for name in sorted(excluded)),
+        asked=verdicts.asked,
+        images=verdicts.images,
+        optional=verdicts.optional,
+        suspected=verdicts.suspected,
+        excluded=verdicts.excluded,
         failures=tuple(sorted({failure for found in discoveries for failure in found.failures})),
         brought=outside,
         documents=documents,
         notes=(
-            *(f"excluded image {name} is not asked for by any chart" for name in sorted(unused)),
+            *verdicts.notes,
             *(f"{item}; name them in images: `airferry observe` finds them on a staging cluster" for item in outside),
             *(note for found in discoveries for note in found.notes),
         ),
@@ -133,13 +130,6 @@ def _named_in(recipe: Recipe) -> dict[str, tuple[Reason, ...]]:
         locked.full_name(entry.asked): (Reason("", "", "", "", "", f"images[{number}]", ""),)
         for number, entry in enumerate(recipe.images)
     }
-
-
-def _full_name_or_none(text: str) -> str | None:
-    try:
-        return locked.full_name(text)
-    except AirferryError:
-        return None
 
 
 def _application(steps: Resolved) -> Application:

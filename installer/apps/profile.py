@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from installer.apps.question_model import defect
 from installer.apps.questions import Question
 from installer.errors import AirferryError
+from installer.oci.reference import parse_reference
 from installer.schema import Strict, json_schema, validate
 from installer.site.answers import SiteAnswers
 from installer.strict_yaml import load_yaml
@@ -30,6 +31,23 @@ def _is_values(value: Any) -> Any:
     if value is None or (parts and all(isinstance(part, dict) or (isinstance(part, str) and part) for part in parts)):
         return value
     raise ValueError("neither the name of a values file, nor a mapping of values, nor a list of these")
+
+
+def is_ascii(text: str) -> str:
+    """`text`. Raises ValueError if it is more than printable ASCII."""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("only printable ASCII can be carried: the other side may show nothing else")
+    return text
+
+
+def _is_pattern(text: str) -> str:
+    is_ascii(text)
+    if "*" not in text and "?" not in text:
+        try:
+            parse_reference(text)
+        except AirferryError as exc:
+            raise ValueError(exc.message) from None
+    return text
 
 
 def _is_path(text: str) -> str:
@@ -48,6 +66,21 @@ StepName = Annotated[str, Field(min_length=1, max_length=4096)]
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 RepositoryEnd = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,250}$")]
 Values = Annotated[Any, AfterValidator(_is_values)]
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(is_ascii)]
+ImagePattern = Annotated[str, Field(min_length=1, max_length=600), AfterValidator(_is_pattern)]
+"""An image, or a pattern over full names of images (`docker.io/library/redis:7`) in which `*` and `?` stand for any."""
+
+
+class Exclusion(Strict):
+    """Images that charts name and that are left out all the same, with the reason, for those who review it."""
+
+    image: ImagePattern
+    reason: Text
+
+    @property
+    def full(self) -> str:
+        """The full name of the image, or the pattern."""
+        return self.image if "*" in self.image or "?" in self.image else str(parse_reference(self.image))
 
 
 class Ready(Strict):
@@ -159,6 +192,8 @@ class Profile(Strict):
     version_from: Key | None = None
     pull_secret: PullSecret = PullSecret()
     logs: list[LogPattern] = Field(default_factory=list)
+    accept_suspected: list[ImagePattern] = Field(default_factory=list)
+    exclude: list[Exclusion] = Field(default_factory=list)
     unheard: dict[str, str] = Field(default_factory=dict)
     """Questions without effect in these charts, each with what would know it; `airferry lock` finds them."""
 

@@ -12,7 +12,7 @@ from installer.value import plain
 MAX_PROOF = 16 << 20
 MAX_PROFILE = 4 << 20
 STEPS = ("chart", "resource", "manifests")
-VERDICTS = ("carried", "optional", "excluded", "suspected")
+VERDICTS = ("carried", "optional", "excluded", "suspected", "no-image")
 
 
 def description(bundle: Bundle, *, strict: bool = True) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Workshop:
     capsys: pytest.CaptureFixture[str]
 
     def write(self, recipe: Mapping[str, Any], **files: str) -> None:
-        whole = {"name": "demo", "version": "1.0", "created": "2026-01-01T00:00:00Z", **recipe}
+        whole = {"name": "demo", "version": "1.0", "created": "2026-01-01T00:00:00Z", "suspected": "note", **recipe}
         whole = {key: value for key, value in whole.items() if value is not None}
         (self.folder / "recipe.yaml").write_text(json.dumps(whole))
         for name, text in files.items():
@@ -136,6 +136,56 @@ def test_a_chart_is_locked_with_all_its_images(workshop: Workshop, upstream: Ups
     (chart,) = lock.charts
     assert profile_of(lock)["steps"] == [{"chart": "web", "name": "site", "namespace": "prod", "version": "1.2.3"}]
     assert chart.origin.location == f"{upstream.charts.url}/web-1.2.3.tgz"
+
+
+def test_a_text_that_may_be_an_image_has_to_be_decided(workshop: Workshop, upstream: Upstream) -> None:
+    agent, charts = f"{upstream.address}/team/agent:1.0", [web_entry(upstream)]
+    workshop.write({"charts": charts, "suspected": "error"})
+    _, err = workshop.run("lock", "@", code=41)
+    assert f"{agent} (chart web: CronJob web-tidy, container tidy: spec.jobTemplate.spec" in err
+    assert "it is an image, but perhaps none that the cluster asks for" in err
+    assert f"accept_suspected:\n  - {agent}" in err
+    assert f"exclude:\n  - {{image: '{agent}', reason: TODO}}" in err
+    assert not (workshop.folder / "airferry.lock").exists()
+
+    accepted = {
+        "charts": charts,
+        "suspected": "error",
+        "accept_suspected": [f"{upstream.address}/team/a*", "no/such/*"],
+    }
+    workshop.write(accepted)
+    _, err = workshop.run("lock", "@")
+    assert "accept_suspected: no/such/* fits nothing that is suspected" in err
+    (image,) = [image for image in workshop.lock.images if image.source == agent]
+    assert {reason.field for reason in image.reasons} == {"spec.jobTemplate.spec.template.spec.containers[0].args[0]"}
+    assert workshop.lock.suspected == ()
+
+    workshop.write({**accepted, "exclude": [{"image": "*/team/agent:?.0", "reason": "the site has its own"}]})
+    lock = workshop.locked()
+    assert agent not in {image.source for image in lock.images}
+    assert [(item.image, item.reason) for item in lock.excluded] == [(agent, "the site has its own")]
+
+
+def test_what_its_registry_does_not_have_is_no_image(workshop: Workshop, upstream: Upstream) -> None:
+    """The answer is kept, so that a lock is the same again, and is asked for anew on request."""
+    text = f"see {upstream.address}/team/never:1.0 and unreachable.example:1/a:1"
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "words"}, "data": {"text": text}}
+    recipe = {"manifests": ["words.yaml"], "suspected": "error"}
+    workshop.write(recipe, **{"words.yaml": json.dumps(config)})
+    _, err = workshop.run("lock", "@", code=41)
+    assert "1 text may be an image" in err
+    assert "unreachable.example:1/a:1" in err
+    refused = [{"image": "unreachable.example:1/*", "reason": "words of a manual"}]
+    workshop.write({**recipe, "exclude": refused})
+    (weeded,) = workshop.locked().suspected
+    assert (weeded.text, weeded.verdict) == (f"{upstream.address}/team/never:1.0", "no image")
+    (reference,) = [item for item in proof_of(workshop.lock)["references"] if item["verdict"] == "no-image"]
+    assert reference["because"] == "its registry has no such image"
+    seen = len(upstream.registry.accesses())
+    workshop.run("lock", "@", "--check")
+    assert not [access for access in upstream.registry.accesses()[seen:] if "never" in access.path]
+    workshop.run("lock", "@", "--check", "--update")
+    assert [access for access in upstream.registry.accesses()[seen:] if "never" in access.path]
 
 
 def test_several_platforms_and_digests_carry_the_index_whole(workshop: Workshop, upstream: Upstream) -> None:

@@ -94,7 +94,9 @@ def example() -> Lock:
         charts=(chart,),
         documents=documents,
         excluded=(Excluded("docker.io/library/python:3.12", "test pods only"),),
-        suspected=(Suspected("docker.io/team/agent:1", (Reason("web", "ConfigMap", "", "c", "", "data.x", ""),)),),
+        suspected=(
+            Suspected("docker.io/team/agent:1", (Reason("web", "ConfigMap", "", "c", "", "data.x", ""),), "unknown"),
+        ),
         optional=(OptionalImage("docker.io/team/extra:latest", (SWITCHED,)),),
         failures=(Failure("web", "web/charts/x", "the archive lacks this subchart", (), ()),),
         registries=(LockedRegistry("localhost:5000", "", "http", "", ("login.example",)),),

@@ -59,7 +59,7 @@ def test_recipe_and_profile_are_valid_and_name_files_that_are_here(name: str) ->
 
 def test_what_the_recipe_comments_out_is_valid() -> None:
     text = (WANDB / "recipe.yaml").read_text()
-    for key in ("images", "exclude", "substitutions", "registries", "files"):
+    for key in ("images", "accept_suspected", "exclude", "substitutions", "registries", "files"):
         text = text.replace(f"\n{key}: []", f"\n{key}:").replace(f"\n{key}: {{}}", f"\n{key}:")
     # Either the repository or a path.
     text = text.replace("    # path: operator-1.4.8.tgz", "")
@@ -67,6 +67,7 @@ def test_what_the_recipe_comments_out_is_valid() -> None:
     assert recipe.expires
     assert len(recipe.charts) == 3
     assert len(recipe.images) == 4
+    assert recipe.accept_suspected
     assert recipe.exclude
     assert recipe.files
     assert recipe.substitutions

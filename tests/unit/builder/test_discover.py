@@ -352,3 +352,25 @@ def test_templates_that_come_upon_a_word_are_known_through_all_that_they_include
     assert reading(files) == {*partials, "through.yaml", "made-up.yaml", "with.yaml", "other.yaml"}
     assert "text.yaml" in reading(files, '{"text": "{{ lookup }}"}')
     assert "text.yaml" in reading({**files, "files/x": "{{ lookup }}"})
+
+
+def test_what_a_chart_says_of_its_images_is_suspected_unless_it_is_known_under_another_version() -> None:
+    text = (CHARTS / "traps/Chart.yaml").read_text()
+    images = "- {name: operand, image: 'demo/operand:1.0'}\n- {name: web, image: 'docker.io/other/web:2.0'}\n"
+    hinted = text + "annotations:\n  artifacthub.io/images: |\n    " + images.replace("\n", "\n    ") + "\n"
+    found, known = traps(files={"Chart.yaml": hinted}).suspected, traps().suspected
+    assert found.keys() - known.keys() == {"demo/operand:1.0"}
+    (reason,) = found["demo/operand:1.0"]
+    assert str(reason) == "chart traps: Chart traps: metadata.annotations.artifacthub.io/images"
+
+
+def test_texts_that_only_further_values_bring_about_are_apart() -> None:
+    template = (
+        "{{ if .Values.optional.enabled }}{apiVersion: v1, kind: ConfigMap, metadata: {name: more}, "
+        'data: {text: "quay.io/demo/operand:1"}}{{ end }}'
+    )
+    text, files = "quay.io/demo/operand:1", {"templates/more.yaml": template}
+    found = traps(files=files)
+    assert text in found.supposed
+    assert text not in found.suspected
+    assert text in traps({"optional": {"enabled": True}}, files=files).suspected
