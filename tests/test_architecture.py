@@ -31,6 +31,7 @@ GROUPS: dict[str, str] = {
     "registry": "installer.registry.*",
     "bundle": "installer.bundle.*",
     "chart": "installer.chart.*",
+    "moving": "installer.moving.*",
     "verify": "installer.verify.*",
     "frozen": "installer.frozen.*",
     "opening": "installer.opening.*",
@@ -53,6 +54,7 @@ GROUPS: dict[str, str] = {
     "images": "builder.images.*",
     "charts": "builder.charts.*",
     "assemble": "builder.assemble.*",
+    "rehearse": "builder.rehearse.*",
     "resolve": "builder.resolve.*",
     "observe": "builder.observe.*",
     "release": "builder.release.*",
@@ -71,6 +73,7 @@ MATRIX: dict[str, str] = {
     "registry": "errors value report files parallel documents oci",
     "bundle": "errors value report files parallel oci",
     "chart": "errors value files documents oci bundle",
+    "moving": "errors value oci chart",
     "verify": "errors value report files parallel documents oci bundle chart",
     "frozen": "errors value files bundle",
     "opening": "errors value report files oci bundle frozen",
@@ -81,7 +84,7 @@ MATRIX: dict[str, str] = {
     "site": "errors value files documents oci registry chart",
     "apps": "errors value documents oci chart bundle site",
     "wandb_answers": "errors value documents chart site apps",
-    "objects": "errors value report files documents oci registry chart bundle cluster diagnosis site apps",
+    "objects": "errors value report files documents oci registry chart moving bundle cluster diagnosis site apps",
     "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",
     "workflows": "errors value report files documents oci registry chart bundle cluster diagnosis site apps objects "
     "preflight",
@@ -91,23 +94,25 @@ MATRIX: dict[str, str] = {
     "installer_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening "
     "shell transfer cluster diagnosis site apps objects preflight workflows target",
     "templates": "",
-    "recipe": "errors value report files documents oci registry chart bundle apps",
+    "recipe": "errors value report files documents oci registry chart moving bundle apps",
     "images": "errors value report files parallel documents oci registry chart bundle opening recipe",
     "charts": "errors value report files parallel documents oci registry chart apps recipe images",
     "assemble": "errors value report files parallel documents oci registry chart bundle verify transfer recipe images",
-    "resolve": "errors value report files parallel documents oci registry chart bundle site apps recipe images "
+    "rehearse": "errors value oci chart moving bundle cluster site apps objects preflight workflows recipe images "
     "charts assemble",
+    "resolve": "errors value report files parallel documents oci registry chart bundle site apps recipe images "
+    "charts assemble rehearse",
     "observe": "errors value report oci chart cluster apps recipe",
     "release": "errors value report files parallel oci bundle verify frozen",
     "builder_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening shell "
-    "transfer site apps target recipe images charts assemble resolve observe release",
+    "transfer site apps target recipe images charts assemble rehearse resolve observe release",
 }
 """Which groups a group may import besides itself; each stands after all that it imports, so there are no circles.
 
-`installer` never imports `builder`, and `builder` of `installer` neither the workflows nor the cluster, but for
-`observe`, which looks at a staging cluster and changes nothing there. It reads a site's answers and what a profile
-makes of them, which are data, so that `airferry list --site` merges them into the values as the installer will. Nobody
-imports what belongs to one application: the loader finds it by its name.
+`installer` never imports `builder`. `builder` reads a site's answers and what a profile makes of them, which are data,
+so that `airferry list --site` merges them into the values as the installer will; `rehearse` works out what would stand
+in a cluster, without one; `observe` looks at a staging cluster and changes nothing there. Nobody imports what belongs
+to one application: the loader finds it by its name.
 """
 
 LIBRARIES: dict[str, str] = {

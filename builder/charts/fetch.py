@@ -7,14 +7,15 @@ registries", and HIP 6 (charts as OCI artifacts: media types, `+` in versions wr
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 from builder.charts.version_ranges import newest
 from builder.images.source import Places
-from builder.recipe.lock import LockedBlob, LockedManifest, Origin
+from builder.recipe.chart_edit import edited
+from builder.recipe.lock import LockedBlob, LockedManifest, Origin, TemplateEdit
 from builder.recipe.recipe import ChartEntry
 from installer.chart.bundled import MAX_CONFIG, named_in, parts_of
 from installer.chart.helm import MAX_ARCHIVE, Chart, packed_folder
@@ -25,7 +26,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Index, Manifest, parse_manifest
 from installer.oci.reference import parse_repository
 from installer.strict_yaml import load_yaml
-from installer.value import Value
+from installer.value import Value, replace
 
 MAX_INDEX = 64 * 1024 * 1024
 """The index of a repository with many versions has a few MiB; Helm holds it in memory too."""
@@ -35,13 +36,19 @@ _HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
 
 
 class FetchedChart(Value):
-    """A chart with its archive in memory, and what the lock says about it. `manifest` is its form as OCI artifact."""
+    """A chart with its archive in memory, and what the lock says about it. `manifest` is its form as OCI artifact.
+
+    `published` is the chart at `origin`: another one, if there are `edits`. `prefixes` as in `LockedChart`.
+    """
 
     entry: ChartEntry
     chart: Chart
     origin: Origin
     manifest: LockedManifest
     blobs: tuple[LockedBlob, ...]
+    published: Chart
+    edits: tuple[TemplateEdit, ...] = ()
+    prefixes: tuple[str, ...] = ()
 
     @property
     def archive(self) -> Digest:
@@ -121,7 +128,7 @@ class ChartFetcher:
                 f"{named[0]!s:.100} {named[1]!s:.100}",
                 hint="have it pushed again with `helm push`; or fetch its archive and name that with `path`.",
             )
-        return FetchedChart(entry, chart, origin, *_carried(manifest, {}))
+        return FetchedChart(entry, chart, origin, *_carried(manifest, {}), published=chart)
 
     def _newest(self, location: str, wanted: str) -> str:
         tags = self._places.registry.tags(parse_repository(location))
@@ -134,10 +141,21 @@ class ChartFetcher:
 
     def _generated(self, entry: ChartEntry, origin: Origin, archive: bytes) -> FetchedChart:
         chart = load(archive, entry, origin)
-        config, raw = artifact(chart)
-        manifest = parse_manifest(raw, media_types.OCI_MANIFEST)
-        texts = {Digest.of(data): data.decode("ascii") for data in (config, raw)}
-        return FetchedChart(entry, chart, origin, *_carried(manifest, texts))
+        return FetchedChart(entry, chart, origin, *_as_artifact(chart), published=chart)
+
+
+def with_edits(item: FetchedChart, edits: Iterable[TemplateEdit]) -> FetchedChart:
+    """The published chart of `item` with `edits` instead of those that it has."""
+    made = tuple(sorted(edits))
+    chart = load(edited(item.published, made), item.entry, item.origin) if made else item.published
+    manifest, blobs = _as_artifact(chart)
+    return replace(item, chart=chart, manifest=manifest, blobs=blobs, edits=made)
+
+
+def _as_artifact(chart: Chart) -> tuple[LockedManifest, tuple[LockedBlob, ...]]:
+    config, raw = artifact(chart)
+    manifest = parse_manifest(raw, media_types.OCI_MANIFEST)
+    return _carried(manifest, {Digest.of(data): data.decode("ascii") for data in (config, raw)})
 
 
 def _carried(manifest: Manifest | Index, texts: Mapping[Digest, str]) -> tuple[LockedManifest, tuple[LockedBlob, ...]]:

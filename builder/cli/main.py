@@ -14,6 +14,7 @@ COMMANDS = {
     "plan": ("builder.cli.recipe.plan:plan", "Say how large a bundle will be, to the byte."),
     "build": ("builder.cli.recipe.build:build", "Fetch everything and write one bundle."),
     "keygen": ("builder.cli.bundle.keygen:keygen", "Make a release key."),
+    "rehearse": ("builder.cli.bundle.rehearse:rehearse_bundle", "Would it install at a site?"),
     "sign": ("builder.cli.bundle.sign:sign", "Sign a bundle in place."),
     "verify": ("builder.cli.bundle.verify:verify", "Check signature, structure and every byte."),
     "inspect": ("builder.cli.bundle.inspect:inspect", "Show what a bundle holds."),
@@ -37,6 +38,7 @@ def cli() -> None:
       airferry observe            what a staging cluster asks for besides
       airferry plan               what will it hold, how large will it be
       airferry build              one bundle
+      airferry rehearse BUNDLE    would it install at a site?
       airferry sign BUNDLE --key release.key
       airferry parity VOLUMES     one more that stands in for any of them
       airferry freeze BUNDLE --key release.pub -o FILE

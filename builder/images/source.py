@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Self
 
 from builder.images.engine import Engine
-from builder.recipe.lock import Lock, Origin, closure, reach
+from builder.recipe.lock import Lock, LockedChart, Origin, closure, reach
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import ContentError, NotFoundError, UsageError
 from installer.files import storage_error
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.docker_archive import DockerArchive
 from installer.oci.layout import OciLayout
@@ -176,6 +177,7 @@ class LockSource:
         self._places = places
         self._texts = {blob.digest: blob.content for blob in lock.blobs if blob.text or not blob.size}
         self._origins = _origins(lock)
+        self._edited = {chart.archive: chart for chart in lock.charts if chart.edits}
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
         """The blob from byte `offset` on, from the first place that holds it.
@@ -184,6 +186,8 @@ class LockSource:
         """
         if descriptor.digest in self._texts:
             return TextStream(self._texts[descriptor.digest], offset)
+        if chart := self._edited.get(descriptor.digest):
+            return TextStream(self._edit(chart), offset)
         missing = ""
         for origin in self._origins.get(descriptor.digest, ()):
             try:
@@ -194,6 +198,17 @@ class LockSource:
             missing or f"{descriptor.digest}: the lock names no place for it",
             hint="it is gone from where it was locked: run `airferry lock --update` to see what is there now.",
         )
+
+    def _edit(self, chart: LockedChart) -> bytes:
+        """The archive of `chart`, edited as when it was locked. Raises ContentError if it comes out otherwise."""
+        from builder.recipe.chart_edit import edited
+        from installer.chart.helm import MAX_ARCHIVE, Chart
+
+        descriptor = Descriptor(media_types.HELM_CHART, chart.published, chart.size)
+        published = self._places.read(chart.origin, descriptor, MAX_ARCHIVE)
+        archive = edited(Chart.load(published, source=f"chart {chart.name} ({chart.origin})"), chart.edits)
+        chart.archive.check(archive, f"chart {chart.name}, edited")
+        return archive
 
 
 def _origins(lock: Lock) -> dict[Digest, list[Origin]]:

@@ -19,6 +19,7 @@ from installer.bundle import canonical
 from installer.bundle.manifest import NEVER, BundleChart, BundleDocument, BundleImage, parse_time
 from installer.errors import AirferryError, BundleError, RecipeError
 from installer.files import read_bounded, write_atomic
+from installer.moving.rewriting import Rewrite
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
@@ -157,8 +158,19 @@ class LockedImage(Value):
         )
 
 
+class TemplateEdit(Value, order=True):
+    """The file `template` in a chart's archive, and the replacements that what it makes passes through."""
+
+    template: str
+    rewrites: tuple[Rewrite, ...]
+
+
 class LockedChart(Value):
-    """A chart; see `installer.bundle.manifest.BundleChart`. `asked` is the version or range that the recipe names."""
+    """A chart; see `installer.bundle.manifest.BundleChart`. `asked` is the version or range that the recipe names.
+
+    `published` is the archive at `origin`, of `size` bytes; with `edits` another than `archive`. `prefixes` are the
+    dotted paths of the values that do not name an image, and by which some are taken from the enclave all the same.
+    """
 
     name: str
     version: str
@@ -166,9 +178,17 @@ class LockedChart(Value):
     origin: Origin
     archive: Digest
     artifact: Digest
+    published: Digest
+    size: int
+    edits: tuple[TemplateEdit, ...] = ()
+    prefixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.in_bundle()
+        _require(
+            bool(self.edits) or self.published == self.archive,
+            f"chart {self.name}: another archive than the published one, and no edit",
+        )
         fits = self.origin.kind in ("registry", "url", "file", "folder")
         _require(fits, f"chart {self.name}: no place for charts")
 

@@ -13,15 +13,27 @@ from installer.apps.profile import Profile
 from installer.apps.questions import Question, Reach
 from installer.apps.samples import Sample
 from installer.errors import RecipeError
+from installer.value import Value
 
 
-def heard(app: Application, steps: Resolved, kubernetes: KubernetesEntry) -> Profile:
-    """The profile of `steps`, in `unheard` the keys whose answers have no effect.
+class Heard(Value):
+    """A profile, in `unheard` the keys whose answers have no effect.
+
+    `others` are samples of the others, one for each way of asking for other images than a site with few answers does.
+    """
+
+    profile: Profile
+    others: tuple[Sample, ...]
+
+
+def heard(app: Application, steps: Resolved, kubernetes: KubernetesEntry) -> Heard:
+    """What becomes of the answers to the questions of `app`, in the charts of `steps`.
 
     Raises RecipeError where that is a defect of the profile: its application has no driver, and the question does not
     say that it is `optional`.
     """
-    found = _Prover(app, steps, kubernetes).unheard()
+    prover = _Prover(app, steps, kubernetes)
+    found = prover.unheard()
     if app.profile.driver is None:
         questions = app.profile.questions
         if defects := [_defect(key, questions[key], why) for key, why in found.items() if not questions[key].optional]:
@@ -30,7 +42,7 @@ def heard(app: Application, steps: Resolved, kubernetes: KubernetesEntry) -> Pro
                 hint="correct `path`, switch on in the step's `values` what reads it, or say `optional: true` if "
                 "charts of other versions do.",
             )
-    return app.profile.model_copy(update={"unheard": found})
+    return Heard(profile=app.profile.model_copy(update={"unheard": found}), others=prover.others(found.keys()))
 
 
 def _defect(key: str, question: Question, why: str) -> str:
@@ -58,6 +70,13 @@ class _Prover:
                 shown = {item.key for item in asked if self._shows(item, everything=everything)}
                 waiting = {key: items for key, items in waiting.items() if key not in shown}
         return {**{key: self._why(key, items) for key, items in waiting.items()}, **self._unproven(samples.keys())}
+
+    def others(self, unheard: Collection[str]) -> tuple[Sample, ...]:
+        """A sample for each set of images that the answers to keys that are not `unheard` ask for."""
+        samples = [item for item in self.app.samples() if not set(item.after.given()) & set(unheard)]
+        found = {self.renderings.images(item.after): item for item in reversed(samples)}
+        found.pop(self.renderings.images(self.app.example()), None)
+        return tuple(sorted(found.values(), key=lambda item: item.key))
 
     def _shows(self, sample: Sample, *, everything: bool) -> bool:
         """Whether `sample` shows an effect, and the one that its question promises."""

@@ -11,6 +11,7 @@ from builder.recipe.lock import Lock, LockedChart, LockedRegistry, Origin
 from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
 from builder.resolve.effects import heard
+from builder.resolve.rehearsed import movable, rehearsed
 from builder.resolve.requirements import LoadSite, Needs, locked_charts, needs
 from builder.resolve.site_template import NAME as SITE
 from builder.resolve.site_template import site_template
@@ -97,6 +98,7 @@ def make_lock(
         found = _proven(found, found.application, found.steps, recipe)
     found = replace(found, suspected=weeded(recipe, found.suspected, places, reporter, old, update))
     check_decided(recipe, found.suspected)
+    found = movable(found, recipe)
     version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
     platforms = tuple(Platform.parse(text) for text in recipe.platforms)
@@ -104,9 +106,7 @@ def make_lock(
     resolved = in_parallel(
         lambda item: _resolve(places, item, platforms, referrers=recipe.referrers), wanted, "images cannot be resolved"
     )
-    for note in (*found.notes, *(note for item in resolved for note in item.notes), *_left_out(found)):
-        reporter.note(f"note: {note}")
-    for note in _about_values(found):
+    for note in (*_notes(found), *(note for item in resolved for note in item.notes)):
         reporter.note(f"note: {note}")
     charts = locked_charts(found.charts)
     if old is not None and update is not None:
@@ -118,29 +118,43 @@ def make_lock(
         )
     named = recipe.model_copy(update={"version": version, "created": recipe.created or now})
     lock = _assemble(named, found, resolved, charts, platforms, site=site_file)
+    if found.application:
+        reporter.note("rehearsing the installation")
+        for note in rehearsed(found, found.application, lock, recipe, places):
+            reporter.note(f"note: {note}")
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:
         return old
     return lock
 
 
 def _proven(found: Needs, app: Application, steps: Steps, recipe: Recipe) -> Needs:
-    """`found` with the profile that says which answers have no effect.
+    """`found` with the profile that says which answers have no effect, and samples that ask for other images.
 
     Raises RecipeError, and SiteError for one of these in the answers of its site.
     """
-    profile = heard(app, steps, recipe.kubernetes)
-    proven = application(profile)
+    shown = heard(app, steps, recipe.kubernetes)
+    proven = application(shown.profile)
     if found.site:
         proven.check(found.site)
-    return replace(found, application=proven, steps=replace(steps, profile=profile))
+    resolved = replace(steps, profile=shown.profile)
+    return replace(found, application=proven, steps=resolved, samples=shown.others)
 
 
-def _left_out(found: Needs) -> Iterator[str]:
-    """What was not looked into, and what is not carried though somebody may ask for it, for people."""
+def _notes(found: Needs) -> Iterator[str]:
+    """What is worth knowing of what was found, for people."""
+    yield from found.notes
     yield from (f"not looked into: {failure}" for failure in found.failures)
     for item in found.suspected:
         if item.open or item.verdict == "test":
             yield f"{item.text} is not carried ({item.reasons[0]}): {item.because}"
+    for chart in found.charts:
+        if chart.prefixes:
+            yield f"chart {chart.chart.name}: images move into an enclave by the values {', '.join(chart.prefixes)}"
+        if chart.edits:
+            names = sorted({item.name for edit in chart.edits for item in edit.rewrites})
+            what = count(len(chart.edits), "template")
+            yield f"chart {chart.chart.name}: edited in {what}, which no value tells where to get {', '.join(names)}"
+    yield from _about_values(found)
 
 
 def _about_values(found: Needs) -> Iterator[str]:

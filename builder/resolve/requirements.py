@@ -16,6 +16,7 @@ from builder.resolve.documents import Documents
 from builder.resolve.steps import Resolved, resolved, written
 from builder.resolve.suspicions import decided
 from installer.apps.application import Application, application
+from installer.apps.samples import Sample
 from installer.chart.images import Found, references
 from installer.chart.retarget import merged as values_over
 from installer.errors import AirferryError, BundleError, RecipeError
@@ -40,7 +41,7 @@ class Needs(Value):
     `asked` is all that is asked for or suspected, by full names. `images` are those to be carried; `optional` are those
     that further switches ask for and that stay behind. `brought` are those that operators are known to bring without
     being rendered. `application` and `steps` are None for a bundle of images alone; `site` holds the answers that it is
-    for, if any.
+    for, if any. `samples` are answers that ask for other images than a site with few answers does.
     """
 
     charts: tuple[FetchedChart, ...]
@@ -57,6 +58,7 @@ class Needs(Value):
     brought: tuple[Brought, ...]
     documents: Documents
     notes: tuple[str, ...]
+    samples: tuple[Sample, ...] = ()
 
 
 def needs(
@@ -202,6 +204,10 @@ def locked_charts(charts: Sequence[FetchedChart]) -> tuple[LockedChart, ...]:
             origin=item.origin,
             archive=item.archive,
             artifact=item.manifest.digest,
+            published=item.published.digest,
+            size=len(item.published.archive),
+            edits=item.edits,
+            prefixes=item.prefixes,
         )
         held = found.setdefault((made.name, made.version), made)
         if held != made:

@@ -3,16 +3,14 @@
 What a chart makes anew each time (passwords, certificates) is told by rendering the same values twice.
 """
 
-import base64
-import datetime as dt
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from builder.charts.render_matrix import switched
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.recipe.recipe import KubernetesEntry
+from builder.rehearse.sample_site import sample_site
 from builder.resolve.steps import Resolved
 from installer.apps.application import Application
 from installer.apps.samples import Sample
@@ -21,9 +19,6 @@ from installer.chart.images import references
 from installer.chart.retarget import merged
 from installer.errors import RecipeError
 from installer.site.answers import SiteAnswers
-from installer.site.certificates import Certificates
-from installer.site.secret import SecretReader
-from installer.site.site import Site, SiteFiles
 from installer.value import Value
 
 Objects = Mapping[str, Object]
@@ -55,6 +50,8 @@ class SampleRenderings:
         self.made: dict[_Asked, Objects | RecipeError] = {}
         # Most objects are the same in all renderings: they are kept once.
         self.kept: dict[str, Object] = {}
+        # By the identity of an object that is held here, so that no other has it.
+        self.asking: dict[int, tuple[Object, frozenset[tuple[str, str]]]] = {}
 
     def make(self, samples: Iterable[Sample], *, everything: bool) -> None:
         """Render what `samples` need; with `everything`, all parts of the charts are on."""
@@ -79,7 +76,7 @@ class SampleRenderings:
         found: dict[str, bool] = {}
         for asked in zip(before, again, after, strict=True):
             found |= self._changed(*asked)
-        one, other = (_site(self.app, answers) for answers in (sample.before, sample.after))
+        one, other = (sample_site(self.app, answers) for answers in (sample.before, sample.after))
         for step in self.steps.profile.steps:
             if step.resource:
                 item = self.steps.objects[step.resource][0]
@@ -96,6 +93,22 @@ class SampleRenderings:
             for item in objects
             if any(found.container and not found.test_only for found in references([item]))
         }
+
+    def images(self, answers: SiteAnswers) -> frozenset[tuple[str, str]]:
+        """What the charts ask for with `answers`, tests aside: objects and their images; nothing of what is refused."""
+        asked = list(self._asked(answers, everything=False))
+        self._make(asked)
+        made = [
+            item for one in asked if not isinstance(found := self.made[one], RecipeError) for item in found.values()
+        ]
+        return frozenset().union(*(self._images(item) for item in made))
+
+    def _images(self, item: Object) -> frozenset[tuple[str, str]]:
+        """The images of an object, which is one of those that are kept."""
+        if id(item) not in self.asking:
+            places = (found for found in references([item]) if found.certain and not found.test_only)
+            self.asking[id(item)] = item, frozenset((_name(item), found.text) for found in places)
+        return self.asking[id(item)][1]
 
     def refusal(self, sample: Sample) -> str:
         """What a chart says that cannot be rendered with the answer of `sample`; empty if all can."""
@@ -120,7 +133,7 @@ class SampleRenderings:
         self.made.update(zip(missing, made, strict=True))
 
     def _asked(self, answers: SiteAnswers, *, everything: bool, again: bool = False) -> Iterator[_Asked]:
-        site = _site(self.app, answers)
+        site = sample_site(self.app, answers)
         for name in self.releases:
             step = self.steps.profile.step(name)
             values = merged(self.app.controller_values(step, site), self.app.values(step, site))
@@ -165,24 +178,6 @@ class SampleRenderings:
                 if leaves:
                     found[name] = any(leaf[: len(pod)] == pod[: len(leaf)] for leaf in leaves)
         return found
-
-
-class _SampleFiles(SiteFiles):
-    """Certificates for all files that sample answers name."""
-
-    def __init__(self) -> None:
-        super().__init__(Path(), dt.datetime.fromtimestamp(0, dt.UTC), elsewhere=True)
-
-    def certificates(self, file: str | None, key: str) -> Certificates:  # noqa: ARG002
-        """One that is made up."""
-        text = base64.b64encode((file or "").encode()).decode()
-        return Certificates((f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n",) if file else ())
-
-
-def _site(app: Application, answers: SiteAnswers) -> Site:
-    files, notes = app.read_files(answers, _SampleFiles())
-    reader = SecretReader(Path(), lambda _: None, lambda _: "")
-    return Site(answers=answers, registry_ca=None, files=files, notes=notes, reader=reader)
 
 
 def _name(item: Object) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 from installer.apps.profile import DOCUMENT, MAX_PROFILE, Installs, Profile, Step, parse_profile, placed
 from installer.apps.question_model import answers_model
 from installer.apps.questions import Question, Target
-from installer.apps.samples import Sample, question_samples
-from installer.bundle.reader import Bundle
+from installer.apps.samples import REGISTRY, Sample, least, question_samples
+from installer.bundle.manifest import Contents
 from installer.chart.retarget import merged
 from installer.errors import BundleError, SiteError
 from installer.schema import report
@@ -56,6 +56,11 @@ class Application:
     def samples(self) -> Iterator[Sample]:
         """Sites that differ in one answer each, for all keys whose answers go to charts or resources."""
         yield from question_samples(self.profile.questions)
+
+    def example(self) -> SiteAnswers:
+        """A site that answers no more than it must."""
+        asked = {key: item for key, item in self.profile.questions.items() if key not in self.profile.unheard}
+        return self.answers.model_validate({**REGISTRY, **least(asked)})
 
     def check(self, site: Site) -> None:
         """Raises SiteError naming every answer that can have no effect."""
@@ -229,7 +234,7 @@ def application(profile: Profile) -> Application:
     return made
 
 
-def application_of(bundle: Bundle) -> Application | None:
+def application_of(bundle: Contents) -> Application | None:
     """The application that `bundle` holds; None if it has no profile, as a bundle of images has none.
 
     Raises BundleError.

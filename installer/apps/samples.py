@@ -58,6 +58,12 @@ def question_samples(questions: Mapping[str, Question]) -> Iterator[Sample]:
                 yield sampled(model, key, before, {**before, key: value})
 
 
+def least(questions: Mapping[str, Question]) -> dict[str, Any]:
+    """Made-up answers to those questions that have to be answered."""
+    values = {key: sample_values(item) for key, item in questions.items() if item.required}
+    return {key: found[0] for key, found in values.items() if found}
+
+
 def sample_values(question: Question) -> list[Any]:
     """Answers to `question` that differ, first one that is not its default; empty if none can be made up."""
     shown = [item for item in (question.example, question.default) if item is not None]

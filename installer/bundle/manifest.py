@@ -3,9 +3,10 @@
 import datetime as dt
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from installer.bundle import canonical
-from installer.bundle.limits import CHUNK, FORMAT, MAX_VOLUMES
+from installer.bundle.limits import CHUNK, FORMAT, MAX_SMALL_BLOB, MAX_VOLUMES
 from installer.bundle.tar import BLOCK, padded
 from installer.errors import AirferryError, BundleError
 from installer.oci import media_types
@@ -244,6 +245,17 @@ class BundleVolume(Value):
     """A volume: `payload` is its length between the metadata and the end marker, in bytes."""
 
     payload: int
+
+
+class Contents(Protocol):
+    """A bundle as far as its metadata and its small blobs go: an open one, or one that is still to be built."""
+
+    @property
+    def manifest(self) -> "BundleManifest":
+        """What it holds."""
+
+    def read(self, digest: Digest, limit: int = MAX_SMALL_BLOB) -> bytes:
+        """A blob of at most `limit` bytes, verified. Raises BundleError."""
 
 
 class BundleManifest(Value):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer import strict_json
 from installer.bundle.failures import ContradictionError
-from installer.bundle.manifest import BundleChart
+from installer.bundle.manifest import BundleChart, Contents
 from installer.bundle.reader import Bundle
 from installer.errors import AirferryError, BundleError, ContentError, NotFoundError, RecipeError
 from installer.oci import media_types
@@ -23,7 +23,7 @@ MAX_CONFIG = MAX_MANIFEST
 """The longest configuration of a chart: it repeats Chart.yaml."""
 
 
-def chart_of(bundle: Bundle, entry: BundleChart, values_error: type[AirferryError] = RecipeError) -> "Chart":
+def chart_of(bundle: Contents, entry: BundleChart, values_error: type[AirferryError] = RecipeError) -> "Chart":
     """The chart `entry` from its archive; `values_error` as in `Chart`.
 
     Raises BundleError if it is broken or another chart, and what `Bundle.read` raises.

@@ -10,11 +10,12 @@ Source of the foreign rules: helm.sh/docs, "Chart Template Guide", "Template Fun
 import base64
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from installer.chart.archive import packed
-from installer.chart.helm import Chart, Object
+from installer.chart.helm import Chart, Object, Rendering
 from installer.chart.parts import files_of
 
 _TEMPLATE = re.compile(r"/templates/.*\.(?:ya?ml|tpl)$|/templates/[^.]*$")
@@ -28,6 +29,7 @@ _FOUND = (
     b'"data" (include "%s" . | fromJson) "items" (list) "spec" (dict "replicas" 1) '
     b'"status" (dict "replicas" 1 "readyReplicas" 1 "currentReplicas" 1)'
 ) % _DATA.encode()
+Operation = Literal["install", "upgrade"]
 MAX_KEPT = 64 * 1024
 """Bytes of one entry of a Secret that `lookup` finds again."""
 
@@ -59,13 +61,27 @@ def answered(files: Mapping[str, bytes], templates: Collection[str], data: Mappi
     }
 
 
-def after_installation(chart: Chart, objects: Iterable[Object]) -> Chart | None:
+def _after_installation(chart: Chart, objects: Iterable[Object]) -> Chart | None:
     """`chart` as an upgrade sees the cluster that holds `objects`; None if it does not ask."""
     files = files_of(chart)
     templates = asking(files)
     if not templates:
         return None
     return replace(chart, archive=packed(answered(files, templates, held(objects)), level=0))
+
+
+def upgraded(chart: Chart, render: Callable[[Chart, Operation], Rendering]) -> Rendering:
+    """The upgrade that `render` makes of a chart; it is told what to render.
+
+    Charts that make passwords cannot be upgraded in an empty cluster: for these, `lookup` finds what an installation
+    has made. Raises the errors of `render`.
+    """
+    try:
+        return render(chart, "upgrade")
+    except chart.values_error:
+        if answered := _after_installation(chart, render(chart, "install").objects):
+            return render(answered, "upgrade")
+        raise
 
 
 def _asks(data: bytes) -> bool:

@@ -56,6 +56,11 @@ class Relocation:
                 digests[TagRef(reference.repository, reference.tag)] = digest
         return cls(registry, project, frozenset(known), digests, names_stay)
 
+    @property
+    def prefix(self) -> str:
+        """What goes before the full name of an image: `<registry>/<project>/`."""
+        return "".join(f"{part}/" for part in (self.registry, self.project) if part)
+
     def target(self, image: Reference) -> Reference:
         """The name of `image` in the enclave; its tag and digest stay. Raises UsageError."""
         if self.names_stay:

@@ -43,7 +43,7 @@ def overrides(chart: Chart, values: Mapping[str, Any], relocation: Relocation) -
     only, are taken away. Raises the errors of `Chart.coalesced`.
     """
     coalesced = chart.coalesced(values)
-    found = _map(coalesced, relocation, ())
+    found = named(coalesced, relocation, ())
     everywhere = coalesced.get("global")
     for prefix in _GLOBAL_PREFIXES:
         if isinstance(everywhere, Mapping) and everywhere.get(prefix):
@@ -119,16 +119,25 @@ def _names(name: str, digest: str, tag: str, text: str, wanted: Reference | None
 def stray(objects: Iterable[Object], relocation: Relocation, *, tests: bool = False) -> list[Stray]:
     """Every place in rendered `objects` whose image is not one that the bundle brings into the enclave.
 
-    Places that only `helm test` would run are left out unless `tests`. Suspected references are left out as well,
-    see `suspects`.
+    Places that only `helm test` would run are left out unless `tests`. A text that only looks like a reference counts
+    if the bundle carries what it names: then it is one. For others see `suspects`.
     """
-    places = [found for found in references(objects) if found.certain and (tests or not found.test_only)]
+    places = [
+        found
+        for found in references(objects)
+        if (tests or not found.test_only) and (found.certain or _carried(found, relocation))
+    ]
     return _strays(places, relocation)
 
 
+def _carried(found: Found, relocation: Relocation) -> bool:
+    return as_reference(found.text) in relocation.images
+
+
 def suspects(objects: Iterable[Object], relocation: Relocation) -> list[Stray]:
-    """The same for texts that only look like references: in arguments, environment, ConfigMaps."""
-    return _strays([found for found in references(objects) if not found.certain], relocation)
+    """The same for texts that only look like references, and name nothing that the bundle carries."""
+    places = [found for found in references(objects) if not found.certain and not _carried(found, relocation)]
+    return _strays(places, relocation)
 
 
 def _strays(places: Iterable[Found], relocation: Relocation) -> list[Stray]:
@@ -160,8 +169,8 @@ def _identity(reference: Reference) -> tuple[Repository, str]:
 _Path = tuple[str, ...]
 
 
-def _map(node: Mapping[str, Any], relocation: Relocation, path: _Path) -> dict[str, Any]:
-    """The overrides for the map at `path`."""
+def named(node: Mapping[str, Any], relocation: Relocation, path: _Path = ()) -> dict[str, Any]:
+    """What makes the images that values or an object `node` (at `path`) spell those of the enclave."""
     found = _split_image(node, relocation)
     for key, value in node.items():
         # Coalescing copies the root's `global` into every subchart; the root's own counts.
@@ -176,7 +185,7 @@ def _map(node: Mapping[str, Any], relocation: Relocation, path: _Path) -> dict[s
 def _value(key: str, value: Any, relocation: Relocation, path: _Path) -> Any:
     """What replaces `value`, or None if it stays."""
     if isinstance(value, Mapping):
-        return _map(value, relocation, path) or None
+        return named(value, relocation, path) or None
     if isinstance(value, list):
         changed = [_value(key, part, relocation, path) for part in value]
         if all(part is None for part in changed):
@@ -227,31 +236,3 @@ def _guards_registries(node: Mapping[str, Any]) -> bool:
     if isinstance(security, Mapping) and security.get("allowInsecureImages") is False:
         return True
     return any(_guards_registries(value) for value in node.values() if isinstance(value, Mapping))
-
-
-def moved_object(item: Object, relocation: Relocation) -> Object:
-    """A copy of the object `item` that takes its images from the enclave, by digest where a container names a tag.
-
-    Only images whose repository is in the bundle are touched, as with `overrides`.
-    """
-    if relocation.names_stay:
-        return copy.deepcopy(item)
-    moved = merged(item, _map(item, relocation, ()))
-    digests = {str(relocation.target(tag)): digest for tag, digest in relocation.digests.items()}
-    _pin(moved, digests)
-    return moved
-
-
-def _pin(node: Any, digests: Mapping[str, Any]) -> None:
-    """Add the digest to every container's image that is named by one of the tags in `digests`."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("containers", "initContainers") and isinstance(value, list):
-                for container in value:
-                    image = container.get("image") if isinstance(container, dict) else None
-                    if isinstance(image, str) and image in digests:
-                        container["image"] = f"{image}@{digests[image]}"
-            _pin(value, digests)
-    elif isinstance(node, list):
-        for value in node:
-            _pin(value, digests)

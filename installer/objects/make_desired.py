@@ -4,19 +4,19 @@ import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from installer.apps.application import Application, application_of
-from installer.bundle.reader import Bundle
+from installer.bundle.manifest import Contents
 from installer.chart.misspelt import misspelt
 from installer.cluster.cluster import Object
 from installer.errors import SiteError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing
-from installer.objects.maker import Maker
+from installer.objects.maker import Maker, NotCarriedError
 from installer.objects.pull_secret import accounts
 from installer.site.site import Site, SiteSecret
 
 
 def desired(
-    bundle: Bundle,
+    bundle: Contents,
     site: Site,
     driver: Preparing,
     *,
@@ -24,13 +24,12 @@ def desired(
     api_versions: Iterable[str] = (),
     blank: bool = False,
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
-    names_stay: bool = False,
 ) -> Desired:
     """What `bundle` shall be at `site`, completed by `driver`.
 
     `kube_version` and `api_versions` are what the charts see of the cluster.
 
-    `request` says where a controller shall read its chart. With `names_stay` images keep their upstream names.
+    `request` says where a controller shall read its chart.
     With `blank` no secret of the site is read, and Secrets have empty values.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
     if the bundle does not hold together, UsageError if there is nothing to install.
@@ -39,7 +38,7 @@ def desired(
     if application is None:
         raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     application.check(site)
-    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), names_stay=names_stay, blank=blank)
+    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), blank=blank)
     steps = _all(maker.made(step) for step in application.profile.steps)
     done = driver.completed(Completed(steps), maker, request, blank=blank)
     made = [step.installs for step in done.steps if isinstance(step, Resource) and step.installs]
@@ -74,7 +73,7 @@ def _misspelt(application: Application, steps: Sequence[DesiredStep], site: Site
 
 
 def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]:
-    """All steps. Raises SiteError with what is wrong with any of them."""
+    """All steps. Raises SiteError with what is wrong with any of them, NotCarriedError if all of it is that."""
     made: list[DesiredStep] = []
     wrong: list[SiteError] = []
     for make in makers:
@@ -83,7 +82,11 @@ def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]
         except SiteError as exc:
             wrong.append(exc)
     if wrong:
-        raise SiteError("\n".join(exc.message for exc in wrong), hint=wrong[0].hint) from wrong[0]
+        message, first = "\n".join(exc.message for exc in wrong), wrong[0]
+        lacking = [exc.images for exc in wrong if isinstance(exc, NotCarriedError)]
+        if len(lacking) == len(wrong):
+            raise NotCarriedError(message, sum(lacking, ()), hint=first.hint) from first
+        raise SiteError(message, hint=first.hint) from first
     return tuple(made)
 
 

@@ -9,18 +9,19 @@ from typing import Any
 
 from installer.apps.application import Application
 from installer.apps.profile import Step, at_path, placed
-from installer.bundle.manifest import BundleChart
-from installer.bundle.reader import Bundle
-from installer.chart import pinning, retarget
+from installer.bundle.manifest import BundleChart, Contents
+from installer.chart import retarget
 from installer.chart.bundled import chart_of
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
 from installer.chart.images import references
-from installer.chart.lookups import after_installation
+from installer.chart.lookups import upgraded as upgraded_chart
 from installer.chart.relocation import Relocation
+from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
 from installer.errors import BundleError, SiteError
+from installer.moving import means, pinning, prefixes
 from installer.objects.desired import MANAGED_BY, ChartRelease, DesiredStep, Manifests, Resource
 from installer.objects.pull_secret import pod_with_pull_secret, with_pull_secret
 from installer.oci.digest import Digest
@@ -32,24 +33,33 @@ _EVENTS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade
 _SHOWN = 20
 
 
+class NotCarriedError(SiteError):
+    """The site's answers ask for images that the bundle lacks; `images` are their full names."""
+
+    def __init__(self, message: str, images: Iterable[str], *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.images = tuple(sorted(set(images)))
+
+
 class Maker:
     """Puts together what bundle and site say about one step each."""
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Contents,
         application: Application,
         site: Site,
         kube_version: str,
         api_versions: tuple[str, ...],
         *,
-        names_stay: bool,
         blank: bool,
     ) -> None:
         self.bundle, self.application, self.site, self._blank = bundle, application, site, blank
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
-        self.relocation = Relocation.of(images, site.registry, site.project, names_stay=names_stay)
+        self.relocation = Relocation.of(
+            images, site.registry, site.project, names_stay=site.answers.registry.names == "kept"
+        )
         targets = {self.relocation.target(image.reference): image.digest for image in bundle.manifest.images}
         self._digests = {(target.repository, target.selector): digest for target, digest in targets.items()}
 
@@ -108,7 +118,7 @@ class Maker:
             resource = merged_values(without(resource, step.installs.values), placed(step.installs.values, values))
         resource = merged_values(resource, self.application.fields(step, self.site))
         bare = without(resource, step.installs.values) if step.installs else resource
-        moved = retarget.moved_object(bare, self.relocation)
+        moved = means.moved_object(bare, self.relocation)
         resource = merged_values(resource, moved) if step.installs else moved
         images, suspects = self._proven(f"resource {name}", [moved], f"the profile's resource {name}")
         return Resource(
@@ -156,32 +166,39 @@ class Maker:
         if not isinstance(metadata, dict) or not metadata.get("name") or not item.get("kind"):
             raise BundleError(f"{document}: holds something that is no object with a kind and a name")
         labels = {**(metadata.get("labels") or {}), **MANAGED_BY, STEP_LABEL: name.name}
-        moved = retarget.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
+        moved = means.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
         pull_secret = self.site.answers.registry.pull_secret_name
         return pod_with_pull_secret(moved, pull_secret) if pull_secret else moved
 
     def _release(self, step: Step, entry: BundleChart, name: ReleaseName, given: Mapping[str, Any]) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
         chart = chart_of(self.bundle, entry, SiteError)
-        values = self._moved(chart, given)
 
         def upgrade(values: Mapping[str, Any]) -> Rendering:
-            try:
-                return self._render(chart, values, name, upgrade=True)
-            except SiteError:
-                # Charts that make passwords cannot be upgraded in an empty cluster.
-                made = self._render(chart, values, name, upgrade=False)
-                if answered := after_installation(chart, made.objects):
-                    return self._render(answered, values, name, upgrade=True)
-                raise
+            return upgraded_chart(
+                chart, lambda chart, what: self._render(chart, values, name, upgrade=what == "upgrade")
+            )
 
+        def install(values: Mapping[str, Any]) -> Rendering:
+            return self._render(chart, values, name, upgrade=False)
+
+        found = means.into_enclave(chart, given, self.relocation, upgrade)
+        values, upgraded = dict(found.values), found.rendering
+        if self.site.on_nodes:
+            values = retarget.merged(values, retarget.without_pulls(upgraded.coalesced))
         if pull_secret := self.site.answers.registry.pull_secret_name:
             values = with_pull_secret(values, pull_secret, lambda values: upgrade(values).objects)
-        upgraded = upgrade(values)
+        if values != found.values:
+            upgraded = upgrade(values)
         if pins := pinning.pins(upgraded, values, self.relocation, upgrade):
             values = retarget.merged(values, pins)
             upgraded = upgrade(values)
-        installed = self._render(chart, values, name, upgrade=False)
+        # Hooks of an installation alone may have prefixes of their own.
+        further = prefixes.moved(values, install(values), self.relocation, install)
+        installed = further.rendering
+        if further.paths:
+            values = dict(further.values)
+            upgraded = upgrade(values)
         both = (*installed.objects, *upgraded.objects)
         above = self.application.place_of_values(step)
         images, suspects = self._proven(f"chart {entry.name}", both, above, upgraded.coalesced)
@@ -194,14 +211,11 @@ class Maker:
         hidden = frozenset(self.application.secret_paths(step))
         return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds, hidden)
 
-    def _moved(self, chart: Chart, values: Mapping[str, Any]) -> dict[str, Any]:
-        """`values` that point into the enclave."""
-        found = dict(values)
-        if not self.relocation.names_stay:
-            found = retarget.merged(found, retarget.overrides(chart, found, self.relocation))
-        if self.site.on_nodes:
-            found = retarget.merged(found, retarget.without_pulls(chart.coalesced(found)))
-        return found
+    def _lacking(self, strays: Iterable[retarget.Stray]) -> list[str]:
+        """The full names of stray images if the bundle lacks all of them; empty if it has one."""
+        named = [as_reference(stray.found.text) for stray in strays]
+        known = [item for item in named if item and not self.relocation.moved(str(item.repository))]
+        return [str(item) for item in known] if len(known) == len(named) else []
 
     def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
         """What each of `images`, references into the enclave, stands for."""
@@ -243,11 +257,14 @@ class Maker:
         if strays:
             offenders = list(dict.fromkeys(_offender(stray, above, coalesced) for stray in strays))
             more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
-            raise SiteError(
-                "\n  ".join([f"{what}: images that this enclave will not have:", *offenders[:_SHOWN], *more]),
-                hint="remove or correct these values in site.yaml, switch the part off, or add the image to the recipe "
-                "and build again.",
+            message = "\n  ".join([f"{what}: images that this enclave will not have:", *offenders[:_SHOWN], *more])
+            hint = (
+                "remove or correct these values in site.yaml, switch the part off, or add the image to the recipe and "
+                "build again."
             )
+            if lacking := self._lacking(strays):
+                raise NotCarriedError(message, lacking, hint=hint)
+            raise SiteError(message, hint=hint)
         images = frozenset(item.reference() for item in references(objects) if item.certain and not item.test_only)
         return images, tuple(sorted({str(stray) for stray in retarget.suspects(objects, self.relocation)}))
 

@@ -39,21 +39,27 @@ def leaving(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
 
 def unmade(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Namespaces that objects name in their fields, or hooks of a later day for themselves, and that nobody makes."""
-    owners: dict[str, list[str]] = {}
+    for place, owners in unmade_by(wanted).items():
+        if cluster.get(NAMESPACE, place) is None:
+            yield warning(
+                f"namespace {place} does not exist, and nobody makes it; it is named by {owners}",
+                "make it, or correct what leads there in site.yaml, unless a controller makes it later.",
+            )
+
+
+def unmade_by(wanted: Desired) -> dict[str, str]:
+    """The namespaces that `wanted` names and does not make, each with what names it, for people."""
+    owners: dict[str, set[str]] = {}
     for part in wanted.parts:
         # The values of a release in a resource are its chart's; what that makes of them is rendered.
         items = [] if isinstance(part, Resource) and part.installs else [*part.objects, *part.applied]
         for item in (item for item in items if "test" not in hook_events(item)):
             for place in _places(item):
-                owners.setdefault(place, []).append(f"{named(item, part)} ({part.origin})")
-    for place in sorted(owners.keys() - wanted.namespaces.keys()):
-        if cluster.get(NAMESPACE, place) is None:
-            names = sorted(set(owners[place]))
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            yield warning(
-                f"namespace {place} does not exist, and nobody makes it; it is named by {names[0]}{more}",
-                "make it, or correct what leads there in site.yaml, unless a controller makes it later.",
-            )
+                owners.setdefault(place, set()).add(f"{named(item, part)} ({part.origin})")
+    found = {place: sorted(owners[place]) for place in sorted(owners.keys() - wanted.namespaces.keys())}
+    return {
+        place: f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}" for place, names in found.items()
+    }
 
 
 def _places(item: Object) -> Iterator[str]:

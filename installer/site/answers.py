@@ -4,7 +4,7 @@ An application's own keys stand beside them: its model of answers extends `SiteA
 """
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -32,6 +32,7 @@ class RegistryAnswers(Strict):
     """The registry that the images are loaded into, and from which the nodes pull.
 
     With `on_nodes` nobody answers at `host`: it only stands in the names by which the nodes have the images.
+    With `names: kept` pods ask for upstream names, since each node knows the registry as a mirror of the upstream ones.
     `pull_secret` is true for a Secret made from `credentials`, or the name of one that is in every namespace already.
     """
 
@@ -43,6 +44,7 @@ class RegistryAnswers(Strict):
     token_hosts: list[RegistryHost] = Field(default_factory=list)
     pull_secret: SecretName = False
     on_nodes: bool = False
+    names: Literal["moved", "kept"] = "moved"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -50,6 +52,8 @@ class RegistryAnswers(Strict):
             raise ValueError("`ca` has no meaning with `plain_http`")
         if self.pull_secret is True and not self.credentials:
             raise ValueError("`pull_secret` needs `credentials`, or is the name of a Secret that is in the cluster")
+        if self.on_nodes and self.names == "kept":
+            raise ValueError("`names: kept` is for nodes with mirrors; with `on_nodes` there is no registry to mirror")
         if self.on_nodes and (self.ca or self.plain_http or self.credentials or self.token_hosts):
             raise ValueError(
                 "with `on_nodes` there is no registry: `ca`, `plain_http`, `credentials`, `token_hosts` have no meaning"

@@ -27,6 +27,7 @@ RECIPE = """\
 name: shop
 version: "1.0"
 manifests: [web.yaml, database.yaml]
+kubernetes: {{api_versions: [postgresql.cnpg.io/v1]}}
 registries:
   docker.io: {{mirror: "{upstream}"}}
 """

@@ -44,7 +44,6 @@ def wanted(
     folder: Path,
     *,
     request: ChartSourceRequest | None = None,
-    names_stay: bool = False,
     **answers: Any,
 ) -> Desired:
     """What `made` shall be at a site with `answers`."""
@@ -54,7 +53,6 @@ def wanted(
             site(folder, bundle, **answers),
             driver_of(driver_name(bundle)),
             request=request or ChartSourceRequest(),
-            names_stay=names_stay,
         )
 
 

@@ -66,6 +66,8 @@ def example() -> Lock:
         origin=Origin("url", "https://charts.example.com/web-1.2.3.tgz"),
         archive=digest("archive"),
         artifact=artifact.digest,
+        published=digest("archive"),
+        size=7,
     )
     blobs = [
         *(blob for _, _, found in parts for blob in found),

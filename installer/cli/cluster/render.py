@@ -36,7 +36,6 @@ from installer.workflows.install import driver_name
     type=click.Choice(("placeholder", "external")),
     help="Manifests to be filled in or sealed, or objects of External Secrets Operator.",
 )
-@click.option("--keep-image-names", is_flag=True, help="For nodes with the mirrors of `nodes`: upstream names stay.")
 @chart_source_option
 def render(
     session: Session,
@@ -47,7 +46,6 @@ def render(
     force: bool,
     kube_version: str,
     secrets: SecretForm,
-    keep_image_names: bool,
     chart_source: str,
 ) -> None:
     """Write everything that `install` would apply as files, without talking to a cluster.
@@ -73,7 +71,6 @@ def render(
                 kube_version=kube_version,
                 blank=True,
                 request=ChartSourceRequest(chart_source),
-                names_stay=keep_image_names,
             )
             for question in wanted.open_questions:
                 session.reporter.note(f"not answered: {question}")

@@ -28,7 +28,7 @@ PROFILE = {"token": "x"}
 def release(values: dict[str, Any], further: dict[str, Any] | None = None, **options: Any) -> Release:
     chart = Chart.load(package("traps", **options))
     entry = ChartEntry(name=chart.name, version=chart.version, path="x.tgz")
-    fetched = FetchedChart(entry, chart, Origin("file", "x.tgz"), LockedManifest(chart.digest, ()), ())
+    fetched = FetchedChart(entry, chart, Origin("file", "x.tgz"), LockedManifest(chart.digest, ()), (), chart)
     return Release(fetched, ChartTree.of(chart), "r", "n", values, "", further or {})
 
 

@@ -46,7 +46,7 @@ def proven(workshop: Workshop, **questions: Any) -> Profile:
     found = workshop.needs({"steps": [{"chart": "demo-app"}], "questions": questions})
     assert found.application
     assert found.steps
-    return heard(found.application, found.steps, KubernetesEntry())
+    return heard(found.application, found.steps, KubernetesEntry()).profile
 
 
 def refusal(workshop: Workshop, **questions: Any) -> str:
@@ -108,7 +108,7 @@ def test_an_answer_that_counts_with_others(workshop: Workshop) -> None:
     found = workshop.needs({"steps": steps, "questions": questions})
     assert found.application
     assert found.steps
-    assert heard(found.application, found.steps, KubernetesEntry()).unheard == {}
+    assert heard(found.application, found.steps, KubernetesEntry()).profile.unheard == {}
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -46,7 +46,7 @@ def test_the_example(tmp_path: Path) -> None:
     app, steps = found.application, found.steps
     assert app
     assert steps
-    assert heard(app, steps, recipe.kubernetes).unheard == {}
+    assert heard(app, steps, recipe.kubernetes).profile.unheard == {}
     assert version_of(recipe, steps.profile) == "1.0"
     assert steps.profile.steps[1].manifests == ["policies-network.yaml"]
     site = Site.load(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from installer.chart.helm import Chart, Rendering
-from installer.chart.pinning import pins
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, overrides, stray
+from installer.moving.pinning import pins
 from installer.oci.digest import Digest
 from tests.parts.charts import PLATFORM_IMAGES, package
 

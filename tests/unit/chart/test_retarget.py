@@ -10,8 +10,9 @@ import pytest
 from installer.chart.helm import Chart
 from installer.chart.images import references
 from installer.chart.relocation import Relocation, target
-from installer.chart.retarget import merged, moved_object, overrides, sources, stray, suspects
+from installer.chart.retarget import merged, overrides, sources, stray, suspects
 from installer.errors import RecipeError, UsageError
+from installer.moving.means import moved_object
 from installer.oci.digest import Digest
 from installer.oci.reference import parse_reference, parse_repository
 from tests.parts.charts import PLATFORM_IMAGES, package
@@ -285,7 +286,7 @@ def test_an_object_takes_its_images_from_the_enclave_by_digest() -> None:
 
 def test_an_object_keeps_images_that_the_bundle_lacks_and_all_else() -> None:
     bundle = Relocation.of([("quay.io/a/b:1", DIGEST)], REGISTRY, "airferry")
-    item = job("quay.io/other/b:1", nodeSelector={"a": "quay.io/a/b:1"})
+    item = job("quay.io/other/b:1", nodeSelector={"a": "quay.io/a/b"})
     assert moved_object(item, bundle) == item
     assert [each.found.text for each in stray([item], bundle)] == ["quay.io/other/b:1"]
     # Another tag of a repository that the bundle has is moved, and reported.

@@ -9,11 +9,11 @@ import pytest
 from installer.apps.wandb.operator_rights import operator_rights
 from installer.chart.helm import Chart, Rendering
 from installer.chart.images import references
-from installer.chart.pinning import pins
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, overrides, stray, suspects
 from installer.cluster.kinds import CLUSTER_ROLE, DEPLOYMENT, POD, ROLE
 from installer.cluster.workload import ReleaseName
+from installer.moving.pinning import pins
 from installer.objects.desired import ChartRelease
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef

@@ -279,16 +279,19 @@ def test_external_secrets_come_before_what_needs_them(tmp_path: Path) -> None:
     assert root["resources"] == ["namespaces", "secrets", "1-beforehand", "2-operator", "3-wandb"]
 
 
+KEPT = {"host": REGISTRY, "names": "kept"}
+
+
 def test_upstream_names_stay_for_nodes_with_mirrors_and_are_proven_all_the_same(tmp_path: Path) -> None:
     application = platform(tmp_path / "b")
-    found = wanted(application, tmp_path, names_stay=True)
+    found = wanted(application, tmp_path, registry=KEPT)
     (platform_release,) = [release for release in found.releases if release.name.name == "wandb"]
     names = {str(image) for image in platform_release.images}
     assert names
     assert all(name.startswith("docker.io/demo/") for name in names)
     assert names <= set(found.images)
     with pytest.raises(SiteError, match="is not among the images of the bundle"):
-        wanted(application, tmp_path, names_stay=True, values={"web": {"image": {"tag": "9"}}})
+        wanted(application, tmp_path, registry=KEPT, values={"web": {"image": {"tag": "9"}}})
 
 
 def test_without_a_registry_nothing_is_pulled(tmp_path: Path) -> None:

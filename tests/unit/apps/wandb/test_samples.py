@@ -99,7 +99,7 @@ def prepared(folder: Path, assets: Path, platform: str, operator: str) -> tuple[
     found = workshop.needs(profile_at="profile.yaml", versions=VERSIONS, version=None)
     assert found.application
     assert found.steps
-    profile = heard(found.application, found.steps, KubernetesEntry())
+    profile = heard(found.application, found.steps, KubernetesEntry()).profile
     return application(profile), next(item for item in found.steps.releases if item.name == "wandb")
 
 

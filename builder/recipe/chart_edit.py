@@ -1,0 +1,82 @@
+"""Charts whose templates have image names fixed, edited so that a value moves these names.
+
+What such a template makes passes through `regexReplaceAll`. The chart keeps its name and version; an annotation says
+what was edited, and the lock names the archive that was published, so that anybody can make the same edit again.
+
+Source of the foreign rules: helm.sh/docs, "Chart Template Guide": files whose names begin with an underscore make no
+objects (Named Templates), `.Template.BasePath` (Built-in Objects), `include` and `regexReplaceAll` (function list).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from builder.recipe.lock import TemplateEdit
+from installer.chart.archive import packed
+from installer.chart.helm import Chart
+from installer.chart.parts import files_of
+from installer.errors import ContentError
+from installer.moving.rewriting import EDITED, VALUE
+
+_INNER = "_airferry-"
+
+
+def edited(chart: Chart, edits: Iterable[TemplateEdit]) -> bytes:
+    """The archive of `chart` after `edits`, the same bytes each time.
+
+    Raises ContentError where a template is not there, or the chart is no chart.
+    """
+    files, made = files_of(chart), list(edits)
+    root = min(name.partition("/")[0] for name in files)
+    for edit in made:
+        folder, _, leaf = edit.template.rpartition("/")
+        if edit.template not in files:
+            raise ContentError(f"{chart.source}: has no {edit.template}", hint="run `airferry lock` again.")
+        inner = f"{folder}/{_INNER}{leaf}"
+        files[inner] = files[edit.template]
+        files[edit.template] = _template(inner.partition("/templates/")[2], edit).encode()
+    for name in [name for name in files if name.endswith("/values.schema.json")]:
+        files[name] = _allowing(files[name])
+    annotations = {**(chart.metadata.get("annotations") or {}), EDITED: " ".join(edit.template for edit in made)}
+    # JSON is YAML.
+    text = json.dumps({**chart.metadata, "annotations": annotations}, indent=2, sort_keys=True)
+    return packed({**files, f"{root}/Chart.yaml": text.encode()}, level=9)
+
+
+def _template(inner: str, edit: TemplateEdit) -> str:
+    """The template that makes what `inner` makes, with the value before the image names."""
+    replaced = "".join(
+        f"{{{{- $made = regexReplaceAll `{item.pattern}` $made (print `${{1}}` $images `{item.name}${{2}}`) -}}}}\n"
+        for item in edit.rewrites
+        # Twice, since a character between two names is part of one match.
+        for _ in range(2)
+    )
+    above, middle, key = VALUE
+    return (
+        f"{{{{- $made := include (print $.Template.BasePath {json.dumps(f'/{inner}')}) . -}}}}\n"
+        f"{{{{- with .Values.{above} }}}}{{{{ with .{middle} }}}}{{{{ with .{key} }}}}{{{{ $images := . -}}}}\n"
+        f"{replaced}"
+        "{{- end }}{{ end }}{{ end -}}\n"
+        "{{ $made }}\n"
+    )
+
+
+def _allowing(schema: bytes) -> bytes:
+    """A schema of values that lets the value pass; Helm checks it against those of all subcharts."""
+    try:
+        document = json.loads(schema)
+    except ValueError:
+        return schema
+    return json.dumps(_open(document, VALUE), indent=2).encode() if isinstance(document, dict) else schema
+
+
+def _open(schema: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """`schema` with a property for what stands at `path`, where it allows no others."""
+    key, *below = path
+    properties = schema.get("properties") or {}
+    if key not in properties:
+        closed = schema.get("additionalProperties", True) is not True or "unevaluatedProperties" in schema
+        return {**schema, "properties": {**properties, key: {}}} if closed else dict(schema)
+    held = properties[key]
+    inner = _open(held, tuple(below)) if below and isinstance(held, dict) else held
+    return {**schema, "properties": {**properties, key: inner}}

@@ -1,0 +1,94 @@
+"""What a cluster refuses of objects that are well rendered: unknown kinds, and what is too large.
+
+Sources of the foreign rules: Kubernetes API reference, `Secret` and ConfigMap concepts (1 MiB of data each); etcd,
+"System limits" (a request has at most 1.5 MiB); helm.sh/docs, "Custom Resource Definitions": kinds in `crds/` are there
+before the templates are, those that templates make are not, since Helm asks for the kinds of all objects at first.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from installer.chart.helm import Object
+from installer.chart.images import OWN_GROUPS
+from installer.chart.parts import files_of
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION
+from installer.objects.desired import ChartRelease, Desired, DesiredStep, Resource
+
+MAX_DATA = 1024 * 1024
+"""Bytes of data in a Secret or ConfigMap; a release of Helm is one Secret."""
+MAX_OBJECT = 1536 * 1024
+"""Bytes of an object."""
+
+
+def defects(wanted: Desired, api_versions: Iterable[str] = ()) -> Iterator[str]:
+    """What a cluster would refuse of `wanted`, for people; one that serves `api_versions` beside its own."""
+    yield from _unserved(wanted, api_versions)
+    for step in wanted.parts:
+        for item in step.applied:
+            yield from _too_large(step, item)
+    for release in wanted.releases:
+        if (size := record_size(release)) > MAX_DATA:
+            yield (
+                f"release {release.name.name} ({release.origin}): Helm's record of it has about {size} bytes, and a "
+                f"Secret at most {MAX_DATA}; take large files out of the chart, or split it"
+            )
+
+
+def record_size(release: ChartRelease) -> int:
+    """About how many bytes Helm's record of `release` has, which it keeps in a Secret.
+
+    As helm.sh/helm/v4 makes it (pkg/storage/driver/util.go, `encodeRelease`): JSON of the chart without its subcharts,
+    values, manifest and hooks, compressed and as Base64.
+    """
+    chart = release.chart
+    files = files_of(chart)
+    root = min(name.partition("/")[0] for name in files)
+    own = {name: data for name, data in files.items() if not name.startswith(f"{root}/charts/")}
+    held = {name: base64.b64encode(data).decode() for name, data in own.items()}
+    record = {"chart": held, "config": release.values, "manifest": json.dumps(release.objects)}
+    return len(base64.b64encode(gzip.compress(json.dumps(record).encode(), compresslevel=9)))
+
+
+def _too_large(step: DesiredStep, item: Object) -> Iterator[str]:
+    what = f"{item.get('kind')} {(item.get('metadata') or {}).get('name')} ({step.origin})"
+    data = sum(_length(item.get(key)) for key in ("data", "binaryData", "stringData"))
+    if item.get("kind") in ("ConfigMap", "Secret") and data > MAX_DATA:
+        yield f"{what}: {data} bytes of data, and such an object has at most {MAX_DATA}"
+    elif (size := len(json.dumps(item))) > MAX_OBJECT:
+        yield f"{what}: {size} bytes, and an object has at most {MAX_OBJECT}"
+
+
+def _length(data: Any) -> int:
+    return sum(len(str(value).encode()) for value in data.values()) if isinstance(data, dict) else 0
+
+
+def _unserved(wanted: Desired, api_versions: Iterable[str]) -> Iterator[str]:
+    """Objects of kinds that nobody has brought when they are applied."""
+    known = {tuple(item.split("/")[:2]) for item in api_versions}
+    for step in wanted.steps:
+        known |= _served(step.crds)
+        missing: dict[str, str] = {}
+        for item in step.applied:
+            api_version = str(item.get("apiVersion", ""))
+            kind = api_version.rpartition("/")[0], str(item.get("kind"))
+            if kind[0] not in OWN_GROUPS and not known & {kind, tuple(api_version.split("/")), (kind[0], "*")}:
+                missing.setdefault(f"{kind[1]} ({api_version})", str((item.get("metadata") or {}).get("name")))
+        for what, name in missing.items():
+            yield (
+                f"{what} {name} ({step.origin}): nothing brings this kind before; add the chart that does as an "
+                "earlier step, or name it in `kubernetes.api_versions` of the recipe if the cluster has it"
+            )
+        known |= _served(step.applied)
+        if not isinstance(step, Resource):
+            continue
+        # What a controller installs is there when its resource is ready.
+        known |= _served(step.installs.applied if step.installs else ())
+
+
+def _served(objects: Iterable[Object]) -> set[tuple[str, ...]]:
+    """The kinds that definitions among `objects` make, as (group, kind)."""
+    specs = [item.get("spec") or {} for item in objects if item.get("kind") == CUSTOM_RESOURCE_DEFINITION.name]
+    return {(str(spec.get("group")), str((spec.get("names") or {}).get("kind"))) for spec in specs}

@@ -1,0 +1,129 @@
+"""An installation rehearsed: all that the installer works out and proves before it applies anything.
+
+What it would refuse in the enclave is refused here, where something can be done about it. The very code of the
+installer does it (`installer.objects.make_desired`), for sites that are made up.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from builder.assemble.contents import contents
+from builder.charts.fetch import FetchedChart
+from builder.images.source import Places
+from builder.recipe.lock import Lock
+from builder.rehearse.cluster_limits import defects
+from builder.rehearse.sample_site import sample_site
+from installer.apps.application import Application, application_of
+from installer.apps.samples import Sample
+from installer.bundle.limits import MAX_SMALL_BLOB
+from installer.bundle.manifest import BundleManifest, Contents
+from installer.errors import BundleError, RecipeError, SiteError
+from installer.objects.desired import Desired
+from installer.objects.make_desired import desired
+from installer.objects.maker import NotCarriedError
+from installer.oci.digest import Digest
+from installer.preflight.namespaces import unmade_by
+from installer.site.answers import SiteAnswers
+from installer.site.site import Site
+from installer.value import Value
+from installer.workflows.driver import driver_of
+
+# Kubernetes documentation, "Namespaces": those of every cluster.
+_THERE = frozenset({"default", "kube-node-lease", "kube-public", "kube-system"})
+
+
+class LockedContents:
+    """What a bundle will hold, before it is built: what `lock` says, in `places`, and the archives of its `charts`."""
+
+    def __init__(self, lock: Lock, charts: Iterable[FetchedChart], places: Places) -> None:
+        self.manifest: BundleManifest = contents(lock).skeleton
+        self._held = {blob.digest: blob.content for blob in lock.blobs if blob.text}
+        self._held |= {item.archive: item.chart.archive for item in charts}
+        self._files = {item.digest: item.origin for item in lock.documents if item.origin.kind == "file"}
+        self._blobs, self._places = lock.blobs_by_digest(), places
+
+    def read(self, digest: Digest, limit: int = MAX_SMALL_BLOB) -> bytes:
+        """A chart or a document. Raises BundleError for what is neither, or longer than `limit`."""
+        if digest in self._files:
+            return self._places.read(self._files[digest], self._blobs[digest].descriptor, limit)
+        found = self._held.get(digest)
+        if found is None or len(found) > limit:
+            raise BundleError(f"{digest}: no chart or document of at most {limit} bytes")
+        return found
+
+
+class Cluster(Value):
+    """The cluster that charts see: its version, `1.34`, and API versions beside Kubernetes' own."""
+
+    version: str
+    api_versions: tuple[str, ...] = ()
+
+
+class Rehearsal(Value):
+    """What came of it: `asked` are the questions that a site has to answer, `notes` are for the release engineer."""
+
+    asked: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def rehearse(bundle: Contents, sites: Sequence[tuple[str, Site]], clusters: Iterable[Cluster]) -> Rehearsal:
+    """Install `bundle` at `sites`, each with a word about its answers, on `clusters`, as far as nothing is applied.
+
+    What answers ask for may be left out on purpose: that is a note, if there is a word about them. Raises RecipeError
+    that names all else that an installer would refuse; nothing is rehearsed without an application.
+    """
+    app = application_of(bundle)
+    if app is None or not sites:
+        return Rehearsal(asked=(), notes=())
+    wrong: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    asked: tuple[str, ...] = ()
+    for about, site in sites:
+        for cluster in clusters:
+            where = f"Kubernetes {cluster.version}: " if cluster.version else ""
+            where += f"a site {about}: " if about else ""
+            try:
+                made = _made(bundle, app, site, cluster)
+            except SiteError as exc:
+                if about and isinstance(exc, NotCarriedError):
+                    notes[f"a site {about} asks for images that are not carried: {', '.join(exc.images)}"] = None
+                else:
+                    wrong[f"{where}{exc.message}"] = None
+                continue
+            wrong |= dict.fromkeys(f"{where}{text}" for text in defects(made, cluster.api_versions))
+            asked = asked or made.open_questions
+            notes |= dict.fromkeys((*made.misspelt, *_unmade(made)))
+    if wrong:
+        raise RecipeError(
+            "\n  ".join(["the installer would refuse this in the enclave:", *wrong]),
+            hint="correct the recipe, the profile or the values of the charts; then run `airferry lock` again.",
+        )
+    return Rehearsal(asked=asked, notes=tuple(notes))
+
+
+def _unmade(made: Desired) -> Iterator[str]:
+    for place, owners in unmade_by(made).items():
+        if place not in _THERE:
+            yield f"nothing makes the namespace {place}, named by {owners}: a site needs it, or a controller makes it"
+
+
+def _made(bundle: Contents, app: Application, site: Site, cluster: Cluster) -> Desired:
+    return desired(
+        bundle,
+        site,
+        driver_of(app.profile.driver),
+        kube_version=cluster.version,
+        api_versions=cluster.api_versions,
+        blank=True,
+    )
+
+
+def sample_sites(app: Application, others: Iterable[Sample] = ()) -> list[tuple[str, Site]]:
+    """A site that answers what it must, and those with the answers of `others`."""
+    further = (
+        (f"that answers {item.key}", sample_site(app, item.after)) for item in others if not _unheard(app, item.after)
+    )
+    return [("", sample_site(app, app.example())), *further]
+
+
+def _unheard(app: Application, answers: SiteAnswers) -> bool:
+    return not app.profile.unheard.keys().isdisjoint(answers.given())

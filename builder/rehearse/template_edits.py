@@ -1,0 +1,89 @@
+"""Which templates of a chart have image names fixed, found by moving it into a made-up enclave."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from builder.charts.fetch import FetchedChart, with_edits
+from builder.charts.rendering import Release
+from builder.recipe.lock import TemplateEdit
+from builder.recipe.recipe import KubernetesEntry
+from installer.chart.helm import Chart, Rendering
+from installer.chart.lookups import upgraded
+from installer.chart.relocation import Relocation
+from installer.chart.retarget import merged, stray
+from installer.moving.means import into_enclave
+from installer.moving.prefixes import Moved, moved, target_of
+from installer.moving.rewriting import Rewrite, rewrite
+from installer.oci.digest import Digest
+from installer.value import Value, replace
+
+REGISTRY, PROJECT = "registry.enclave.example:5000", "project"
+"""The made-up enclave."""
+
+
+class Movement(Value):
+    """How `chart` comes to take its images from an enclave, beside the values that name them.
+
+    `prefixes` are the dotted paths of values that begin their names, `edits` are of templates that have names fixed.
+    """
+
+    chart: Digest
+    prefixes: frozenset[str]
+    edits: frozenset[tuple[str, Rewrite]]
+
+
+def movement(
+    release: Release,
+    images: Iterable[str],
+    kubernetes: KubernetesEntry,
+    overlays: Iterable[Mapping[str, object]] = ({},),
+) -> Movement:
+    """How the chart of `release` moves the names of `images`, with each of `overlays` over its values.
+
+    Raises RecipeError.
+    """
+    chart = release.fetched.chart
+    relocation = Relocation.of(((name, Digest.of(name.encode())) for name in images), REGISTRY, PROJECT)
+    prefixes: set[str] = set()
+    edits: set[tuple[str, Rewrite]] = set()
+
+    def render(chart: Chart, values: Mapping[str, object], *, upgrade: bool) -> Rendering:
+        return chart.render(
+            values,
+            release=release.name,
+            namespace=release.namespace,
+            kube_version=kubernetes.version,
+            api_versions=kubernetes.api_versions,
+            upgrade=upgrade,
+        )
+
+    def install(values: Mapping[str, object]) -> Rendering:
+        return render(chart, values, upgrade=False)
+
+    def upgrade(values: Mapping[str, object]) -> Rendering:
+        return upgraded(chart, lambda chart, what: render(chart, values, upgrade=what == "upgrade"))
+
+    for overlay in overlays:
+        later = into_enclave(chart, merged(release.values, overlay), relocation, upgrade)
+        for found in (later, moved(later.values, install(later.values), relocation, install)):
+            prefixes.update(found.paths)
+            edits.update(_fixed(release, found, relocation))
+    return Movement(chart=chart.digest, prefixes=frozenset(prefixes), edits=frozenset(edits))
+
+
+def _fixed(release: Release, found: Moved, relocation: Relocation) -> Iterator[tuple[str, Rewrite]]:
+    """The files of templates that have a name fixed, with what moves it."""
+    left = {item.found.text for item in found.strays if target_of(item.found.text, relocation)}
+    for template, item in found.rendering.manifests if left else ():
+        texts = {place.found.text for place in stray([item], relocation)}
+        yield from ((release.tree.file(template), rewrite(text)) for text in texts & left)
+
+
+def moved_chart(item: FetchedChart, movements: Iterable[Movement]) -> FetchedChart:
+    """`item` with what its `movements` need, one for each release of it."""
+    own = [movement for movement in movements if movement.chart == item.archive]
+    edits: dict[str, set[Rewrite]] = {}
+    for template, rewrites in sorted({edit for movement in own for edit in movement.edits}):
+        edits.setdefault(template, set()).add(rewrites)
+    made = [TemplateEdit(template, tuple(sorted(rewrites))) for template, rewrites in edits.items()]
+    prefixes = {path for movement in own for path in movement.prefixes}
+    return replace(with_edits(item, made) if made else item, prefixes=tuple(sorted(prefixes)))

@@ -1,0 +1,82 @@
+"""How a chart comes to take its images from the enclave: a chain of means, each proven by rendering.
+
+1. Values that name an image (`installer.chart.retarget.overrides`).
+2. Values that begin its name: registry, organisation, ... (`installer.moving.prefixes`).
+3. The prefix that an edited chart puts before the names that its templates have fixed (`installer.moving.rewriting`);
+   charts are edited on the connected side alone, so that what is installed is what was signed.
+4. Names that stay, where the nodes know the registry as a mirror of the upstream ones (`Relocation.names_stay`).
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from installer.chart.helm import Chart, Object, Rendering
+from installer.chart.relocation import Relocation
+from installer.chart.retarget import merged, named, overrides, stray
+from installer.moving.prefixes import Moved, Render, moved, target_of
+from installer.moving.rewriting import prefix_values, rewrite, rewritten
+
+
+def into_enclave(chart: Chart, values: Mapping[str, Any], relocation: Relocation, render: Render) -> Moved:
+    """`values` by which `chart` takes its images from the enclave, the rendering, and the strays that are left.
+
+    `render` renders `chart`. Raises the errors of it and of `Chart.coalesced`.
+    """
+    if relocation.names_stay:
+        rendering = render(values)
+        return Moved(values=dict(values), rendering=rendering, strays=tuple(stray(rendering.objects, relocation)))
+    over = merged(overrides(chart, values, relocation), prefix_values(chart.metadata, relocation))
+    changed = merged(values, over)
+    rendering = render(changed)
+    texts = [item.found.text for item in stray(rendering.objects, relocation)]
+    if spoilt := [text for text in texts if relocation.registry in text]:
+        # What looks like a name of its own is one part of a longer name.
+        changed = merged(values, dict(_without(over, spoilt)))
+        rendering = render(changed)
+    return moved(changed, rendering, relocation, render)
+
+
+def _without(over: Mapping[str, Any], spoilt: list[str]) -> Iterator[tuple[str, Any]]:
+    """The overrides that do not come out inside one of the `spoilt` texts, at another place than its beginning."""
+    for key, value in over.items():
+        if isinstance(value, Mapping):
+            yield key, dict(_without(value, spoilt))
+        elif not (isinstance(value, str) and any(value in text and not text.startswith(value) for text in spoilt)):
+            yield key, value
+
+
+def moved_object(item: Object, relocation: Relocation) -> Object:
+    """A copy of the object `item` that takes its images from the enclave, by digest where a container names a tag.
+
+    Only images whose repository is in the bundle are touched, as with `overrides`.
+    """
+    if relocation.names_stay:
+        return copy.deepcopy(item)
+
+    def rendered(values: Mapping[str, Any]) -> Rendering:
+        return Rendering((("", dict(values)),), (), values)
+
+    changed = merged(item, named(item, relocation))
+    found = moved(changed, rendered(changed), relocation, rendered)
+    texts = {item.found.text for item in found.strays if target_of(item.found.text, relocation)}
+    rewrites = sorted(map(rewrite, texts))
+    made: Object = rewritten(found.values, rewrites, relocation.prefix)
+    digests = {str(relocation.target(tag)): digest for tag, digest in relocation.digests.items()}
+    _pin(made, digests)
+    return made
+
+
+def _pin(node: Any, digests: Mapping[str, Any]) -> None:
+    """Add the digest to every container's image that is named by one of the tags in `digests`."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("containers", "initContainers") and isinstance(value, list):
+                for container in value:
+                    image = container.get("image") if isinstance(container, dict) else None
+                    if isinstance(image, str) and image in digests:
+                        container["image"] = f"{image}@{digests[image]}"
+            _pin(value, digests)
+    elif isinstance(node, list):
+        for value in node:
+            _pin(value, digests)

@@ -1,0 +1,136 @@
+"""`lock` installs at home as far as that needs no cluster, and says no where an enclave would."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder.images.source import LockSource
+from builder.recipe.lock import Lock
+from installer.chart.helm import Chart
+from installer.chart.images import references
+from installer.errors import AirferryError, ContentError, RecipeError
+from installer.oci import media_types
+from installer.oci.model import Descriptor
+from tests.parts.workshop import Workshop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: it}\nspec: {containers: [{name: a, image: %s}]}\n"
+BIG = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: big}}\ndata: {{a: {'x' * 1100000}}}\n"
+THING = "apiVersion: demo.example/v1\nkind: Thing\nmetadata: {name: it}\n"
+DEFINITION = json.dumps(
+    {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.demo.example"},
+        "spec": {
+            "group": "demo.example",
+            "names": {"kind": "Thing", "plural": "things"},
+            "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": True, "storage": True}],
+        },
+    }
+)
+
+
+def greeter(workshop: Workshop, **files: str) -> None:
+    about = "apiVersion: v2\nname: greeter\nversion: 1.0.0\n"
+    workshop.chart("greeter", files={"Chart.yaml": about, "values.yaml": "tag: '1'\nhub: ''\n", **files})
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def refused(workshop: Workshop, profile: dict[str, Any] | None = None, **recipe: Any) -> str:
+    with pytest.raises(RecipeError) as caught:
+        workshop.lock(profile, **recipe)
+    return caught.value.message
+
+
+def archive(workshop: Workshop, lock: Lock) -> bytes:
+    """The chart as `build` fetches it."""
+    (chart,) = lock.charts
+    blob = lock.blobs_by_digest()[chart.archive]
+    view = memoryview(bytearray(blob.size))
+    with LockSource(lock, workshop.places).open(Descriptor(media_types.HELM_CHART, blob.digest, blob.size)) as stream:
+        assert stream.readinto(view) == blob.size
+    return bytes(view)
+
+
+def test_a_chart_with_names_in_its_templates_is_edited_and_the_lock_says_how(workshop: Workshop) -> None:
+    greeter(workshop, **{"templates/pod.yaml": POD % "docker.io/library/nginx:{{ .Values.tag }}"})
+    lock = workshop.lock()
+    (chart,) = lock.charts
+    assert [edit.template for edit in chart.edits] == ["greeter/templates/pod.yaml"]
+    assert chart.archive != chart.published
+    assert Lock.decode(lock.encode()) == lock
+    made = Chart.load(archive(workshop, lock))
+    assert made.digest == chart.archive
+    moved = made.render({"global": {"airferry": {"images": "r.enclave/p/"}}}, release="r", namespace="n")
+    assert "r.enclave/p/docker.io/library/nginx:1" in {item.text for item in references(moved.objects)}
+
+
+def test_an_edit_is_made_again_only_of_what_was_locked(workshop: Workshop) -> None:
+    greeter(workshop, **{"templates/pod.yaml": POD % "docker.io/library/nginx:1"})
+    lock = workshop.lock()
+    workshop.charts.clear()
+    greeter(workshop, **{"templates/pod.yaml": POD % "docker.io/library/nginx:2"})
+    with pytest.raises(ContentError):
+        archive(workshop, lock)
+
+
+def test_values_that_begin_a_name_need_no_edit(workshop: Workshop) -> None:
+    greeter(workshop, **{"templates/pod.yaml": POD % "{{ .Values.hub }}/demo/x:1"})
+    lock = workshop.lock(charts=[{**workshop.charts[0], "values": {"hub": "quay.io"}}])
+    assert lock.charts[0].edits == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            {"templates/thing.yaml": THING},
+            "Thing (demo.example/v1) it (chart greeter): nothing brings this kind before",
+        ),
+        ({"templates/thing.yaml": THING, "templates/crd.yaml": DEFINITION}, "nothing brings this kind before"),
+        ({"templates/thing.yaml": THING, "crds/crd.yaml": DEFINITION}, ""),
+        (
+            {"templates/big.yaml": BIG},
+            "ConfigMap big (chart greeter): 1100000 bytes of data, and such an object has at most 1048576",
+        ),
+        ({"files/big": os.urandom(700_000).hex()}, "Helm's record of it has about"),
+    ],
+)
+def test_what_a_cluster_would_refuse_is_refused_at_home(workshop: Workshop, files: dict[str, str], words: str) -> None:
+    greeter(workshop, **files)
+    if words:
+        assert words in refused(workshop)
+    else:
+        workshop.lock()
+
+
+def test_a_kind_may_come_with_an_earlier_step_or_with_the_cluster(workshop: Workshop) -> None:
+    workshop.file("crd.yaml", DEFINITION)
+    workshop.file("thing.yaml", THING)
+    assert "Thing" in refused(workshop, manifests=["thing.yaml"])
+    workshop.lock(manifests=["thing.yaml"], kubernetes={"api_versions": ["demo.example/v1"]})
+    workshop.lock(manifests=["thing.yaml"], kubernetes={"api_versions": ["demo.example/v1/Thing"]})
+    first = {"manifests": ["crd.yaml"], "name": "kinds"}
+    workshop.lock({"steps": [first, {"manifests": ["thing.yaml"], "name": "things"}]})
+    assert "Thing" in refused(workshop, {"steps": [{"manifests": ["thing.yaml"], "name": "things"}, first]})
+
+
+def test_a_refusal_says_where_and_what_to_do(workshop: Workshop) -> None:
+    greeter(workshop, **{"templates/thing.yaml": THING})
+    with pytest.raises(AirferryError) as caught:
+        workshop.lock()
+    assert caught.value.message.startswith("the installer would refuse this in the enclave:\n  ")
+    assert "add the chart that does as an earlier step, or name it in `kubernetes.api_versions`" in caught.value.message
+    assert "airferry lock" in caught.value.hint
