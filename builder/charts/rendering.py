@@ -15,6 +15,7 @@ from installer.chart.helm import Chart, Object
 from installer.chart.images import Found, references
 from installer.chart.lookups import held
 from installer.chart.retarget import merged
+from installer.chart.spelling.rules import NO_RULES, Rules
 from installer.errors import AirferryError, RecipeError
 from installer.oci.reference import Reference
 from installer.value import Value
@@ -29,7 +30,7 @@ class Release(Value):
     """A chart as it is going to be installed.
 
     `document` is the name of the one that holds its values, or empty; `further` are values that its optional parts
-    cannot do without.
+    cannot do without. `rules` of the profile say where its objects name images.
     """
 
     fetched: FetchedChart
@@ -39,6 +40,7 @@ class Release(Value):
     values: Mapping[str, Any]
     document: str
     further: Mapping[str, Any] = {}
+    rules: Rules = NO_RULES
 
 
 class Rendering(Value):
@@ -238,5 +240,5 @@ class Renderer:
     def _names(self, template: str, item: Object) -> frozenset[Seen]:
         key = template, json.dumps(item)
         if key not in self._looked:
-            self._looked[key] = frozenset(Seen(template, found) for found in references([item]))
+            self._looked[key] = frozenset(Seen(template, found) for found in references([item], self.release.rules))
         return self._looked[key]

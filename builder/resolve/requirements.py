@@ -165,7 +165,8 @@ def _in_documents(app: Application, steps: Resolved, site: Site | None) -> InDoc
     suspected: dict[str, set[Reason]] = {}
     fields = {item.resource: app.fields(item, site) for item in steps.profile.steps if item.resource and site}
     for document, objects in steps.objects.items():
-        for item in references([values_over(entry, fields.get(document, {})) for entry in objects]):
+        answered = [values_over(entry, fields.get(document, {})) for entry in objects]
+        for item in references(answered, steps.profile.images):
             reason = _reason(document, item)
             if not item.certain or item.test_only:
                 suspected.setdefault(item.text, set()).add(reason)

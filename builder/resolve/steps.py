@@ -139,8 +139,8 @@ class _Resolver:
         self, item: int, tree: ChartTree, name: str, namespace: str | None, values: Mapping[str, Any], document: str
     ) -> None:
         further = self._merged(self.recipe.charts[item].optional_values, self.beside_recipe)
-        place = namespace or self.profile.namespace
-        self.releases[name] = Release(self.fetched[item], tree, name, place, values, document, further)
+        place, rules = namespace or self.profile.namespace, self.profile.images
+        self.releases[name] = Release(self.fetched[item], tree, name, place, values, document, further, rules)
 
     def _values(self, step: Step, tree: ChartTree) -> tuple[dict[str, Any], str]:
         """The values of a chart's step, and the name of the document that holds them; empty for none."""

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from installer.apps.question_model import defect
 from installer.apps.questions import Question
+from installer.chart.spelling import rules
 from installer.errors import AirferryError
 from installer.oci.reference import parse_reference
 from installer.schema import Strict, json_schema, validate
@@ -37,6 +38,12 @@ def is_ascii(text: str) -> str:
     """`text`. Raises ValueError if it is more than printable ASCII."""
     if not (text.isascii() and text.isprintable()):
         raise ValueError("only printable ASCII can be carried: the other side may show nothing else")
+    return text
+
+
+def _is_rule(text: str) -> str:
+    if wrong := rules.defect(text):
+        raise ValueError(wrong)
     return text
 
 
@@ -67,6 +74,8 @@ Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 RepositoryEnd = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,250}$")]
 Values = Annotated[Any, AfterValidator(_is_values)]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(is_ascii)]
+ObjectKind = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")]
+ImageRule = Annotated[str, Field(max_length=1000), AfterValidator(_is_rule)]
 ImagePattern = Annotated[str, Field(min_length=1, max_length=600), AfterValidator(_is_pattern)]
 """An image, or a pattern over full names of images (`docker.io/library/redis:7`) in which `*` and `?` stand for any."""
 
@@ -192,6 +201,7 @@ class Profile(Strict):
     version_from: Key | None = None
     pull_secret: PullSecret = PullSecret()
     logs: list[LogPattern] = Field(default_factory=list)
+    images: dict[ObjectKind, list[ImageRule]] = Field(default_factory=dict)
     accept_suspected: list[ImagePattern] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
     unheard: dict[str, str] = Field(default_factory=dict)

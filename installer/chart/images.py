@@ -17,6 +17,7 @@ from typing import Any, Literal
 from installer.chart.helm import Object, hook_events
 from installer.chart.spelling.keys import meaning, names_image, speaks_of_images
 from installer.chart.spelling.parts import Above, above_of, joined
+from installer.chart.spelling.rules import NO_RULES, Rules, named
 from installer.chart.spelling.text import as_reference, in_text, plausible, versioned, versioned_or_nested
 from installer.errors import ContentError
 from installer.oci.reference import Reference, parse_reference
@@ -89,22 +90,24 @@ class Found(Value, order=True):
         return parse_reference(self.text)
 
 
-def references(objects: Iterable[Object]) -> list[Found]:
+def references(objects: Iterable[Object], rules: Rules = NO_RULES) -> list[Found]:
     """Every place in `objects` that names an image, in order; the bodies of CustomResourceDefinitions are skipped.
+
+    What `rules` name is found for sure.
 
     References of containers and image volumes are found even if malformed; all others only if they parse. Each is
     told once for a field. Raises ContentError for an object with more than 10,000.
     """
     found: list[Found] = []
     for item in objects:
-        found += _Walk(item).run()
+        found += _Walk(item, rules=rules).run()
     return found
 
 
 class _Walk:
     """The search through one object, or through a document that stands in a text of one (`embedded`)."""
 
-    def __init__(self, item: Object, embedded: int = 0) -> None:
+    def __init__(self, item: Object, embedded: int = 0, rules: Rules = NO_RULES) -> None:
         metadata = item.get("metadata") if isinstance(item.get("metadata"), dict) else {}
         self.item = item
         self.kind = str(item.get("kind", ""))
@@ -112,7 +115,7 @@ class _Walk:
         self.namespace = str((metadata or {}).get("namespace") or "")
         self.hooks = hook_events(item) if metadata and not embedded else ()
         self.foreign = str(item.get("apiVersion", "v1")).rpartition("/")[0] not in OWN_GROUPS
-        self.embedded = embedded
+        self.embedded, self.rules = embedded, rules
         self.container = ""
         self.nodes = 0
         self.found: dict[tuple[str, str], Found] = {}
@@ -123,7 +126,11 @@ class _Walk:
         if self.kind == "CustomResourceDefinition":
             return ()
         if self.kind.endswith("List") and isinstance(items, list):
-            return [found for part in items if isinstance(part, dict) for found in _Walk(part, self.embedded).run()]
+            parts = [_Walk(part, self.embedded, self.rules) for part in items if isinstance(part, dict)]
+            return [found for part in parts for found in part.run()]
+        for rule in self.rules.get(self.kind, ()):
+            for path, text in named(rule, self.item):
+                self._add(text, path, certain=True)
         self._map(_decoded(self.item, self.kind), "", "", 0, Above())
         return self.found.values()
 

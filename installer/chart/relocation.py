@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from installer.chart.spelling.rules import NO_RULES, Rules
 from installer.errors import AirferryError
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef, parse_reference, parse_repository
@@ -28,7 +29,8 @@ class Relocation:
     """The images of a bundle, by their upstream names, and the registry and project they are loaded into.
 
     `digests` are the digests of those that are known by a tag, where somebody has to know them. With `names_stay`
-    pods ask for upstream names, since the nodes know the registry as the mirror of all upstream ones.
+    pods ask for upstream names, since the nodes know the registry as the mirror of all upstream ones. `rules` are those
+    of the profile, by which its objects name images.
     """
 
     registry: str
@@ -36,13 +38,22 @@ class Relocation:
     images: frozenset[Reference]
     digests: Mapping[TagRef, Digest] = field(default_factory=dict, compare=False)
     names_stay: bool = False
+    rules: Rules = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for image in self.images:
             self.target(image)
 
     @classmethod
-    def of(cls, images: Iterable[tuple[str, Digest]], registry: str, project: str, *, names_stay: bool = False) -> Self:
+    def of(
+        cls,
+        images: Iterable[tuple[str, Digest]],
+        registry: str,
+        project: str,
+        *,
+        names_stay: bool = False,
+        rules: Rules = NO_RULES,
+    ) -> Self:
         """The relocation of `images`, each a reference and the digest of what it names in the bundle.
 
         The same content may then also be asked for by that digest. Raises UsageError.
@@ -54,7 +65,7 @@ class Relocation:
             known |= {reference, DigestRef(reference.repository, digest)}
             if reference.tag:
                 digests[TagRef(reference.repository, reference.tag)] = digest
-        return cls(registry, project, frozenset(known), digests, names_stay)
+        return cls(registry, project, frozenset(known), digests, names_stay, rules)
 
     @property
     def prefix(self) -> str:

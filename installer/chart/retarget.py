@@ -124,7 +124,7 @@ def stray(objects: Iterable[Object], relocation: Relocation, *, tests: bool = Fa
     """
     places = [
         found
-        for found in references(objects)
+        for found in references(objects, relocation.rules)
         if (tests or not found.test_only) and (found.certain or _carried(found, relocation))
     ]
     return _strays(places, relocation)
@@ -136,8 +136,8 @@ def _carried(found: Found, relocation: Relocation) -> bool:
 
 def suspects(objects: Iterable[Object], relocation: Relocation) -> list[Stray]:
     """The same for texts that only look like references, and name nothing that the bundle carries."""
-    places = [found for found in references(objects) if not found.certain and not _carried(found, relocation)]
-    return _strays(places, relocation)
+    found = [place for place in references(objects, relocation.rules) if not place.certain]
+    return _strays([place for place in found if not _carried(place, relocation)], relocation)
 
 
 def _strays(places: Iterable[Found], relocation: Relocation) -> list[Stray]:

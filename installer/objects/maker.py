@@ -58,7 +58,11 @@ class Maker:
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
         self.relocation = Relocation.of(
-            images, site.registry, site.project, names_stay=site.answers.registry.names == "kept"
+            images,
+            site.registry,
+            site.project,
+            names_stay=site.answers.registry.names == "kept",
+            rules=application.profile.images,
         )
         targets = {self.relocation.target(image.reference): image.digest for image in bundle.manifest.images}
         self._digests = {(target.repository, target.selector): digest for target, digest in targets.items()}
@@ -265,7 +269,8 @@ class Maker:
             if lacking := self._lacking(strays):
                 raise NotCarriedError(message, lacking, hint=hint)
             raise SiteError(message, hint=hint)
-        images = frozenset(item.reference() for item in references(objects) if item.certain and not item.test_only)
+        found = references(objects, self.relocation.rules)
+        images = frozenset(item.reference() for item in found if item.certain and not item.test_only)
         return images, tuple(sorted({str(stray) for stray in retarget.suspects(objects, self.relocation)}))
 
 

@@ -135,6 +135,18 @@ def test_a_resource_is_called_what_it_says_and_whoever_named_its_file_follows(wo
     assert str(reason) == "platform.yaml: Platform platform: spec.image"
 
 
+def test_rules_of_the_profile_say_where_resources_and_objects_of_charts_name_images(workshop: Workshop) -> None:
+    engine = "{apiVersion: demo.example/v1, kind: Engine, metadata: {name: e}, spec: {flavor: %s, release: 2}}"
+    workshop.chart("demo-app", files={"templates/engine.yaml": engine % "of-chart"})
+    workshop.file("engine.yaml", engine % "of-resource")
+    profile = {
+        "images": {"Engine": ["quay.io/demo/{spec.flavor}:{spec.release}"]},
+        "steps": [{"chart": "demo-app"}, {"resource": "engine.yaml"}],
+    }
+    found = workshop.needs(profile)
+    assert {"quay.io/demo/of-chart:2", "quay.io/demo/of-resource:2"} <= found.images.keys()
+
+
 def test_a_resource_without_a_namespace_stays_where_the_application_is(workshop: Workshop) -> None:
     workshop.file("platform.yaml", RESOURCE.replace(", namespace: prod", ""))
     steps = workshop.steps({"namespace": "demo", "steps": [{"resource": "platform.yaml"}]}).steps

@@ -231,6 +231,14 @@ def test_suspicions_follow_the_values_too() -> None:
     assert "quay.io/demo/from-env:1.0" in left
 
 
+def test_what_a_rule_of_the_profile_names_must_not_lead_out() -> None:
+    engine = {"apiVersion": "demo.example/v1", "kind": "Engine", "metadata": {"name": "e"}, "spec": {"flavor": "x"}}
+    known = Relocation(REGISTRY, "", frozenset(), rules={"Engine": ["quay.io/demo/{spec.flavor}:1"]})
+    [left] = stray([engine], known)
+    assert (left.found.text, left.found.path) == ("quay.io/demo/x:1", "spec.flavor")
+    assert stray([engine], relocation()) == []
+
+
 def test_a_prefix_for_all_images_is_taken_away() -> None:
     chart = Chart.load(package("demo-app", files={"values.yaml": "{}", "templates/deployment.yaml": ""}))
     values = {"global": {"imageRegistry": "mirror.example", "repositoryPrefix": "r.example/m", "host": "h"}}
