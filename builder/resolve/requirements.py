@@ -13,6 +13,7 @@ from builder.recipe.findings import Excluded, Failure, Reason, Suspected
 from builder.recipe.lock import LockedChart
 from builder.recipe.recipe import Recipe
 from builder.resolve.documents import Documents
+from builder.resolve.on_site import on_site
 from builder.resolve.steps import Resolved, resolved, written
 from builder.resolve.suspicions import decided
 from installer.apps.application import Application, application
@@ -151,11 +152,8 @@ def _on_site(app: Application, steps: Resolved, site: Site | None) -> list[Relea
     found = []
     for release in steps.releases:
         step = steps.profile.step(release.name)
-        values = values_over(app.controller_values(step, site), release.values)
-        namespace = release.namespace
-        if site:
-            values, namespace = values_over(values, app.values(step, site)), app.namespace(step, site)
-        found.append(replace(release, values=values, namespace=namespace))
+        namespace = app.namespace(step, site) if site else release.namespace
+        found.append(replace(release, values=on_site(app, step, release.values, site), namespace=namespace))
     return found
 
 

@@ -4,13 +4,14 @@ What a chart makes anew each time (passwords, certificates) is told by rendering
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from builder.charts.render_matrix import switched
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.recipe.recipe import KubernetesEntry
 from builder.rehearse.sample_site import sample_site
+from builder.resolve.on_site import on_site
 from builder.resolve.steps import Resolved
 from installer.apps.application import Application
 from installer.apps.samples import Sample
@@ -19,7 +20,8 @@ from installer.chart.images import references
 from installer.chart.retarget import merged
 from installer.errors import RecipeError
 from installer.site.answers import SiteAnswers
-from installer.value import Value
+from installer.site.site import Site
+from installer.value import Value, replace
 
 Objects = Mapping[str, Object]
 """Rendered objects by `Kind name`, with `namespace/` before the name where they say one."""
@@ -29,7 +31,7 @@ _NONE: Leaf = ("",)
 
 
 class _Asked(Value):
-    """A rendering: the release `step` with `values` (JSON) of the site over its own, all parts on with `everything`.
+    """A rendering: the release `step` with `values` (JSON), which switch all parts on if `everything`.
 
     With `again` it is made a second time.
     """
@@ -48,6 +50,8 @@ class SampleRenderings:
         self.app, self.steps, self.kubernetes = app, steps, kubernetes
         self.releases = {item.name: item for item in steps.releases}
         self.made: dict[_Asked, Objects | RecipeError] = {}
+        # What the renderings for answers are, by the identity of these, which are kept so that it stays theirs.
+        self.known: dict[tuple[int, bool], tuple[SiteAnswers, tuple[_Asked, ...]]] = {}
         # Most objects are the same in all renderings: they are kept once.
         self.kept: dict[str, Object] = {}
         # By the identity of an object that is held here, so that no other has it.
@@ -122,7 +126,7 @@ class SampleRenderings:
 
     def names(self, secret: str) -> bool:
         """Whether an object that was rendered, or a resource or manifest, names `secret`."""
-        self._make(_Asked(name, item.namespace, "{}", everything=False) for name, item in self.releases.items())
+        self._make(self._with(name, None, everything=False) for name in self.releases)
         objects = [item for made in self.made.values() if not isinstance(made, RecipeError) for item in made.values()]
         objects += [item for items in self.steps.objects.values() for item in items]
         return any(json.dumps(secret) in json.dumps(item) for item in objects)
@@ -132,23 +136,30 @@ class SampleRenderings:
         made = in_parallel(self._rendered, missing, "charts cannot be rendered", threads=RENDERINGS)
         self.made.update(zip(missing, made, strict=True))
 
-    def _asked(self, answers: SiteAnswers, *, everything: bool, again: bool = False) -> Iterator[_Asked]:
-        site = sample_site(self.app, answers)
-        for name in self.releases:
-            step = self.steps.profile.step(name)
-            values = merged(self.app.controller_values(step, site), self.app.values(step, site))
-            values = merged(values, self.app.secret_values(step, site, blank=True))
-            text = json.dumps(values, sort_keys=True)
-            yield _Asked(name, self.app.namespace(step, site), text, everything, again)
+    def _asked(self, answers: SiteAnswers, *, everything: bool, again: bool = False) -> tuple[_Asked, ...]:
+        known = id(answers), everything
+        if known not in self.known:
+            site = sample_site(self.app, answers)
+            asked = (self._with(name, site, everything=everything) for name in self.releases)
+            self.known[known] = answers, tuple(asked)
+        found = self.known[known][1]
+        return tuple(replace(item, again=True) for item in found) if again else found
+
+    def _with(self, name: str, site: Site | None, *, everything: bool) -> _Asked:
+        """The rendering of the release `name` with the answers of `site`."""
+        release, step = self.releases[name], self.steps.profile.step(name)
+        values = dict(release.values)
+        if everything:
+            values = merged(values, merged(release.further, switched(dict.fromkeys(release.tree.switches, True))))
+        namespace = self.app.namespace(step, site) if site else release.namespace
+        text = json.dumps(on_site(self.app, step, values, site), sort_keys=True)
+        return _Asked(name, namespace, text, everything)
 
     def _rendered(self, asked: _Asked) -> Objects | RecipeError:
         release = self.releases[asked.step]
-        values = dict(release.values)
-        if asked.everything:
-            values = merged(values, merged(release.further, switched(dict.fromkeys(release.tree.switches, True))))
         try:
             made = release.fetched.chart.render(
-                merged(values, json.loads(asked.values)),
+                json.loads(asked.values),
                 release=release.name,
                 namespace=asked.namespace,
                 kube_version=self.kubernetes.version,

@@ -10,7 +10,8 @@ import pytest
 
 from builder.recipe.recipe import KubernetesEntry
 from builder.resolve.effects import heard
-from installer.apps.application import application
+from builder.resolve.on_site import on_site
+from installer.apps.application import PLACEHOLDER, Application, application
 from installer.apps.profile import parse_profile
 from installer.errors import BundleError, RecipeError, SiteError
 from installer.site.site import ApplicationAnswers, Site
@@ -19,7 +20,7 @@ from tests.parts.workshop import Workshop
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from installer.apps.profile import Profile
+    from installer.apps.profile import Profile, Step
 
 # What it makes anew with each rendering must not pass for an effect.
 RANDOM = """
@@ -157,6 +158,28 @@ def site_of(app: ApplicationAnswers, folder: Path, **answers: Any) -> Site:
         environment=lambda _: None,
         prompt=lambda _: "",
     )
+
+
+class Controlled(Application):
+    """An application whose controller adds something to the values of charts."""
+
+    def controller_values(self, step: Step, site: Site | None) -> dict[str, Any]:
+        return {"greeting": "controller", "replicas": "controller", "operator": "controller"}
+
+
+def test_answers_stand_above_the_values_of_the_chart_and_what_its_controller_adds_below(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    to = [{"step": "demo-app", "path": "password", "put": "secret-value"}]
+    secret = {"name": "demo", "key": "password", "step": "demo-app"}
+    asked = {"greeting": question("greeting"), "pw": question("password", "secret", secret=secret, to=to)}
+    app = Controlled(workshop.steps({"steps": [{"chart": "demo-app"}], "questions": asked}))
+    [step] = app.profile.steps
+    given = {"greeting": "profile", "replicas": 2}
+    assert on_site(app, step, given, None) == {**given, "operator": "controller"}
+    site = site_of(app, tmp_path, greeting="answer", pw={"prompt": "Password"})
+    answered = {"greeting": "answer", "replicas": 2, "operator": "controller", "password": PLACEHOLDER}
+    assert on_site(app, step, given, site) == answered
 
 
 def test_a_question_of_another_version_is_noted_and_its_answer_refused(workshop: Workshop, tmp_path: Path) -> None:
