@@ -1,9 +1,10 @@
 """What a recipe needs before any image is resolved: charts fetched and rendered, documents, and the names of images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from builder.charts.discover import Discovery, discover, merged
 from builder.charts.fetch import ChartFetcher, FetchedChart
+from builder.charts.nulls import taken_away
 from builder.charts.operators import Brought, Sighted, brought, sighted
 from builder.charts.rendering import Release
 from builder.images.parallel import RENDERINGS, in_parallel
@@ -124,6 +125,7 @@ def needs(
             *verdicts.notes,
             *(f"{item}; name them in images: `airferry observe` finds them on a staging cluster" for item in outside),
             *(note for found in discoveries for note in found.notes),
+            *(note for release in releases for note in _nulled(steps, release)),
         ),
     )
 
@@ -155,6 +157,16 @@ def _on_site(app: Application, steps: Resolved, site: Site | None) -> list[Relea
         namespace = app.namespace(step, site) if site else release.namespace
         found.append(replace(release, values=on_site(app, step, release.values, site), namespace=namespace))
     return found
+
+
+def _nulled(steps: Resolved | None, release: Release) -> Iterator[str]:
+    """Where the Helm of the controller that installs `release`, which may be older, may make other values than ours."""
+    if steps and steps.profile.step(release.name).installs:
+        for path in taken_away(release.tree, release.values):
+            yield (
+                f"chart {release.fetched.chart.name} sets {path} to null; since 4.2 Helm keeps the subchart's default, "
+                "and a controller with an older Helm removes it: say in the values what you want"
+            )
 
 
 def _in_documents(app: Application, steps: Resolved, site: Site | None) -> InDocuments:

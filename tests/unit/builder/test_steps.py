@@ -9,8 +9,11 @@ import pytest
 
 from builder.resolve.make_lock import make_lock
 from installer.apps.profile import Installs, Step
+from installer.chart.retarget import merged
 from installer.errors import RecipeError
 from installer.report import Silent
+from installer.strict_yaml import load_yaml
+from tests.parts.charts import CHARTS
 from tests.parts.images import Image, Layer, write_layout
 from tests.parts.workshop import Workshop
 
@@ -88,6 +91,30 @@ def test_images_alone_have_no_profile(workshop: Workshop) -> None:
     recipe = workshop.recipe(None, {"images": [entry]})
     lock = make_lock(recipe, "recipe.yaml", workshop.places, Silent(), now="2026-01-01T00:00:00Z")
     assert "profile" not in kinds(lock).values()
+
+
+def test_a_default_that_versions_of_helm_take_away_or_keep_is_noted_where_a_controller_installs(
+    workshop: Workshop,
+) -> None:
+    given = load_yaml((CHARTS / "demo-platform/values.yaml").read_bytes(), "values.yaml", RecipeError)
+    values = merged(given, {"worker": {"replicas": None}, "web": {"replicas": None}})
+    shown = "kind: ConfigMap\nmetadata: {name: shown}\ndata: {replicas: {{ .Values.replicas | toJson }}}\n"
+    files = {"values.yaml": json.dumps(values), "charts/base/templates/shown.yaml": shown}
+    workshop.chart("demo-app")
+    workshop.chart("demo-platform", files=files)
+    workshop.file("platform.yaml", RESOURCE)
+    steps = [{"chart": "demo-app"}, {"resource": "platform.yaml", "installs": {"chart": "demo-platform"}}]
+    found = workshop.needs({"steps": steps})
+    noted = [note for note in found.notes if "to null" in note]
+    assert [note.partition(";")[0] for note in noted] == ["chart demo-platform sets worker.replicas to null"]
+    # What is said of the Helm at hand.
+    assert found.steps
+    [_, release] = found.steps.releases
+    made = release.fetched.chart.render(release.values, release="r", namespace="n").manifests
+    replicas = {path.split("/")[2]: item["data"]["replicas"] for path, item in made if path.endswith("shown.yaml")}
+    assert (replicas["worker"], replicas["web"]) == (1, None)
+    direct = workshop.needs({"steps": [{"chart": "demo-app"}, {"chart": "demo-platform"}]})
+    assert not [note for note in direct.notes if "to null" in note]
 
 
 def test_a_resource_is_called_what_it_says_and_whoever_named_its_file_follows(workshop: Workshop) -> None:
