@@ -46,8 +46,8 @@ MEMORY = 2 << 30
 """Bytes of memory (RLIMIT_DATA: what Go merely reserves does not count, unlike with RLIMIT_AS)."""
 MAX_ANSWER = 64 << 20
 """Bytes of JSON. The largest charts in public make 5 MB."""
-ENVIRONMENT = {"GOGC": "800", "GOMEMLIMIT": "512MiB"}
-"""Go's collector of garbage comes late, which saves a quarter of the time, but not where memory runs out."""
+ENVIRONMENT = {"GOGC": "400", "GOMEMLIMIT": "512MiB"}
+"""Go's collector of garbage comes late, which saves a quarter of the time for 100 MB, but not where memory runs out."""
 REQUEST = struct.Struct("!III")
 """Before each job: the seconds that it may take, the bytes of its JSON, and of the archive that follows."""
 ANSWER = struct.Struct("!I")
