@@ -97,9 +97,13 @@ def _answers(before: Moved, candidates: Sequence[_Candidate], relocation: Reloca
     except AirferryError:
         return {}
     strays = set(_texts_of(before.strays))
-    wanted = {place: item for place, item in _placed(references(before.rendering.objects)) if _text_of(item) in strays}
+    wanted = {
+        place: item
+        for place, item in _placed(references(before.rendering.objects, relocation.rules))
+        if _text_of(item) in strays
+    }
     answers: dict[int, set[str]] = {}
-    for place, item in _placed(references(probed.objects)):
+    for place, item in _placed(references(probed.objects, relocation.rules)):
         match = _PROBE.match(item.text)
         if match and place in wanted:
             text = wanted[place].text
