@@ -42,7 +42,8 @@ def movement(
     Raises RecipeError.
     """
     chart = release.fetched.chart
-    relocation = Relocation.of(((name, Digest.of(name.encode())) for name in images), REGISTRY, PROJECT, rules=release.rules)
+    named = ((name, Digest.of(name.encode())) for name in images)
+    relocation = Relocation.of(named, REGISTRY, PROJECT, rules=release.rules)
     prefixes: set[str] = set()
     edits: set[tuple[str, Rewrite]] = set()
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import re
 import subprocess
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,17 +20,16 @@ from helm_python import _native
 from installer.chart.helm import Chart
 from installer.chart.retarget import merged
 from installer.errors import RecipeError
-from tests.conftest import ASSETS, CHARTS
 from tests.parts.charts import package
+from tests.parts.foreign_charts import FOREIGN, VALUES
 from tests.parts.go_programs import go_program
 from tests.parts.helm_program import Flat, RefusedError, flat, helm, read
 from tests.parts.kubernetes import find_go
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-FOLDERS = [Path(os.environ[name]).resolve(strict=True) for name in (CHARTS, ASSETS) if os.environ.get(name)]
-FOREIGN = {path.stem: path for folder in FOLDERS for path in sorted(folder.glob("*.tgz"))}
 # The program refuses a chart that lacks a subchart, also one that is switched off.
 WHOLE = {"charts/absent/Chart.yaml": "apiVersion: v2\nname: absent\nversion: 0.1.0\n"}
 OURS = {
@@ -40,27 +37,6 @@ OURS = {
     "demo-platform": package("demo-platform"),
     "traps": package("traps", files=WHOLE),
 }
-PASSWORD = {"password": "x"}
-CLIENT = {**PASSWORD, "clientSecret": "x"}
-VALUES: dict[str, dict[str, Any]] = {
-    "airflow": {
-        "global": {"security": {"allowInsecureImages": True}},
-        "postgresql": {"auth": {**PASSWORD, "postgresPassword": "x"}},
-        "redis": {"auth": PASSWORD},
-    },
-    "redis": {"auth": PASSWORD},
-    "sentry": {
-        "kafka": {
-            "existingKraftSecret": "s",
-            "sasl": {"client": {"passwords": ["x"]}, "controller": CLIENT, "interbroker": CLIENT},
-        },
-        "postgresql": {"auth": {**PASSWORD, "postgresPassword": "x"}},
-        "rabbitmq": {"auth": {**PASSWORD, "erlangCookie": "x"}},
-        "redis": {"auth": PASSWORD},
-    },
-    "traps": {"token": "x"},
-}
-"""What a chart needs to be rendered, also for an upgrade, by its name."""
 APIS = (
     *("autoscaling/v2", "cert-manager.io/v1", "demo.example/v1/Proxy", "gateway.networking.k8s.io/v1"),
     *("monitoring.coreos.com/v1", "monitoring.coreos.com/v1/ServiceMonitor", "networking.k8s.io/v1/Ingress"),

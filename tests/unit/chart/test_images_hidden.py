@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from installer.chart.helm import Chart
 from installer.chart.images import references
+from installer.chart.spelling.text import versioned
+from tests.parts.charts import package
+from tests.parts.foreign_charts import FOREIGN, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,3 +139,27 @@ def test_references_in_parts_are_found_in_documents_in_texts(
 @REPEATABLE
 def test_nothing_is_found_where_nothing_is(noise: Any, place: Callable[[str], dict[str, Any]]) -> None:
     assert references([custom(noise), place(json.dumps(noise)), {"data": noise}]) == []
+
+
+HOST = r"(?:(?:[a-zA-Z0-9-]+\.)+[a-z]{2,}(?::[0-9]+)?|localhost(?::[0-9]+)?|[a-z0-9-]+:[0-9]+)"
+WRITTEN = re.compile(
+    rf"(?<![\w./:@%-]){HOST}/[a-z0-9._/-]+(?::\w[\w.-]*(?:@sha256:[0-9a-f]{{64}})?|@sha256:[0-9a-f]{{64}})"
+)
+"""Written without a look at the finder."""
+
+
+AT_HAND = {"demo-platform": package("demo-platform"), **{name: path.read_bytes() for name, path in FOREIGN.items()}}
+
+
+@pytest.mark.parametrize("name", AT_HAND)
+def test_nothing_that_is_written_out_in_the_objects_of_a_chart_is_missed(name: str) -> None:
+    chart = Chart.load(AT_HAND[name])
+    made = chart.render(VALUES.get(chart.name, {}), release="r", namespace="n", upgrade=True)
+    objects = [item for item in made.objects if item.get("kind") != "CustomResourceDefinition"]
+    text = json.dumps(objects, ensure_ascii=False).replace("\\n", " ").replace('\\"', '"')
+    found = references(objects)
+    assert {match.rstrip(".") for match in WRITTEN.findall(text)} <= {item.text for item in found}
+    for item in found:
+        if item.certain:
+            # A word beside a repository is no reference.
+            assert versioned(item.text) or item.container
