@@ -74,6 +74,8 @@ class _Prover:
     def others(self, unheard: Collection[str]) -> tuple[Sample, ...]:
         """A sample for each set of images that the answers to keys that are not `unheard` ask for."""
         samples = [item for item in self.app.samples() if not set(item.after.given()) & set(unheard)]
+        if not samples:
+            return ()
         found = {self.renderings.images(item.after): item for item in reversed(samples)}
         found.pop(self.renderings.images(self.app.example()), None)
         return tuple(sorted(found.values(), key=lambda item: item.key))

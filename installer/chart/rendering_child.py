@@ -31,6 +31,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from installer.chart.archive import packed, unpacked
 from installer.chart.refusal import (
     ArchiveRefusal,
     DefinitionRefusal,
@@ -60,6 +61,7 @@ _DESCRIPTORS_FOR_PACKING = 1024
 # Where Helm cuts a stream of documents (helm.sh/helm/v4, pkg/release/v1/util/manifest.go, SplitManifests), which takes
 # the space before it away as well.
 _DOCUMENT = re.compile(r"\n---\s*")
+_TEMPLATE = re.compile(r"[^/]+/(?:charts/[^/]+/)*templates/")
 _KEPT = 32 << 20
 # Renderings of one chart differ in few files, and reading YAML takes longer than making it.
 _kept: dict[str, str] = {}
@@ -159,7 +161,13 @@ def _defaults(job: Job, archive: bytes) -> str:
 def _coalesced(job: Job, archive: bytes) -> str:
     from helm_python import HelmError, HelmRenderError
 
-    with _opened(archive) as handle:
+    # Only rendering resolves conditions and aliases; of templates, which take nearly all of the time, only those are
+    # left that lie in packed subcharts.
+    try:
+        files = unpacked(archive, "", ContentError)
+    except ContentError as exc:
+        raise ArchiveRefusal(exc.message.removeprefix(": ")) from exc
+    with _opened(packed({name: data for name, data in files.items() if not _TEMPLATE.match(name)}, level=0)) as handle:
         try:
             _rendered(handle, job)
         except HelmRenderError:
