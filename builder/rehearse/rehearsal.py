@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from builder.assemble.contents import contents
 from builder.charts.fetch import FetchedChart
+from builder.images.parallel import RENDERINGS, in_parallel
 from builder.images.source import Places
 from builder.recipe.lock import Lock
 from builder.rehearse.cluster_limits import defects
@@ -65,56 +66,71 @@ class Rehearsal(Value):
     notes: tuple[str, ...]
 
 
-def rehearse(bundle: Contents, sites: Sequence[tuple[str, Site]], clusters: Iterable[Cluster]) -> Rehearsal:
-    """Install `bundle` at `sites`, each with a word about its answers, on `clusters`, as far as nothing is applied.
+class _Trial(Value):
+    """An installation at one site, with a word about its answers unless these are the plainest, on one cluster."""
 
-    What answers ask for may be left out on purpose: that is a note, if there is a word about them. Raises RecipeError
-    that names all else that an installer would refuse; nothing is rehearsed without an application.
+    about: str
+    site: Site
+    cluster: Cluster
+
+    def outcome(self, bundle: Contents, app: Application) -> "_Outcome":
+        """What an installer would say to it."""
+        where = f"Kubernetes {self.cluster.version}: " if self.cluster.version else ""
+        where += f"a site {self.about}: " if self.about else ""
+        try:
+            made = desired(
+                bundle,
+                self.site,
+                driver_of(app.profile.driver),
+                kube_version=self.cluster.version,
+                api_versions=self.cluster.api_versions,
+                blank=True,
+            )
+        except SiteError as exc:
+            if self.about and isinstance(exc, NotCarriedError):
+                lacking = f"a site {self.about} asks for images that are not carried: {', '.join(exc.images)}"
+                return _Outcome(notes=(lacking,))
+            return _Outcome(wrong=(f"{where}{exc.message}",))
+        return _Outcome(
+            wrong=tuple(f"{where}{text}" for text in defects(made, self.cluster.api_versions)),
+            notes=(*made.misspelt, *_unmade(made)),
+            asked=made.open_questions,
+        )
+
+
+class _Outcome(Value):
+    wrong: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+
+
+def rehearse(bundle: Contents, sites: Sequence[tuple[str, Site]], clusters: Sequence[Cluster]) -> Rehearsal:
+    """Install `bundle` at `sites`, as far as nothing is applied: at the first on all `clusters`, else on the last.
+
+    With each site goes a word about its answers, empty for one that gives no more than it must. What other answers ask
+    for may be left out on purpose: that is a note. Raises RecipeError that names all else that an installer would
+    refuse; nothing is rehearsed without an application.
     """
     app = application_of(bundle)
     if app is None or not sites:
         return Rehearsal(asked=(), notes=())
-    wrong: dict[str, None] = {}
-    notes: dict[str, None] = {}
-    asked: tuple[str, ...] = ()
-    for about, site in sites:
-        for cluster in clusters:
-            where = f"Kubernetes {cluster.version}: " if cluster.version else ""
-            where += f"a site {about}: " if about else ""
-            try:
-                made = _made(bundle, app, site, cluster)
-            except SiteError as exc:
-                if about and isinstance(exc, NotCarriedError):
-                    notes[f"a site {about} asks for images that are not carried: {', '.join(exc.images)}"] = None
-                else:
-                    wrong[f"{where}{exc.message}"] = None
-                continue
-            wrong |= dict.fromkeys(f"{where}{text}" for text in defects(made, cluster.api_versions))
-            asked = asked or made.open_questions
-            notes |= dict.fromkeys((*made.misspelt, *_unmade(made)))
-    if wrong:
+    first, *others = sites
+    pairs = [*((first, cluster) for cluster in clusters), *((site, clusters[-1]) for site in others)]
+    trials = [_Trial(about=about, site=site, cluster=cluster) for (about, site), cluster in pairs]
+    outcomes = in_parallel(lambda trial: trial.outcome(bundle, app), trials, "rehearsals fail", threads=RENDERINGS)
+    if wrong := dict.fromkeys(text for item in outcomes for text in item.wrong):
         raise RecipeError(
             "\n  ".join(["the installer would refuse this in the enclave:", *wrong]),
             hint="correct the recipe, the profile or the values of the charts; then run `airferry lock` again.",
         )
-    return Rehearsal(asked=asked, notes=tuple(notes))
+    notes = dict.fromkeys(text for item in outcomes for text in item.notes)
+    return Rehearsal(asked=outcomes[0].asked, notes=tuple(notes))
 
 
 def _unmade(made: Desired) -> Iterator[str]:
     for place, owners in unmade_by(made).items():
         if place not in _THERE:
             yield f"nothing makes the namespace {place}, named by {owners}: a site needs it, or a controller makes it"
-
-
-def _made(bundle: Contents, app: Application, site: Site, cluster: Cluster) -> Desired:
-    return desired(
-        bundle,
-        site,
-        driver_of(app.profile.driver),
-        kube_version=cluster.version,
-        api_versions=cluster.api_versions,
-        blank=True,
-    )
 
 
 def sample_sites(app: Application, others: Iterable[Sample] = ()) -> list[tuple[str, Site]]:
