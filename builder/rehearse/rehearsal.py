@@ -20,10 +20,8 @@ from installer.bundle.manifest import BundleManifest, Contents
 from installer.errors import BundleError, RecipeError, SiteError
 from installer.objects.desired import Desired
 from installer.objects.make_desired import desired
-from installer.objects.maker import NotCarriedError
 from installer.oci.digest import Digest
 from installer.preflight.namespaces import unmade_by
-from installer.site.answers import SiteAnswers
 from installer.site.site import Site
 from installer.value import Value
 from installer.workflows.driver import driver_of
@@ -87,9 +85,6 @@ class _Trial(Value):
                 blank=True,
             )
         except SiteError as exc:
-            if self.about and isinstance(exc, NotCarriedError):
-                lacking = f"a site {self.about} asks for images that are not carried: {', '.join(exc.images)}"
-                return _Outcome(notes=(lacking,))
             return _Outcome(wrong=(f"{where}{exc.message}",))
         return _Outcome(
             wrong=tuple(f"{where}{text}" for text in defects(made, self.cluster.api_versions)),
@@ -107,9 +102,8 @@ class _Outcome(Value):
 def rehearse(bundle: Contents, sites: Sequence[tuple[str, Site]], clusters: Sequence[Cluster]) -> Rehearsal:
     """Install `bundle` at `sites`, as far as nothing is applied: at the first on all `clusters`, else on the last.
 
-    With each site goes a word about its answers, empty for one that gives no more than it must. What other answers ask
-    for may be left out on purpose: that is a note. Raises RecipeError that names all else that an installer would
-    refuse; nothing is rehearsed without an application.
+    With each site goes a word about its answers, empty for one that gives no more than it must. Raises RecipeError that
+    names all that an installer would refuse; nothing is rehearsed without an application.
     """
     app = application_of(bundle)
     if app is None or not sites:
@@ -134,12 +128,6 @@ def _unmade(made: Desired) -> Iterator[str]:
 
 
 def sample_sites(app: Application, others: Iterable[Sample] = ()) -> list[tuple[str, Site]]:
-    """A site that answers what it must, and those with the answers of `others`."""
-    further = (
-        (f"that answers {item.key}", sample_site(app, item.after)) for item in others if not _unheard(app, item.after)
-    )
+    """A site that answers no more than it must, and those with the answers of `others`."""
+    further = ((f"that answers {item.key}", sample_site(app, item.after)) for item in others)
     return [("", sample_site(app, app.example())), *further]
-
-
-def _unheard(app: Application, answers: SiteAnswers) -> bool:
-    return not app.profile.unheard.keys().isdisjoint(answers.given())

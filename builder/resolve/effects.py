@@ -6,6 +6,7 @@ Charts are rendered with the answers of two sites that differ in one of them: if
 from collections.abc import Collection
 
 from builder.recipe.recipe import KubernetesEntry
+from builder.resolve.requirements import Asking
 from builder.resolve.sample_renderings import SampleRenderings
 from builder.resolve.steps import Resolved
 from installer.apps.application import Application
@@ -23,7 +24,7 @@ class Heard(Value):
     """
 
     profile: Profile
-    others: tuple[Sample, ...]
+    others: tuple[Asking, ...]
 
 
 def heard(app: Application, steps: Resolved, kubernetes: KubernetesEntry) -> Heard:
@@ -71,14 +72,15 @@ class _Prover:
                 waiting = {key: items for key, items in waiting.items() if key not in shown}
         return {**{key: self._why(key, items) for key, items in waiting.items()}, **self._unproven(samples.keys())}
 
-    def others(self, unheard: Collection[str]) -> tuple[Sample, ...]:
+    def others(self, unheard: Collection[str]) -> tuple[Asking, ...]:
         """A sample for each set of images that the answers to keys that are not `unheard` ask for."""
         samples = [item for item in self.app.samples() if not set(item.after.given()) & set(unheard)]
         if not samples:
             return ()
         found = {self.renderings.images(item.after): item for item in reversed(samples)}
         found.pop(self.renderings.images(self.app.example()), None)
-        return tuple(sorted(found.values(), key=lambda item: item.key))
+        asking = (Asking(sample=item, images=frozenset(text for _, text in asked)) for asked, item in found.items())
+        return tuple(sorted(asking, key=lambda item: item.sample.key))
 
     def _shows(self, sample: Sample, *, everything: bool) -> bool:
         """Whether `sample` shows an effect, and the one that its question promises."""

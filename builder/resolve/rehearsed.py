@@ -11,20 +11,29 @@ from builder.images.source import Places
 from builder.recipe.lock import Lock
 from builder.recipe.recipe import Recipe
 from builder.rehearse.rehearsal import Cluster, LockedContents, rehearse, sample_sites
+from builder.rehearse.sample_site import sample_site
 from builder.rehearse.template_edits import Movement, moved_chart, movement
-from builder.resolve.requirements import Needs
+from builder.resolve.requirements import Asking, Needs
 from installer.apps.application import Application
+from installer.chart.retarget import merged
+from installer.chart.spelling.text import as_reference
 from installer.value import replace
 
 
 def movable(found: Needs, recipe: Recipe) -> Needs:
     """`found` with charts that are edited where their templates have names of images fixed."""
-    everything = recipe.include == "everything"
+    if not found.steps or not found.application:
+        return found
+    app, steps, everything = found.application, found.steps, recipe.include == "everything"
+    sites = [sample_site(app, item.sample.after) for item in found.samples if not _lacking(item, found)]
 
     def moving(item: Discovery) -> Movement:
+        step = steps.profile.step(item.release.name)
         names = {PROFILE, EVERYTHING} if everything else {PROFILE}
-        overlays = {json.dumps(made.overlay): made.overlay for made in item.renderings if made.name in names}
-        return movement(item.release, found.images, recipe.kubernetes, list(overlays.values()))
+        overlays = [made.overlay for made in item.renderings if made.name in names]
+        overlays += [merged(app.values(step, site), app.secret_values(step, site, blank=True)) for site in sites]
+        distinct = {json.dumps(overlay, sort_keys=True): overlay for overlay in overlays}
+        return movement(item.release, found.images, recipe.kubernetes, list(distinct.values()))
 
     movements = in_parallel(moving, found.discoveries, "charts cannot be moved into an enclave", threads=RENDERINGS)
     return replace(found, charts=tuple(moved_chart(item, movements) for item in found.charts))
@@ -32,7 +41,9 @@ def movable(found: Needs, recipe: Recipe) -> Needs:
 
 def rehearsed(found: Needs, app: Application, lock: Lock, recipe: Recipe, places: Places) -> Iterator[str]:
     """What is worth knowing of a rehearsed installation. Raises RecipeError for what an enclave would refuse."""
-    sites = [("", found.site)] if found.site else sample_sites(app, found.samples)
+    others = [] if found.site else [(item, _lacking(item, found)) for item in found.samples]
+    samples = [item.sample for item, lacking in others if not lacking]
+    sites = [("", found.site)] if found.site else sample_sites(app, samples)
     kubernetes, releases = recipe.kubernetes, found.steps.releases if found.steps else ()
     versions = [kubernetes.version]
     if kubernetes.stated and any(release.tree.readers("Capabilities", release.values) for release in releases):
@@ -40,5 +51,14 @@ def rehearsed(found: Needs, app: Application, lock: Lock, recipe: Recipe, places
     clusters = [Cluster(version=version, api_versions=tuple(kubernetes.api_versions)) for version in versions]
     made = rehearse(LockedContents(lock, found.charts, places), sites, clusters)
     yield from made.notes
+    for item, lacking in others:
+        if lacking:
+            yield f"a site that answers {item.sample.key} may ask for images that are not carried: {', '.join(lacking)}"
     if made.asked:
         yield f"a site is asked for {', '.join(made.asked)}"
+
+
+def _lacking(asking: Asking, found: Needs) -> list[str]:
+    """The images that sample answers ask for and that are not carried."""
+    named = filter(None, map(as_reference, asking.images))
+    return sorted({str(item) for item in named} - found.images.keys())

@@ -37,6 +37,13 @@ class InDocuments(Value):
     suspected: Mapping[str, tuple[Reason, ...]]
 
 
+class Asking(Value):
+    """Sample answers, and the images that charts ask for with them, as they are written there."""
+
+    sample: Sample
+    images: frozenset[str]
+
+
 class Needs(Value):
     """What a recipe needs, before any image is resolved.
 
@@ -60,7 +67,7 @@ class Needs(Value):
     brought: tuple[Brought, ...]
     documents: Documents
     notes: tuple[str, ...]
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Asking, ...] = ()
 
 
 def needs(

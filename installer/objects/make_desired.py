@@ -10,7 +10,7 @@ from installer.cluster.cluster import Object
 from installer.errors import SiteError, UsageError
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing
-from installer.objects.maker import Maker, NotCarriedError
+from installer.objects.maker import Maker
 from installer.objects.pull_secret import accounts
 from installer.site.site import Site, SiteSecret
 
@@ -73,7 +73,7 @@ def _misspelt(application: Application, steps: Sequence[DesiredStep], site: Site
 
 
 def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]:
-    """All steps. Raises SiteError with what is wrong with any of them, NotCarriedError if all of it is that."""
+    """All steps. Raises SiteError with what is wrong with any of them."""
     made: list[DesiredStep] = []
     wrong: list[SiteError] = []
     for make in makers:
@@ -82,11 +82,7 @@ def _all(makers: Iterable[Callable[[], DesiredStep]]) -> tuple[DesiredStep, ...]
         except SiteError as exc:
             wrong.append(exc)
     if wrong:
-        message, first = "\n".join(exc.message for exc in wrong), wrong[0]
-        lacking = [exc.images for exc in wrong if isinstance(exc, NotCarriedError)]
-        if len(lacking) == len(wrong):
-            raise NotCarriedError(message, sum(lacking, ()), hint=first.hint) from first
-        raise SiteError(message, hint=first.hint) from first
+        raise SiteError("\n".join(exc.message for exc in wrong), hint=wrong[0].hint) from wrong[0]
     return tuple(made)
 
 

@@ -16,7 +16,6 @@ from installer.chart.helm import Chart, Rendering, documents, hook_events, parse
 from installer.chart.images import references
 from installer.chart.lookups import upgraded as upgraded_chart
 from installer.chart.relocation import Relocation
-from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
@@ -31,14 +30,6 @@ from installer.site.site import Site
 MAX_DOCUMENT = 4 * 1024 * 1024
 _EVENTS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
 _SHOWN = 20
-
-
-class NotCarriedError(SiteError):
-    """The site's answers ask for images that the bundle lacks; `images` are their full names."""
-
-    def __init__(self, message: str, images: Iterable[str], *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.images = tuple(sorted(set(images)))
 
 
 class Maker:
@@ -215,12 +206,6 @@ class Maker:
         hidden = frozenset(self.application.secret_paths(step))
         return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds, hidden)
 
-    def _lacking(self, strays: Iterable[retarget.Stray]) -> list[str]:
-        """The full names of stray images if the bundle lacks all of them; empty if it has one."""
-        named = [as_reference(stray.found.text) for stray in strays]
-        known = [item for item in named if item and not self.relocation.moved(str(item.repository))]
-        return [str(item) for item in known] if len(known) == len(named) else []
-
     def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
         """What each of `images`, references into the enclave, stands for."""
         return {
@@ -261,14 +246,11 @@ class Maker:
         if strays:
             offenders = list(dict.fromkeys(_offender(stray, above, coalesced) for stray in strays))
             more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
-            message = "\n  ".join([f"{what}: images that this enclave will not have:", *offenders[:_SHOWN], *more])
-            hint = (
-                "remove or correct these values in site.yaml, switch the part off, or add the image to the recipe and "
-                "build again."
+            raise SiteError(
+                "\n  ".join([f"{what}: images that this enclave will not have:", *offenders[:_SHOWN], *more]),
+                hint="remove or correct these values in site.yaml, switch the part off, or add the image to the recipe "
+                "and build again.",
             )
-            if lacking := self._lacking(strays):
-                raise NotCarriedError(message, lacking, hint=hint)
-            raise SiteError(message, hint=hint)
         found = references(objects, self.relocation.rules)
         images = frozenset(item.reference() for item in found if item.certain and not item.test_only)
         return images, tuple(sorted({str(stray) for stray in retarget.suspects(objects, self.relocation)}))

@@ -19,7 +19,7 @@ from tests.parts.charts import package
 from tests.parts.images import Image, Layer, write_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from builder.recipe.lock import Lock
@@ -57,10 +57,18 @@ class Workshop:
     def needs(self, profile: Mapping[str, Any] | None = None, **recipe: Any) -> Needs:
         return needs(self.recipe(profile, recipe), "recipe.yaml", self.places, Silent())
 
-    def lock(self, profile: Mapping[str, Any] | None = None, *, site: LoadSite | None = None, **recipe: Any) -> Lock:
+    def lock(
+        self,
+        profile: Mapping[str, Any] | None = None,
+        *,
+        site: LoadSite | None = None,
+        more: Iterable[str] = (),
+        **recipe: Any,
+    ) -> Lock:
+        """The lock of all images that are asked for and of `more`."""
         found = self.needs(profile, **recipe)
         layout = write_layout(self.folder / "layout", Image((Layer({}),)), tag="x")
-        images = [{"layout": layout.path.name, "entry": "x", "name": name} for name in found.images]
+        images = [{"layout": layout.path.name, "entry": "x", "name": name} for name in (*found.images, *more)]
         whole = self.recipe(profile, {**recipe, "images": images})
         return make_lock(whole, "recipe.yaml", self.places, _Noting(self.notes), now="2026-01-01T00:00:00Z", site=site)
 

@@ -134,3 +134,27 @@ def test_a_refusal_says_where_and_what_to_do(workshop: Workshop) -> None:
     assert caught.value.message.startswith("the installer would refuse this in the enclave:\n  ")
     assert "add the chart that does as an earlier step, or name it in `kubernetes.api_versions`" in caught.value.message
     assert "airferry lock" in caught.value.hint
+
+
+EXTRA = "{{ if .Values.extra }}\n" + (POD % "quay.io/x/extra:1").replace("name: it", "name: extra") + "{{ end }}\n"
+ASKED = {
+    "steps": [{"chart": "greeter"}],
+    "questions": {"extra": {"type": "boolean", "help": "More?", "to": [{"step": "greeter", "path": "extra"}]}},
+}
+
+
+def test_an_answer_that_asks_for_an_image_that_is_not_carried_is_told(workshop: Workshop) -> None:
+    greeter(workshop, **{"templates/pod.yaml": POD % "docker.io/library/nginx:1", "templates/extra.yaml": EXTRA})
+    workshop.lock(ASKED)
+    assert (
+        "note: a site that answers extra may ask for images that are not carried: quay.io/x/extra:1" in workshop.notes
+    )
+
+
+def test_an_image_that_only_an_answer_asks_for_moves_if_it_is_carried(workshop: Workshop) -> None:
+    greeter(workshop, **{"templates/extra.yaml": EXTRA, "templates/pod.yaml": POD % "docker.io/library/nginx:1"})
+    lock = workshop.lock(ASKED, more=("quay.io/x/extra:1",))
+    assert {edit.template for edit in lock.charts[0].edits} == {
+        "greeter/templates/extra.yaml",
+        "greeter/templates/pod.yaml",
+    }
