@@ -40,6 +40,14 @@ def test_from_init_to_render(carried: Carried, tmp_path: Path) -> None:
     installer = from_source("installer", new, "--bundle", new / "shop-1.0.tar", "--key", carried.key)
     assert "# What visitors read." in installer.run("template").stdout
     (new / "site.yaml").write_text((tmp_path / "example" / "site.yaml").read_text())
+    # At home, where the site's secrets are not.
+    assert airferry.result("rehearse", "shop-1.0.tar", "--site", "site.yaml", "--kubernetes", "1.33")["asked"] == []
+    assert "it installs on Kubernetes 1.33" in airferry.run("rehearse", "shop-1.0.tar", "--kubernetes", "1.33").stdout
+    answers = (new / "site.yaml").read_text()
+    (new / "wrong.yaml").write_text(f"{answers}charts: {{shop: {{values: {{image: {{tag: none}}}}}}}}\n")
+    refused = airferry.run("rehearse", "shop-1.0.tar", "--site", "wrong.yaml")
+    assert refused.returncode == 41
+    assert "the installer would refuse this in the enclave:" in refused.stderr
     (new / "database.password").write_text("a word of the site\n")
     installer.result("render", "--site", "site.yaml", "--output-dir", "out")
     objects = documents(new / "out")

@@ -15,7 +15,6 @@ from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.commands import Command
 from installer.errors import UsageError
-from installer.report import count
 from installer.shell import Session
 
 
@@ -67,11 +66,11 @@ def rehearse_bundle(
     for note in found.notes:
         session.reporter.note(f"note: {note}")
     asked = "".join(f"\n  {question}" for question in found.asked)
-    told = ", ".join(item.version or "of Helm's default version" for item in clusters)
+    where = ", ".join(item.version for item in clusters if item.version)
     session.emit(
         {"kubernetes": [item.version for item in clusters], "asked": list(found.asked), "notes": list(found.notes)},
-        f"installs on Kubernetes {told}, as far as that shows without a cluster"
-        + (f"\nthe site is still asked {count(len(found.asked), 'question')}:{asked}" if asked else ""),
+        f"it installs{f' on Kubernetes {where}' if where else ''}, as far as that shows without a cluster"
+        + (f"\nthe site has not answered:{asked}" if asked else ""),
     )
 
 
