@@ -51,6 +51,16 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
             }
             for item in found.suspected
         ],
+        "moved": [
+            {
+                "chart": chart.name,
+                "values": list(chart.prefixes),
+                "edited": [edit.template for edit in chart.edits],
+                "images": sorted({item.name for edit in chart.edits for item in edit.rewrites}),
+            }
+            for chart in (found.charts if isinstance(found, Lock) else ())
+            if chart.prefixes or chart.edits
+        ],
         "unused": [{"chart": chart, "named": text} for chart, texts in unused.items() for text in texts],
         "brought": [plain(item) for item in brought],
         "excluded": [{"image": item.image, "reason": item.reason} for item in found.excluded],
@@ -116,6 +126,10 @@ def image_table(document: Mapping[str, Any]) -> str:
         [[item["image"], f"    because {item['reason']}"] for item in document["excluded"]],
     )
     lines += _group(
+        "charts whose images move into an enclave by more than the values that name them",
+        [_moved_lines(item) for item in document["moved"]],
+    )
+    lines += _group(
         "named by values, asked for by nothing that was rendered; if a site does, name it in images of the recipe",
         [[f"chart {item['chart']}: {item['named']}"] for item in document["unused"]],
     )
@@ -140,6 +154,14 @@ def _image_lines(image: Mapping[str, Any]) -> list[str]:
         about = f"  and {count(len(image['referrers']), 'manifest')} about it" if image["referrers"] else ""
         lines.append(f"    {image['digest']}  {size(image['bytes'])}  {platforms}{about}")
     return [*lines, *_reasons(image["reasons"])]
+
+
+def _moved_lines(chart: Mapping[str, Any]) -> list[str]:
+    prefixes = [f"    by the values {', '.join(chart['values'])}"] if chart["values"] else []
+    edited = [f"    by an edit of {template}" for template in chart["edited"][:MAX_REASONS]]
+    more = len(chart["edited"]) - MAX_REASONS
+    named = [f"    for {', '.join(chart['images'])}"] if chart["images"] else []
+    return [f"chart {chart['chart']}", *prefixes, *edited, *([f"    and {more} more"] if more > 0 else []), *named]
 
 
 def _optional_lines(image: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from builder.images.source import LockSource
 from builder.recipe.lock import Lock
+from builder.resolve.listing import image_list, image_table
 from installer.chart.helm import Chart
 from installer.chart.images import references
 from installer.errors import AirferryError, ContentError, RecipeError
@@ -71,6 +72,7 @@ def test_a_chart_with_names_in_its_templates_is_edited_and_the_lock_says_how(wor
     assert [edit.template for edit in chart.edits] == ["greeter/templates/pod.yaml"]
     assert chart.archive != chart.published
     assert Lock.decode(lock.encode()) == lock
+    assert "by an edit of greeter/templates/pod.yaml\n      for docker.io/library/nginx" in image_table(image_list(lock))
     made = Chart.load(archive(workshop, lock))
     assert made.digest == chart.archive
     moved = made.render({"global": {"airferry": {"images": "r.enclave/p/"}}}, release="r", namespace="n")
@@ -89,7 +91,8 @@ def test_an_edit_is_made_again_only_of_what_was_locked(workshop: Workshop) -> No
 def test_values_that_begin_a_name_need_no_edit(workshop: Workshop) -> None:
     greeter(workshop, **{"templates/pod.yaml": POD % "{{ .Values.hub }}/demo/x:1"})
     lock = workshop.lock(charts=[{**workshop.charts[0], "values": {"hub": "quay.io"}}])
-    assert lock.charts[0].edits == ()
+    assert (lock.charts[0].edits, lock.charts[0].prefixes) == ((), ("hub",))
+    assert "chart greeter\n      by the values hub" in image_table(image_list(lock))
 
 
 @pytest.mark.parametrize(
