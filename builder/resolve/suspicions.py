@@ -62,12 +62,13 @@ def decided(
     optional = merged([optional, _accepted(supposed, [*accepts, *accepted_there])])
     if recipe.include == "everything":
         images, suspected, supposed = merged([images, optional]), merged([suspected, supposed]), {}
-    gone = {*images, *optional, *excluded}
+    # What further values surely ask for says nothing of a text that the profile brings about.
+    supposed = {text: supposed[text] for text in supposed if text not in suspected and _full_name(text) not in optional}
     left = [
         Suspected(text, reasons, "test" if only_tested(reasons) else verdict)
-        for found, verdict in _with_verdicts(suspected, supposed)
+        for found, verdict in ((suspected, "unknown"), (supposed, "optional"))
         for text, reasons in found.items()
-        if _full_name(text) not in gone
+        if _full_name(text) not in {*images, *excluded}
     ]
     return Decided(
         asked=asked,
@@ -109,11 +110,6 @@ def _fitting(patterns: Sequence[_Pattern], name: str) -> list[_Pattern]:
 def _reason(excludes: Sequence[tuple[_Pattern, str]], name: str) -> str:
     """The reason of the first entry that fits `name`; empty if none does."""
     return next(iter([why for pattern, why in excludes if pattern.fits(name)]), "")
-
-
-def _with_verdicts(suspected: Asked, supposed: Asked) -> Iterable[tuple[Asked, str]]:
-    yield suspected, "unknown"
-    yield {text: reasons for text, reasons in supposed.items() if text not in suspected}, "optional"
 
 
 def _accepted(texts: Asked, patterns: Sequence[_Pattern]) -> Asked:

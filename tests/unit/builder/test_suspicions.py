@@ -35,12 +35,20 @@ def decide(suspected: list[str], of_profile: Profile | None = None, **more: Any)
 
 
 def test_what_nobody_decides_is_left_open_and_what_is_carried_anyway_is_not_suspected() -> None:
-    found = decide(["demo/web:1", "demo/more:1", "quay.io/demo/agent:1"])
+    found = decide(["demo/web:1", "quay.io/demo/agent:1"])
     assert [(item.text, item.verdict, item.open) for item in found.suspected] == [
         ("a/supposed:1", "optional", False),
         ("quay.io/demo/agent:1", "unknown", True),
     ]
     assert set(found.images) == {"docker.io/demo/web:1"}
+
+
+def test_what_further_values_ask_for_is_suspected_all_the_same_where_the_profile_names_it() -> None:
+    """Say an argument of an operator: what stays behind as optional is not carried."""
+    found = decide(["demo/more:1"])
+    assert [item.text for item in found.suspected if item.open] == ["demo/more:1"]
+    accepted = decide(["demo/more:1"], accept_suspected=["docker.io/demo/more:1"])
+    assert (set(accepted.images), accepted.optional) == ({"docker.io/demo/web:1", "docker.io/demo/more:1"}, {})
 
 
 @pytest.mark.parametrize(
