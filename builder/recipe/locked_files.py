@@ -22,10 +22,10 @@ def check_files(lock: Lock, folder: Path) -> None:
     Of documents that may be large only the size is looked at: their content is checked while it is copied.
     """
     sizes = {blob.digest: blob.size for blob in lock.blobs}
-    named = [(item.origin, item.digest, item.kind == "file") for item in lock.documents]
-    named += [(chart.origin, chart.archive, False) for chart in lock.charts]
+    named = [(item.origin, item.digest, sizes[item.digest], item.kind == "file") for item in lock.documents]
+    named += [(chart.origin, chart.published, chart.size, False) for chart in lock.charts]
     changed = []
-    for origin, digest, large in named:
+    for origin, digest, size, large in named:
         path = folder / origin.location
         if origin.kind == "folder":
             from installer.chart.helm import packed_folder
@@ -34,7 +34,7 @@ def check_files(lock: Lock, folder: Path) -> None:
         else:
             same = origin.kind != "file" or (
                 path.is_file()
-                and path.stat().st_size == sizes[digest]
+                and path.stat().st_size == size
                 and (large or Digest.of(read_bounded(path, MAX_SMALL_BLOB)) == digest)
             )
         if not same:

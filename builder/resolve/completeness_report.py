@@ -28,11 +28,13 @@ PROOF_NAME = "proof.json"
 
 def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
     """The proof for what was `found`, of which `images` are carried. Raises RecipeError."""
+    # Of an edited chart the archive that is carried.
+    archives = {(item.chart.name, item.chart.version): item.archive for item in found.charts}
     document = {
         "format": FORMAT,
         "include": recipe.include,
         "api_versions": list(recipe.kubernetes.api_versions),
-        "charts": [_chart(item) for item in found.discoveries],
+        "charts": [_chart(item, archives) for item in found.discoveries],
         "references": _references(found, images),
         "failures": list(found.failures),
         "brought": list(found.brought),
@@ -68,13 +70,13 @@ def gathered(unused: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]
     return found
 
 
-def _chart(found: Discovery) -> dict[str, Any]:
+def _chart(found: Discovery, archives: Mapping[tuple[str, str], Digest]) -> dict[str, Any]:
     release, chart = found.release, found.release.fetched.chart
     values = _text(release.values)
     return {
         "name": chart.name,
         "version": chart.version,
-        "archive": chart.digest,
+        "archive": archives[chart.name, chart.version],
         "release": release.name,
         "namespace": release.namespace,
         "document": release.document,
