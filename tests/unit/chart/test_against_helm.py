@@ -163,7 +163,7 @@ def agreed(archive: bytes, values: Mapping[str, Any], case: Mapping[str, Any], f
     return True
 
 
-def chart_of(name: str) -> tuple[bytes, dict[str, Any], bool]:
+def chart_of(name: str) -> tuple[bytes, Mapping[str, Any], bool]:
     """A chart, its values in the table, and whether it has to be rendered with them."""
     archive = OURS.get(name) or FOREIGN[name].read_bytes()
     known = VALUES.get(Chart.load(archive, source=name).name)
