@@ -70,6 +70,7 @@ class _Trial(Value):
     about: str
     site: Site
     cluster: Cluster
+    left_out: frozenset[str]
 
     def outcome(self, bundle: Contents, app: Application) -> "_Outcome":
         """What an installer would say to it."""
@@ -83,6 +84,7 @@ class _Trial(Value):
                 kube_version=self.cluster.version,
                 api_versions=self.cluster.api_versions,
                 blank=True,
+                left_out=self.left_out,
             )
         except SiteError as exc:
             return _Outcome(wrong=(f"{where}{exc.message}",))
@@ -99,18 +101,24 @@ class _Outcome(Value):
     asked: tuple[str, ...] = ()
 
 
-def rehearse(bundle: Contents, sites: Sequence[tuple[str, Site]], clusters: Sequence[Cluster]) -> Rehearsal:
+def rehearse(
+    bundle: Contents,
+    sites: Sequence[tuple[str, Site]],
+    clusters: Sequence[Cluster],
+    left_out: frozenset[str] = frozenset(),
+) -> Rehearsal:
     """Install `bundle` at `sites`, as far as nothing is applied: at the first on all `clusters`, else on the last.
 
     With each site goes a word about its answers, empty for one that gives no more than it must. Raises RecipeError that
-    names all that an installer would refuse; nothing is rehearsed without an application.
+    names all that an installer would refuse, other than for the images `left_out` on purpose (full names); nothing is
+    rehearsed without an application.
     """
     app = application_of(bundle)
     if app is None or not sites:
         return Rehearsal(asked=(), notes=())
     first, *others = sites
     pairs = [*((first, cluster) for cluster in clusters), *((site, clusters[-1]) for site in others)]
-    trials = [_Trial(about=about, site=site, cluster=cluster) for (about, site), cluster in pairs]
+    trials = [_Trial(about=about, site=site, cluster=cluster, left_out=left_out) for (about, site), cluster in pairs]
     outcomes = in_parallel(lambda trial: trial.outcome(bundle, app), trials, "rehearsals fail", threads=RENDERINGS)
     if wrong := dict.fromkeys(text for item in outcomes for text in item.wrong):
         raise RecipeError(

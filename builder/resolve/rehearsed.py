@@ -49,7 +49,8 @@ def rehearsed(found: Needs, app: Application, lock: Lock, recipe: Recipe, places
     if kubernetes.stated and any(release.tree.readers("Capabilities", release.values) for release in releases):
         versions = sorted({kubernetes.versions[0][0], kubernetes.version})
     clusters = [Cluster(version=version, api_versions=tuple(kubernetes.api_versions)) for version in versions]
-    made = rehearse(LockedContents(lock, found.charts, places), sites, clusters)
+    left_out = frozenset(item.image for item in found.excluded)
+    made = rehearse(LockedContents(lock, found.charts, places), sites, clusters, left_out)
     yield from made.notes
     for item, lacking in others:
         if lacking:

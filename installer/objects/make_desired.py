@@ -1,7 +1,7 @@
 """The whole of what a bundle shall be at a site: all steps of its profile, completed by its driver."""
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from installer.apps.application import Application, application_of
 from installer.bundle.manifest import Contents
@@ -23,6 +23,7 @@ def desired(
     kube_version: str = "",
     api_versions: Iterable[str] = (),
     blank: bool = False,
+    left_out: Collection[str] = (),
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
 ) -> Desired:
     """What `bundle` shall be at `site`, completed by `driver`.
@@ -30,7 +31,8 @@ def desired(
     `kube_version` and `api_versions` are what the charts see of the cluster.
 
     `request` says where a controller shall read its chart.
-    With `blank` no secret of the site is read, and Secrets have empty values.
+    With `blank` no secret of the site is read, and Secrets have empty values. The bundle may lack the images `left_out`
+    (full names), as for a site that is not going to ask for them.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
     if the bundle does not hold together, UsageError if there is nothing to install.
     """
@@ -38,7 +40,7 @@ def desired(
     if application is None:
         raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     application.check(site)
-    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), blank=blank)
+    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), blank=blank, left_out=left_out)
     steps = _all(maker.made(step) for step in application.profile.steps)
     done = driver.completed(Completed(steps), maker, request, blank=blank)
     made = [step.installs for step in done.steps if isinstance(step, Resource) and step.installs]

@@ -4,7 +4,7 @@ No image reference of any object leaves the enclave's registry or the bundle, fo
 every later change (`helm upgrade` runs hooks that an installation does not).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from installer.apps.application import Application
@@ -13,9 +13,10 @@ from installer.bundle.manifest import BundleChart, Contents
 from installer.chart import retarget
 from installer.chart.bundled import chart_of
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
-from installer.chart.images import references
+from installer.chart.images import Found, references
 from installer.chart.lookups import upgraded as upgraded_chart
 from installer.chart.relocation import Relocation
+from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
@@ -44,8 +45,10 @@ class Maker:
         api_versions: tuple[str, ...],
         *,
         blank: bool,
+        left_out: Collection[str] = (),
     ) -> None:
         self.bundle, self.application, self.site, self._blank = bundle, application, site, blank
+        self._left_out = left_out
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
         self.relocation = Relocation.of(
@@ -242,7 +245,7 @@ class Maker:
         """
         if self.site.on_nodes:
             _prove_held(what, objects)
-        strays = sorted(set(retarget.stray(objects, self.relocation)))
+        strays = sorted({item for item in retarget.stray(objects, self.relocation) if not self._excused(item.found)})
         if strays:
             offenders = list(dict.fromkeys(_offender(stray, above, coalesced) for stray in strays))
             more = [f"and {len(offenders) - _SHOWN} more"] if len(offenders) > _SHOWN else []
@@ -252,8 +255,12 @@ class Maker:
                 "and build again.",
             )
         found = references(objects, self.relocation.rules)
-        images = frozenset(item.reference() for item in found if item.certain and not item.test_only)
+        asked = (item for item in found if item.certain and not item.test_only and not self._excused(item))
+        images = frozenset(item.reference() for item in asked)
         return images, tuple(sorted({str(stray) for stray in retarget.suspects(objects, self.relocation)}))
+
+    def _excused(self, found: Found) -> bool:
+        return bool(self._left_out) and str(as_reference(found.text)) in self._left_out
 
 
 def merged_values(*parts: Mapping[str, Any]) -> dict[str, Any]:

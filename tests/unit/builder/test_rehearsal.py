@@ -72,7 +72,8 @@ def test_a_chart_with_names_in_its_templates_is_edited_and_the_lock_says_how(wor
     assert [edit.template for edit in chart.edits] == ["greeter/templates/pod.yaml"]
     assert chart.archive != chart.published
     assert Lock.decode(lock.encode()) == lock
-    assert "by an edit of greeter/templates/pod.yaml\n      for docker.io/library/nginx" in image_table(image_list(lock))
+    table = image_table(image_list(lock))
+    assert "by an edit of greeter/templates/pod.yaml\n      for docker.io/library/nginx" in table
     made = Chart.load(archive(workshop, lock))
     assert made.digest == chart.archive
     moved = made.render({"global": {"airferry": {"images": "r.enclave/p/"}}}, release="r", namespace="n")
@@ -161,3 +162,10 @@ def test_an_image_that_only_an_answer_asks_for_moves_if_it_is_carried(workshop: 
         "greeter/templates/extra.yaml",
         "greeter/templates/pod.yaml",
     }
+
+
+def test_what_the_recipe_excludes_on_purpose_is_no_defect(workshop: Workshop) -> None:
+    greeter(workshop, **{"templates/pod.yaml": POD % "quay.io/x/cache:1", "templates/web.yaml": EXTRA})
+    exclude = [{"image": "quay.io/x/cache:1", "reason": "sites have one of their own"}]
+    lock = workshop.lock(exclude=exclude, more=("quay.io/x/extra:1",))
+    assert [item.source for item in lock.images] == ["quay.io/x/extra:1"]
