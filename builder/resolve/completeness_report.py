@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from builder.charts.discover import Discovery
+from builder.charts.fetch import FetchedChart
 from builder.charts.operators import Brought
 from builder.charts.rendering import Rendering
 from builder.recipe.findings import Reason
@@ -28,13 +29,12 @@ PROOF_NAME = "proof.json"
 
 def proof(recipe: Recipe, found: Needs, images: Sequence[LockedImage]) -> str:
     """The proof for what was `found`, of which `images` are carried. Raises RecipeError."""
-    # Of an edited chart the archive that is carried.
-    archives = {(item.chart.name, item.chart.version): item.archive for item in found.charts}
+    carried = {(item.chart.name, item.chart.version): item for item in found.charts}
     document = {
         "format": FORMAT,
         "include": recipe.include,
         "api_versions": list(recipe.kubernetes.api_versions),
-        "charts": [_chart(item, archives) for item in found.discoveries],
+        "charts": [_chart(item, carried) for item in found.discoveries],
         "references": _references(found, images),
         "failures": list(found.failures),
         "brought": list(found.brought),
@@ -70,13 +70,18 @@ def gathered(unused: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]
     return found
 
 
-def _chart(found: Discovery, archives: Mapping[tuple[str, str], Digest]) -> dict[str, Any]:
+def _chart(found: Discovery, carried: Mapping[tuple[str, str], FetchedChart]) -> dict[str, Any]:
     release, chart = found.release, found.release.fetched.chart
+    # Its templates may have been edited since it was rendered.
+    item = carried[chart.name, chart.version]
     values = _text(release.values)
     return {
         "name": chart.name,
         "version": chart.version,
-        "archive": archives[chart.name, chart.version],
+        "archive": item.archive,
+        "published": item.published.digest,
+        "edited": [edit.template for edit in item.edits],
+        "prefixes": list(item.prefixes),
         "release": release.name,
         "namespace": release.namespace,
         "document": release.document,
