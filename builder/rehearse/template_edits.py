@@ -7,7 +7,7 @@ from builder.charts.rendering import Release
 from builder.recipe.lock import TemplateEdit
 from builder.recipe.recipe import KubernetesEntry
 from installer.chart.helm import Chart, Rendering
-from installer.chart.lookups import upgraded
+from installer.chart.lookups import Upgrades
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, stray
 from installer.moving.means import into_enclave
@@ -60,9 +60,7 @@ def movement(
     def install(values: Mapping[str, object]) -> Rendering:
         return render(chart, values, upgrade=False)
 
-    def upgrade(values: Mapping[str, object]) -> Rendering:
-        return upgraded(chart, lambda chart, what: render(chart, values, upgrade=what == "upgrade"))
-
+    upgrade = Upgrades(chart, lambda chart, values, what: render(chart, values, upgrade=what == "upgrade"))
     for overlay in overlays:
         later = into_enclave(chart, merged(release.values, overlay), relocation, upgrade)
         for found in (later, moved(later.values, install(later.values), relocation, install)):

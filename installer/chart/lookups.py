@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from installer.chart.archive import packed
 from installer.chart.helm import Chart, Object, Rendering
@@ -70,18 +70,34 @@ def _after_installation(chart: Chart, objects: Iterable[Object]) -> Chart | None
     return replace(chart, archive=packed(answered(files, templates, held(objects)), level=0))
 
 
-def upgraded(chart: Chart, render: Callable[[Chart, Operation], Rendering]) -> Rendering:
-    """The upgrade that `render` makes of a chart; it is told what to render.
+class Upgrades:
+    """Renders upgrades of a chart, with `render`, which is told what to render.
 
     Charts that make passwords cannot be upgraded in an empty cluster: for these, `lookup` finds what an installation
-    has made. Raises the errors of `render`.
+    has made.
     """
-    try:
-        return render(chart, "upgrade")
-    except chart.values_error:
-        if answered := _after_installation(chart, render(chart, "install").objects):
-            return render(answered, "upgrade")
-        raise
+
+    def __init__(self, chart: Chart, render: Callable[[Chart, Mapping[str, Any], Operation], Rendering]) -> None:
+        self._chart, self._render = chart, render
+        self._answered: Chart | None = None
+        self._last: tuple[Mapping[str, Any], Rendering] | None = None
+
+    def __call__(self, values: Mapping[str, Any]) -> Rendering:
+        """The upgrade with `values`. Raises the errors of `render`."""
+        if self._last is None or self._last[0] != values:
+            self._last = values, self._rendered(values)
+        return self._last[1]
+
+    def _rendered(self, values: Mapping[str, Any]) -> Rendering:
+        if self._answered is None:
+            try:
+                return self._render(self._chart, values, "upgrade")
+            except self._chart.values_error:
+                made = self._render(self._chart, values, "install")
+                self._answered = _after_installation(self._chart, made.objects)
+                if self._answered is None:
+                    raise
+        return self._render(self._answered, values, "upgrade")
 
 
 def _asks(data: bytes) -> bool:

@@ -14,7 +14,7 @@ from installer.chart import retarget
 from installer.chart.bundled import chart_of
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
 from installer.chart.images import Found, references
-from installer.chart.lookups import upgraded as upgraded_chart
+from installer.chart.lookups import Upgrades
 from installer.chart.relocation import Relocation
 from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Object
@@ -172,10 +172,9 @@ class Maker:
         """The chart `entry` with final values, its references proven."""
         chart = chart_of(self.bundle, entry, SiteError)
 
-        def upgrade(values: Mapping[str, Any]) -> Rendering:
-            return upgraded_chart(
-                chart, lambda chart, what: self._render(chart, values, name, upgrade=what == "upgrade")
-            )
+        upgrade = Upgrades(
+            chart, lambda chart, values, what: self._render(chart, values, name, upgrade=what == "upgrade")
+        )
 
         def install(values: Mapping[str, Any]) -> Rendering:
             return self._render(chart, values, name, upgrade=False)
