@@ -92,12 +92,11 @@ def make_lock(
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
     """
     found = needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update))
+    found = _decided(found, recipe, places, reporter, old, update)
     if found.application and found.steps:
         if any(found.application.samples()):
             reporter.note("rendering the charts with sample answers")
         found = _proven(found, found.application, found.steps, recipe)
-    found = replace(found, suspected=weeded(recipe, found.suspected, places, reporter, old, update))
-    check_decided(recipe, found.suspected)
     found = movable(found, recipe)
     version = version_of(recipe, found.steps.profile if found.steps else None)
     wanted = wanted_images(recipe, found, old, update)
@@ -125,6 +124,24 @@ def make_lock(
     if old is not None and not recipe.created and replace(lock, created=old.created) == old:
         return old
     return lock
+
+
+def _decided(
+    found: Needs, recipe: Recipe, places: Places, reporter: Reporter, old: Lock | None, update: Collection[str] | None
+) -> Needs:
+    """`found` with what registries say of its suspicions, and the profile that tells the installer what is settled.
+
+    Raises RecipeError where nobody has decided.
+    """
+    suspected = weeded(recipe, found.suspected, places, reporter, old, update)
+    check_decided(recipe, suspected)
+    if not found.steps:
+        return replace(found, suspected=suspected)
+    weeds = {locked.full_name(item.text) for item in suspected if item.verdict == "no image"}
+    settled = sorted(weeds | {item.image for item in found.excluded})
+    profile = found.steps.profile.model_copy(update={"settled": settled})
+    steps = replace(found.steps, profile=profile)
+    return replace(found, suspected=suspected, steps=steps, application=application(profile))
 
 
 def _proven(found: Needs, app: Application, steps: Steps, recipe: Recipe) -> Needs:

@@ -204,6 +204,8 @@ class Profile(Strict):
     images: dict[ObjectKind, list[ImageRule]] = Field(default_factory=dict)
     accept_suspected: list[ImagePattern] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
+    settled: list[str] = Field(default_factory=list)
+    """Full names of what looks like an image and is none, or is left out on purpose; `airferry lock` finds them."""
     unheard: dict[str, str] = Field(default_factory=dict)
     """Questions without effect in these charts, each with what would know it; `airferry lock` finds them."""
 

@@ -256,7 +256,13 @@ class Maker:
         found = references(objects, self.relocation.rules)
         asked = (item for item in found if item.certain and not item.test_only and not self._excused(item))
         images = frozenset(item.reference() for item in asked)
-        return images, tuple(sorted({str(stray) for stray in retarget.suspects(objects, self.relocation)}))
+        settled = self.application.profile.settled
+        suspects = (
+            item
+            for item in retarget.suspects(objects, self.relocation)
+            if str(as_reference(item.found.text)) not in settled
+        )
+        return images, tuple(sorted({str(item) for item in suspects}))
 
     def _excused(self, found: Found) -> bool:
         return bool(self._left_out) and str(as_reference(found.text)) in self._left_out

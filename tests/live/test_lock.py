@@ -164,6 +164,7 @@ def test_a_text_that_may_be_an_image_has_to_be_decided(workshop: Workshop, upstr
     lock = workshop.locked()
     assert agent not in {image.source for image in lock.images}
     assert [(item.image, item.reason) for item in lock.excluded] == [(agent, "the site has its own")]
+    assert profile_of(lock)["settled"] == [agent]
 
 
 def test_what_its_registry_does_not_have_is_no_image(workshop: Workshop, upstream: Upstream) -> None:
@@ -179,6 +180,7 @@ def test_what_its_registry_does_not_have_is_no_image(workshop: Workshop, upstrea
     workshop.write({**recipe, "exclude": refused})
     (weeded,) = workshop.locked().suspected
     assert (weeded.text, weeded.verdict) == (f"{upstream.address}/team/never:1.0", "no image")
+    assert profile_of(workshop.lock)["settled"] == [weeded.text, "unreachable.example:1/a:1"]
     (reference,) = [item for item in proof_of(workshop.lock)["references"] if item["verdict"] == "no-image"]
     assert reference["because"] == "its registry has no such image"
     seen = len(upstream.registry.accesses())

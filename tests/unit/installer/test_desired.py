@@ -162,7 +162,7 @@ def test_an_image_that_an_answer_of_the_site_switches_on_must_be_carried(
     assert "switch the part off, or add the image to the recipe" in caught.value.hint
 
 
-def test_what_only_looks_like_a_reference_is_told(tmp_path: Path) -> None:
+def test_what_only_looks_like_a_reference_is_told_unless_that_was_settled_at_home(tmp_path: Path) -> None:
     application = demo_app(tmp_path / "b", "app")
     template = (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: "
@@ -172,6 +172,10 @@ def test_what_only_looks_like_a_reference_is_told(tmp_path: Path) -> None:
     [suspect] = wanted(application, tmp_path).suspects
     assert suspect.startswith("quay.io/other/agent:1: points outside")
     assert "Pod p, spec.containers[0].args[0]" in suspect
+    settled = demo_app(tmp_path / "c", "app")
+    settled.charts[:] = application.charts
+    settled.profile["settled"] = ["quay.io/other/agent:1"]
+    assert wanted(settled, tmp_path / "c").suspects == ()
 
 
 def test_misspelt_values_of_the_site_are_told(tmp_path: Path) -> None:
