@@ -271,7 +271,7 @@ def _plain(value: Any) -> Any:
 
 def _is_worth_a_look(text: str) -> bool:
     """Whether it is worthwhile to search `text`: nearly no text of an object is."""
-    if ":" in text and "/" in text:
+    if ":" in text and ("/" in text or "@sha256:" in text):
         return True
     return any(word in text for word in ("mage", "MAGE", "egistry")) and any(sign in text for sign in "/:=")
 

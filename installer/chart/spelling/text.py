@@ -17,6 +17,8 @@ _IMAGE_SCHEMES = ("docker", "oci")
 _ESCAPE = re.compile(r"""(?<!\\)\\++(?:([nrt])|(["'/]))""")
 # Whatever has a slash in it, from its first character on: what follows a slash or a colon is no beginning.
 _WORD = re.compile(r"(?<![\w./:@-])[\w.:@-]++/[\w./:@-]++", re.ASCII)
+# Nothing else looks like this, with or without a slash.
+_DIGESTED = re.compile(r"(?<![\w./:@-])[\w./:-]++@sha256:[0-9a-f]{64}", re.ASCII)
 # `--image REF`, `image: REF`, `"image": "REF"`, `IMAGE=REF`; not where a template goes on behind it.
 _PAIR = re.compile(
     r"""(?<![\w.-])(?:(--?[\w.-]++)[ \t]++|([\w.-]++)["']?[ \t]*+[:=][ \t]*+)["']?([\w./:@-]++)(?![{$%<])""", re.ASCII
@@ -64,7 +66,7 @@ def has_host(text: str) -> bool:
 
 def in_text(text: str) -> Iterator[str]:
     """The references in `text`, in order, some perhaps twice: each with its host and a tag or digest, and shorter ones
-    where a key or a flag before them speaks of images. What is part of a URL is none."""
+    with a digest, or where a key or a flag before them speaks of images. What is part of a URL is none."""
     if "\\" in text:
         text = _ESCAPE.sub(lambda match: "\n" if match[1] else match[2], text)
     if "://" in text:
@@ -72,6 +74,8 @@ def in_text(text: str) -> Iterator[str]:
     for word in _WORD.findall(text):
         if found := _explicit(word):
             yield found
+    if "@sha256:" in text:
+        yield from (word for word in _DIGESTED.findall(text) if as_reference(word))
     if "image" not in text.lower():
         return
     for match in _PAIR.finditer(text):

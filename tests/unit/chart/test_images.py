@@ -220,6 +220,9 @@ def test_variables_of_the_operator_framework_are_images_for_sure() -> None:
     [
         ("quay.io/a/b:1", ["quay.io/a/b:1"]),
         (f"quay.io/a/b@{DIGEST}", [f"quay.io/a/b@{DIGEST}"]),
+        (f"run busybox@{DIGEST}", [f"busybox@{DIGEST}"]),
+        (f"a/b:1@{DIGEST}, a@{DIGEST}", [f"a/b:1@{DIGEST}", f"a@{DIGEST}"]),
+        (f"{DIGEST} /a@{DIGEST} a@{DIGEST[:-1]} https://b.example/a@{DIGEST}", []),
         ("localhost:5000/a:1", ["localhost:5000/a:1"]),
         ("10.0.0.1/a:1", ["10.0.0.1/a:1"]),
         ("x:\n  - image: quay.io/a/b:1 \n", ["quay.io/a/b:1"]),
