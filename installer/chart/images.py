@@ -44,8 +44,11 @@ _FLAG = re.compile(r"--?[\w.-]+", re.ASCII)
 _DOCUMENT = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _MAX_DEPTH = 100
 _MAX_FOUND = 10_000
+# No object that a cluster takes has longer texts (etcd: 1.5 MiB).
 _MAX_TEXT = 4 << 20
 _MAX_LIST = 10_000
+# Documents within texts: how long they may be, how many nodes they may have (aliases repeat them), and how deep they
+# may stand in each other. Beyond that their text is searched all the same.
 _MAX_PARSED = 512 << 10
 _MAX_NODES = 100_000
 _MAX_EMBEDDED = 3
