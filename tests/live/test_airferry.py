@@ -374,8 +374,8 @@ def test_every_command_shows_an_example(program: Program) -> None:
     listed = out.partition("Commands:\n")[2].partition("\n\n")[0]
     commands = [line.split()[0] for line in listed.splitlines()]
     assert sorted(commands) == [
-        "build", "completion", "explain", "freeze", "init", "inspect", "keygen", "list", "lock", "media", "parity",
-        "patch", "plan", "sheet", "sign", "verify", "version",
+        "build", "completion", "explain", "freeze", "init", "inspect", "keygen", "list", "lock", "media",
+        "observe", "parity", "patch", "plan", "rehearse", "sheet", "sign", "verify", "version",
     ]  # fmt: skip
     for command in commands:
         out, _ = program.run(command, "--help")

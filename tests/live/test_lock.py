@@ -591,7 +591,8 @@ def test_versions_that_the_recipe_states_reach_the_documents_of_the_installer(
     values = {**chart.values, "parts": {"off": {"image": {"repository": "docker.io/wandb/megabinary"}}}}
     archive = pack(ChartSource(chart.name, chart.version, values, chart.files), workshop.folder)
     entry = {"name": "plat", "version": "1.0.0", "path": archive.name}
-    workshop.write({"charts": [entry], "profile": "profile.yaml", "versions": {"server": "0.82.2"}, "version": None})
+    recipe = {"charts": [entry], "profile": "profile.yaml", "versions": {"server": "0.82.2"}, "version": None}
+    workshop.write({**recipe, "kubernetes": {"api_versions": ["apps.wandb.com/v1"]}})
     (workshop.folder / "profile.yaml").write_text(json.dumps(PROFILE))
     (workshop.folder / "wandb.yaml").write_text(PLATFORM)
     lock = workshop.locked()
