@@ -1,11 +1,12 @@
 """Images that move with the version of the cluster, such as `kubectl:{{ .Capabilities.KubeVersion.Version }}`.
 
-The templates that look at the cluster are rendered for the oldest and the newest version that the recipe says. Where
-these ask for other images, so they are for one in between, until it is known between which two versions each change
-lies.
+The templates that look at the cluster are rendered for every minor version that the recipe says, since some ask for
+something on one alone, and for the newest patch. Where two of these ask for other images, so they are for one in
+between, until it is known between which two versions each change lies.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from builder.charts.rendering import PROFILE, Renderer, Seen
@@ -22,13 +23,15 @@ class Moving(Value, order=True):
     """A template that asks for `texts` by the version of the cluster.
 
     With `open` they differ among the versions that one minor version stands for, so nobody can say which is needed.
-    `pulled` is false for what only optional parts ask for, and for what may be no image.
+    `pulled` is false for what only optional parts ask for, and for what may be no image. `versions` are those that ask
+    for other texts than the version that counts.
     """
 
     template: str
     texts: tuple[str, ...]
     open: bool
     pulled: bool
+    versions: tuple[str, ...]
 
     def __str__(self) -> str:
         texts = ", ".join(self.texts)
@@ -59,15 +62,16 @@ class _Versions:
     def moving(self) -> list[Moving]:
         if not self.looking:
             return []
-        start = self.versions.index(self.kubernetes.version)
-        self._look(0, start)
-        self._look(start, len(self.versions) - 1)
+        ends = [self.versions.index(minor[0]) for minor in self.kubernetes.versions]
+        for low, high in pairwise([*ends, len(self.versions) - 1]):
+            self._look(low, high)
         undecided = set[Asked]()
         for first, *late in self.kubernetes.versions:
             if late and first in self.made and late[0] in self.made:
                 undecided |= self._differing(self.made[first], self.made[late[0]])
         others = [made for made in self.made.values() if made is not self.base]
-        moved = {asked for made in others for asked in self._differing(self.base, made)}
+        differing = {version: self._differing(self.base, made) for version, made in self.made.items()}
+        moved = set[Asked]().union(*differing.values())
         pulled = {_asked(seen) for made in self.made.values() for seen in made.seen.get(PROFILE, ()) if seen.pulled}
         for made in others:
             settled = {way for way, found in made.shown.items() if undecided.isdisjoint(map(_asked, found))}
@@ -78,7 +82,17 @@ class _Versions:
         for asked in moved | undecided:
             found.setdefault((asked[0], asked in undecided, asked in pulled), set()).add(asked[1])
         return sorted(
-            Moving(template, tuple(sorted(texts)), is_open, is_pulled)
+            Moving(
+                template,
+                tuple(sorted(texts)),
+                is_open,
+                is_pulled,
+                tuple(
+                    version
+                    for version in self.versions
+                    if not texts.isdisjoint(text for name, text in differing.get(version, ()) if name == template)
+                ),
+            )
             for (template, is_open, is_pulled), texts in found.items()
         )
 

@@ -26,7 +26,8 @@ class Discovery(Value):
     `images` are those of the profile by their full name, `optional` those that only further switches ask for;
     `suspected` is text that may be an image or that only `helm test` asks for, `supposed` the same where only further
     switches bring it about, and `unused` are repositories that the values name, but no rendering, with the places
-    there. `operators` are signs of images that rendering does not show, and `notes` are for people.
+    there. `operators` are signs of images that rendering does not show, and `notes` are for people. `versions` are
+    those of the cluster on which it asks for other images than on the one that counts.
     """
 
     release: Release
@@ -39,6 +40,7 @@ class Discovery(Value):
     renderings: tuple[Rendering, ...]
     operators: frozenset[Sighted]
     notes: tuple[str, ...]
+    versions: tuple[str, ...]
 
 
 def discover(release: Release, kubernetes: KubernetesEntry) -> Discovery:
@@ -86,6 +88,9 @@ class _Finder:
             renderings=tuple(self.made.made.renderings),
             operators=frozenset(self.made.made.operators),
             notes=tuple(f"chart {self.chart}: {item}" for item in self.made.moving),
+            versions=tuple(
+                sorted({version for item in self.made.moving if not item.open for version in item.versions})
+            ),
         )
 
     def _check_moving(self) -> None:

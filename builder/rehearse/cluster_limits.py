@@ -1,8 +1,9 @@
 """What a cluster refuses of objects that are well rendered: unknown kinds, and what is too large.
 
-Sources of the foreign rules: Kubernetes API reference, `Secret` and ConfigMap concepts (1 MiB of data each); etcd,
-"System limits" (a request has at most 1.5 MiB); helm.sh/docs, "Custom Resource Definitions": kinds in `crds/` are there
-before the templates are, those that templates make are not, since Helm asks for the kinds of all objects at first.
+Sources of the foreign rules: Kubernetes API reference, `Secret` and ConfigMap concepts (1 MiB of data each);
+k8s.io/apimachinery, pkg/api/validation/objectmeta.go (256 KiB of annotations); etcd, "System limits" (a request has at
+most 1.5 MiB); helm.sh/docs, "Custom Resource Definitions": kinds in `crds/` are there before the templates are, those
+that templates make are not, since Helm asks for the kinds of all objects at first.
 """
 
 import base64
@@ -19,12 +20,20 @@ from installer.objects.desired import ChartRelease, Desired, DesiredStep, Resour
 
 MAX_DATA = 1024 * 1024
 """Bytes of data in a Secret or ConfigMap; a release of Helm is one Secret."""
+MAX_ANNOTATIONS = 256 * 1024
+"""Bytes of all annotations of an object, their keys among them."""
 MAX_OBJECT = 1536 * 1024
 """Bytes of an object."""
 
 
-def defects(wanted: Desired, api_versions: Iterable[str] = ()) -> Iterator[str]:
-    """What a cluster would refuse of `wanted`, for people; one that serves `api_versions` beside its own."""
+def defects(wanted: Desired, version: str = "", api_versions: Iterable[str] = ()) -> Iterator[str]:
+    """What a cluster of this `version` would refuse of `wanted`, for people; it serves `api_versions` beside its own.
+
+    Without a version that is Helm's default one, which charts may refuse.
+    """
+    for chart in (release.chart for release in wanted.releases):
+        if version and not chart.accepts(version):
+            yield f"chart {chart.name} {chart.version} is for Kubernetes {chart.metadata['kubeVersion']}"
     yield from _unserved(wanted, api_versions)
     for step in wanted.parts:
         for item in step.applied:
@@ -53,9 +62,14 @@ def record_size(release: ChartRelease) -> int:
 
 
 def _too_large(step: DesiredStep, item: Object) -> Iterator[str]:
-    what = f"{item.get('kind')} {(item.get('metadata') or {}).get('name')} ({step.origin})"
-    data = sum(_length(item.get(key)) for key in ("data", "binaryData", "stringData"))
-    if item.get("kind") in ("ConfigMap", "Secret") and data > MAX_DATA:
+    kind, metadata = item.get("kind"), item.get("metadata") or {}
+    what = f"{kind} {metadata.get('name')} ({step.origin})"
+    plain, encoded = ("data", "binaryData") if kind == "ConfigMap" else ("stringData", "data")
+    data = _length(item.get(plain)) + _length(item.get(encoded)) * 3 // 4
+    notes = metadata.get("annotations") or {}
+    if (size := _length(notes) + len("".join(notes).encode())) > MAX_ANNOTATIONS:
+        yield f"{what}: {size} bytes of annotations, and an object has at most {MAX_ANNOTATIONS}"
+    if kind in ("ConfigMap", "Secret") and data > MAX_DATA:
         yield f"{what}: {data} bytes of data, and such an object has at most {MAX_DATA}"
     elif (size := len(json.dumps(item))) > MAX_OBJECT:
         yield f"{what}: {size} bytes, and an object has at most {MAX_OBJECT}"
@@ -67,15 +81,15 @@ def _length(data: Any) -> int:
 
 def _unserved(wanted: Desired, api_versions: Iterable[str]) -> Iterator[str]:
     """Objects of kinds that nobody has brought when they are applied."""
-    known = {tuple(item.split("/")[:2]) for item in api_versions}
+    known = {_api(item) for item in api_versions}
     for step in wanted.steps:
         known |= _served(step.crds)
         missing: dict[str, str] = {}
         for item in step.applied:
-            api_version = str(item.get("apiVersion", ""))
-            kind = api_version.rpartition("/")[0], str(item.get("kind"))
-            if kind[0] not in OWN_GROUPS and not known & {kind, tuple(api_version.split("/")), (kind[0], "*")}:
-                missing.setdefault(f"{kind[1]} ({api_version})", str((item.get("metadata") or {}).get("name")))
+            version, kind = str(item.get("apiVersion", "")), str(item.get("kind"))
+            group = version.rpartition("/")[0]
+            if group not in OWN_GROUPS and not known & {(version, kind), (version, "*"), (f"{group}/*", "*")}:
+                missing.setdefault(f"{kind} ({version})", str((item.get("metadata") or {}).get("name")))
         for what, name in missing.items():
             yield (
                 f"{what} {name} ({step.origin}): nothing brings this kind before; add the chart that does as an "
@@ -88,7 +102,19 @@ def _unserved(wanted: Desired, api_versions: Iterable[str]) -> Iterator[str]:
         known |= _served(step.installs.applied if step.installs else ())
 
 
-def _served(objects: Iterable[Object]) -> set[tuple[str, ...]]:
-    """The kinds that definitions among `objects` make, as (group, kind)."""
+def _api(text: str) -> tuple[str, str]:
+    """API version and kind of `demo.example/v1/Thing`; all kinds where none is named."""
+    group, _, rest = text.partition("/")
+    version, _, kind = rest.partition("/")
+    return f"{group}/{version}", kind or "*"
+
+
+def _served(objects: Iterable[Object]) -> set[tuple[str, str]]:
+    """The kinds that definitions among `objects` make, as (API version, kind)."""
     specs = [item.get("spec") or {} for item in objects if item.get("kind") == CUSTOM_RESOURCE_DEFINITION.name]
-    return {(str(spec.get("group")), str((spec.get("names") or {}).get("kind"))) for spec in specs}
+    return {
+        (f"{spec.get('group')}/{version.get('name')}", str((spec.get("names") or {}).get("kind")))
+        for spec in specs
+        for version in spec.get("versions") or ()
+        if version.get("served")
+    }

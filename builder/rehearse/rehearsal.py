@@ -89,7 +89,7 @@ class _Trial(Value):
         except SiteError as exc:
             return _Outcome(wrong=(f"{where}{exc.message}",))
         return _Outcome(
-            wrong=tuple(f"{where}{text}" for text in defects(made, self.cluster.api_versions)),
+            wrong=tuple(f"{where}{text}" for text in defects(made, self.cluster.version, self.cluster.api_versions)),
             notes=(*made.misspelt, *_unmade(made)),
             asked=made.open_questions,
         )

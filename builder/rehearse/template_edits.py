@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from builder.charts.fetch import FetchedChart, with_edits
 from builder.charts.rendering import Release
 from builder.recipe.lock import TemplateEdit
-from builder.recipe.recipe import KubernetesEntry
+from builder.rehearse.rehearsal import Cluster
 from installer.chart.helm import Chart, Rendering
 from installer.chart.lookups import Upgrades
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, stray
-from installer.moving.means import into_enclave
+from installer.moving.means import after_lookup, into_enclave
 from installer.moving.prefixes import Moved, moved, target_of
 from installer.moving.rewriting import Rewrite, rewrite
 from installer.oci.digest import Digest
@@ -34,10 +34,10 @@ class Movement(Value):
 def movement(
     release: Release,
     images: Iterable[str],
-    kubernetes: KubernetesEntry,
+    cluster: Cluster,
     overlays: Iterable[Mapping[str, object]] = ({},),
 ) -> Movement:
-    """How the chart of `release` moves the names of `images`, with each of `overlays` over its values.
+    """How the chart of `release` moves the names of `images` on `cluster`, with each of `overlays` over its values.
 
     Raises RecipeError.
     """
@@ -52,8 +52,8 @@ def movement(
             values,
             release=release.name,
             namespace=release.namespace,
-            kube_version=kubernetes.version,
-            api_versions=kubernetes.api_versions,
+            kube_version=cluster.version,
+            api_versions=cluster.api_versions,
             upgrade=upgrade,
         )
 
@@ -63,7 +63,9 @@ def movement(
     upgrade = Upgrades(chart, lambda chart, values, what: render(chart, values, upgrade=what == "upgrade"))
     for overlay in overlays:
         later = into_enclave(chart, merged(release.values, overlay), relocation, upgrade)
-        for found in (later, moved(later.values, install(later.values), relocation, install)):
+        first = moved(later.values, install(later.values), relocation, install)
+        again = after_lookup(upgrade, first.values, first.rendering.objects, relocation)
+        for found in filter(None, (later, first, again)):
             prefixes.update(found.paths)
             edits.update(_fixed(release, found, relocation))
     return Movement(chart=chart.digest, prefixes=frozenset(prefixes), edits=frozenset(edits))

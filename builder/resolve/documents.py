@@ -87,10 +87,9 @@ class Documents:
             for number, item in enumerate(objects, 1):
                 metadata = item.get("metadata")
                 named = isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
-                listed = str(item.get("kind", "")).endswith("List")
-                if not isinstance(item.get("apiVersion"), str) or not item.get("kind") or not (named or listed):
+                if not isinstance(item.get("apiVersion"), str) or not item.get("kind") or not named:
                     raise RecipeError(
-                        f"{file}: document {number} is no object with apiVersion, kind and metadata.name",
+                        f"{file}: object {number} lacks apiVersion, kind or metadata.name",
                         hint="write complete objects: in an enclave nothing gives them names.",
                     )
             yield name, objects

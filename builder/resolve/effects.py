@@ -75,6 +75,8 @@ class _Prover:
     def others(self, unheard: Collection[str]) -> tuple[Asking, ...]:
         """A sample for each set of images that the answers to keys that are not `unheard` ask for."""
         samples = [item for item in self.app.samples() if not set(item.after.given()) & set(unheard)]
+        # The fewer answers there are, the likelier it is that the one that a sample is called by makes the difference.
+        samples.sort(key=lambda item: len(list(item.after.given())))
         if not samples:
             return ()
         found = {self.renderings.images(item.after): item for item in reversed(samples)}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from builder.charts.discover import Discovery
 from builder.charts.render_matrix import EVERYTHING
-from builder.charts.rendering import PROFILE
+from builder.charts.rendering import PROFILE, Release
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.images.source import Places
 from builder.recipe.lock import Lock
@@ -27,15 +27,17 @@ def movable(found: Needs, recipe: Recipe) -> Needs:
     app, steps, everything = found.application, found.steps, recipe.include == "everything"
     sites = [sample_site(app, item.sample.after) for item in found.samples if not _lacking(item, found)]
 
-    def moving(item: Discovery) -> Movement:
+    def moving(asked: tuple[Discovery, str]) -> Movement:
+        item, version = asked
         step = steps.profile.step(item.release.name)
         names = {PROFILE, EVERYTHING} if everything else {PROFILE}
         overlays = [made.overlay for made in item.renderings if made.name in names]
         overlays += [merged(app.values(step, site), app.secret_values(step, site, blank=True)) for site in sites]
         distinct = {json.dumps(overlay, sort_keys=True): overlay for overlay in overlays}
-        return movement(item.release, found.images, recipe.kubernetes, list(distinct.values()))
+        return movement(item.release, found.images, _cluster(recipe, version), list(distinct.values()))
 
-    movements = in_parallel(moving, found.discoveries, "charts cannot be moved into an enclave", threads=RENDERINGS)
+    asked = [(item, version) for item in found.discoveries for version in (recipe.kubernetes.version, *item.versions)]
+    movements = in_parallel(moving, asked, "charts cannot be moved into an enclave", threads=RENDERINGS)
     return replace(found, charts=tuple(moved_chart(item, movements) for item in found.charts))
 
 
@@ -44,11 +46,10 @@ def rehearsed(found: Needs, app: Application, lock: Lock, recipe: Recipe, places
     others = [] if found.site else [(item, _lacking(item, found)) for item in found.samples]
     samples = [item.sample for item, lacking in others if not lacking]
     sites = [("", found.site)] if found.site else sample_sites(app, samples)
-    kubernetes, releases = recipe.kubernetes, found.steps.releases if found.steps else ()
-    versions = [kubernetes.version]
-    if kubernetes.stated and any(release.tree.readers("Capabilities", release.values) for release in releases):
-        versions = sorted({kubernetes.versions[0][0], kubernetes.version})
-    clusters = [Cluster(version=version, api_versions=tuple(kubernetes.api_versions)) for version in versions]
+    kubernetes, versions = recipe.kubernetes, {version for item in found.discoveries for version in item.versions}
+    if kubernetes.stated and any(_looks(item.release) for item in found.discoveries):
+        versions.add(kubernetes.versions[0][0])
+    clusters = [_cluster(recipe, item) for item in (*sorted(versions - {kubernetes.version}), kubernetes.version)]
     left_out = frozenset(item.image for item in found.excluded)
     made = rehearse(LockedContents(lock, found.charts, places), sites, clusters, left_out)
     yield from made.notes
@@ -63,3 +64,12 @@ def _lacking(asking: Asking, found: Needs) -> list[str]:
     """The images that sample answers ask for and that are not carried."""
     named = filter(None, map(as_reference, asking.images))
     return sorted({str(item) for item in named} - found.images.keys())
+
+
+def _looks(release: Release) -> bool:
+    """Whether the chart of `release` may be another one for another version of the cluster."""
+    return "kubeVersion" in release.fetched.chart.metadata or bool(release.tree.readers("Capabilities", release.values))
+
+
+def _cluster(recipe: Recipe, version: str) -> Cluster:
+    return Cluster(version=version, api_versions=tuple(recipe.kubernetes.api_versions))

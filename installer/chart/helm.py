@@ -58,7 +58,20 @@ def documents(text: str, name: str, error: type[AirferryError]) -> list[Object]:
         found = _helm({"job": "documents", "text": text}, name, error)
     except DocumentRefusal as exc:
         raise _not_yaml(exc, name, error) from exc
-    return [document for document in found if document]
+    return [item for document in found if document for item in _listed(document)]
+
+
+def _listed(item: Object) -> list[Object]:
+    """The objects in the list that `item` is, else itself alone: a client of Kubernetes applies them one by one.
+
+    As in k8s.io/apimachinery, pkg/apis/meta/v1/unstructured/helpers.go, `decodeToList`, what a list of one kind holds
+    may leave out what it is.
+    """
+    kind, items = str(item.get("kind", "")), item.get("items")
+    if not kind.endswith("List") or not isinstance(items, list):
+        return [item]
+    told = {"apiVersion": item.get("apiVersion"), "kind": kind.removesuffix("List")} if kind != "List" else {}
+    return [found for part in items if isinstance(part, dict) for found in _listed({**told, **part})]
 
 
 def hook_events(item: Object) -> tuple[str, ...]:
@@ -200,7 +213,7 @@ class Chart:
         }
         found = self._asked("render", values, options)
         definitions, made = (
-            [(path, item) for path, items in found[kind] for item in items if item]
+            [(path, item) for path, items in found[kind] for whole in items if whole for item in _listed(whole)]
             for kind in ("definitions", "manifests")
         )
         manifests = (*definitions, *(pair for pair in made if _is_applied(pair[1])))

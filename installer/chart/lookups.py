@@ -61,7 +61,7 @@ def answered(files: Mapping[str, bytes], templates: Collection[str], data: Mappi
     }
 
 
-def _after_installation(chart: Chart, objects: Iterable[Object]) -> Chart | None:
+def after_installation(chart: Chart, objects: Iterable[Object]) -> Chart | None:
     """`chart` as an upgrade sees the cluster that holds `objects`; None if it does not ask."""
     files = files_of(chart)
     templates = asking(files)
@@ -78,7 +78,7 @@ class Upgrades:
     """
 
     def __init__(self, chart: Chart, render: Callable[[Chart, Mapping[str, Any], Operation], Rendering]) -> None:
-        self._chart, self._render = chart, render
+        self.chart, self._render = chart, render
         self._answered: Chart | None = None
         self._last: tuple[Mapping[str, Any], Rendering] | None = None
 
@@ -91,13 +91,19 @@ class Upgrades:
     def _rendered(self, values: Mapping[str, Any]) -> Rendering:
         if self._answered is None:
             try:
-                return self._render(self._chart, values, "upgrade")
-            except self._chart.values_error:
-                made = self._render(self._chart, values, "install")
-                self._answered = _after_installation(self._chart, made.objects)
+                return self._render(self.chart, values, "upgrade")
+            except self.chart.values_error:
+                made = self._render(self.chart, values, "install")
+                self._answered = after_installation(self.chart, made.objects)
                 if self._answered is None:
                     raise
         return self._render(self._answered, values, "upgrade")
+
+    def answered(self, installed: Iterable[Object]) -> Callable[[Mapping[str, Any]], Rendering] | None:
+        """What renders the upgrade where `lookup` finds what is `installed`; None if that is no other upgrade."""
+        if self._answered is not None or (chart := after_installation(self.chart, installed)) is None:
+            return None
+        return lambda values: self._render(chart, values, "upgrade")
 
 
 def _asks(data: bytes) -> bool:

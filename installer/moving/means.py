@@ -8,10 +8,11 @@
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from installer.chart.helm import Chart, Object, Rendering
+from installer.chart.lookups import Upgrades
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, named, overrides, stray
 from installer.moving.prefixes import Moved, Render, moved, target_of
@@ -35,6 +36,22 @@ def into_enclave(chart: Chart, values: Mapping[str, Any], relocation: Relocation
         changed = merged(values, dict(_without(over, spoilt)))
         rendering = render(changed)
     return moved(changed, rendering, relocation, render)
+
+
+def after_lookup(
+    upgrades: Upgrades, values: Mapping[str, Any], installed: Iterable[Object], relocation: Relocation
+) -> Moved | None:
+    """`values` moved further, for the upgrade where `lookup` finds what is `installed`.
+
+    None if that is no other upgrade, or the chart fails on what it finds.
+    """
+    render = upgrades.answered(installed)
+    if render is None:
+        return None
+    try:
+        return moved(values, render(values), relocation, render)
+    except upgrades.chart.values_error:
+        return None
 
 
 def _without(over: Mapping[str, Any], spoilt: list[str]) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from installer.chart.helm import Object, Rendering
 from installer.chart.images import Found, references
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import Stray, merged, stray
-from installer.chart.spelling.text import as_reference
+from installer.chart.spelling.text import as_reference, versioned
 from installer.errors import AirferryError
 from installer.value import Value
 
@@ -36,7 +36,8 @@ class _Candidate(Value):
 
     def probe(self, number: int) -> str:
         """What shows where it comes out, of the same shape."""
-        return f"p{number}.airferry.invalid" + ("/x" if "/" in self.text.rstrip("/") else "") + self.ending
+        shape = ":0" if versioned(self.text) and "/" in self.text else self.ending
+        return f"p{number}.airferry.invalid" + ("/x" if "/" in self.text.rstrip("/") else "") + shape
 
     @property
     def ending(self) -> str:
@@ -84,6 +85,8 @@ def _tried(before: Moved, candidates: Sequence[_Candidate], relocation: Relocati
     helps = set(_texts_of(strays)) < set(_texts_of(before.strays))
     if not helps or _names(rendering.objects) != _names(before.rendering.objects):
         return before
+    if not _same(before.rendering.objects, rendering.objects, relocation):
+        return before
     paths = (*before.paths, *(".".join(map(str, candidates[number].path)) for number in answers))
     return Moved(values=values, rendering=rendering, strays=strays, paths=paths)
 
@@ -105,9 +108,10 @@ def _answers(before: Moved, candidates: Sequence[_Candidate], relocation: Reloca
     answers: dict[int, set[str]] = {}
     for place, item in _placed(references(probed.objects, relocation.rules)):
         match = _PROBE.match(item.text)
-        if match and place in wanted:
+        candidate = candidates[int(match[1])] if match else None
+        if match and candidate and place in wanted and wanted[place].text.startswith(candidate.text):
             text = wanted[place].text
-            candidate, target = candidates[int(match[1])], target_of(text, relocation)
+            target = target_of(text, relocation)
             rest = text.removeprefix(candidate.text) if candidate.text else item.text[match.end() :]
             # A target without its rest is the prefix; one that does not end so cannot be had.
             answers.setdefault(int(match[1]), set()).add(target.removesuffix(rest) if target.endswith(rest) else "")
@@ -178,6 +182,24 @@ def _placed(found: Iterable[Found]) -> Iterator[tuple[_Place, Found]]:
         field = item.kind, item.namespace, item.name, item.path
         yield (*field, before[field]), item
         before[field] += 1
+
+
+def _same(before: Iterable[Object], after: Iterable[Object], relocation: Relocation) -> bool:
+    """Whether all places still name the images that they have named, there or in the enclave."""
+    one, other = _fields(before), _fields(after)
+    return one.keys() == other.keys() and all(
+        texts <= other[field] | {text for text in texts if target_of(text, relocation) in other[field]}
+        and other[field] <= texts | {target_of(text, relocation) for text in texts}
+        for field, texts in one.items()
+    )
+
+
+def _fields(objects: Iterable[Object]) -> dict[tuple[str, ...], set[str]]:
+    """What each field names."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    for item in references(objects):
+        found.setdefault(_text_of(item)[:-1], set()).add(item.text)
+    return found
 
 
 def _texts_of(strays: Iterable[Stray]) -> Iterator[tuple[str, ...]]:

@@ -18,8 +18,10 @@ EDITED = "airferry.io/edited"
 """The annotation in Chart.yaml of an edited chart."""
 VALUE = ("global", "airferry", "images")
 """Where an edited chart reads what goes before the names: `<registry>/<project>/`."""
-_BEFORE = "(^|[^A-Za-z0-9._/@:-])"
-_SCALAR = "((?:^|[\\s{,])[\"']?[A-Za-z0-9_.-]*[Ii]mage[\"']?:[ \\t]*[\"']?)"
+# A template may write the lines of a text in quotes, `"a\\nb"`.
+_LINE = r"\\[nrt]"
+_BEFORE = f"(^|{_LINE}|[^A-Za-z0-9._/@:-])"
+_SCALAR = f"((?:^|{_LINE}|[\\s{{,])[\"']?[A-Za-z0-9_.-]*[Ii]mage[\"']?:[ \\t]*[\"']?)"
 
 
 class Rewrite(Value, order=True):

@@ -20,7 +20,7 @@ from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
-from installer.errors import BundleError, SiteError
+from installer.errors import AirferryError, BundleError, SiteError
 from installer.moving import means, pinning, prefixes
 from installer.objects.desired import MANAGED_BY, ChartRelease, DesiredStep, Manifests, Resource
 from installer.objects.pull_secret import pod_with_pull_secret, with_pull_secret
@@ -160,9 +160,8 @@ class Maker:
 
     def _manifest(self, item: Object, document: str, name: ReleaseName) -> Object:
         """An object of a manifest as it is applied: moved into the enclave, and marked as part of its step."""
-        metadata = item.get("metadata")
-        if not isinstance(metadata, dict) or not metadata.get("name") or not item.get("kind"):
-            raise BundleError(f"{document}: holds something that is no object with a kind and a name")
+        _check_object(item, document, BundleError)
+        metadata = item["metadata"]
         labels = {**(metadata.get("labels") or {}), **MANAGED_BY, STEP_LABEL: name.name}
         moved = means.moved_object({**item, "metadata": {**metadata, "labels": labels}}, self.relocation)
         pull_secret = self.site.answers.registry.pull_secret_name
@@ -190,15 +189,21 @@ class Maker:
         if pins := pinning.pins(upgraded, values, self.relocation, upgrade):
             values = retarget.merged(values, pins)
             upgraded = upgrade(values)
-        # Hooks of an installation alone may have prefixes of their own.
+        # Hooks of an installation alone may have prefixes of their own, and so may what `lookup` brings about.
         further = prefixes.moved(values, install(values), self.relocation, install)
-        installed = further.rendering
-        if further.paths:
-            values = dict(further.values)
+        installed, values = further.rendering, dict(further.values)
+        later = means.after_lookup(upgrade, values, installed.objects, self.relocation)
+        if later and later.paths:
+            values = dict(later.values)
+            installed = install(values)
+        if further.paths or (later and later.paths):
             upgraded = upgrade(values)
+        for template, item in (*installed.manifests, *upgraded.manifests):
+            _check_object(item, f"chart {entry.name}: {template}", SiteError)
         both = (*installed.objects, *upgraded.objects)
+        known = (*both, *(later.rendering.objects if later else ()))
         above = self.application.place_of_values(step)
-        images, suspects = self._proven(f"chart {entry.name}", both, above, upgraded.coalesced)
+        images, suspects = self._proven(f"chart {entry.name}", known, above, upgraded.coalesced)
         hooks = {
             (item.get("kind"), item["metadata"]["name"]): item
             for item in both
@@ -266,6 +271,13 @@ class Maker:
 
     def _excused(self, found: Found) -> bool:
         return bool(self._left_out) and str(as_reference(found.text)) in self._left_out
+
+
+def _check_object(item: Object, place: str, error: type[AirferryError]) -> None:
+    """Raises `error`, naming the `place` of `item`, if it lacks what every object has."""
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name") or not item.get("kind"):
+        raise error(f"{place}: makes something that is no object with a kind and a name")
 
 
 def merged_values(*parts: Mapping[str, Any]) -> dict[str, Any]:

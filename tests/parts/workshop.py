@@ -69,8 +69,12 @@ class Workshop:
         found = self.needs(profile, **recipe)
         layout = write_layout(self.folder / "layout", Image((Layer({}),)), tag="x")
         images = [{"layout": layout.path.name, "entry": "x", "name": name} for name in (*found.images, *more)]
-        whole = self.recipe(profile, {**recipe, "images": images})
-        return make_lock(whole, "recipe.yaml", self.places, _Noting(self.notes), now="2026-01-01T00:00:00Z", site=site)
+        return self.lock_of(self.recipe(profile, {**recipe, "images": images}), site)
+
+    def lock_of(self, recipe: Recipe, site: LoadSite | None = None) -> Lock:
+        """The lock of `recipe`, whose images are where it says."""
+        reporter = _Noting(self.notes)
+        return make_lock(recipe, "recipe.yaml", self.places, reporter, now="2026-01-01T00:00:00Z", site=site)
 
     def recipe(self, profile: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Recipe:
         entries: dict[str, Any] = {"name": "demo", "version": "1.0", "charts": self.charts, **more}

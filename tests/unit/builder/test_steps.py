@@ -201,8 +201,8 @@ def test_manifests_are_files_and_folders_and_their_images_are_found(workshop: Wo
     [
         ({"m/kustomization.yaml": "{}", "m/x.yaml": POLICY}, "kubectl kustomize m > m.yaml"),
         ({"m/readme.txt": ""}, "m: 0 files of manifests"),
-        ({"m/x.yaml": "kind: ConfigMap\n"}, "m/x.yaml: document 1 is no object"),
-        ({"m/x.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {generateName: x-}\n"}, "document 1 is no object"),
+        ({"m/x.yaml": "kind: ConfigMap\n"}, "m/x.yaml: object 1 lacks"),
+        ({"m/x.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {generateName: x-}\n"}, "object 1 lacks"),
         ({"m/x.yaml": "a: [\n"}, "m/x.yaml: not YAML"),
         ({"m/x.yaml": POD.replace("demo/tool:1.0", "UP:1")}, "m-x.yaml: Pod tool, container tool: "),
         ({"m/größe.yaml": POLICY}, "not a document name"),
