@@ -40,6 +40,8 @@ docs: dev ## write anew what README.md and docs/ take from the code and the char
 	$(BIN)/python -m tests.exit_codes README.md
 	@if [ -n "$$AIRFERRY_TEST_ASSETS" ]; then set -x; $(BIN)/python -m tests.image_table docs/images.md; \
 	else echo "docs/images.md stays as it is: AIRFERRY_TEST_ASSETS names no folder with the W&B charts"; fi
+	@if [ -n "$$AIRFERRY_TEST_CHARTS" ]; then set -x; $(BIN)/python -m tests.foreign_charts docs/foreign-charts.md; \
+	else echo "docs/foreign-charts.md stays as it is: AIRFERRY_TEST_CHARTS names no folder with charts of others"; fi
 
 test: dev ## all tests that need no cluster
 	@$(PYTHON) -m tests.packages $(PACKAGES)
