@@ -11,7 +11,8 @@ from installer.value import Value
 Fragment = Mapping[str, Any]
 """A part of site.yaml: what it answers besides the registry."""
 
-REGISTRY = {"registry": {"host": "registry.example"}}
+REGISTRY = {"registry": {"host": "registry.example:5000"}}
+"""With a port, which templates that take names to pieces do not expect."""
 PLACES = ({"secret": "sample-secret", "key": "sample-key"}, {"secret": "other-secret", "key": "other-key"})
 """Secrets in the cluster: neither name nor key is a default anywhere."""
 _MADE_UP: Mapping[str, tuple[Any, ...]] = {

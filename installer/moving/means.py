@@ -15,6 +15,7 @@ from installer.chart.helm import Chart, Object, Rendering
 from installer.chart.lookups import Upgrades
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, named, overrides, stray
+from installer.errors import AirferryError
 from installer.moving.prefixes import Moved, Render, moved, target_of
 from installer.moving.rewriting import prefix_values, rewrite, rewritten
 
@@ -27,13 +28,20 @@ def into_enclave(chart: Chart, values: Mapping[str, Any], relocation: Relocation
     if relocation.names_stay:
         rendering = render(values)
         return Moved(values=dict(values), rendering=rendering, strays=tuple(stray(rendering.objects, relocation)))
-    over = merged(overrides(chart, values, relocation), prefix_values(chart.metadata, relocation))
-    changed = merged(values, over)
-    rendering = render(changed)
+    own = merged(values, prefix_values(chart.metadata, relocation))
+    over = overrides(chart, values, relocation)
+    changed = merged(own, over)
+    try:
+        rendering = render(changed)
+    except AirferryError:
+        if not over:
+            raise
+        # A schema or a template admits the names alone that it knows.
+        changed, rendering = own, render(own)
     texts = [item.found.text for item in stray(rendering.objects, relocation)]
-    if spoilt := [text for text in texts if relocation.registry in text]:
-        # What looks like a name of its own is one part of a longer name.
-        changed = merged(values, dict(_without(over, spoilt)))
+    if spoilt := [text for text in texts if relocation.registry.partition(":")[0] in text]:
+        # What looks like a name of its own is one part of a longer name, or the template takes it to pieces.
+        changed = merged(own, dict(_without(over, spoilt)))
         rendering = render(changed)
     return moved(changed, rendering, relocation, render)
 
@@ -55,12 +63,18 @@ def after_lookup(
 
 
 def _without(over: Mapping[str, Any], spoilt: list[str]) -> Iterator[tuple[str, Any]]:
-    """The overrides that do not come out inside one of the `spoilt` texts, at another place than its beginning."""
+    """The overrides that do not come out in one of the `spoilt` texts, but whole and at its beginning."""
     for key, value in over.items():
         if isinstance(value, Mapping):
             yield key, dict(_without(value, spoilt))
-        elif not (isinstance(value, str) and any(value in text and not text.startswith(value) for text in spoilt)):
+        elif not (isinstance(value, str) and any(_spoils(value, text) for text in spoilt)):
             yield key, value
+
+
+def _spoils(value: str, text: str) -> bool:
+    start, slash, leaf = text.rpartition("/")
+    cut_off = start + slash + leaf.partition("@")[0].partition(":")[0]
+    return not text.startswith(value) and (value in text or value.startswith(cut_off))
 
 
 def moved_object(item: Object, relocation: Relocation) -> Object:

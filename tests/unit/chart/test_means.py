@@ -121,6 +121,28 @@ def test_a_text_that_names_other_things_too_is_left_alone() -> None:
     assert moved.rendering.objects[0]["metadata"]["name"] == "nginx"
 
 
+UNYIELDING = {
+    "a tag split off at the first colon": "{{ $x := splitList `:` .Values.image }}{{ index $x 0 }}:{{ index $x 1 }}",
+    "the text before the first colon": "{{ first (splitList `:` .Values.image) }}:1",
+    "a name of three parts": "{{ with .Values }}{{ if gt (len (splitList `/` .image)) 3 }}{{ fail `` }}{{ end }}"
+    "{{ .image }}{{ end }}",
+    "a name that the schema has": "{{ .Values.image }}",
+}
+
+
+@pytest.mark.parametrize("case", UNYIELDING)
+def test_a_chart_that_bears_no_other_name_is_left_to_be_edited(case: str) -> None:
+    schema = json.dumps({"properties": {"image": {"enum": ["quay.io/a/b:1"]}}})
+    files = {"values.schema.json": schema} if "schema" in case else {}
+    made = chart({"image": "quay.io/a/b:1"}, POD % f'"{UNYIELDING[case]}"', **files)
+    bundle = relocation("quay.io/a/b:1")
+    moved = into_enclave(made, {}, bundle, lambda values: rendered(made, values))
+    assert [item.found.text for item in moved.strays] == ["quay.io/a/b:1"]
+    again = Chart.load(edited(made, [TemplateEdit("it/templates/0.yaml", (rewrite("quay.io/a/b:1"),))]))
+    moved = into_enclave(again, {}, bundle, lambda values: rendered(again, values))
+    assert (moved.strays, images(moved.rendering)) == ((), [f"{ENCLAVE}/quay.io/a/b:1"])
+
+
 def test_several_images_in_one_text_are_moved_together() -> None:
     text = "4.1={{ .Values.hub }}/s/kafka:4.1\\n4.2={{ .Values.hub }}/s/kafka:4.2"
     made = chart({"hub": "quay.io"}, f'{CONFIG}data: {{images: "{text}"}}\n')
