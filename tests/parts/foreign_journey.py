@@ -15,8 +15,8 @@ import tarfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from installer.errors import ContentError
+from installer.strict_yaml import load_yaml
 from tests.bench.measure import run
 from tests.parts.foreign_charts import FOREIGN, VALUES, WANTS
 from tests.parts.helm_program import RefusedError, helm
@@ -84,8 +84,8 @@ def step_of(archive: bytes) -> Step:
         member = next(each for each in content if re.fullmatch(r"[^/]+/Chart\.yaml", each.name))
         file = content.extractfile(member)
         assert file
-        [metadata] = _objects(file.read().decode())
-    return Step(metadata["name"], archive, VALUES.get(metadata["name"], {}))
+        name = load_yaml(file.read(), "Chart.yaml", ContentError)["name"]
+    return Step(name, archive, VALUES.get(name, {}))
 
 
 def journey(steps: Sequence[Step], folder: Path, key: Path) -> Outcome:
@@ -103,7 +103,7 @@ def journey(steps: Sequence[Step], folder: Path, key: Path) -> Outcome:
             refused = str(exc)
         by_helm = _cpu() - before
         for text in texts:
-            seen.add(_objects(text))
+            seen.read(text)
         recipe = {
             "name": "foreign",
             "version": "1.0",
@@ -181,15 +181,14 @@ def _inside(found: Outcome, folder: Path, key: Path) -> Outcome:
         if done.returncode:
             return replace(found, refused_inside=done.stderr)
     inside = Images()
-    inside.add(
-        item for file in sorted(manifests.rglob("*.yaml")) for item in _objects(file.read_text()) if "kind" in item
-    )
+    for rendered in sorted(manifests.rglob("*.yaml")):
+        inside.read(rendered.read_text())
     for chart in lock["charts"]:
         # What an upgrade runs is in no file.
         packed = folder / "moved.tgz"
         packed.write_bytes(_blob(bundle, chart["archive"]))
         for text in _by_helm(chart["name"], packed, manifests / "review" / f"{chart['name']}-values.yaml"):
-            inside.add(_objects(text))
+            inside.read(text)
     return replace(found, outside=frozenset(_outside(inside, lock)))
 
 
@@ -209,11 +208,6 @@ def _by_helm(name: str, chart: Path, values: Path) -> list[str]:
     """What helm makes of a chart when it is installed and when it is upgraded. Raises RefusedError."""
     options = ["--namespace", "foreign", "--include-crds", "--values", str(values)]
     return [helm(chart.parent, "template", name, chart, *options, *more) for more in ((), ("--is-upgrade",))]
-
-
-def _objects(text: str) -> list[dict[str, Any]]:
-    """The objects in a stream of YAML, all scalars as text."""
-    return [item for item in yaml.load_all(text, yaml.CBaseLoader) if isinstance(item, dict)]
 
 
 def _blob(bundle: Path, digest: str) -> bytes:

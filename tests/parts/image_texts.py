@@ -11,8 +11,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 _LISTS = ("containers", "initContainers", "ephemeralContainers")
 _HOST = r"(?:(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}|localhost|\d+(?:\.\d+){3})(?::\d+)?"
@@ -20,6 +22,9 @@ _LIKE = re.compile(
     rf"(?<![\w./@-])(?:(?:docker|oci)://)?({_HOST}/[a-z0-9][\w./-]*(?::\w[\w.-]*)?(?:@sha256:[0-9a-f]{{64}})?)",
     re.ASCII,
 )
+_DOCUMENT = re.compile(r"^---.*$", re.MULTILINE)
+_DEFINITION = re.compile(r"^kind: [\"']?CustomResourceDefinition\b", re.MULTILINE)
+_DEFAULT = re.compile(rf"\bdefault: [\"']?{_LIKE.pattern}", re.ASCII)
 _VERSIONED = re.compile(r"/[^/]*[:@][^/]*$")
 _KEY = re.compile(r"image|imageName|\w*Image", re.ASCII)
 
@@ -33,18 +38,24 @@ class Images:
     like: set[str] = field(default_factory=set)
     tests: set[str] = field(default_factory=set)
 
-    def add(self, objects: Iterable[Mapping[str, Any]]) -> None:
-        """Look into `objects`, but not into the bodies of CustomResourceDefinitions."""
-        for item in objects:
-            if item.get("kind") == "CustomResourceDefinition":
+    def read(self, stream: str) -> None:
+        """Look into the objects in a stream of YAML; into definitions of kinds only for what is a default there."""
+        for text in _DOCUMENT.split(stream):
+            if _DEFINITION.search(text):
+                self.like |= {full(match[1]) for match in _DEFAULT.finditer(text) if _VERSIONED.search(match[1])}
                 continue
-            told = {full(text) for text in (*_containers(item), *_told(item))}
-            like = {full(text) for text in _like(item)}
-            if _is_test(item):
-                self.tests |= told | like
-            else:
-                self.told |= told
-                self.like |= like
+            for item in yaml.load_all(text, yaml.CBaseLoader):
+                if isinstance(item, dict) and "kind" in item:
+                    self._add(item)
+
+    def _add(self, item: Mapping[str, Any]) -> None:
+        told = {full(text) for text in (*_containers(item), *_told(item))}
+        like = {full(text) for text in _like(item)}
+        if _is_test(item):
+            self.tests |= told | like
+        else:
+            self.told |= told
+            self.like |= like
 
     @property
     def all(self) -> set[str]:
