@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.bench.page import machine
 from tests.parts.foreign_charts import FOREIGN, WANTS
 from tests.parts.foreign_journey import Outcome, journey, steps_to
 from tests.parts.programs import from_source
@@ -30,7 +31,7 @@ registry on loopback that has whatever `helm template` shows to be one; digests 
   values switch on. *Suspected* are texts that may be images; those that the registry has were *accepted* then.
 - Images *move by* values that name them, and by the means in that column besides.
 - *Renderings* is how often `lock` renders charts. Seconds are of CPU, beside them those of `helm template` for an
-  installation and an upgrade.
+  installation and an upgrade; on {machine}.
 
 | Chart | Needed | Optional | Suspected | Accepted | Move by | Renderings | lock | helm | At the site |
 |---|---|---|---|---|---|---|---|---|---|
@@ -61,7 +62,7 @@ def page(found: Mapping[str, Outcome]) -> str:
     rows = [_row(file, outcome) for file, outcome in found.items()]
     names = {outcome.name for outcome in found.values()}
     wants = [_wanted(name) for name in sorted(names & WANTS.keys())]
-    return "".join([_HEAD, *rows, *([_WANTS, *wants] if wants else []), *_left(found)])
+    return "".join([_HEAD.format(machine=machine()), *rows, *([_WANTS, *wants] if wants else []), *_left(found)])
 
 
 def verdict(found: Outcome) -> str:
