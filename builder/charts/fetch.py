@@ -15,15 +15,17 @@ from urllib.parse import urljoin
 from builder.charts.version_ranges import newest
 from builder.images.source import Places
 from builder.recipe.chart_edit import edited
-from builder.recipe.lock import LockedBlob, LockedManifest, Origin, TemplateEdit
+from builder.recipe.lock import LockedBlob, LockedManifest, LockedSchema, Origin, TemplateEdit
 from builder.recipe.recipe import ChartEntry
+from builder.recipe.schema_edit import MAX_SCHEMA, check_inside, document, inlined
 from installer.chart.bundled import MAX_CONFIG, named_in, parts_of
 from installer.chart.helm import MAX_ARCHIVE, Chart, packed_folder
+from installer.chart.schema_references import address_of
 from installer.errors import ContentError, NotFoundError, RecipeError
 from installer.files import is_folder, read_bounded
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.model import Index, Manifest, parse_manifest
+from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import parse_repository
 from installer.strict_yaml import load_yaml
 from installer.value import Value, replace
@@ -38,7 +40,8 @@ _HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
 class FetchedChart(Value):
     """A chart with its archive in memory, and what the lock says about it. `manifest` is its form as OCI artifact.
 
-    `published` is the chart at `origin`: another one, if there are `edits`. `prefixes` as in `LockedChart`.
+    `published` is the archive at `origin`: another one, if there are `schemas` or `edits`. All three as in
+    `LockedChart`, and `prefixes` too.
     """
 
     entry: ChartEntry
@@ -46,7 +49,8 @@ class FetchedChart(Value):
     origin: Origin
     manifest: LockedManifest
     blobs: tuple[LockedBlob, ...]
-    published: Chart
+    published: Descriptor
+    schemas: tuple[LockedSchema, ...] = ()
     edits: tuple[TemplateEdit, ...] = ()
     prefixes: tuple[str, ...] = ()
 
@@ -54,6 +58,12 @@ class FetchedChart(Value):
     def archive(self) -> Digest:
         """The digest of the archive."""
         return self.chart.digest
+
+    @property
+    def unused_schemas(self) -> list[str]:
+        """What `schemas` of the recipe name and the chart's schemas do not refer to."""
+        used = {schema.address for schema in self.schemas}
+        return [reference for reference in self.entry.schemas if address_of(reference) not in used]
 
 
 class ChartFetcher:
@@ -74,7 +84,7 @@ class ChartFetcher:
         """
         if entry.path is not None:
             origin, archive = local(self._places.path(entry.path), entry.path)
-            return self._generated(entry, origin, archive)
+            return self._made(entry, origin, archive)
         repository = entry.repository or ""
         if repository.startswith("oci://"):
             return self._from_registry(entry, repository.removeprefix("oci://"))
@@ -99,7 +109,7 @@ class ChartFetcher:
                     f"{url}: the index of {repository} says sha256 {stated[:64]}, delivered is {delivered}",
                     hint="the chart repository is inconsistent: ask its owner, or fetch the chart from elsewhere.",
                 )
-            return self._generated(entry, Origin("url", url), archive)
+            return self._made(entry, Origin("url", url), archive)
         raise problem or NotFoundError(f"{repository}: {entry.name} {entry.version} has no usable URL in the index")
 
     def _index(self, repository: str) -> Mapping[str, Any]:
@@ -121,14 +131,15 @@ class ChartFetcher:
             named = named_in(self._places.read(origin, manifest.config, MAX_CONFIG))
         except ContentError as exc:
             raise ContentError(f"oci://{origin.location}:{origin.name}: {exc.message}", hint=exc.hint) from exc
-        chart = load(self._places.read(origin, archive, MAX_ARCHIVE), entry, origin)
+        made = self._made(entry, origin, self._places.read(origin, archive, MAX_ARCHIVE), manifest)
+        chart = made.chart
         if named != (chart.name, chart.version):
             raise ContentError(
                 f"oci://{origin.location}:{origin.name} is {chart.name} {chart.version}, but its configuration says "
                 f"{named[0]!s:.100} {named[1]!s:.100}",
                 hint="have it pushed again with `helm push`; or fetch its archive and name that with `path`.",
             )
-        return FetchedChart(entry, chart, origin, *_carried(manifest, {}), published=chart)
+        return made
 
     def _newest(self, location: str, wanted: str) -> str:
         tags = self._places.registry.tags(parse_repository(location))
@@ -139,15 +150,32 @@ class ChartFetcher:
             f"oci://{location}: no version fits {wanted}", hint=f"it has: {', '.join(tags[-8:]) or 'none'}."
         )
 
-    def _generated(self, entry: ChartEntry, origin: Origin, archive: bytes) -> FetchedChart:
-        chart = load(archive, entry, origin)
-        return FetchedChart(entry, chart, origin, *_as_artifact(chart), published=chart)
+    def _made(
+        self, entry: ChartEntry, origin: Origin, archive: bytes, manifest: Manifest | None = None
+    ) -> FetchedChart:
+        """The chart in `archive`, with what the recipe puts into its schemas; `manifest` is the artifact at `origin`.
+
+        Raises RecipeError where a schema still refers to something else.
+        """
+        published = Descriptor(media_types.HELM_CHART, Digest.of(archive), len(archive))
+        source = f"chart {entry.name} ({origin})"
+        documents, locked = {}, {}
+        for reference, file in entry.schemas.items():
+            address, raw = address_of(reference), read_bounded(self._places.path(file), MAX_SCHEMA, RecipeError)
+            documents[address] = document(raw, file)
+            locked[address] = LockedSchema(address, file, Digest.of(raw), len(raw))
+        made = inlined(archive, source, documents)
+        check_inside(made.left, entry.name, source)
+        chart = load(made.archive, entry, origin)
+        artifact = _carried(manifest, {}) if manifest and not made.used else _as_artifact(chart)
+        schemas = tuple(locked[address] for address in sorted(made.used))
+        return FetchedChart(entry, chart, origin, *artifact, published, schemas)
 
 
 def with_edits(item: FetchedChart, edits: Iterable[TemplateEdit]) -> FetchedChart:
-    """The published chart of `item` with `edits` instead of those that it has."""
+    """`item`, whose templates are as they were published, with `edits` of them."""
     made = tuple(sorted(edits))
-    chart = load(edited(item.published, made), item.entry, item.origin) if made else item.published
+    chart = load(edited(item.chart, made), item.entry, item.origin)
     manifest, blobs = _as_artifact(chart)
     return replace(item, chart=chart, manifest=manifest, blobs=blobs, edits=made)
 

@@ -177,7 +177,7 @@ class LockSource:
         self._places = places
         self._texts = {blob.digest: blob.content for blob in lock.blobs if blob.text or not blob.size}
         self._origins = _origins(lock)
-        self._edited = {chart.archive: chart for chart in lock.charts if chart.edits}
+        self._edited = {chart.archive: chart for chart in lock.charts if chart.archive != chart.published}
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
         """The blob from byte `offset` on, from the first place that holds it.
@@ -202,11 +202,20 @@ class LockSource:
     def _edit(self, chart: LockedChart) -> bytes:
         """The archive of `chart`, edited as when it was locked. Raises ContentError if it comes out otherwise."""
         from builder.recipe.chart_edit import edited
+        from builder.recipe.schema_edit import MAX_SCHEMA, document, inlined
         from installer.chart.helm import MAX_ARCHIVE, Chart
 
+        source = f"chart {chart.name} ({chart.origin})"
         descriptor = Descriptor(media_types.HELM_CHART, chart.published, chart.size)
-        published = self._places.read(chart.origin, descriptor, MAX_ARCHIVE)
-        archive = edited(Chart.load(published, source=f"chart {chart.name} ({chart.origin})"), chart.edits)
+        archive = self._places.read(chart.origin, descriptor, MAX_ARCHIVE)
+        documents = {}
+        for schema in chart.schemas:
+            held = Descriptor(media_types.OCTETS, schema.digest, schema.size)
+            raw = self._places.read(Origin("file", schema.file), held, MAX_SCHEMA)
+            documents[schema.address] = document(raw, schema.file)
+        archive = inlined(archive, source, documents).archive
+        if chart.edits:
+            archive = edited(Chart.load(archive, source=source), chart.edits)
         chart.archive.check(archive, f"chart {chart.name}, edited")
         return archive
 

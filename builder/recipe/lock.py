@@ -165,11 +165,21 @@ class TemplateEdit(Value, order=True):
     rewrites: tuple[Rewrite, ...]
 
 
+class LockedSchema(Value, order=True):
+    """A document that stands in the schemas of a chart which refer to `address`: the `file` beside the recipe."""
+
+    address: str
+    file: str
+    digest: Digest
+    size: int
+
+
 class LockedChart(Value):
     """A chart; see `installer.bundle.manifest.BundleChart`. `asked` is the version or range that the recipe names.
 
-    `published` is the archive at `origin`, of `size` bytes; with `edits` another than `archive`. `prefixes` are the
-    dotted paths of the values that do not name an image, and by which some are taken from the enclave all the same.
+    `published` is the archive at `origin`, of `size` bytes; with `schemas` and `edits`, which come after them, another
+    than `archive`. `prefixes` are the dotted paths of the values that do not name an image, and by which some are taken
+    from the enclave all the same.
     """
 
     name: str
@@ -180,13 +190,14 @@ class LockedChart(Value):
     artifact: Digest
     published: Digest
     size: int
+    schemas: tuple[LockedSchema, ...] = ()
     edits: tuple[TemplateEdit, ...] = ()
     prefixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.in_bundle()
         _require(
-            bool(self.edits) or self.published == self.archive,
+            bool(self.schemas or self.edits) or self.published == self.archive,
             f"chart {self.name}: another archive than the published one, and no edit",
         )
         fits = self.origin.kind in ("registry", "url", "file", "folder")

@@ -104,12 +104,23 @@ PlatformText = Annotated[str, AfterValidator(_is_platform)]
 Stamp = Annotated[str, BeforeValidator(_stamp_text), AfterValidator(_is_stamp)]
 
 
+def _is_address(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text, re.ASCII) or "#" in text:
+        raise ValueError("not the address or the relative path of a document, without the fragment (#…)")
+    return text
+
+
+SchemaAddress = Annotated[str, Field(max_length=4096), AfterValidator(_is_address)]
+
+
 class ChartEntry(Strict):
     """A chart: `name` at `version` from `repository` (http, https or oci), or the archive or folder at `path`.
 
     Without both it is in the recipe's `chart_repository`. `version` is one version, or a range as Helm reads it; a
     chart at `path` needs none. `optional_values` are merged over the values when optional parts are looked for: what
-    these parts cannot be rendered without. `release`, `namespace` and `values` are for a recipe without a profile.
+    these parts cannot be rendered without. `schemas` are files with the documents to which the chart's schemas refer,
+    by address: they become parts of these schemas. `release`, `namespace` and `values` are for a recipe without a
+    profile.
     """
 
     name: ChartName
@@ -120,6 +131,7 @@ class ChartEntry(Strict):
     namespace: ReleaseName | None = None
     values: Values = None
     optional_values: Values = None
+    schemas: dict[SchemaAddress, File] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

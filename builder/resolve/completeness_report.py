@@ -80,6 +80,7 @@ def _chart(found: Discovery, carried: Mapping[tuple[str, str], FetchedChart]) ->
         "version": chart.version,
         "archive": item.archive,
         "published": item.published.digest,
+        "schemas": {document.address: document.digest for document in item.schemas},
         "edited": [edit.template for edit in item.edits],
         "prefixes": list(item.prefixes),
         "release": release.name,

@@ -165,6 +165,8 @@ def _notes(found: Needs) -> Iterator[str]:
         if item.open or item.verdict == "test":
             yield f"{item.text} is not carried ({item.reasons[0]}): {item.because}"
     for chart in found.charts:
+        for reference in chart.unused_schemas:
+            yield f"chart {chart.chart.name}: none of its schemas refers to {reference}; remove it from `schemas`"
         if chart.prefixes:
             yield f"chart {chart.chart.name}: images move into an enclave by the values {', '.join(chart.prefixes)}"
         if chart.edits:
@@ -246,12 +248,12 @@ def _assemble(
 
 def _check_charts(charts: Sequence[LockedChart], old: Lock) -> None:
     """Raises ContentError where a published chart changed under its version."""
-    before = {(chart.name, chart.version, chart.origin): chart.archive for chart in old.charts}
+    before = {(chart.name, chart.version, chart.origin): chart.published for chart in old.charts}
     for chart in charts:
-        archive = before.get((chart.name, chart.version, chart.origin), chart.archive)
-        if archive != chart.archive and chart.origin.kind not in ("file", "folder"):
+        known, found = before.get((chart.name, chart.version, chart.origin), chart.published), chart.published
+        if known != found and chart.origin.kind not in ("file", "folder"):
             raise ContentError(
-                f"chart {chart.name} {chart.version} at {chart.origin} is {chart.archive}, but was locked as {archive}",
+                f"chart {chart.name} {chart.version} at {chart.origin} is {found}, but was locked as {known}",
                 hint="find out why it was published anew; to accept it, run `airferry lock --update`.",
             )
 

@@ -223,7 +223,8 @@ def locked_charts(charts: Sequence[FetchedChart]) -> tuple[LockedChart, ...]:
             archive=item.archive,
             artifact=item.manifest.digest,
             published=item.published.digest,
-            size=len(item.published.archive),
+            size=item.published.size,
+            schemas=item.schemas,
             edits=item.edits,
             prefixes=item.prefixes,
         )

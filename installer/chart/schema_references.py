@@ -10,17 +10,19 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urldefrag, urljoin
 
-from installer.chart.archive import unpacked
+from installer.chart.archive import MAX_UNPACKED, unpacked
 from installer.errors import AirferryError, ContentError
 from installer.value import Value
 
 _CHART = r"[^/]+(/charts/[^/]+)*"
 _SCHEMA = re.compile(rf"{_CHART}/values\.schema\.json")
 _SUBCHART = re.compile(rf"{_CHART}/charts/[^/]+\.tgz")
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef", "$schema")
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_OLD_DRAFT = re.compile(r"https?://json-schema\.org/draft-0([467])/schema#?")
 # Under this name the validator knows the document (`ValidateAgainstSingleSchema`).
 _DOCUMENT = "file:///values.schema.json"
 _METASCHEMAS = frozenset(
@@ -37,11 +39,16 @@ _METASCHEMAS = frozenset(
 _METASCHEMA = re.compile(r"https?://json-schema\.org/(.*)")
 
 
-class SchemaReference(Value):
-    """A `reference` in a `file` of a chart: a path in its archive, and behind a colon one in a subchart's archive."""
+class SchemaReference(Value, order=True):
+    """A `reference` in a `file` of a chart: a path in its archive, and behind a colon one in a subchart's archive.
+
+    `address` is the document that it means, without fragment: a file's where the schema says no other (`other.json`
+    means `file:///other.json`), and empty for a `$schema`, which the validator looks for nowhere but outside.
+    """
 
     file: str
     reference: str
+    address: str
 
 
 def leaving_references(archive: bytes, source: str, error: type[AirferryError]) -> list[SchemaReference]:
@@ -50,56 +57,81 @@ def leaving_references(archive: bytes, source: str, error: type[AirferryError]) 
     Whatever looks like a reference counts, wherever it stands in a schema: one may point at any place of its document
     and make a schema of it. Raises `error`, naming `source`, if the archive cannot be unpacked.
     """
-    found = []
-    for file, content in _schemas(unpacked(archive, source, error), ""):
-        try:
-            document = json.loads(content.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            continue  # the validator refuses it before it looks for references
-        found += [SchemaReference(file, reference) for reference in _leaving(document)]
-    return found
+    return [
+        SchemaReference(file, reference, address)
+        for file, content in schemas(archive, source, error)
+        for reference, address in leaving(parsed(content))
+    ]
 
 
-def _schemas(files: Mapping[str, bytes], above: str) -> Iterator[tuple[str, bytes]]:
-    """The schemas among the files of a chart, each with its path behind `above`."""
-    for name, content in files.items():
-        # Helm cleans the names as these two do (pkg/chart/loader/archive).
-        path = posixpath.normpath(name.replace("\\", "/"))
-        if _SCHEMA.fullmatch(path):
-            yield f"{above}{path}", content
-        elif _SUBCHART.fullmatch(path):
-            try:
-                inner = unpacked(content, path, ContentError)
-            except ContentError:
-                continue  # Helm says so when it loads the chart
-            yield from _schemas(inner, f"{above}{path}:")
-
-
-def _leaving(document: Any) -> list[str]:
-    """The references in a schema to what neither is part of it nor known to the validator, each once."""
-    identifiers = {_DOCUMENT}
-    references: dict[str, str] = {}
-    todo: list[tuple[Any, str]] = [(document, _DOCUMENT)]
+def schemas(archive: bytes, source: str, error: type[AirferryError]) -> Iterator[tuple[str, bytes]]:
+    """The schemas in the chart `archive`, each with its `file` as in `SchemaReference`. Raises `error`."""
+    room, todo = MAX_UNPACKED, [("", unpacked(archive, source, error))]
     while todo:
-        node, base = todo.pop()
+        above, files = todo.pop()
+        room -= sum(map(len, files.values()))
+        if room < 0:
+            raise error(f"{source}: more than {MAX_UNPACKED} bytes unpacked")
+        for name, content in files.items():
+            path = cleaned(name)
+            if _SCHEMA.fullmatch(path):
+                yield f"{above}{path}", content
+            elif _SUBCHART.fullmatch(path):
+                # Helm says so when it loads the chart, if this is no archive.
+                with suppress(ContentError):
+                    todo.append((f"{above}{path}:", unpacked(content, path, ContentError)))
+
+
+def cleaned(name: str) -> str:
+    """A name in an archive, as Helm cleans it (pkg/chart/loader/archive)."""
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+def parsed(content: bytes) -> Any:
+    """The schema in the bytes of a file; None for what the validator refuses before it looks for references."""
+    try:
+        return json.loads(content.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def leaving(schema: Any) -> list[tuple[str, str]]:
+    """The references in a schema to what neither is part of it nor known to the validator, with their addresses."""
+    identifiers = {_DOCUMENT}
+    references: set[tuple[str, str]] = set()
+    todo: list[tuple[Any, str, int]] = [(schema, _DOCUMENT, 0)]
+    while todo:
+        node, base, draft = todo.pop()
         if isinstance(node, list):
-            todo += [(item, base) for item in node]
+            todo += [(item, base, draft) for item in node]
         elif isinstance(node, dict):
-            # Drafts before 6 have `id`, which later ones have as an ordinary key.
-            for key in ("$id", "id"):
-                if isinstance(name := node.get(key), str) and (key == "$id" or _is_draft_4(document)):
-                    base = _joined(base, name)
-                    identifiers.add(base)
+            if isinstance(text := node.get("$schema"), str):
+                draft = old_draft(node)
+                if not _is_known(urldefrag(text)[0]):
+                    references.add((text, ""))
+            name = node.get("id" if draft == 4 else "$id")
+            # Drafts before 2019-09 ignore whatever stands beside `$ref`.
+            if isinstance(name, str) and not (draft and "$ref" in node):
+                base = _joined(base, name)
+                identifiers.add(base)
             for key in _REFERENCES:
                 if isinstance(text := node.get(key), str):
-                    # What `$schema` names is not joined with any base.
-                    references[text] = urldefrag(text)[0] if key == "$schema" else _joined(base, text)
-            todo += [(item, base) for item in node.values()]
-    return sorted(text for text, target in references.items() if target not in identifiers and not _is_known(target))
+                    references.add((text, _joined(base, text)))
+            todo += [(item, base, draft) for item in node.values()]
+    return sorted(
+        (text, address) for text, address in references if address not in identifiers and not _is_known(address)
+    )
 
 
-def _is_draft_4(document: Any) -> bool:
-    return isinstance(document, dict) and "draft-04" in str(document.get("$schema"))
+def old_draft(schema: Mapping[str, Any]) -> int:
+    """4, 6 or 7, as `$schema` says; 0 for later drafts, of which the validator takes the latest where none is said."""
+    found = _OLD_DRAFT.fullmatch(str(schema.get("$schema")))
+    return int(found[1]) if found else 0
+
+
+def address_of(reference: str) -> str:
+    """The address that `reference` means in a schema that does not say its own."""
+    return _joined(_DOCUMENT, reference)
 
 
 def _joined(base: str, reference: str) -> str:

@@ -19,6 +19,8 @@ from builder.recipe.lock import LockedManifest, Origin
 from builder.recipe.recipe import ChartEntry, KubernetesEntry
 from installer.chart.helm import Chart
 from installer.errors import RecipeError
+from installer.oci import media_types
+from installer.oci.model import Descriptor
 from installer.value import replace
 from tests.parts.charts import CHARTS, package
 
@@ -28,7 +30,8 @@ PROFILE = {"token": "x"}
 def release(values: dict[str, Any], further: dict[str, Any] | None = None, **options: Any) -> Release:
     chart = Chart.load(package("traps", **options))
     entry = ChartEntry(name=chart.name, version=chart.version, path="x.tgz")
-    fetched = FetchedChart(entry, chart, Origin("file", "x.tgz"), LockedManifest(chart.digest, ()), (), chart)
+    published = Descriptor(media_types.HELM_CHART, chart.digest, len(chart.archive))
+    fetched = FetchedChart(entry, chart, Origin("file", "x.tgz"), LockedManifest(chart.digest, ()), (), published)
     return Release(fetched, ChartTree.of(chart), "r", "n", values, "", further or {})
 
 

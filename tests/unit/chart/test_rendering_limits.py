@@ -303,3 +303,10 @@ def test_references_of_subcharts_are_found_in_folders_and_archives() -> None:
         "x/charts/c-1.tgz:c/charts/d/values.schema.json",
         "x/charts/c-1.tgz:c/charts/e.tgz:e/values.schema.json",
     ]
+
+
+def test_subcharts_in_archives_have_one_limit_together() -> None:
+    inner = packed({"a/Chart.yaml": bytes(30 << 20)}, level=1)
+    files = {f"x/charts/{number}.tgz": inner for number in range(3)}
+    with pytest.raises(ContentError, match="more than 67108864 bytes unpacked"):
+        leaving_references(packed(files, level=1), "x", ContentError)
