@@ -10,11 +10,13 @@ objects (Named Templates), `.Template.BasePath` (Built-in Objects), `include` an
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
 
 from builder.recipe.lock import TemplateEdit
 from installer.chart.archive import packed
 from installer.chart.helm import Chart
 from installer.chart.parts import files_of
+from installer.chart.schema_references import address_of
 from installer.errors import ContentError
 from installer.moving.rewriting import EDITED, VALUE
 
@@ -65,18 +67,55 @@ def _allowing(schema: bytes) -> bytes:
     """A schema of values that lets the value pass; Helm checks it against those of all subcharts."""
     try:
         document = json.loads(schema)
-    except ValueError:
+    except (ValueError, RecursionError):
         return schema
-    return json.dumps(_open(document, VALUE), indent=2).encode() if isinstance(document, dict) else schema
+    return json.dumps(document, separators=(",", ":")).encode("ascii") if _open(document) else schema
 
 
-def _open(schema: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """`schema` with a property for what stands at `path`, where it allows no others."""
-    key, *below = path
-    properties = schema.get("properties") or {}
-    if key not in properties:
-        closed = schema.get("additionalProperties", True) is not True or "unevaluatedProperties" in schema
-        return {**schema, "properties": {**properties, key: {}}} if closed else dict(schema)
-    held = properties[key]
-    inner = _open(held, tuple(below)) if below and isinstance(held, dict) else held
-    return {**schema, "properties": {**properties, key: inner}}
+def _open(document: Any) -> bool:
+    """Give a property to whatever in `document` checks what stands at `VALUE`, and allows no others; whether any did.
+
+    References are followed to places in the document, and in the documents that have become parts of it.
+    """
+    changed, seen = False, set()
+    todo: list[tuple[Any, Any, tuple[str, ...]]] = [(document, document, VALUE)]
+    while todo:
+        node, resource, path = todo.pop()
+        if not isinstance(node, dict) or (id(node), path) in seen:
+            continue
+        seen.add((id(node), path))
+        key, *below = path
+        properties = _of(node, "properties", dict)
+        if key not in properties:
+            if node.get("additionalProperties", True) is not True or "unevaluatedProperties" in node:
+                node["properties"] = {**properties, key: {}}
+                changed = True
+        elif below:
+            todo.append((properties[key], resource, tuple(below)))
+        held = [node.get(name) for name in ("if", "then", "else")]
+        held += [item for name in ("allOf", "anyOf", "oneOf") for item in _of(node, name, list)]
+        todo += ((item, resource, path) for item in held)
+        if isinstance(reference := node.get("$ref"), str):
+            address, pointer = urldefrag(reference)
+            # The parts that `builder.recipe.schema_edit` has made.
+            parts, base = _of(document, "definitions", dict), _of(resource, "$id", str)
+            there = parts.get(address_of(urljoin(base, address))) if address else resource
+            todo.append((_at(there, pointer), there, path))
+    return changed
+
+
+def _of(node: Mapping[str, Any], key: str, kind: type) -> Any:
+    """What `node` has below `key`, if it is of that kind, and else an empty one."""
+    found = node.get(key)
+    return found if isinstance(found, kind) else kind()
+
+
+def _at(node: Any, pointer: str) -> Any:
+    """What is at a JSON pointer (RFC 6901) in a fragment; None for nothing."""
+    above, *keys = unquote(pointer).split("/")
+    if above:
+        return None  # an anchor
+    for key in keys:
+        name = key.replace("~1", "/").replace("~0", "~")
+        node = node.get(name) if isinstance(node, dict) else None
+    return node

@@ -269,6 +269,39 @@ def test_templates_are_edited_beside_schemas(workshop: Workshop) -> None:
     assert checks(built(workshop, lock, item), beside={"global": {"airferry": {"images": "r.enclave/p/"}}})
 
 
+CLOSED = {"type": "object", "additionalProperties": False, "properties": {"web": PORT}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "content"),
+    [
+        ({"$ref": COMMON}, CLOSED),
+        ({"$ref": f"{COMMON}#/$defs/a~1b"}, {"$defs": {"a/b": {"$ref": "#/$defs/c"}, "c": CLOSED}}),
+        ({"allOf": [{"$ref": "#/$defs/own"}], "$defs": {"own": {"$ref": COMMON}}}, CLOSED),
+        (
+            {"properties": {"web": PORT, "global": {"$ref": COMMON}}, "additionalProperties": False},
+            {"type": "object", "additionalProperties": False},
+        ),
+        ({"if": {"required": ["web"]}, "then": {"$ref": COMMON}}, CLOSED),
+    ],
+)
+def test_the_value_that_moves_images_passes_whatever_closes_a_schema(
+    workshop: Workshop, schema: dict[str, Any], content: dict[str, Any]
+) -> None:
+    workshop.file("common.json", json.dumps(content))
+    web(
+        workshop,
+        {"properties": {"web": PORT}, **schema},
+        {"templates/pod.yaml": FIXED},
+        schemas={COMMON: "common.json"},
+    )
+    lock = workshop.lock()
+    archive = built(workshop, lock, lock.charts[0])
+    assert checks(archive, beside={"global": {"airferry": {"images": "r.enclave/p/"}}})
+    if content is CLOSED:
+        assert "additional properties 'other' not allowed" in told(archive, {"web": {"port": 1}, "other": 1})
+
+
 def test_a_chart_in_a_repository_is_no_other_because_the_recipe_edits_it(workshop: Workshop) -> None:
     workshop.file("common.json", json.dumps(PORT))
     workshop.file("same.json", json.dumps({**PORT, "title": "the same, said otherwise"}))
