@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builder.charts.readers import readers
 from installer.apps.profile import at_path
 from installer.chart.archive import packed
 from installer.chart.helm import Chart
 from installer.chart.lookups import answered, asking
 from installer.chart.parts import Part, defaults, files_of, parts_of
+from installer.chart.readers import readers
 
 _OBJECTS = re.compile(r"/templates/.*\.ya?ml$")
 

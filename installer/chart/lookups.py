@@ -17,8 +17,10 @@ from typing import Any, Literal
 from installer.chart.archive import packed
 from installer.chart.helm import Chart, Object, Rendering
 from installer.chart.parts import files_of
+from installer.chart.readers import readers
 
 _TEMPLATE = re.compile(r"/templates/.*\.(?:ya?ml|tpl)$|/templates/[^.]*$")
+_OBJECTS = re.compile(r"/templates/.*\.ya?ml$|/crds/")
 _ACTION = re.compile(rb"\{\{.*?\}\}", re.DOTALL)
 _LOOKUP = re.compile(rb"(?<=[\s(])lookup(?=\s+[\"$.(])")
 _ENTRY = re.compile(r"[-._a-zA-Z0-9]+ [a-zA-Z0-9+/=]*")
@@ -61,12 +63,20 @@ def answered(files: Mapping[str, bytes], templates: Collection[str], data: Mappi
     }
 
 
-def after_installation(chart: Chart, objects: Iterable[Object]) -> Chart | None:
-    """`chart` as an upgrade sees the cluster that holds `objects`; None if it does not ask."""
+def after_installation(
+    chart: Chart, objects: Iterable[Object], values: Mapping[str, Any] | None = None
+) -> Chart | None:
+    """`chart` as an upgrade sees the cluster that holds `objects`; None if it does not ask.
+
+    With `values`, only those of its objects are left that may be others there.
+    """
     files = files_of(chart)
     templates = asking(files)
     if not templates:
         return None
+    if values is not None:
+        kept = readers(files, "lookup", json.dumps(values))
+        files = {name: data for name, data in files.items() if name in kept or not _OBJECTS.search(name)}
     return replace(chart, archive=packed(answered(files, templates, held(objects)), level=0))
 
 
@@ -99,9 +109,15 @@ class Upgrades:
                     raise
         return self._render(self._answered, values, "upgrade")
 
-    def answered(self, installed: Iterable[Object]) -> Callable[[Mapping[str, Any]], Rendering] | None:
-        """What renders the upgrade where `lookup` finds what is `installed`; None if that is no other upgrade."""
-        if self._answered is not None or (chart := after_installation(self.chart, installed)) is None:
+    def answered(
+        self, values: Mapping[str, Any], installed: Iterable[Object]
+    ) -> Callable[[Mapping[str, Any]], Rendering] | None:
+        """What renders of the upgrade with `values` what `lookup` may change, where it finds what is `installed`.
+
+        None if it finds nothing else than the upgrade itself.
+        """
+        chart = after_installation(self.chart, installed, values) if self._answered is None else None
+        if chart is None:
             return None
         return lambda values: self._render(chart, values, "upgrade")
 

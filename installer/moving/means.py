@@ -53,7 +53,7 @@ def after_lookup(
 
     None if that is no other upgrade, or the chart fails on what it finds.
     """
-    render = upgrades.answered(installed)
+    render = upgrades.answered(values, installed)
     if render is None:
         return None
     try:

@@ -17,6 +17,7 @@ from builder.recipe.recipe import KubernetesEntry, RegistryEntry
 from builder.rehearse.sample_site import sample_site
 from builder.resolve.make_lock import locked_registries
 from installer.apps.application import application_of
+from installer.apps.samples import REGISTRY
 from installer.chart.helm import hook_events
 from installer.chart.lookups import after_installation
 from installer.chart.retarget import merged
@@ -131,7 +132,7 @@ PROFILE: Mapping[str, Any] = {
 
 
 class Shop(Workshop):
-    """The application in a folder, with all its images in `registry`, and changed.
+    """The application in a folder, with all its images in `registry`, digests among them, and changed.
 
     `files` are more or other files of its chart by their names there (`../` for those beside it); `values` are merged
     over the chart's own.
@@ -149,6 +150,8 @@ class Shop(Workshop):
         )
         content = {**CHART, "values.yaml": json.dumps(merged(VALUES, values)), **files}
         self.chart("shop", files={name: text for name, text in content.items() if not name.startswith("../")})
+        archive = folder / self.charts[0]["path"]
+        archive.write_bytes(registry.pinned(archive.read_bytes()))
         for name, text in {"../thing.yaml": RESOURCE, "../extra.yaml": MANIFEST, **files}.items():
             if name.startswith("../"):
                 self.file(name.removeprefix("../"), text)
@@ -201,7 +204,7 @@ class Shop(Workshop):
 def moved(image: str) -> str:
     """What `image` at `up.example` is called in the enclave."""
     host, _, rest = image.partition("/")
-    return f"registry.example/airferry/{host.lower().replace(':', '__')}/{rest.partition('@')[0]}"
+    return f"{REGISTRY['registry']['host']}/airferry/{host.lower().replace(':', '__')}/{rest.partition('@')[0]}"
 
 
 class _Bundle:

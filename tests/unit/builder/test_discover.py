@@ -11,13 +11,13 @@ import pytest
 
 from builder.charts.discover import Discovery, discover
 from builder.charts.fetch import FetchedChart
-from builder.charts.readers import readers
 from builder.charts.rendering import Release
 from builder.charts.tree import ChartTree
 from builder.charts.version_overrides import pinned
 from builder.recipe.lock import LockedManifest, Origin
 from builder.recipe.recipe import ChartEntry, KubernetesEntry
 from installer.chart.helm import Chart
+from installer.chart.readers import readers
 from installer.errors import RecipeError
 from installer.oci import media_types
 from installer.oci.model import Descriptor

@@ -47,6 +47,8 @@ SOURCES: dict[str, Callable[[str, str], Piece]] = {
         f"{{{{ .Values.{key} | b64dec }}}}", {key: base64.b64encode(text.encode()).decode()}
     ),
     "file": lambda text, key: Piece(f'{{{{ .Files.Get "files/{key}" }}}}', files={f"files/{key}": text}),
+    "lower": lambda text, key: Piece(f"{{{{ .Values.{key} | lower }}}}", {key: text.upper()}),
+    "replace": lambda text, key: Piece(f'{{{{ .Values.{key} | replace "_" "" }}}}', {key: f"_{text}"}),
     "helper": lambda text, key: Piece(
         f'{{{{ include "{key}" . }}}}',
         {key: text},
@@ -62,6 +64,8 @@ PLACES: dict[str, dict[str, Any]] = {
     "text": {"kind": "ConfigMap", "data": {"x": "agent:\n  image: ~\n"}},
     "json": {"kind": "ConfigMap", "data": {"x": json.dumps({"a": ["~"]})}},
     "lines": {"kind": "ConfigMap", "data": {"x": f"{IMAGES[0]}\n~\n"}},
+    "secret": {"kind": "Secret", "stringData": {"x": "image: ~"}},
+    "encoded": {"kind": "Secret", "data": {"x": '{{ include "whole" . | b64enc }}'}},
     "annotation": {"kind": "ServiceAccount", "metadata": {"annotations": {"x": "~"}}},
     "custom": {"apiVersion": "shop.example/v1", "kind": "Thing", "spec": {"image": "~"}},
 }
@@ -83,7 +87,11 @@ def chart(name: str, cuts: list[tuple[int, str]], first: str, place: str) -> tup
     item = {"apiVersion": "v1", **PLACES[place]}
     item["metadata"] = {"name": "added", **item.get("metadata", {})}
     # JSON with the template in it: quotes inside of an action are its own.
-    return {**files, "templates/added.yaml": json.dumps(item).replace("~", text)}, values
+    files["templates/_whole.tpl"] = f'{{{{ define "whole" }}}}{text}{{{{ end }}}}'
+    return {
+        **files,
+        "templates/added.yaml": json.dumps(item).replace("~", text).replace('\\"whole\\"', '"whole"'),
+    }, values
 
 
 @given(NAMES, CUTS, st.sampled_from(sorted(SOURCES)), st.sampled_from(sorted(PLACES)))
