@@ -1,17 +1,16 @@
 """Which templates of a chart have image names fixed, found by moving it into a made-up enclave."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from builder.charts.fetch import FetchedChart, with_edits
 from builder.charts.rendering import Release
 from builder.recipe.lock import TemplateEdit
 from builder.rehearse.rehearsal import Cluster
 from installer.chart.helm import Chart, Rendering
-from installer.chart.lookups import Upgrades
 from installer.chart.relocation import Relocation
-from installer.chart.retarget import merged, stray
-from installer.moving.means import after_lookup, into_enclave
-from installer.moving.prefixes import Moved, moved, target_of
+from installer.chart.retarget import merged
+from installer.moving.means import into_enclave
+from installer.moving.operations import Operation, Operations
 from installer.moving.rewriting import Rewrite, rewrite
 from installer.oci.digest import Digest
 from installer.value import Value, replace
@@ -44,39 +43,25 @@ def movement(
     chart = release.fetched.chart
     named = ((name, Digest.of(name.encode())) for name in images)
     relocation = Relocation.of(named, REGISTRY, PROJECT, rules=release.rules)
-    prefixes: set[str] = set()
-    edits: set[tuple[str, Rewrite]] = set()
 
-    def render(chart: Chart, values: Mapping[str, object], *, upgrade: bool) -> Rendering:
+    def render(chart: Chart, values: Mapping[str, object], what: Operation) -> Rendering:
         return chart.render(
             values,
             release=release.name,
             namespace=release.namespace,
             kube_version=cluster.version,
             api_versions=cluster.api_versions,
-            upgrade=upgrade,
+            upgrade=what == "upgrade",
         )
 
-    def install(values: Mapping[str, object]) -> Rendering:
-        return render(chart, values, upgrade=False)
-
-    upgrade = Upgrades(chart, lambda chart, values, what: render(chart, values, upgrade=what == "upgrade"))
-    for overlay in overlays:
-        later = into_enclave(chart, merged(release.values, overlay), relocation, upgrade)
-        first = moved(later.values, install(later.values), relocation, install)
-        again = after_lookup(upgrade, first.values, first.rendering.objects, relocation)
-        for found in filter(None, (later, first, again)):
-            prefixes.update(found.paths)
-            edits.update(_fixed(release, found, relocation))
-    return Movement(chart=chart.digest, prefixes=frozenset(prefixes), edits=frozenset(edits))
-
-
-def _fixed(release: Release, found: Moved, relocation: Relocation) -> Iterator[tuple[str, Rewrite]]:
-    """The files of templates that have a name fixed, with what moves it."""
-    left = {item.found.text for item in found.strays if target_of(item.found.text, relocation)}
-    for template, item in found.rendering.manifests if left else ():
-        texts = {place.found.text for place in stray([item], relocation)}
-        yield from ((release.tree.file(template), rewrite(text)) for text in texts & left)
+    operations = Operations(chart, render)
+    found = [into_enclave(operations, merged(release.values, overlay), relocation) for overlay in overlays]
+    fixed = frozenset[tuple[str, str]]().union(*(item.fixed for item in found))
+    return Movement(
+        chart=chart.digest,
+        prefixes=frozenset(path for item in found for path in item.paths),
+        edits=frozenset((release.tree.file(template), rewrite(text)) for template, text in fixed),
+    )
 
 
 def moved_chart(item: FetchedChart, movements: Iterable[Movement]) -> FetchedChart:

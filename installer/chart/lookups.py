@@ -10,12 +10,11 @@ Source of the foreign rules: helm.sh/docs, "Chart Template Guide", "Template Fun
 import base64
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
 
 from installer.chart.archive import packed
-from installer.chart.helm import Chart, Object, Rendering
+from installer.chart.helm import Chart, Object
 from installer.chart.parts import files_of
 from installer.chart.readers import readers
 
@@ -31,7 +30,6 @@ _FOUND = (
     b'"data" (include "%s" . | fromJson) "items" (list) "spec" (dict "replicas" 1) '
     b'"status" (dict "replicas" 1 "readyReplicas" 1 "currentReplicas" 1)'
 ) % _DATA.encode()
-Operation = Literal["install", "upgrade"]
 MAX_KEPT = 64 * 1024
 """Bytes of one entry of a Secret that `lookup` finds again."""
 
@@ -78,48 +76,6 @@ def after_installation(
         kept = readers(files, "lookup", json.dumps(values))
         files = {name: data for name, data in files.items() if name in kept or not _OBJECTS.search(name)}
     return replace(chart, archive=packed(answered(files, templates, held(objects)), level=0))
-
-
-class Upgrades:
-    """Renders upgrades of a chart, with `render`, which is told what to render.
-
-    Charts that make passwords cannot be upgraded in an empty cluster: for these, `lookup` finds what an installation
-    has made.
-    """
-
-    def __init__(self, chart: Chart, render: Callable[[Chart, Mapping[str, Any], Operation], Rendering]) -> None:
-        self.chart, self._render = chart, render
-        self._answered: Chart | None = None
-        self._last: tuple[Mapping[str, Any], Rendering] | None = None
-
-    def __call__(self, values: Mapping[str, Any]) -> Rendering:
-        """The upgrade with `values`. Raises the errors of `render`."""
-        if self._last is None or self._last[0] != values:
-            self._last = values, self._rendered(values)
-        return self._last[1]
-
-    def _rendered(self, values: Mapping[str, Any]) -> Rendering:
-        if self._answered is None:
-            try:
-                return self._render(self.chart, values, "upgrade")
-            except self.chart.values_error:
-                made = self._render(self.chart, values, "install")
-                self._answered = after_installation(self.chart, made.objects)
-                if self._answered is None:
-                    raise
-        return self._render(self._answered, values, "upgrade")
-
-    def answered(
-        self, values: Mapping[str, Any], installed: Iterable[Object]
-    ) -> Callable[[Mapping[str, Any]], Rendering] | None:
-        """What renders of the upgrade with `values` what `lookup` may change, where it finds what is `installed`.
-
-        None if it finds nothing else than the upgrade itself.
-        """
-        chart = after_installation(self.chart, installed, values) if self._answered is None else None
-        if chart is None:
-            return None
-        return lambda values: self._render(chart, values, "upgrade")
 
 
 def _asks(data: bytes) -> bool:

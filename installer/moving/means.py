@@ -8,58 +8,70 @@
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from installer.chart.helm import Chart, Object, Rendering
-from installer.chart.lookups import Upgrades
+from installer.chart.helm import Object, Rendering
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged, named, overrides, stray
 from installer.errors import AirferryError
-from installer.moving.prefixes import Moved, Render, moved, target_of
+from installer.moving.operations import Operations
+from installer.moving.prefixes import Moved, moved, target_of
 from installer.moving.rewriting import prefix_values, rewrite, rewritten
+from installer.value import Value
 
 
-def into_enclave(chart: Chart, values: Mapping[str, Any], relocation: Relocation, render: Render) -> Moved:
-    """`values` by which `chart` takes its images from the enclave, the rendering, and the strays that are left.
+class Means(Value):
+    """`values` by which a chart takes its images from the enclave, as far as values can bring that about.
 
-    `render` renders `chart`. Raises the errors of it and of `Chart.coalesced`.
+    `paths` are the dotted paths of those that do not name an image. `fixed` are the templates that ask for an image of
+    the bundle by a name that no value moves, each with the name as it is written.
     """
+
+    values: Mapping[str, Any]
+    paths: tuple[str, ...] = ()
+    fixed: frozenset[tuple[str, str]] = frozenset()
+
+
+def into_enclave(operations: Operations, values: Mapping[str, Any], relocation: Relocation) -> Means:
+    """`values` of the chart of `operations`, moved into the enclave. Raises the errors of `Chart.render`."""
     if relocation.names_stay:
-        rendering = render(values)
-        return Moved(values=dict(values), rendering=rendering, strays=tuple(stray(rendering.objects, relocation)))
+        return Means(values=values)
+    chart = operations.chart
     own = merged(values, prefix_values(chart.metadata, relocation))
     over = overrides(chart, values, relocation)
     changed = merged(own, over)
     try:
-        rendering = render(changed)
+        rendering = operations.upgrade(changed)
     except AirferryError:
         if not over:
             raise
         # A schema or a template admits the names alone that it knows.
-        changed, rendering = own, render(own)
+        changed, rendering = own, operations.upgrade(own)
     texts = [item.found.text for item in stray(rendering.objects, relocation)]
     if spoilt := [text for text in texts if relocation.registry.partition(":")[0] in text]:
         # What looks like a name of its own is one part of a longer name, or the template takes it to pieces.
         changed = merged(own, dict(_without(over, spoilt)))
-        rendering = render(changed)
-    return moved(changed, rendering, relocation, render)
+    paths: tuple[str, ...] = ()
+    fixed: set[tuple[str, str]] = set()
+    for render in operations.renders():
+        try:
+            rendering = render(changed)
+        except chart.values_error:
+            if render == operations.later:
+                break
+            raise
+        found = moved(changed, rendering, relocation, render, {text for _, text in fixed})
+        changed, paths = dict(found.values), (*paths, *found.paths)
+        fixed.update(_fixed(found, relocation))
+    return Means(values=changed, paths=paths, fixed=frozenset(fixed))
 
 
-def after_lookup(
-    upgrades: Upgrades, values: Mapping[str, Any], installed: Iterable[Object], relocation: Relocation
-) -> Moved | None:
-    """`values` moved further, for the upgrade where `lookup` finds what is `installed`.
-
-    None if that is no other upgrade, or the chart fails on what it finds.
-    """
-    render = upgrades.answered(values, installed)
-    if render is None:
-        return None
-    try:
-        return moved(values, render(values), relocation, render)
-    except upgrades.chart.values_error:
-        return None
+def _fixed(found: Moved, relocation: Relocation) -> Iterator[tuple[str, str]]:
+    left = {item.found.text for item in found.strays if target_of(item.found.text, relocation)}
+    for template, item in found.rendering.manifests if left else ():
+        texts = {place.found.text for place in stray([item], relocation)}
+        yield from ((template, text) for text in texts & left)
 
 
 def _without(over: Mapping[str, Any], spoilt: list[str]) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ Whether an answer that follows from this is right, the next rendering shows.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,9 +18,9 @@ from installer.chart.relocation import Relocation
 from installer.chart.retarget import Stray, merged, stray
 from installer.chart.spelling.text import as_reference, versioned
 from installer.errors import AirferryError
+from installer.moving.operations import Render
 from installer.value import Value
 
-Render = Callable[[Mapping[str, Any]], Rendering]
 _Path = tuple[str | int, ...]
 _Place = tuple[str, str, str, str, int]
 _PROBE = re.compile(r"p(\d+)\.airferry\.invalid(/x)?")
@@ -57,15 +57,22 @@ class Moved(Value):
     paths: tuple[str, ...] = ()
 
 
-def moved(values: Mapping[str, Any], rendering: Rendering, relocation: Relocation, render: Render) -> Moved:
+def moved(
+    values: Mapping[str, Any],
+    rendering: Rendering,
+    relocation: Relocation,
+    render: Render,
+    hopeless: Collection[str] = (),
+) -> Moved:
     """`values`, of which `rendering` is made by `render`, with every prefix of a stray image moved into the enclave.
 
-    What helps is kept, and nothing that makes another image stray or another object of one. Three more renderings at
-    most, none where nothing is stray.
+    What helps is kept, and nothing that makes another image stray or another object of one. Of the texts that are
+    `hopeless` nothing is tried. Four more renderings at most, none where nothing is stray.
     """
     found = Moved(values=values, rendering=rendering, strays=tuple(stray(rendering.objects, relocation)))
     for empty in (False, True):
-        texts = {item.found.text for item in found.strays if target_of(item.found.text, relocation)}
+        left = {item.found.text for item in found.strays} - set(hopeless)
+        texts = {text for text in left if target_of(text, relocation)}
         candidates = list(_candidates(found.rendering.coalesced, texts, empty=empty)) if texts else []
         found = _tried(found, candidates[:MAX_PROBES], relocation, render)
     return found

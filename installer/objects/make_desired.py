@@ -24,6 +24,7 @@ def desired(
     api_versions: Iterable[str] = (),
     blank: bool = False,
     left_out: Collection[str] = (),
+    pinned: bool = True,
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
 ) -> Desired:
     """What `bundle` shall be at `site`, completed by `driver`.
@@ -32,7 +33,7 @@ def desired(
 
     `request` says where a controller shall read its chart.
     With `blank` no secret of the site is read, and Secrets have empty values. The bundle may lack the images `left_out`
-    (full names), as for a site that is not going to ask for them.
+    (full names), as for a site that is not going to ask for them. Unless `pinned`, tags stay where digests could be.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
     if the bundle does not hold together, UsageError if there is nothing to install.
     """
@@ -40,7 +41,9 @@ def desired(
     if application is None:
         raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     application.check(site)
-    maker = Maker(bundle, application, site, kube_version, tuple(api_versions), blank=blank, left_out=left_out)
+    maker = Maker(
+        bundle, application, site, kube_version, tuple(api_versions), blank=blank, left_out=left_out, pinned=pinned
+    )
     steps = _all(maker.made(step) for step in application.profile.steps)
     done = driver.completed(Completed(steps), maker, request, blank=blank)
     made = [step.installs for step in done.steps if isinstance(step, Resource) and step.installs]

@@ -14,14 +14,14 @@ from installer.chart import retarget
 from installer.chart.bundled import chart_of
 from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
 from installer.chart.images import Found, references
-from installer.chart.lookups import Upgrades
 from installer.chart.relocation import Relocation
 from installer.chart.spelling.text import as_reference
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
 from installer.errors import AirferryError, BundleError, SiteError
-from installer.moving import means, pinning, prefixes
+from installer.moving import means, pinning
+from installer.moving.operations import Operations
 from installer.objects.desired import MANAGED_BY, ChartRelease, DesiredStep, Manifests, Resource
 from installer.objects.pull_secret import pod_with_pull_secret, with_pull_secret
 from installer.oci.digest import Digest
@@ -46,9 +46,10 @@ class Maker:
         *,
         blank: bool,
         left_out: Collection[str] = (),
+        pinned: bool = True,
     ) -> None:
         self.bundle, self.application, self.site, self._blank = bundle, application, site, blank
-        self._left_out = left_out
+        self._left_out, self._pinned = left_out, pinned
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
         self.relocation = Relocation.of(
@@ -171,37 +172,24 @@ class Maker:
         """The chart `entry` with final values, its references proven."""
         chart = chart_of(self.bundle, entry, SiteError)
 
-        upgrade = Upgrades(
-            chart, lambda chart, values, what: self._render(chart, values, name, upgrade=what == "upgrade")
+        operations = Operations(
+            chart, lambda made, values, what: self._render(made, values, name, upgrade=what == "upgrade")
         )
-
-        def install(values: Mapping[str, Any]) -> Rendering:
-            return self._render(chart, values, name, upgrade=False)
-
-        found = means.into_enclave(chart, given, self.relocation, upgrade)
-        values, upgraded = dict(found.values), found.rendering
+        found = means.into_enclave(operations, given, self.relocation)
+        values = dict(found.values)
         if self.site.on_nodes:
-            values = retarget.merged(values, retarget.without_pulls(upgraded.coalesced))
+            values = retarget.merged(values, retarget.without_pulls(operations.upgrade(values).coalesced))
         if pull_secret := self.site.answers.registry.pull_secret_name:
-            values = with_pull_secret(values, pull_secret, lambda values: upgrade(values).objects)
-        if values != found.values:
-            upgraded = upgrade(values)
-        if pins := pinning.pins(upgraded, values, self.relocation, upgrade):
+            values = with_pull_secret(values, pull_secret, lambda values: operations.upgrade(values).objects)
+        if self._pinned:
+            pins = pinning.pins(operations.upgrade(values), values, self.relocation, operations.upgrade)
             values = retarget.merged(values, pins)
-            upgraded = upgrade(values)
-        # Hooks of an installation alone may have prefixes of their own, and so may what `lookup` brings about.
-        further = prefixes.moved(values, install(values), self.relocation, install)
-        installed, values = further.rendering, dict(further.values)
-        later = means.after_lookup(upgrade, values, installed.objects, self.relocation)
-        if later and later.paths:
-            values = dict(later.values)
-            installed = install(values)
-        if further.paths or (later and later.paths):
-            upgraded = upgrade(values)
-        for template, item in (*installed.manifests, *upgraded.manifests):
+        made = operations.all(values)
+        for template, item in (pair for rendering in made for pair in rendering.manifests):
             _check_object(item, f"chart {entry.name}: {template}", SiteError)
+        upgraded, installed, *_ = made
         both = (*installed.objects, *upgraded.objects)
-        known = (*both, *(later.rendering.objects if later else ()))
+        known = [item for rendering in made for item in rendering.objects]
         above = self.application.place_of_values(step)
         images, suspects = self._proven(f"chart {entry.name}", known, above, upgraded.coalesced)
         hooks = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -13,8 +13,9 @@ from installer.chart.archive import packed
 from installer.chart.helm import Chart, Rendering
 from installer.chart.images import references
 from installer.chart.relocation import Relocation
-from installer.chart.retarget import stray
+from installer.chart.retarget import Stray, stray
 from installer.moving.means import into_enclave, moved_object
+from installer.moving.operations import Operations
 from installer.moving.rewriting import rewrite, rewritten
 from installer.oci.digest import Digest
 
@@ -38,6 +39,21 @@ def relocation(*images: str, **more: Any) -> Relocation:
 
 def rendered(made: Chart, values: Mapping[str, Any]) -> Rendering:
     return made.render(values, release="r", namespace="n")
+
+
+class Entered(NamedTuple):
+    """What became of a chart: the strays and the rendering of its installation."""
+
+    strays: list[Stray]
+    rendering: Rendering
+
+
+def into(made: Chart, bundle: Relocation) -> Entered:
+    operations = Operations(
+        made, lambda chart, values, what: chart.render(values, release="r", namespace="n", upgrade=what == "upgrade")
+    )
+    rendering = operations.install(into_enclave(operations, {}, bundle).values)
+    return Entered(stray(rendering.objects, bundle), rendering)
 
 
 def images(rendering: Rendering) -> list[str]:
@@ -106,7 +122,7 @@ def test_values_that_begin_a_name_are_found_and_moved(case: str) -> None:
     (found,) = images(rendered(made, {}))
     assert found == (name or found)
     bundle = relocation(found)
-    moved = into_enclave(made, {}, bundle, lambda values: rendered(made, values))
+    moved = into(made, bundle)
     assert not moved.strays, moved.strays
     (at,) = images(moved.rendering)
     assert at.startswith(f"{ENCLAVE}/")
@@ -116,7 +132,7 @@ def test_values_that_begin_a_name_are_found_and_moved(case: str) -> None:
 def test_a_text_that_names_other_things_too_is_left_alone() -> None:
     """`nginx` is the name of the pod as well: no such object would be made any more."""
     made = chart({"app": "nginx"}, (POD % "{{ .Values.app }}:1").replace("name: it", "name: {{ .Values.app }}"))
-    moved = into_enclave(made, {}, relocation("nginx:1"), lambda values: rendered(made, values))
+    moved = into(made, relocation("nginx:1"))
     assert [item.found.text for item in moved.strays] == ["nginx:1"]
     assert moved.rendering.objects[0]["metadata"]["name"] == "nginx"
 
@@ -136,18 +152,18 @@ def test_a_chart_that_bears_no_other_name_is_left_to_be_edited(case: str) -> Non
     files = {"values.schema.json": schema} if "schema" in case else {}
     made = chart({"image": "quay.io/a/b:1"}, POD % f'"{UNYIELDING[case]}"', **files)
     bundle = relocation("quay.io/a/b:1")
-    moved = into_enclave(made, {}, bundle, lambda values: rendered(made, values))
+    moved = into(made, bundle)
     assert [item.found.text for item in moved.strays] == ["quay.io/a/b:1"]
     again = Chart.load(edited(made, [TemplateEdit("it/templates/0.yaml", (rewrite("quay.io/a/b:1"),))]))
-    moved = into_enclave(again, {}, bundle, lambda values: rendered(again, values))
-    assert (moved.strays, images(moved.rendering)) == ((), [f"{ENCLAVE}/quay.io/a/b:1"])
+    moved = into(again, bundle)
+    assert (moved.strays, images(moved.rendering)) == ([], [f"{ENCLAVE}/quay.io/a/b:1"])
 
 
 def test_several_images_in_one_text_are_moved_together() -> None:
     text = "4.1={{ .Values.hub }}/s/kafka:4.1\\n4.2={{ .Values.hub }}/s/kafka:4.2"
     made = chart({"hub": "quay.io"}, f'{CONFIG}data: {{images: "{text}"}}\n')
     bundle = relocation("quay.io/s/kafka:4.1", "quay.io/s/kafka:4.2")
-    moved = into_enclave(made, {}, bundle, lambda values: rendered(made, values))
+    moved = into(made, bundle)
     assert not moved.strays
     assert moved.rendering.objects[0]["data"]["images"].count(f"{ENCLAVE}/quay.io/s/kafka:4.") == 2
 
@@ -155,8 +171,8 @@ def test_several_images_in_one_text_are_moved_together() -> None:
 def test_names_stay_where_the_nodes_know_the_mirror() -> None:
     made = chart({}, POD % "docker.io/demo/fixed:1")
     bundle = relocation("docker.io/demo/fixed:1", names_stay=True)
-    moved = into_enclave(made, {}, bundle, lambda values: rendered(made, values))
-    assert (moved.strays, images(moved.rendering)) == ((), ["docker.io/demo/fixed:1"])
+    moved = into(made, bundle)
+    assert (moved.strays, images(moved.rendering)) == ([], ["docker.io/demo/fixed:1"])
 
 
 FIXED = {
@@ -182,7 +198,7 @@ def test_an_edited_chart_moves_what_its_templates_have_fixed(case: str) -> None:
     again = Chart.load(edited(made, [TemplateEdit("it/templates/0.yaml", (rewrite(name),))]))
     assert rendered(again, {}).objects == rendered(made, {}).objects, "without a value nothing changes"
     bundle = relocation(name)
-    moved = into_enclave(again, {}, bundle, lambda values: rendered(again, values))
+    moved = into(again, bundle)
     assert not moved.strays
     pod, other = sorted(moved.rendering.objects, key=lambda item: str(item["kind"]), reverse=True)
     target = bundle.target(next(iter(references(rendered(made, {}).objects))).reference())
@@ -206,8 +222,8 @@ def test_an_edit_reaches_subcharts_and_passes_their_schemas() -> None:
     edit = TemplateEdit("it/charts/sub/templates/deep/pod.yaml", (rewrite("quay.io/demo/sub:1"),))
     again = Chart.load(edited(made, [edit]))
     bundle = relocation("quay.io/demo/sub:1")
-    moved = into_enclave(again, {}, bundle, lambda values: rendered(again, values))
-    assert (moved.strays, images(moved.rendering)) == ((), [f"{ENCLAVE}/quay.io/demo/sub:1"])
+    moved = into(again, bundle)
+    assert (moved.strays, images(moved.rendering)) == ([], [f"{ENCLAVE}/quay.io/demo/sub:1"])
 
 
 @pytest.mark.parametrize(
