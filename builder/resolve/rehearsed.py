@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from builder.charts.discover import Discovery
 from builder.charts.render_matrix import EVERYTHING
-from builder.charts.rendering import PROFILE, Release
+from builder.charts.rendering import PROFILE
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.images.source import Places
 from builder.recipe.lock import Lock
@@ -47,8 +47,10 @@ def rehearsed(found: Needs, app: Application, lock: Lock, recipe: Recipe, places
     samples = [item.sample for item, lacking in others if not lacking]
     sites = [("", found.site)] if found.site else sample_sites(app, samples)
     kubernetes, versions = recipe.kubernetes, {version for item in found.discoveries for version in item.versions}
-    if kubernetes.stated and any(_looks(item.release) for item in found.discoveries):
-        versions.add(kubernetes.versions[0][0])
+    oldest = kubernetes.versions[0][0]
+    # What charts ask for on it is known; whether they are for it at all, only this shows.
+    if kubernetes.stated and not all(item.release.fetched.chart.accepts(oldest) for item in found.discoveries):
+        versions.add(oldest)
     clusters = [_cluster(recipe, item) for item in (*sorted(versions - {kubernetes.version}), kubernetes.version)]
     left_out = frozenset(item.image for item in found.excluded)
     made = rehearse(LockedContents(lock, found.charts, places), sites, clusters, left_out)
@@ -64,11 +66,6 @@ def _lacking(asking: Asking, found: Needs) -> list[str]:
     """The images that sample answers ask for and that are not carried."""
     named = filter(None, map(as_reference, asking.images))
     return sorted({str(item) for item in named} - found.images.keys())
-
-
-def _looks(release: Release) -> bool:
-    """Whether the chart of `release` may be another one for another version of the cluster."""
-    return "kubeVersion" in release.fetched.chart.metadata or bool(release.tree.readers("Capabilities", release.values))
 
 
 def _cluster(recipe: Recipe, version: str) -> Cluster:
