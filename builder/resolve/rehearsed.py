@@ -55,6 +55,10 @@ def rehearsed(found: Needs, app: Application, lock: Lock, recipe: Recipe, places
     left_out = frozenset(item.image for item in found.excluded)
     made = rehearse(LockedContents(lock, found.charts, places), sites, clusters, left_out)
     yield from made.notes
+    asked = {name for item in found.discoveries for name in item.images}
+    for excluded in found.excluded:
+        if excluded.image in asked:
+            yield f"{excluded.image} is excluded, and asked for: a site has to switch off what does ({excluded.reason})"
     for item, lacking in others:
         if lacking:
             yield f"a site that answers {item.sample.key} may ask for images that are not carried: {', '.join(lacking)}"

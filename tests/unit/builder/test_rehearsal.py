@@ -166,6 +166,10 @@ def test_an_image_that_only_an_answer_asks_for_moves_if_it_is_carried(workshop: 
 
 def test_what_the_recipe_excludes_on_purpose_is_no_defect(workshop: Workshop) -> None:
     greeter(workshop, **{"templates/pod.yaml": POD % "quay.io/x/cache:1", "templates/web.yaml": EXTRA})
-    exclude = [{"image": "quay.io/x/cache:1", "reason": "sites have one of their own"}]
+    exclude = [{"image": "quay.io/x/cache:1", "reason": "sites have their own"}]
     lock = workshop.lock(exclude=exclude, more=("quay.io/x/extra:1",))
     assert [item.source for item in lock.images] == ["quay.io/x/extra:1"]
+    told = (
+        "quay.io/x/cache:1 is excluded, and asked for: a site has to switch off what does (sites have their own)"
+    )
+    assert f"note: {told}" in workshop.notes
