@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from installer.chart.archive import packed
 from installer.chart.helm import Chart, Object

@@ -169,7 +169,5 @@ def test_what_the_recipe_excludes_on_purpose_is_no_defect(workshop: Workshop) ->
     exclude = [{"image": "quay.io/x/cache:1", "reason": "sites have their own"}]
     lock = workshop.lock(exclude=exclude, more=("quay.io/x/extra:1",))
     assert [item.source for item in lock.images] == ["quay.io/x/extra:1"]
-    told = (
-        "quay.io/x/cache:1 is excluded, and asked for: a site has to switch off what does (sites have their own)"
-    )
+    told = "quay.io/x/cache:1 is excluded, and asked for: a site has to switch off what does (sites have their own)"
     assert f"note: {told}" in workshop.notes
