@@ -61,9 +61,20 @@ def read(texts: Sequence[str], home: Path) -> list[list[tuple[str, dict[str, Any
         (chart / name).unlink()
     found = json.loads("{" + ",".join(line for line in printed.splitlines() if line.startswith('"')) + "}")
     return [
-        [(source, item) for j, (source, _) in enumerate(each) if (item := found[f"{i:03}-{j:05}"])]
+        [(source, item) for j, (source, _) in enumerate(each) for item in _apart(found[f"{i:03}-{j:05}"])]
         for i, each in enumerate(pieces)
     ]
+
+
+def _apart(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The objects that a document makes: those in a list are applied one by one."""
+    kind = str(item.get("kind"))
+    if not (kind.endswith("List") and "items" in item):
+        yield from [item] if item else []
+        return
+    told = {} if kind == "List" else {"apiVersion": item["apiVersion"], "kind": kind.removesuffix("List")}
+    for part in item["items"]:
+        yield from _apart({**told, **part})
 
 
 def _pieces(printed: str) -> Iterator[tuple[str, str]]:
