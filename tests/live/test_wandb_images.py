@@ -14,7 +14,7 @@ import yaml
 
 from installer.chart.retarget import merged
 from tests.image_table import CHARTS, listed, page
-from tests.parts import images, runnable, second_prover, second_reader
+from tests.parts import image_texts, images, runnable, second_prover, second_reader
 from tests.parts.frozen import enclave_program
 from tests.parts.kubectl import tools
 from tests.parts.programs import Program, from_source
@@ -73,7 +73,7 @@ def extracted(archive: bytes, values: Mapping[str, Any], folder: Path) -> set[st
         for item in yaml.load_all(text, yaml.CSafeLoader):
             hooks = ((item or {}).get("metadata") or {}).get("annotations") or {}
             if item and hooks.get("helm.sh/hook") != "test":
-                found |= {second_prover.full(image) for image in second_prover.images(item)}
+                found |= {image_texts.full(image) for image in second_prover.images(item)}
     return found
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.parts.image_texts import full
 from tests.parts.kubectl import tools
 from tests.parts.second_reader import Read, need
 
@@ -122,16 +123,3 @@ def images(node: Any) -> Iterator[str]:
 def _is_test(item: Mapping[str, Any]) -> bool:
     annotations = item["metadata"].get("annotations") or {}
     return bool(annotations.get("helm.sh/hook") in ("test", "test-success"))
-
-
-def full(image: str) -> str:
-    """`redis` → `docker.io/library/redis:latest`, as docker's reference grammar has it."""
-    name, at, digest = image.partition("@")
-    last = name.rpartition("/")[2]
-    name, tag = (name[: name.rfind(":")], name[name.rfind(":") :]) if ":" in last else (name, "")
-    host, slash, _ = name.partition("/")
-    if not slash:
-        name = f"docker.io/library/{name}"
-    elif not ("." in host or ":" in host or host == "localhost"):
-        name = f"docker.io/{name}"
-    return f"{name}@{digest}" if at else f"{name}{tag or ':latest'}"

@@ -9,10 +9,13 @@ import pytest
 
 from builder.images.connect import connect
 from builder.images.engine import Engine
+from builder.images.source import LockSource
 from builder.recipe.recipe import Recipe
 from builder.resolve.make_lock import make_lock
 from builder.resolve.requirements import LoadSite, Needs, needs
 from installer.errors import RecipeError
+from installer.oci import media_types
+from installer.oci.model import Descriptor
 from installer.registry.credentials import CredentialStore
 from installer.report import Silent
 from tests.parts.charts import package
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from builder.recipe.lock import Lock
+    from builder.recipe.lock import Lock, LockedChart
     from installer.apps.profile import Profile
 
 
@@ -75,6 +78,14 @@ class Workshop:
         """The lock of `recipe`, whose images are where it says."""
         reporter = _Noting(self.notes)
         return make_lock(recipe, "recipe.yaml", self.places, reporter, now="2026-01-01T00:00:00Z", site=site)
+
+    def archive(self, lock: Lock, chart: LockedChart) -> bytes:
+        """The archive of a locked chart as `build` makes it."""
+        blob = lock.blobs_by_digest()[chart.archive]
+        view = memoryview(bytearray(blob.size))
+        with LockSource(lock, self.places).open(Descriptor(media_types.HELM_CHART, blob.digest, blob.size)) as stream:
+            assert stream.readinto(view) == blob.size
+        return bytes(view)
 
     def recipe(self, profile: Mapping[str, Any] | None, more: Mapping[str, Any]) -> Recipe:
         entries: dict[str, Any] = {"name": "demo", "version": "1.0", "charts": self.charts, **more}

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.images.source import LockSource
 from builder.recipe.lock import Lock
 from builder.resolve.listing import image_list, image_table
 from installer.chart.helm import Chart
 from installer.chart.images import references
 from installer.errors import AirferryError, ContentError, RecipeError
-from installer.oci import media_types
-from installer.oci.model import Descriptor
 from tests.parts.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -55,16 +52,6 @@ def refused(workshop: Workshop, profile: dict[str, Any] | None = None, **recipe:
     return caught.value.message
 
 
-def archive(workshop: Workshop, lock: Lock) -> bytes:
-    """The chart as `build` fetches it."""
-    (chart,) = lock.charts
-    blob = lock.blobs_by_digest()[chart.archive]
-    view = memoryview(bytearray(blob.size))
-    with LockSource(lock, workshop.places).open(Descriptor(media_types.HELM_CHART, blob.digest, blob.size)) as stream:
-        assert stream.readinto(view) == blob.size
-    return bytes(view)
-
-
 def test_a_chart_with_names_in_its_templates_is_edited_and_the_lock_says_how(workshop: Workshop) -> None:
     greeter(workshop, **{"templates/pod.yaml": POD % "docker.io/library/nginx:{{ .Values.tag }}"})
     lock = workshop.lock()
@@ -74,7 +61,7 @@ def test_a_chart_with_names_in_its_templates_is_edited_and_the_lock_says_how(wor
     assert Lock.decode(lock.encode()) == lock
     table = image_table(image_list(lock))
     assert "by an edit of greeter/templates/pod.yaml\n      for docker.io/library/nginx" in table
-    made = Chart.load(archive(workshop, lock))
+    made = Chart.load(workshop.archive(lock, lock.charts[0]))
     assert made.digest == chart.archive
     moved = made.render({"global": {"airferry": {"images": "r.enclave/p/"}}}, release="r", namespace="n")
     assert "r.enclave/p/docker.io/library/nginx:1" in {item.text for item in references(moved.objects)}
@@ -86,7 +73,7 @@ def test_an_edit_is_made_again_only_of_what_was_locked(workshop: Workshop) -> No
     workshop.charts.clear()
     greeter(workshop, **{"templates/pod.yaml": POD % "docker.io/library/nginx:2"})
     with pytest.raises(ContentError):
-        archive(workshop, lock)
+        workshop.archive(lock, lock.charts[0])
 
 
 def test_values_that_begin_a_name_need_no_edit(workshop: Workshop) -> None:

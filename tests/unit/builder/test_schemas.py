@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.images.source import LockSource
 from builder.recipe.lock import Lock
 from builder.recipe.locked_files import check_files, locked_files
 from builder.recipe.recipe import parse_recipe
@@ -19,8 +18,6 @@ from installer.chart.archive import packed
 from installer.chart.helm import Chart
 from installer.chart.schema_references import address_of, leaving_references
 from installer.errors import ContentError, RecipeError
-from installer.oci import media_types
-from installer.oci.model import Descriptor
 from installer.report import Silent
 from installer.strict_yaml import load_yaml
 from tests.parts.charts import package
@@ -30,7 +27,6 @@ from tests.parts.workshop import Workshop
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.recipe.lock import LockedChart
 
 DRAFT_4, DRAFT_6, DRAFT_7 = (f"http://json-schema.org/draft-0{number}/schema#" for number in (4, 6, 7))
 DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
@@ -217,15 +213,6 @@ def web(workshop: Workshop, schema: dict[str, Any], files: dict[str, str] | None
     workshop.chart("web", files=made, **entry)
 
 
-def built(workshop: Workshop, lock: Lock, item: LockedChart) -> bytes:
-    """The chart as `build` makes it."""
-    blob = lock.blobs_by_digest()[item.archive]
-    view = memoryview(bytearray(blob.size))
-    with LockSource(lock, workshop.places).open(Descriptor(media_types.HELM_CHART, blob.digest, blob.size)) as stream:
-        assert stream.readinto(view) == blob.size
-    return bytes(view)
-
-
 def test_the_lock_says_what_was_put_in_and_build_makes_the_same(workshop: Workshop) -> None:
     workshop.file("common.json", json.dumps(PORT))
     web(workshop, REFERRING, schemas={COMMON: "common.json", "https://schemas.example/other.json": "common.json"})
@@ -235,7 +222,7 @@ def test_the_lock_says_what_was_put_in_and_build_makes_the_same(workshop: Worksh
     assert Lock.decode(lock.encode()) == lock
     assert workshop.folder / "common.json" in locked_files(lock, workshop.folder)
     check_files(lock, workshop.folder)
-    assert checks(built(workshop, lock, item))
+    assert checks(workshop.archive(lock, item))
     note = "chart web: none of its schemas refers to https://schemas.example/other.json; remove it from `schemas`"
     assert f"note: {note}" in workshop.notes
     (proof,) = [json.loads(lock.blobs_by_digest()[one.digest].content) for one in lock.documents if one.kind == "proof"]
@@ -245,7 +232,7 @@ def test_the_lock_says_what_was_put_in_and_build_makes_the_same(workshop: Worksh
     with pytest.raises(RecipeError, match=r"changed since they were locked, or gone: common\.json"):
         check_files(lock, workshop.folder)
     with pytest.raises(ContentError, match=r"file common\.json"):
-        built(workshop, lock, item)
+        workshop.archive(lock, item)
 
 
 def test_values_that_a_document_forbids_are_refused_at_home(workshop: Workshop) -> None:
@@ -266,7 +253,7 @@ def test_templates_are_edited_beside_schemas(workshop: Workshop) -> None:
     (item,) = lock.charts
     assert item.schemas
     assert item.edits
-    assert checks(built(workshop, lock, item), beside={"global": {"airferry": {"images": "r.enclave/p/"}}})
+    assert checks(workshop.archive(lock, item), beside={"global": {"airferry": {"images": "r.enclave/p/"}}})
 
 
 CLOSED = {"type": "object", "additionalProperties": False, "properties": {"web": PORT}}
@@ -296,7 +283,7 @@ def test_the_value_that_moves_images_passes_whatever_closes_a_schema(
         schemas={COMMON: "common.json"},
     )
     lock = workshop.lock()
-    archive = built(workshop, lock, lock.charts[0])
+    archive = workshop.archive(lock, lock.charts[0])
     assert checks(archive, beside={"global": {"airferry": {"images": "r.enclave/p/"}}})
     if content is CLOSED:
         assert "additional properties 'other' not allowed" in told(archive, {"web": {"port": 1}, "other": 1})
@@ -383,7 +370,7 @@ def test_nothing_is_fetched(workshop: Workshop) -> None:
         workshop.file("common.json", json.dumps(PORT))
         web(workshop, schema, schemas={address: "common.json"})
         lock = workshop.lock()
-        assert checks(built(workshop, lock, lock.charts[0]))
+        assert checks(workshop.archive(lock, lock.charts[0]))
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -401,7 +388,7 @@ def test_two_names_of_one_document_are_one(workshop: Workshop) -> None:
     web(workshop, {"properties": {"web": {"$ref": "web.json"}}}, schemas=names)
     lock = workshop.lock()
     assert [schema.file for schema in lock.charts[0].schemas] == ["second.json"]
-    assert checks(built(workshop, lock, lock.charts[0]))
+    assert checks(workshop.archive(lock, lock.charts[0]))
 
 
 @pytest.mark.parametrize("address", [f"{COMMON}#/web", "a b.json", "", "ë.json"])
