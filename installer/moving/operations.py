@@ -5,6 +5,7 @@ For charts that ask the cluster with `lookup`, also the upgrade in a cluster tha
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, Literal
 
 from installer.chart.helm import Chart, Rendering
@@ -43,16 +44,20 @@ class Operations:
         """What renders each operation that is unlike the others."""
         yield self.upgrade
         yield self.install
-        if self._answered is None and after_installation(self.chart, ()):
+        if self._answered is None and self._asks:
             yield self.later
 
     def all(self, values: Mapping[str, Any]) -> list[Rendering]:
         """Every operation; without `later` if the chart fails on what it finds."""
         made = [self.upgrade(values), self.install(values)]
-        if self.later in list(self.renders()):
+        if self._answered is None and self._asks:
             with suppress(self.chart.values_error):
                 made.append(self.later(values))
         return made
+
+    @cached_property
+    def _asks(self) -> bool:
+        return after_installation(self.chart, ()) is not None
 
     def _once(self, what: str, values: Mapping[str, Any], make: Callable[[], Rendering]) -> Rendering:
         for kind, known, rendering in self._made:
