@@ -6,9 +6,11 @@ Most of them are provoked side by side, each in a namespace of its own, since ea
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import secrets
 import shutil
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,6 @@ from tests.parts.registry import Registry
 from tests.parts.runnable import job
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
@@ -432,6 +433,19 @@ def without(enclave: Enclave, part: str) -> Iterator[None]:
         yield
     finally:
         enclave.start_again(part, command)
+        # A node that could not report for a while counts as away until it has reported again.
+        back = dt.datetime.now(dt.UTC).isoformat()
+        assert wait_until(lambda: reported(enclave) > back, 90)
+        enclave.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=90s")
+
+
+def reported(enclave: Enclave) -> str:
+    """When the node last reported, in ISO 8601; empty while nobody answers."""
+    query = ("get", "leases", "--namespace=kube-node-lease", "--output=jsonpath={.items[0].spec.renewTime}")
+    try:
+        return enclave.kubectl(*query)
+    except subprocess.CalledProcessError:
+        return ""
 
 
 def test_an_api_server_that_is_restarted_or_gone_for_good(enclave: Enclave, tmp_path: Path) -> None:
