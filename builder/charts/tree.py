@@ -5,7 +5,6 @@ pkg/chart/v2/util/dependencies.go (conditions, tags).
 """
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,9 +14,7 @@ from installer.chart.archive import packed
 from installer.chart.helm import Chart
 from installer.chart.lookups import answered, asking
 from installer.chart.parts import Part, defaults, files_of, parts_of
-from installer.chart.readers import readers
-
-_OBJECTS = re.compile(r"/templates/.*\.ya?ml$")
+from installer.chart.readers import OBJECTS, narrowed, readers, without_definitions
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,7 @@ class ChartTree:
             files = self._small(files, switches)
         files = {**files, **{self.file(name): b"" for name in empty}}
         if only is not None:
-            emptied = {name: b"" for name in files if _OBJECTS.search(name) and name not in only}
-            files = self._without_definitions({**files, **emptied})
+            files = narrowed(files, only)
         if held is not None:
             files = answered(files, [name for name in self.asking if name in files and name not in left], held)
         return replace(self.chart, archive=packed(files, level=0))
@@ -107,15 +103,10 @@ class ChartTree:
 
         def needed(name: str) -> bool:
             if name.startswith(f"{root}/charts/"):
-                return name.startswith(kept) or (itself and not _OBJECTS.search(name))
-            return itself or not _OBJECTS.search(name)
+                return name.startswith(kept) or (itself and not OBJECTS.search(name))
+            return itself or not OBJECTS.search(name)
 
-        return self._without_definitions({name: data for name, data in files.items() if needed(name)})
-
-    def _without_definitions(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
-        """`files` without custom resource definitions, which are large and name no images."""
-        crds = re.compile(rf"{re.escape(self.folder(self.parts[0]))}/(?:charts/[^/]+/)*crds/")
-        return {name: data for name, data in files.items() if not crds.match(name)}
+        return without_definitions({name: data for name, data in files.items() if needed(name)})
 
     def folder(self, part: Part) -> str:
         """The folder in the archive that holds `part`."""

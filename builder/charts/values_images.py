@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from installer.chart.retarget import spelt
+from installer.chart.spelling.text import parted
 from installer.errors import AirferryError
 from installer.oci.reference import Repository, parse_repository
 from installer.value import Value
@@ -31,7 +32,7 @@ def spellings(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[S
         if isinstance(value, Mapping) and not (key == "global" and path):
             yield from spellings(value, (*path, key))
         elif isinstance(value, str) and "/" in value and key.lower().endswith(("image", "imagename")):
-            text = _repository(value.partition("@")[0])
+            text = _repository(value)
             if text:
                 yield Spelling((*path, key), text)
 
@@ -59,9 +60,7 @@ def overlay(path: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 
 def _repository(name: str) -> Repository | None:
-    # A tag may follow, which a port never does at the end.
-    plain = name[: name.rfind(":")] if name.rfind(":") > name.rfind("/") else name
     try:
-        return parse_repository(plain)
+        return parse_repository(parted(name)[0])
     except AirferryError:
         return None

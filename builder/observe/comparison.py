@@ -7,7 +7,7 @@ from builder.observe.observation import Observation, Sighting
 from builder.recipe.findings import told
 from builder.recipe.lock import Lock, full_name, reach
 from installer.apps.profile import DOCUMENT, parse_profile
-from installer.chart.relocation import target
+from installer.chart.relocation import path_of
 from installer.chart.spelling.text import as_reference
 from installer.errors import RecipeError
 from installer.oci.reference import DigestRef, Reference
@@ -136,7 +136,7 @@ class _Held:
         }
         self.names = {image.source for image in lock.images}
         references = [image.in_bundle().reference for image in lock.images]
-        self.moved = {(_path(reference), reference.selector) for reference in references}
+        self.moved = {(path_of(reference.repository), reference.selector) for reference in references}
         self.excluded = {item.image: item.reason for item in lock.excluded}
         self.switches = {item.image: item.reasons[0].switches for item in lock.optional if item.reasons}
 
@@ -160,8 +160,3 @@ class _Held:
         parts = reference.repository.path.split("/")
         tails = ("/".join(parts[start:]) for start in range(len(parts)))
         return any((tail, reference.selector) in self.moved for tail in tails)
-
-
-def _path(reference: Reference) -> str:
-    """Where an image lies below the project of a registry that it was loaded into."""
-    return target(reference.repository, "registry.invalid", "").path

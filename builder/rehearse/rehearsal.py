@@ -13,7 +13,7 @@ from builder.images.source import Places
 from builder.recipe.lock import Lock
 from builder.rehearse.cluster_limits import defects
 from builder.rehearse.sample_site import sample_site
-from installer.apps.application import Application, application_of
+from installer.apps.application import Application
 from installer.apps.samples import Sample
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.bundle.manifest import BundleManifest, Contents
@@ -104,19 +104,17 @@ class _Outcome(Value):
 
 def rehearse(
     bundle: Contents,
+    app: Application,
     sites: Sequence[tuple[str, Site]],
     clusters: Sequence[Cluster],
     left_out: frozenset[str] = frozenset(),
 ) -> Rehearsal:
     """Install `bundle` at `sites`, as far as nothing is applied: at the first on all `clusters`, else on the last.
 
-    With each site goes a word about its answers, empty for one that gives no more than it must. Raises RecipeError that
-    names all that an installer would refuse, other than for the images `left_out` on purpose (full names); nothing is
-    rehearsed without an application.
+    `app` is what the bundle holds. With each site goes a word about its answers, empty for one that gives no more than
+    it must. Raises RecipeError that names all that an installer would refuse, other than for the images `left_out` on
+    purpose (full names).
     """
-    app = application_of(bundle)
-    if app is None or not sites:
-        return Rehearsal(asked=(), notes=())
     first, *others = sites
     pairs = [*((first, cluster) for cluster in clusters), *((site, clusters[-1]) for site in others)]
     trials = [_Trial(about=about, site=site, cluster=cluster, left_out=left_out) for (about, site), cluster in pairs]

@@ -6,11 +6,10 @@ from builder.charts.fetch import FetchedChart, with_edits
 from builder.charts.rendering import Release
 from builder.recipe.lock import TemplateEdit
 from builder.rehearse.rehearsal import Cluster
-from installer.chart.helm import Chart, Rendering
 from installer.chart.relocation import Relocation
 from installer.chart.retarget import merged
 from installer.moving.means import into_enclave
-from installer.moving.operations import Operation, Operations
+from installer.moving.operations import Operations
 from installer.moving.rewriting import Rewrite, rewrite
 from installer.oci.digest import Digest
 from installer.value import Value, replace
@@ -31,10 +30,7 @@ class Movement(Value):
 
 
 def movement(
-    release: Release,
-    images: Iterable[str],
-    cluster: Cluster,
-    overlays: Iterable[Mapping[str, object]] = ({},),
+    release: Release, images: Iterable[str], cluster: Cluster, overlays: Iterable[Mapping[str, object]]
 ) -> Movement:
     """How the chart of `release` moves the names of `images` on `cluster`, with each of `overlays` over its values.
 
@@ -43,18 +39,9 @@ def movement(
     chart = release.fetched.chart
     named = ((name, Digest.of(name.encode())) for name in images)
     relocation = Relocation.of(named, REGISTRY, PROJECT, rules=release.rules)
-
-    def render(chart: Chart, values: Mapping[str, object], what: Operation) -> Rendering:
-        return chart.render(
-            values,
-            release=release.name,
-            namespace=release.namespace,
-            kube_version=cluster.version,
-            api_versions=cluster.api_versions,
-            upgrade=what == "upgrade",
-        )
-
-    operations = Operations(chart, render)
+    operations = Operations(
+        chart, release.name, release.namespace, kube_version=cluster.version, api_versions=cluster.api_versions
+    )
     found = [into_enclave(operations, merged(release.values, overlay), relocation) for overlay in overlays]
     fixed = frozenset[tuple[str, str]]().union(*(item.fixed for item in found))
     return Movement(

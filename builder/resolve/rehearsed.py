@@ -53,7 +53,7 @@ def rehearsed(found: Needs, app: Application, lock: Lock, recipe: Recipe, places
         versions.add(oldest)
     clusters = [_cluster(recipe, item) for item in (*sorted(versions - {kubernetes.version}), kubernetes.version)]
     left_out = frozenset(item.image for item in found.excluded)
-    made = rehearse(LockedContents(lock, found.charts, places), sites, clusters, left_out)
+    made = rehearse(LockedContents(lock, found.charts, places), app, sites, clusters, left_out)
     yield from made.notes
     asked = {name for item in found.discoveries for name in item.images}
     for excluded in found.excluded:

@@ -110,7 +110,8 @@ class SampleRenderings:
     def _images(self, item: Object) -> frozenset[tuple[str, str]]:
         """The images of an object, which is one of those that are kept."""
         if id(item) not in self.asking:
-            places = (found for found in references([item]) if found.certain and not found.test_only)
+            named = references([item], self.app.profile.images)
+            places = (found for found in named if found.certain and not found.test_only)
             self.asking[id(item)] = item, frozenset((_name(item), found.text) for found in places)
         return self.asking[id(item)][1]
 

@@ -13,6 +13,7 @@ from builder.recipe.findings import Excluded, Reason, Suspected, only_tested
 from builder.recipe.lock import Lock
 from builder.recipe.recipe import Recipe
 from installer.apps.profile import Exclusion, Profile
+from installer.chart.spelling.text import as_reference
 from installer.errors import AirferryError, NotFoundError, RecipeError
 from installer.oci.reference import parse_reference
 from installer.report import Reporter, count
@@ -129,10 +130,8 @@ def _for_nothing(accepts: Sequence[_Pattern], excludes: Sequence[tuple[_Pattern,
 
 def _full_name(text: str) -> str:
     """The full name of what `text` refers to; empty if it is no reference."""
-    try:
-        return locked.full_name(text)
-    except AirferryError:
-        return ""
+    reference = as_reference(text)
+    return str(reference) if reference else ""
 
 
 def weeded(

@@ -17,10 +17,9 @@ from typing import Any
 from installer.chart.archive import packed
 from installer.chart.helm import Chart, Object
 from installer.chart.parts import files_of
-from installer.chart.readers import readers
+from installer.chart.readers import narrowed, readers
 
 _TEMPLATE = re.compile(r"/templates/.*\.(?:ya?ml|tpl)$|/templates/[^.]*$")
-_OBJECTS = re.compile(r"/templates/.*\.ya?ml$|/crds/")
 _ACTION = re.compile(rb"\{\{.*?\}\}", re.DOTALL)
 _LOOKUP = re.compile(rb"(?<=[\s(])lookup(?=\s+[\"$.(])")
 _ENTRY = re.compile(r"[-._a-zA-Z0-9]+ [a-zA-Z0-9+/=]*")
@@ -74,8 +73,7 @@ def after_installation(
     if not templates:
         return None
     if values is not None:
-        kept = readers(files, "lookup", json.dumps(values))
-        files = {name: data for name, data in files.items() if name in kept or not _OBJECTS.search(name)}
+        files = narrowed(files, readers(files, "lookup", json.dumps(values)))
     return replace(chart, archive=packed(answered(files, templates, held(objects)), level=0))
 
 

@@ -5,9 +5,12 @@ include anything, and so may read anything.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
+OBJECTS = re.compile(r"/templates/.*\.ya?ml$")
+"""Files that make objects, by their names."""
+_DEFINITIONS = re.compile(r"[^/]+/(?:charts/[^/]+/)*crds/")
 _TEMPLATES = "/templates/"
 _ACTION = re.compile(rb"\{\{(?!-?\s*/\*).*?\}\}", re.DOTALL)
 _DEFINED = re.compile(rb"\{\{-?\s*(?:define|block)\s+[\"`]([^\"`]+)[\"`]")
@@ -44,6 +47,17 @@ def readers(files: Mapping[str, bytes], word: str, values: str) -> frozenset[str
     found = {name for name, data in texts.items() if reads(data, known)}
     ends = {end.decode("utf-8", "replace") for name in found for end in _FILE.findall(texts[name])}
     return frozenset(found | {name for name in texts if name.endswith(tuple(ends))})
+
+
+def narrowed(files: Mapping[str, bytes], kept: Collection[str]) -> dict[str, bytes]:
+    """The `files` of a chart, those but `kept` empty whose names tell that they make objects, without definitions."""
+    emptied = {name: b"" for name in files if OBJECTS.search(name) and name not in kept}
+    return without_definitions({**files, **emptied})
+
+
+def without_definitions(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The `files` of a chart without custom resource definitions, which are large and name no images."""
+    return {name: data for name, data in files.items() if not _DEFINITIONS.match(name)}
 
 
 def _definitions(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -14,14 +14,20 @@ from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef, parse_reference, parse_repository
 
 
+def path_of(repository: Repository) -> str:
+    """The name of `repository` below the enclave's registry and project: `<host>/<path>`.
+
+    A port of the host is joined by two underscores, which no host name can hold.
+    """
+    return f"{repository.host.lower().replace(':', '__')}/{repository.path}"
+
+
 def target(repository: Repository, registry: str, project: str) -> Repository:
     """Where `repository` lies in the enclave: `<registry>/<project>/<host>/<path>`.
 
-    A port of the upstream host is joined by two underscores, which no host name can hold. An empty `project` is left
-    out. Raises UsageError if the result is no repository.
+    An empty `project` is left out. Raises UsageError if the result is no repository.
     """
-    host = repository.host.lower().replace(":", "__")
-    return Repository(registry, "/".join(part for part in (project, host, repository.path) if part))
+    return Repository(registry, "/".join(filter(None, (project, path_of(repository)))))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 from installer.chart.helm import Chart, Object
 from installer.chart.images import Found, references
 from installer.chart.relocation import Relocation
-from installer.chart.spelling.text import as_reference
+from installer.chart.spelling.text import as_reference, parted
 from installer.errors import AirferryError
-from installer.oci.reference import Reference, Repository, parse_reference, parse_repository
+from installer.oci.reference import Reference, Repository, parse_repository
 from installer.value import Value
 
 # The keys by which a map names a repository. `name` alone means many things, so it needs one of the others beside it.
@@ -192,7 +192,7 @@ def _value(key: str, value: Any, relocation: Relocation, path: _Path) -> Any:
             return None
         return [_replaced(old, new) for old, new in zip(value, changed, strict=True)]
     if isinstance(value, str) and key.lower().endswith(("image", "images", "imagename")):
-        return _text_image(value, relocation)
+        return target_of(value, relocation) or None
     return None
 
 
@@ -216,18 +216,11 @@ def _split_image(node: Mapping[str, Any], relocation: Relocation) -> dict[str, A
     return {"registry": str(moved).removesuffix(f"/{path}"), key: path}
 
 
-def _text_image(text: str, relocation: Relocation) -> str | None:
-    """The override for an image spelt as one text; what stood behind the repository is kept as it was."""
-    try:
-        reference = parse_reference(text)
-    except AirferryError:
-        return None
-    moved = relocation.moved(str(reference.repository))
-    if moved is None:
-        return None
-    name, at, digest = text.partition("@")
-    tag = name[name.rfind(":") :] if name.rfind(":") > name.rfind("/") else ""
-    return f"{moved}{tag}{at}{digest}"
+def target_of(text: str, relocation: Relocation) -> str:
+    """Where the image that is written `text` lies in the enclave, written alike; empty if the bundle lacks it."""
+    reference = as_reference(text)
+    repository = relocation.moved(str(reference.repository)) if reference else None
+    return f"{repository}{parted(text)[1]}" if repository else ""
 
 
 def _guards_registries(node: Mapping[str, Any]) -> bool:

@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from installer.chart.helm import Object, Rendering
+from installer.chart.images import references
 from installer.chart.relocation import Relocation
-from installer.chart.retarget import merged, named, overrides, stray
+from installer.chart.retarget import merged, named, overrides, stray, target_of
+from installer.chart.spelling.text import parted
 from installer.errors import AirferryError
 from installer.moving.operations import Operations
-from installer.moving.prefixes import Moved, moved, target_of
+from installer.moving.prefixes import Moved, moved
 from installer.moving.rewriting import prefix_values, rewrite, rewritten
 from installer.value import Value
 
@@ -55,23 +57,18 @@ def into_enclave(operations: Operations, values: Mapping[str, Any], relocation: 
     paths: tuple[str, ...] = ()
     fixed: set[tuple[str, str]] = set()
     for render in operations.renders():
-        try:
-            rendering = render(changed)
-        except chart.values_error:
-            if render == operations.later:
-                break
-            raise
-        found = moved(changed, rendering, relocation, render, {text for _, text in fixed})
+        if (made := operations.rendered(render, changed)) is None:
+            continue
+        found = moved(changed, made, relocation, render, {text for _, text in fixed})
         changed, paths = dict(found.values), (*paths, *found.paths)
         fixed.update(_fixed(found, relocation))
     return Means(values=changed, paths=paths, fixed=frozenset(fixed))
 
 
 def _fixed(found: Moved, relocation: Relocation) -> Iterator[tuple[str, str]]:
-    left = {item.found.text for item in found.strays if target_of(item.found.text, relocation)}
+    left = {item.found for item in found.strays if target_of(item.found.text, relocation)}
     for template, item in found.rendering.manifests if left else ():
-        texts = {place.found.text for place in stray([item], relocation)}
-        yield from ((template, text) for text in texts & left)
+        yield from ((template, place.text) for place in references([item], relocation.rules) if place in left)
 
 
 def _without(over: Mapping[str, Any], spoilt: list[str]) -> Iterator[tuple[str, Any]]:
@@ -84,9 +81,7 @@ def _without(over: Mapping[str, Any], spoilt: list[str]) -> Iterator[tuple[str, 
 
 
 def _spoils(value: str, text: str) -> bool:
-    start, slash, leaf = text.rpartition("/")
-    cut_off = start + slash + leaf.partition("@")[0].partition(":")[0]
-    return not text.startswith(value) and (value in text or value.startswith(cut_off))
+    return not text.startswith(value) and (value in text or value.startswith(parted(text)[0]))
 
 
 def moved_object(item: Object, relocation: Relocation) -> Object:

@@ -9,14 +9,15 @@ Whether an answer that follows from this is right, the next rendering shows.
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
 from installer.chart.helm import Object, Rendering
 from installer.chart.images import Found, references
 from installer.chart.relocation import Relocation
-from installer.chart.retarget import Stray, merged, stray
-from installer.chart.spelling.text import as_reference, versioned
+from installer.chart.retarget import Stray, merged, stray, target_of
+from installer.chart.spelling.text import versioned
 from installer.errors import AirferryError
 from installer.moving.operations import Render
 from installer.value import Value
@@ -125,17 +126,6 @@ def _answers(before: Moved, candidates: Sequence[_Candidate], relocation: Reloca
     return {number: answer for number, (answer, *others) in answers.items() if answer and not others}
 
 
-def target_of(text: str, relocation: Relocation) -> str:
-    """Where the image that is written `text` lies in the enclave, written alike; empty if the bundle lacks it."""
-    reference = as_reference(text)
-    repository = relocation.moved(str(reference.repository)) if reference else None
-    if repository is None:
-        return ""
-    leaf = text.rpartition("/")[2]
-    start = min((leaf.index(mark) for mark in "@:" if mark in leaf), default=len(leaf))
-    return f"{repository}{leaf[start:]}"
-
-
 def _candidates(coalesced: Mapping[str, Any], texts: Collection[str], *, empty: bool) -> Iterator[_Candidate]:
     for path, text in _texts(coalesced, ()):
         if empty and not text:
@@ -169,17 +159,11 @@ def _with(values: Mapping[str, Any], coalesced: Mapping[str, Any], texts: Mappin
         for key, following in pairwise(path):
             below = below[key]
             if isinstance(following, int) and isinstance(key, str):
-                node = node.setdefault(key, _copied(below))
+                node = node.setdefault(key, deepcopy(below))
             else:
                 node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
         node[path[-1]] = text
     return merged(values, over)
-
-
-def _copied(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _copied(value) for key, value in node.items()}
-    return [_copied(value) for value in node] if isinstance(node, list) else node
 
 
 def _placed(found: Iterable[Found]) -> Iterator[tuple[_Place, Found]]:
@@ -193,7 +177,7 @@ def _placed(found: Iterable[Found]) -> Iterator[tuple[_Place, Found]]:
 
 def _same(before: Iterable[Object], after: Iterable[Object], relocation: Relocation) -> bool:
     """Whether all places still name the images that they have named, there or in the enclave."""
-    one, other = _fields(before), _fields(after)
+    one, other = _fields(before, relocation), _fields(after, relocation)
     return one.keys() == other.keys() and all(
         texts <= other[field] | {text for text in texts if target_of(text, relocation) in other[field]}
         and other[field] <= texts | {target_of(text, relocation) for text in texts}
@@ -201,10 +185,10 @@ def _same(before: Iterable[Object], after: Iterable[Object], relocation: Relocat
     )
 
 
-def _fields(objects: Iterable[Object]) -> dict[tuple[str, ...], set[str]]:
+def _fields(objects: Iterable[Object], relocation: Relocation) -> dict[tuple[str, ...], set[str]]:
     """What each field names."""
     found: dict[tuple[str, ...], set[str]] = {}
-    for item in references(objects):
+    for item in references(objects, relocation.rules):
         found.setdefault(_text_of(item)[:-1], set()).add(item.text)
     return found
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from installer.chart.relocation import Relocation, target
+from installer.chart.relocation import Relocation, path_of
+from installer.chart.spelling.text import parted
 from installer.oci.reference import parse_reference
 from installer.value import Value
 
@@ -40,11 +41,8 @@ def rewrite(text: str) -> Rewrite:
     A name of one word is replaced with this tag alone, and one without host and tag only where the key beside it
     speaks of an image: such words mean many things. Raises UsageError if `text` is no reference.
     """
-    reference = parse_reference(text)
-    name = str(target(reference.repository, "x", "")).partition("/")[2]
-    leaf = text.rpartition("/")[2]
-    end = len(text) - len(leaf) + min((leaf.index(mark) for mark in "@:" if mark in leaf), default=len(leaf))
-    spelt, version = re.escape(text[:end]), re.escape(text[end:])
+    name = path_of(parse_reference(text).repository)
+    spelt, version = map(re.escape, parted(text))
     host = text.partition("/")[0]
     if "/" in text and ("." in host or ":" in host):
         return Rewrite(f"{_BEFORE}{spelt}(:[A-Za-z0-9_]|@sha256:|[^A-Za-z0-9._/:@-]|$)", name)
@@ -60,10 +58,8 @@ def prefix_values(metadata: Mapping[str, Any], relocation: Relocation) -> dict[s
     annotations = metadata.get("annotations")
     if not isinstance(annotations, Mapping) or EDITED not in annotations:
         return {}
-    values: Any = relocation.prefix
-    for key in reversed(VALUE):
-        values = {key: values}
-    return dict(values)
+    above, middle, key = VALUE
+    return {above: {middle: {key: relocation.prefix}}}
 
 
 def rewritten(node: Any, rewrites: Iterable[Rewrite], prefix: str) -> Any:

@@ -12,7 +12,7 @@ from installer.apps.profile import Step, at_path, placed
 from installer.bundle.manifest import BundleChart, Contents
 from installer.chart import retarget
 from installer.chart.bundled import chart_of
-from installer.chart.helm import Chart, Rendering, documents, hook_events, parse_values
+from installer.chart.helm import documents, hook_events, parse_values
 from installer.chart.images import Found, references
 from installer.chart.relocation import Relocation
 from installer.chart.spelling.text import as_reference
@@ -171,9 +171,8 @@ class Maker:
     def _release(self, step: Step, entry: BundleChart, name: ReleaseName, given: Mapping[str, Any]) -> ChartRelease:
         """The chart `entry` with final values, its references proven."""
         chart = chart_of(self.bundle, entry, SiteError)
-
         operations = Operations(
-            chart, lambda made, values, what: self._render(made, values, name, upgrade=what == "upgrade")
+            chart, name.name, name.namespace, kube_version=self._kube_version, api_versions=self._api_versions
         )
         found = means.into_enclave(operations, given, self.relocation)
         values = dict(found.values)
@@ -216,16 +215,6 @@ class Maker:
             if document.name == name:
                 return self.bundle.read(document.digest, MAX_DOCUMENT)
         raise BundleError(f"the bundle has no document {name!r}")
-
-    def _render(self, chart: Chart, values: Mapping[str, Any], name: ReleaseName, *, upgrade: bool) -> Rendering:
-        return chart.render(
-            values,
-            release=name.name,
-            namespace=name.namespace,
-            kube_version=self._kube_version,
-            api_versions=self._api_versions,
-            upgrade=upgrade,
-        )
 
     def _proven(
         self, what: str, objects: Sequence[Object], above: str, coalesced: Mapping[str, Any] | None = None

@@ -57,12 +57,12 @@ def rehearse_bundle(
         if app is None:
             raise UsageError("the bundle has no chart: there is nothing to install", hint="`verify` checks its images.")
         load, _ = answers_in(session, site)
-        sites = [("", load(app))] if load and site else sample_sites(app)
+        sites = [("", load(app))] if load else sample_sites(app)
         known = _clusters(opened)
         clusters = [
             Cluster(version=version, api_versions=api_versions or known[0].api_versions) for version in versions
         ] or [Cluster(version=item.version, api_versions=api_versions or item.api_versions) for item in known]
-        found = rehearse(opened, sites, clusters)
+        found = rehearse(opened, app, sites, clusters)
     for note in found.notes:
         session.reporter.note(f"note: {note}")
     asked = "".join(f"\n  {question}" for question in found.asked)

@@ -42,6 +42,14 @@ def as_reference(text: str) -> Reference | None:
         return None
 
 
+def parted(text: str) -> tuple[str, str]:
+    """A reference as it is written, in two: the repository, and the tag or digest or both, with their signs."""
+    leaf = text.rpartition("/")[2]
+    start = min((leaf.index(mark) for mark in "@:" if mark in leaf), default=len(leaf))
+    end = len(text) - len(leaf) + start
+    return text[:end], text[end:]
+
+
 def versioned(text: str) -> bool:
     """Whether a reference says which tag or digest."""
     return "@" in text or ":" in text.rpartition("/")[2]

@@ -49,9 +49,7 @@ class Entered(NamedTuple):
 
 
 def into(made: Chart, bundle: Relocation) -> Entered:
-    operations = Operations(
-        made, lambda chart, values, what: chart.render(values, release="r", namespace="n", upgrade=what == "upgrade")
-    )
+    operations = Operations(made, "r", "n")
     rendering = operations.install(into_enclave(operations, {}, bundle).values)
     return Entered(stray(rendering.objects, bundle), rendering)
 
