@@ -122,7 +122,8 @@ def rehearse(
     if wrong := dict.fromkeys(text for item in outcomes for text in item.wrong):
         raise RecipeError(
             "\n  ".join(["the installer would refuse this in the enclave:", *wrong]),
-            hint="correct the recipe, the profile or the values of the charts; then run `airferry lock` again.",
+            hint="correct the answers; or correct the recipe, the profile or the values of the charts and run "
+            "`airferry lock` again.",
         )
     notes = dict.fromkeys(text for item in outcomes for text in item.notes)
     return Rehearsal(asked=outcomes[0].asked, notes=tuple(notes))

@@ -126,6 +126,11 @@ def _answers(before: Moved, candidates: Sequence[_Candidate], relocation: Reloca
     return {number: answer for number, (answer, *others) in answers.items() if answer and not others}
 
 
+def beginnings(coalesced: Mapping[str, Any], text: str) -> list[str]:
+    """The dotted paths of values with which the reference `text` begins: it may be put together from them."""
+    return sorted(".".join(map(str, item.path)) for item in _candidates(coalesced, (text,), empty=False))
+
+
 def _candidates(coalesced: Mapping[str, Any], texts: Collection[str], *, empty: bool) -> Iterator[_Candidate]:
     for path, text in _texts(coalesced, ()):
         if empty and not text:

@@ -20,7 +20,7 @@ from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
 from installer.errors import AirferryError, BundleError, SiteError
-from installer.moving import means, pinning
+from installer.moving import means, pinning, prefixes
 from installer.moving.operations import Operations
 from installer.objects.desired import MANAGED_BY, ChartRelease, DesiredStep, Manifests, Resource
 from installer.objects.pull_secret import pod_with_pull_secret, with_pull_secret
@@ -279,9 +279,12 @@ def _offender(stray: retarget.Stray, above: str, coalesced: Mapping[str, Any] | 
     """A stray, with the places in site.yaml that can change it."""
     if coalesced is None:
         return f"{stray}; named by {above}"
-    paths = retarget.sources(coalesced, stray.found.text)
-    where = ", ".join(f"{above}.{path}" for path in paths) or "no value: a template of the chart has it fixed"
-    return f"{stray}; named by {where}"
+    text = stray.found.text
+    if paths := retarget.sources(coalesced, text):
+        return f"{stray}; named by {', '.join(f'{above}.{path}' for path in paths)}"
+    if paths := prefixes.beginnings(coalesced, text):
+        return f"{stray}; perhaps put together from {', '.join(f'{above}.{path}' for path in paths)}"
+    return f"{stray}; named by no value: a template of the chart has it fixed"
 
 
 def _prove_held(what: str, objects: Sequence[Object]) -> None:

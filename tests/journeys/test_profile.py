@@ -43,6 +43,8 @@ def test_from_init_to_render(carried: Carried, tmp_path: Path) -> None:
     # At home, where the site's secrets are not.
     assert airferry.result("rehearse", "shop-1.0.tar", "--site", "site.yaml", "--kubernetes", "1.33")["asked"] == []
     assert "it installs on Kubernetes 1.33" in airferry.run("rehearse", "shop-1.0.tar", "--kubernetes", "1.33").stdout
+    unknown = airferry.run("rehearse", "shop-1.0.tar", "--kubernetes", "newest")
+    assert (unknown.returncode, "--kubernetes" in unknown.stderr) == (2, True)
     answers = (new / "site.yaml").read_text()
     (new / "wrong.yaml").write_text(f"{answers}charts: {{shop: {{values: {{image: {{tag: none}}}}}}}}\n")
     refused = airferry.run("rehearse", "shop-1.0.tar", "--site", "wrong.yaml")

@@ -22,21 +22,27 @@ if TYPE_CHECKING:
 
     from installer.bundle.reader import Bundle
     from installer.objects.desired import Desired
+    from installer.site.site import ApplicationAnswers
 
 REGISTRY = "registry.enclave:5000"
 PASSWORD = "correct-horse-battery"
 
 
-def site(folder: Path, bundle: Bundle, **answers: Any) -> Site:
-    """A site with `answers` to the questions of `bundle`; whatever it asks for is answered with the password."""
+def site_of(app: ApplicationAnswers, folder: Path, **answers: Any) -> Site:
+    """A site with `answers` to the questions of `app`; whatever it asks for is answered with the password."""
     return Site.load(
         json.dumps({"registry": {"host": REGISTRY}, **answers}).encode(),
         folder,
-        application=application_of(bundle) or RegistryOnly(),
+        application=app,
         now=dt.datetime.now(dt.UTC),
         environment=lambda name: None,
         prompt=lambda text: PASSWORD,
     )
+
+
+def site(folder: Path, bundle: Bundle, **answers: Any) -> Site:
+    """A site with `answers` to the questions of the application in `bundle`."""
+    return site_of(application_of(bundle) or RegistryOnly(), folder, **answers)
 
 
 def wanted(

@@ -9,12 +9,14 @@ from builder.charts.rendering import PROFILE
 from builder.cli.recipe.recipe_files import answers_in, site_option
 from builder.cli.trust import bundle_argument
 from builder.images.previous_bundle import open_own
+from builder.recipe.recipe import KubernetesEntry
 from builder.rehearse.rehearsal import Cluster, rehearse, sample_sites
 from builder.resolve.completeness_report import PROOF_NAME
 from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.commands import Command
 from installer.errors import UsageError
+from installer.schema import validate
 from installer.shell import Session
 
 
@@ -52,6 +54,8 @@ def rehearse_bundle(
       airferry rehearse app-1.0.tar --site site.yaml
       airferry rehearse app-1.0.tar --kubernetes 1.31 --kubernetes 1.34
     """
+    for version in versions:
+        validate(KubernetesEntry, {"to": version}, "--kubernetes", UsageError)
     with open_own(bundle) as opened:
         app = application_of(opened)
         if app is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,14 @@ from builder.resolve.on_site import on_site
 from installer.apps.application import PLACEHOLDER, Application, application
 from installer.apps.profile import parse_profile
 from installer.errors import BundleError, RecipeError, SiteError
-from installer.site.site import ApplicationAnswers, Site
+from tests.parts.demo_site import site_of
 from tests.parts.workshop import Workshop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from installer.apps.profile import Profile, Step
+    from installer.site.site import Site
 
 # What it makes anew with each rendering must not pass for an effect.
 RANDOM = """
@@ -146,18 +146,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_question_without_effect_is_a_defect_of_the_profile(workshop: Workshop, case: str) -> None:
     asked, words = WRONG[case]
     assert words in refusal(workshop, answer=asked)
-
-
-def site_of(app: ApplicationAnswers, folder: Path, **answers: Any) -> Site:
-    document = json.dumps({"registry": {"host": "r.enclave:5000"}, **answers}).encode()
-    return Site.load(
-        document,
-        folder,
-        application=app,
-        now=dt.datetime.now(dt.UTC),
-        environment=lambda _: None,
-        prompt=lambda _: "",
-    )
 
 
 class Controlled(Application):

@@ -119,6 +119,22 @@ def test_a_reference_that_the_enclave_cannot_serve_is_refused(
     assert words in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("{{ .Values.hub }}/demo/x:1", "perhaps put together from charts.greeter.values.hub"),
+        ("quay.io/demo/x:{{ .Values.hub }}", "named by no value: a template of the chart has it fixed"),
+    ],
+)
+def test_a_refused_reference_comes_with_the_value_that_it_begins_with(tmp_path: Path, image: str, words: str) -> None:
+    pod = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: it}}\nspec: {{containers: [{{name: a, image: '{image}'}}]}}\n"
+    application = Application(tmp_path / "b", "greeter")
+    application.chart(packed_chart("greeter", "1.0.0", {"templates/pod.yaml": pod}), release="greeter")
+    with pytest.raises(SiteError) as caught:
+        wanted(application, tmp_path, charts={"greeter": {"values": {"hub": "ghcr.io"}}})
+    assert words in caught.value.message
+
+
 @pytest.fixture(scope="module")
 def profile(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Application:
     """A bundle with W&B's own platform chart, and with stand-ins for the images that it needs without any answers."""
