@@ -19,8 +19,8 @@ def require_images(registry: Registry, images: Mapping[str, str]) -> None:
         found = registry.head_manifest(parse_reference(text))
         if found is None:
             missing.append(text)
-        elif found.digest.text != digest:
-            other.append(f"{text}: is {found.digest}, should be {digest}")
+        elif found.text != digest:
+            other.append(f"{text}: is {found}, should be {digest}")
     if missing:
         raise NotFoundError(
             "\n  ".join(["the registry of this enclave lacks images:", *_cut(missing)]),

@@ -4,6 +4,7 @@ Names in comments (`end-4a` and so on) are that specification's endpoints.
 """
 
 import contextlib
+import hashlib
 from functools import partial
 from urllib.parse import quote, urlencode
 
@@ -17,18 +18,22 @@ from installer.registry import referrers
 from installer.registry.capabilities import Capabilities
 from installer.registry.endpoint import Endpoint
 from installer.registry.failures import TransientError
-from installer.registry.messages import Request, Response
+from installer.registry.messages import READ_SLICE, Request, Response
 from installer.registry.remote_blob import RemoteBlob
 from installer.registry.transport import Transport
-from installer.registry.upload import SMALLEST, WORTH_ASKING, Begun, Content, Upload, check_stated
+from installer.registry.upload import SMALLEST, SUCCESS, WORTH_ASKING, Begun, Content, Upload, check_stated
 from installer.registry.upload_sessions import UploadSessions
 from installer.value import Value, replace
 
 _OK = frozenset({200})
-_HEAD_MISSING = frozenset({200, 404, 405, 501})
+# A HEAD is refused without words, and by some registries without a reason: what it says then, a GET decides.
+_HEAD = frozenset({200, 400, 403, 404, 405, 406, 410, 501})
+_MISSING = frozenset({404, 410})
 _INVALID = frozenset({400, 409, 412, 415, 422})
-# The specification has 201 only; registries that do their work later answer otherwise.
-_STORED = frozenset({200, 201, 202})
+# A mount that fails is no loss: the blob is sent.
+_MOUNT = SUCCESS | {500, 501}
+REFUSALS = (ContentError, NotFoundError, RegistryAccessError)
+"""What a registry refuses one request with; the next one may be answered."""
 # Registries without lists of referrers do not know the address, or take it for a malformed one.
 _LISTS = frozenset({200, 400, 404, 405, 406, 501})
 _ENOUGH = 4
@@ -57,6 +62,9 @@ class Registry:
         self._begun: dict[tuple[Repository, Digest], Begun] = {}
         self._resumes = dict[Endpoint, bool]()
         self._lists = dict[Endpoint, bool]()
+        # Registries that have answered a HEAD of a manifest, and those that have claimed to hold what they do not.
+        self._heads = set[Endpoint]()
+        self._wrong = set[Endpoint]()
 
     def capabilities(self, host: str) -> Capabilities:
         """What responses have shown of the registry `host` so far. Asks nothing."""
@@ -84,40 +92,42 @@ class Registry:
         except ContentError as exc:
             raise ContentError(f"{ref}: {exc.message}", hint=exc.hint) from exc
 
-    def head_manifest(self, ref: Reference) -> Descriptor | None:
-        """The descriptor of the manifest that `ref` names, None if the registry does not have it (end-3)."""
-        request = self._request(
-            ref.repository, "HEAD", f"manifests/{ref.selector}", _HEAD_MISSING, accept=media_types.ACCEPT
-        )
+    def head_manifest(self, ref: Reference) -> Digest | None:
+        """The digest of the manifest that `ref` names, None if the registry does not have it (end-3).
+
+        Nexus knows no HEAD and answers 404: that counts in a registry alone whose HEAD has found something before.
+        """
+        request = self._request(ref.repository, "HEAD", f"manifests/{ref.selector}", _HEAD, accept=media_types.ACCEPT)
         with self._transport.send(request) as response:
-            status, size = response.status, response.length
-            digest, media_type = response.header("Docker-Content-Digest"), response.header("Content-Type")
-        if status == 404:
+            status, stated = response.status, response.header("Docker-Content-Digest")
+        if status == 200:
+            self._heads.add(request.endpoint)
+            wanted = ref.digest if isinstance(ref, DigestRef) else None
+            found = _stated_digest(stated, str(ref)) if stated else wanted
+            if wanted and found != wanted:
+                raise ContentError(f"{ref}: the registry says that its digest is {found}")
+            return found or self._get_digest(ref)
+        if status in _MISSING and request.endpoint in self._heads:
             return None
-        if not digest and isinstance(ref, DigestRef):
-            digest = ref.digest.text
-        if status != 200 or size is None or not digest:
-            # Some registries do not answer HEAD, or not fully.
-            try:
-                return self.manifest(ref).descriptor
-            except NotFoundError:
-                return None
-        found = _stated_digest(digest, str(ref))
-        if isinstance(ref, DigestRef) and found != ref.digest:
-            raise ContentError(f"{ref}: the registry says that its digest is {found}")
-        return Descriptor(media_type.partition(";")[0].strip(), found, size)
+        return self._get_digest(ref)
+
+    def _get_digest(self, ref: Reference) -> Digest | None:
+        try:
+            return self.manifest(ref).descriptor.digest
+        except NotFoundError:
+            return None
 
     def confirm(self, ref: Reference, digest: Digest) -> None:
-        """Check that `ref` names `digest`, to which it was just set.
+        """Check that `ref` names `digest`, to which it was just set. Raises ContentError if it does not.
 
         Asks again for a while: replicas of the registry, and caches before it, see a push a moment later.
         """
 
         def once() -> None:
-            found = self.head_manifest(ref)
-            if found is None or found.digest != digest:
-                error = RegistryUnreachableError(
-                    f"{ref}: the registry answers {found.digest if found else 'not found'} right after the push",
+            found = self.head_manifest(ref) or self._get_digest(ref)
+            if found != digest:
+                error = ContentError(
+                    f"{ref}: the registry answers {found or 'not found'} right after the push",
                     hint="a proxy or another client may be in between; run the same command again.",
                 )
                 raise TransientError(error)
@@ -144,16 +154,54 @@ class Registry:
         return RepositoryBlobs(self, repository)
 
     def has_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
-        """Whether `repository` holds the blob. Raises ContentError if it is held with another size (end-2)."""
-        request = self._request(repository, "HEAD", f"blobs/{descriptor.digest}", _HEAD_MISSING)
+        """Whether `repository` holds the blob; False also where it does not let us know (end-2).
+
+        A HEAD is believed if it names the right size, unless this registry has been wrong before. Otherwise the blob is
+        asked for its last byte, and if that does not come, for all of them. Raises ContentError if they are others.
+        """
+        request = self._request(repository, "HEAD", f"blobs/{descriptor.digest}", _HEAD)
         with self._transport.send(request) as response:
-            status, size = response.status, response.length
-        if status == 200 and size is not None and size != descriptor.size:
+            status, size = response.status, response.length or 0
+        if status in _MISSING:
+            return False
+        if status == 200 and size == descriptor.size and request.endpoint not in self._wrong:
+            return True
+        try:
+            with self.open(repository, descriptor, max(descriptor.size - 1, 0)) as stream:
+                return bool(stream.readinto(memoryview(bytearray(1)))) or not descriptor.size
+        except NotFoundError:
+            self.doubt(repository)
+        except ContentError:
+            with contextlib.suppress(NotFoundError, RegistryAccessError, RegistryUnreachableError):
+                return self._delivers(repository, descriptor)
+        except (RegistryAccessError, RegistryUnreachableError):
+            pass
+        return False
+
+    def doubt(self, repository: Repository) -> None:
+        """Check from now on what the registry of `repository` claims to hold: it was wrong once."""
+        self._wrong.add(self._transport.endpoint(repository.host))
+
+    def _delivers(self, repository: Repository, descriptor: Descriptor) -> bool:
+        """Whether the whole blob comes. Raises ContentError for other bytes, and the other errors of a request."""
+        request = self._request(repository, "GET", f"blobs/{descriptor.digest}", _OK, accept="*/*")
+
+        def once() -> bool:
+            whole, count, buffer = hashlib.sha256(), 0, memoryview(bytearray(READ_SLICE))
+            with self._transport.exchange(request) as response:
+                while count <= descriptor.size and (part := response.readinto(buffer)):
+                    whole.update(buffer[:part])
+                    count += part
+                if response.header("Content-Encoding") or count < min(response.length or 0, descriptor.size):
+                    return False
+            if whole.hexdigest() == descriptor.digest.hex:
+                return True
             raise ContentError(
-                f"{repository}@{descriptor.digest}: the registry holds {size} bytes instead of {descriptor.size}",
+                f"{repository}@{descriptor.digest}: the registry delivers other bytes under this digest",
                 hint="its copy is damaged: have this blob deleted there, then run the same command again.",
             )
-        return status == 200
+
+        return self._transport.retrying(once)
 
     def mount(self, repository: Repository, digest: Digest, source: Repository) -> bool:
         """Mount a blob from `source`, a repository of the same registry (end-11).
@@ -164,16 +212,18 @@ class Registry:
         if source.host != repository.host:
             return False
         query = urlencode({"mount": digest.text, "from": self._path(source)})
-        request = self._request(repository, "POST", f"blobs/uploads/?{query}", frozenset({201, 202, 404, 405, 501}))
+        request = self._request(repository, "POST", f"blobs/uploads/?{query}", _MOUNT)
         mounts, refused = self._mounts.get(request.endpoint, False), self._refused.get(request.endpoint, 0)
         if not mounts and refused >= _ENOUGH:
             return False
-        pull = f"repository:{self._path(source)}:pull"
-        with self._transport.send(request.with_scope(pull)) as response:
-            mounted = response.status == 201
-            self._begun.pop((repository, digest), None)
-            if response.status == 202:
-                with contextlib.suppress(RegistryAccessError):
+        mounted = False
+        self._begun.pop((repository, digest), None)
+        # Who may not read `source`, or not mount at all, may still upload.
+        with contextlib.suppress(*REFUSALS, RegistryUnreachableError):
+            pull = f"repository:{self._path(source)}:pull"
+            with self._transport.send(request.with_scope(pull)) as response:
+                mounted = response.status == 201
+                if response.status == 202:
                     self._begun[repository, digest] = Begun.told(response, request)
         self._mounts[request.endpoint] = mounted or mounts
         self._refused[request.endpoint] = refused + (not mounted)
@@ -198,7 +248,7 @@ class Registry:
         `slowly` sends small requests, none of which is open while `content` makes people wait. Returns how many bytes
         of it an earlier process had brought already.
         """
-        start = self._request(repository, "POST", "blobs/uploads/", frozenset({202}))
+        start = self._request(repository, "POST", "blobs/uploads/", SUCCESS)
         kept = self._sessions if descriptor.size > WORTH_ASKING else UploadSessions(None)
         with kept.claim(start.url, descriptor.digest) as claim:
             begun = self._begun.pop((repository, descriptor.digest), None)
@@ -284,7 +334,7 @@ class Registry:
 
         The result tells whether the registry lists it as a referrer of its subject.
         """
-        request = self._request(repository, "PUT", f"manifests/{selector}", _STORED)
+        request = self._request(repository, "PUT", f"manifests/{selector}", SUCCESS)
         request = request.with_header("Content-Type", media_type).with_body(lambda: [raw], len(raw))
         with self._transport.send(request) as response:
             check_stated(response, Digest.of(raw), f"{repository}:{selector}")

@@ -24,10 +24,8 @@ WORTH_ASKING = 4 << 20
 SMALLEST = 1 << 20
 """Requests of so many bytes are accepted even by an nginx that nobody told otherwise."""
 TOO_LARGE = 413
-_CREATED = frozenset({201})
-# Amazon's ECR answers 201 to each chunk.
-_ACCEPTED = frozenset({201, 202})
-_STATUS = frozenset({200, 202, 204})
+SUCCESS = frozenset(range(200, 300))
+"""Statuses count by their class: Amazon's ECR answers 201 to each chunk, Pulp 204."""
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 
@@ -40,7 +38,7 @@ class Begun(Value):
 
     @classmethod
     def told(cls, response: Response, request: Request) -> Self:
-        """By the 202 answer to the POST `request`. Raises RegistryAccessError for an address that is not used."""
+        """By the answer to the POST `request`. Raises RegistryAccessError for an address that is not used."""
         least = response.header("OCI-Chunk-Min-Length").strip()
         url = upload_url(request.endpoint, request.url, response.header("Location"))
         return cls(url, int(least) if _LENGTH.fullmatch(least) else 0)
@@ -84,20 +82,20 @@ class Upload:
         while self.position < size:
             # Whole multiples of `most`, as long as there are any: nobody reads a chunk of the bundle twice.
             length = min(most - self.position % most, size - self.position)
-            request = self._request("PATCH", self._url, _ACCEPTED, length)
+            request = self._request("PATCH", self._url, SUCCESS, length)
             request = request.with_header("Content-Range", f"{self.position}-{self.position + length - 1}")
             with self._exchange(request) as response:
                 if response.status == TOO_LARGE:
                     return length
                 self._move(response)
-            self.position += length
+                self.position += _taken(response, self.position, length)
         return self._close(0)
 
     def _close(self, length: int) -> int:
         """End the upload with its last `length` bytes; what `send` returns."""
         query = urlencode({"digest": self._descriptor.digest.text})
         url = f"{self._url}{'&' if urlsplit(self._url).query else '?'}{query}"
-        request = replace(self._request("PUT", url, _CREATED, length), handled=self._descriptor.size)
+        request = replace(self._request("PUT", url, SUCCESS, length), handled=self._descriptor.size)
         with self._exchange(request) as response:
             if response.status == TOO_LARGE:
                 return length
@@ -126,10 +124,9 @@ class Upload:
         ours = bool(self._url)
         self._url = url
         try:
-            with self._transport.exchange(self._request("GET", url, _STATUS)) as response:
+            with self._transport.exchange(self._request("GET", url, SUCCESS)) as response:
                 found = _RANGE.fullmatch(response.header("Range").strip())
-                if response.header("Location"):
-                    self._move(response)
+                self._move(response)
         except AirferryError:
             found = None
         self.resumable = found is not None
@@ -144,8 +141,9 @@ class Upload:
         return True
 
     def _move(self, response: Response) -> None:
-        """Take over the address that an answer gives for what follows."""
-        self._url = upload_url(self._start.endpoint, self._url or self._start.url, response.header("Location"))
+        """Take over the address that an answer gives for what follows, if it gives one."""
+        if location := response.header("Location"):
+            self._url = upload_url(self._start.endpoint, self._url, location)
 
     def _forget(self) -> None:
         self._url, self.position, self.earlier = "", 0, 0
@@ -189,6 +187,16 @@ def _first(parts: Iterable[memoryview | bytes], length: int) -> Iterator[memoryv
         length -= len(part)
         if length <= 0:
             return
+
+
+def _taken(response: Response, position: int, length: int) -> int:
+    """How many of the `length` bytes that were sent from `position` on an answer says are kept: all, if nothing else.
+
+    What is no count of these, and not smaller, some registries write who count otherwise.
+    """
+    found = _RANGE.fullmatch(response.header("Range").strip())
+    kept = int(found[1]) + 1 - position if found else length
+    return kept if 0 < kept < length else length
 
 
 def check_stated(response: Response, digest: Digest, what: str) -> None:

@@ -30,10 +30,8 @@ def image_exists(bundle: Bundle, registry: Registry, target: Reference, image: B
 
     The registry must list its referrers, too: a load that was interrupted may have pushed and not yet listed them.
     """
-    found = registry.head_manifest(tag_or_digest(target))
     return (
-        found is not None
-        and found.digest == image.digest
+        registry.head_manifest(tag_or_digest(target)) == image.digest
         and all(registry.head_manifest(DigestRef(target.repository, digest)) for digest in image.referrers)
         and _lists_referrers(bundle, registry, target.repository, image)
     )

@@ -155,9 +155,9 @@ class Pusher:
     def _explain_fixed_tag(self, tag: TagRef, digest: Digest, exc: AirferryError) -> None:
         """Raise what says more than `exc` if the registry refuses to move the tag."""
         found = self.registry.head_manifest(tag)
-        if found is not None and found.digest != digest:
+        if found not in (None, digest):
             raise ContentError(
-                f"{tag}: names {found.digest} there, and the registry refuses to have it name {digest}\n{exc.message}",
+                f"{tag}: names {found} there, and the registry refuses to have it name {digest}\n{exc.message}",
                 hint="its tags are immutable: have this tag deleted or the rule lifted, or load into another project.",
             ) from exc
 

@@ -145,7 +145,13 @@ def reset_in_a_body(proxy: FaultyProxy) -> None:
 
 def hears_late(proxy: FaultyProxy) -> None:
     """After the push of a tag its replicas do not know it yet; before it nobody does."""
-    proxy.on("HEAD", "/manifests/1$", status(404), times=4, after=3)
+    for method in ("GET", "HEAD"):
+        proxy.on(method, "/manifests/1$", status(404), times=4, after=3)
+
+
+def unknown_for_good(proxy: FaultyProxy) -> None:
+    for method in ("GET", "HEAD"):
+        proxy.on(method, "/manifests/1$", status(404))
 
 
 PASSING: dict[str, Callable[[FaultyProxy], None]] = {
@@ -162,10 +168,7 @@ LASTING: dict[str, tuple[Callable[[FaultyProxy], None], type[AirferryError]]] = 
         lambda proxy: proxy.on("PUT", UPLOADS, challenge(token_server(proxy)), after=2),
         RegistryAccessError,
     ),
-    "a tag that stays unknown": (
-        lambda proxy: proxy.on("HEAD", "/manifests/1$", status(404)),
-        RegistryUnreachableError,
-    ),
+    "a tag that stays unknown": (unknown_for_good, ContentError),
     "500 for good": (lambda proxy: proxy.on("PUT", UPLOADS, status(500), after=2), RegistryUnreachableError),
     "a blob's digest is wrong": (
         lambda proxy: proxy.on("PUT", UPLOADS, changed(headers=WRONG), times=1, after=1),

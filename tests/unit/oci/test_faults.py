@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,7 @@ from installer.registry.transport import Transport
 from tests.parts.authority import Authority
 from tests.parts.faulty_registry import (
     FaultyRegistry,
+    Handler,
     challenge,
     changed,
     chunked,
@@ -304,16 +306,29 @@ class TestContent:
         server.on("GET", "/manifests/", changed(headers={"Docker-Content-Digest": ""}))
         server.on("HEAD", "/manifests/", changed(headers={"Docker-Content-Digest": ""}))
         ref = TagRef(repository(server), "1")
-        assert client.registry.head_manifest(ref) == client.registry.manifest(ref).descriptor
+        assert client.registry.head_manifest(ref) == client.registry.manifest(ref).descriptor.digest
 
-    @pytest.mark.parametrize("code", [405, 501])
+    @pytest.mark.parametrize("code", [400, 403, 404, 405, 501])
     def test_head_may_be_unknown_to_a_registry(self, server: FaultyRegistry, client: Client, code: int) -> None:
         server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("HEAD", "/", status(code))
-        found = client.registry.head_manifest(TagRef(repository(server), "1"))
-        assert found == Descriptor(media_types.OCI_MANIFEST, Digest.of(MANIFEST), len(MANIFEST))
+        assert client.registry.head_manifest(TagRef(repository(server), "1")) == Digest.of(MANIFEST)
+        client.registry.confirm(TagRef(repository(server), "1"), Digest.of(MANIFEST))
         assert client.registry.head_manifest(TagRef(repository(server), "2")) is None
         assert not client.registry.has_blob(repository(server), blob())
+        assert not client.pauses
+
+    def test_a_head_that_has_found_something_is_believed_when_it_finds_nothing(
+        self, server: FaultyRegistry, client: Client
+    ) -> None:
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
+        for tag, requests in (("2", 1), ("1", 1), ("2", 1)):
+            client.registry.head_manifest(TagRef(repository(server), tag))
+            assert server.count("GET") == requests
+        # After a push nobody is believed who has not been asked in both ways.
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "3")
+        server.on("HEAD", "/manifests/3", status(404))
+        client.registry.confirm(TagRef(repository(server), "3"), Digest.of(MANIFEST))
 
     def test_head_states_another_digest(self, server: FaultyRegistry, client: Client) -> None:
         digest = server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
@@ -328,11 +343,56 @@ class TestContent:
         with pytest.raises(ContentError, match="larger than 4194304 bytes"):
             client.registry.manifest(TagRef(repository(server), "1"))
 
-    def test_a_blob_held_with_another_size_is_an_error(self, server: FaultyRegistry, client: Client) -> None:
+    @pytest.mark.parametrize("length", ["", "0", "299999", "junk"])
+    def test_a_length_that_does_not_fit_says_nothing_of_a_blob(
+        self, server: FaultyRegistry, client: Client, length: str
+    ) -> None:
+        """Its last byte tells; a registry that has it need not be sent it, and nobody is told to delete it."""
         server.put_blob(DATA)
-        server.on("HEAD", "/blobs/", changed(headers={"Content-Length": "299999"}))
-        with pytest.raises(ContentError, match="holds 299999 bytes instead of 300000"):
+        server.put_blob(b"")
+        server.on("HEAD", "/blobs/", changed(headers={"Content-Length": length}))
+        assert client.registry.has_blob(repository(server), blob(b""))
+        server.seen.clear()
+        assert client.registry.has_blob(repository(server), blob())
+        assert [seen.method for seen in server.seen] == ["HEAD", "GET"]
+        assert server.seen[-1].headers["range"] == "bytes=299999-299999"
+        assert not client.registry.has_blob(repository(server), blob(DATA[1:]))
+
+    @pytest.mark.parametrize("copy", [DATA[:-1], DATA + b"x"])
+    def test_a_damaged_blob_is_told_when_its_bytes_have_come(
+        self, server: FaultyRegistry, client: Client, copy: bytes
+    ) -> None:
+        server.blobs[blob().digest.text] = copy
+        with pytest.raises(ContentError, match="delivers other bytes") as caught:
             client.registry.has_blob(repository(server), blob())
+        assert "deleted" in caught.value.hint
+        # Headers alone are no proof.
+        server.blobs[blob().digest.text] = DATA
+        server.on("HEAD", "/blobs/", changed(headers={"Content-Length": "299999"}))
+        for content_range in ("bytes 0-1/2", "junk"):
+            server.on("GET", "/blobs/", changed(headers={"Content-Range": content_range}), times=1)
+            assert client.registry.has_blob(repository(server), blob())
+
+    @pytest.mark.parametrize("code", [403, 404, 500])
+    def test_a_blob_that_is_not_delivered_counts_as_lacking(
+        self, server: FaultyRegistry, client: Client, code: int
+    ) -> None:
+        server.put_blob(DATA)
+        server.on("HEAD", "/blobs/", changed(headers={"Content-Length": "0"}))
+        server.on("GET", "/blobs/", status(code))
+        assert not client.registry.has_blob(repository(server), blob())
+
+    def test_a_registry_that_was_wrong_once_is_not_believed_again(self, server: FaultyRegistry, client: Client) -> None:
+        server.put_blob(DATA)
+        server.put_blob(DATA[1:])
+        assert client.registry.has_blob(repository(server), blob(DATA[1:]))
+        assert server.count("GET") == 0
+        server.on("HEAD", "/blobs/", changed(headers={"Content-Length": "0"}), times=1)
+        server.on("GET", "/blobs/", status(404), times=1)
+        assert not client.registry.has_blob(repository(server), blob())
+        server.seen.clear()
+        assert client.registry.has_blob(repository(server), blob(DATA[1:]))
+        assert server.count("GET") == 1
 
     def test_a_registry_that_stores_something_else_is_an_error(self, server: FaultyRegistry, client: Client) -> None:
         other = {"Docker-Content-Digest": "sha256:" + "1" * 64}
@@ -400,12 +460,16 @@ class TestContent:
         before = len(server.seen)
         assert upload(client, server) == 1
         assert [(seen.method, seen.path[-9:]) for seen in server.seen[before:]] == [("PUT", "uploads/1")]
-        for code in (404, 405, 501):
-            server.on("POST", "/uploads/", status(code), times=1)
-            assert not client.registry.mount(here, blob().digest, there)
         before = len(server.seen)
         assert not client.registry.mount(here, blob().digest, Repository("registry.other", "a/b"))
         assert len(server.seen) == before
+
+    @pytest.mark.parametrize("code", [200, 204, 302, 400, 401, 403, 404, 405, 409, 422, 500, 501, 503, 507])
+    def test_whatever_a_mount_answers_the_blob_is_sent(self, server: FaultyRegistry, client: Client, code: int) -> None:
+        server.on("POST", "/uploads/", status(code, {"Location": "/elsewhere"}), times=5 if code == 503 else 1)
+        assert not client.registry.mount(repository(server), blob().digest, Repository(server.address, "a/b"))
+        assert upload(client, server) == 1
+        assert server.blobs[blob().digest.text] == DATA
 
     def test_a_registry_that_never_mounts_is_asked_a_few_times(self, server: FaultyRegistry, client: Client) -> None:
         there = Repository(server.address, "a/b")
@@ -430,15 +494,55 @@ class TestContent:
         with pytest.raises(ContentError, match="413"):
             client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
 
-    def test_other_answers_that_mean_well(self, server: FaultyRegistry, client: Client) -> None:
-        server.on("PATCH", "/uploads/", changed(code=201))
-        client.registry.upload(
-            repository(server), blob(DATA * 8), lambda start: iter([(DATA * 8)[start:]]), slowly=True
-        )
-        for code in (200, 202):
-            server.on("PUT", "/manifests/", changed(code=code), times=1)
-            client.registry.put_manifest(repository(server), MANIFEST, media_types.OCI_MANIFEST, str(code))
-            client.registry.confirm(TagRef(repository(server), str(code)), Digest.of(MANIFEST))
+    @pytest.mark.parametrize("code", [200, 201, 202, 203, 204])
+    def test_statuses_count_by_their_class(self, server: FaultyRegistry, client: Client, code: int) -> None:
+        for method in ("POST", "PATCH", "PUT"):
+            server.on(method, "/", changed(code=code, headers={"Docker-Upload-Uuid": "", "Range": ""}, body=b""))
+        data = DATA * 8
+        client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
+        assert server.blobs[blob(data).digest.text] == data
+        assert upload(client, server) == 1
+        client.registry.put_manifest(repository(server), MANIFEST, media_types.OCI_MANIFEST, "1")
+        client.registry.confirm(TagRef(repository(server), "1"), Digest.of(MANIFEST))
+
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "",
+            "/v2/team/app/blobs/uploads/1",
+            "1",
+            "?state=a&b=c",
+            "/v2/team/app/blobs/uploads/1?_state=a%2Fb%3D%3D",
+            "//{host}/v2/team/app/blobs/uploads/1",
+            "http://{host}/v2/team/app/blobs/uploads/1?a=b",
+            "https://127.0.0.1:1/v2/team/app/blobs/uploads/1",
+        ],
+    )
+    def test_a_chunk_may_move_the_upload_to_any_address_of_the_registry(
+        self, server: FaultyRegistry, client: Client, location: str
+    ) -> None:
+        data, where = DATA * 8, {"Location": location.format(host=server.address)}
+        if location:
+            server.on("POST", "/", changed(headers=where))
+        server.on("PATCH", "/", changed(headers=where))
+        client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
+        assert server.blobs[blob(data).digest.text] == data
+        query = location.partition("?")[2]
+        assert server.seen[-1].query.startswith(f"{query}&digest=" if query else "digest=")
+
+    def test_a_registry_may_keep_a_part_of_a_chunk(self, server: FaultyRegistry, client: Client) -> None:
+        def keep_half(handler: Handler) -> None:
+            handler.seen = replace(handler.seen, body=handler.seen.body[:500_000])
+            start = len(server.upload)
+            handler.seen = replace(
+                handler.seen, headers={**handler.seen.headers, "content-range": f"{start}-{start + 499_999}"}
+            )
+            handler.reply(handler.answer())
+
+        data = DATA * 8
+        server.on("PATCH", "/", keep_half, times=2)
+        client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
+        assert server.blobs[blob(data).digest.text] == data
 
 
 def admitted(*servers: FaultyRegistry) -> Client:

@@ -45,8 +45,8 @@ def upload(client: Client, server: FaultyRegistry, unfinished: UploadSessions | 
 def killed(client: Client, server: FaultyRegistry, folder: Path, count: int = 5 * MIB) -> Path:
     """An upload that ends after `count` bytes, as when its process is killed; the file that it leaves."""
     server.on("PUT", "/uploads/", partly(count), times=1)
-    server.on("HEAD", "/blobs/", status(403), times=1)
-    with pytest.raises(Exception, match="403"):
+    server.on("HEAD", "/blobs/", status(401), times=1)
+    with pytest.raises(Exception, match="401"):
         upload(client, server, UploadSessions(folder))
     (file,) = folder.iterdir()
     return file
