@@ -37,6 +37,7 @@ GROUPS: dict[str, str] = {
     "opening": "installer.opening.*",
     "shell": "installer.shell installer.commands",
     "transfer": "installer.transfer.*",
+    "serving": "installer.serving.*",
     "cluster": "installer.cluster.*",
     "diagnosis": "installer.diagnosis.*",
     "site": "installer.site.*",
@@ -79,6 +80,7 @@ MATRIX: dict[str, str] = {
     "opening": "errors value report files oci bundle frozen",
     "shell": "errors value report files registry frozen",
     "transfer": "errors value report files parallel documents oci registry chart bundle",
+    "serving": "errors value report parallel oci registry chart bundle transfer",
     "cluster": "errors value report files documents registry chart",
     "diagnosis": "errors value report oci chart cluster",
     "site": "errors value files documents oci registry chart",
@@ -92,7 +94,7 @@ MATRIX: dict[str, str] = {
     "preflight workflows",
     "target": "errors files frozen shell chart cluster",
     "installer_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening "
-    "shell transfer cluster diagnosis site apps objects preflight workflows target",
+    "shell transfer serving cluster diagnosis site apps objects preflight workflows target",
     "templates": "",
     "recipe": "errors value report files documents oci registry chart moving bundle apps",
     "images": "errors value report files parallel documents oci registry chart bundle opening recipe",
@@ -143,7 +145,7 @@ LIBRARIES: dict[str, str] = {
         "builder.release.program installer.chart.rendering_process installer.verify.par2 installer.cluster.endpoint "
         "installer.registry.credentials installer.transfer.containerd"
     ),
-    "http.server": "installer.transfer.serve",
+    "http.server": "installer.serving.server",
 }
 """The only importers of each library; one that is not listed has none. A star means modules of that package."""
 

@@ -6,6 +6,7 @@ Subject".
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from installer.errors import RegistryAccessError
@@ -20,9 +21,14 @@ PAGES = 100
 _NEXT = re.compile(r'<([^<>]+)>;\s*rel="?next"?', re.ASCII)
 
 
-def tag_of(repository: Repository, digest: Digest) -> TagRef:
-    """Where clients list what refers to `digest`, for a registry that keeps no such list itself."""
-    return TagRef(repository, f"sha256-{digest.hex}")
+def tag_for(subject: Digest) -> str:
+    """The tag under which clients list what refers to `subject`, for a registry that keeps no such list itself."""
+    return f"sha256-{subject.hex}"
+
+
+def tag_of(repository: Repository, subject: Digest) -> TagRef:
+    """`tag_for` in `repository`."""
+    return TagRef(repository, tag_for(subject))
 
 
 def listed(document: Manifest | Index) -> tuple[Descriptor, ...]:
@@ -42,21 +48,26 @@ def following(request: Request, link: str) -> str:
 def extended(before: Manifest | Index | None, manifest: Manifest | Index) -> bytes | None:
     """The list `before` with `manifest` in it; what others have entered stays. None if nothing changes."""
     entries = json.loads(before.raw)["manifests"] if isinstance(before, Index) else []
-    if manifest.descriptor.digest.text in {entry["digest"] for entry in entries}:
+    if manifest.descriptor.digest.text in {each["digest"] for each in entries}:
         return None
-    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [*entries, _entry(manifest)]}
+    return list_of([*entries, entry(manifest)])
+
+
+def list_of(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    """A list with these `entries`."""
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [*entries]}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _entry(manifest: Manifest | Index) -> dict[str, Any]:
+def entry(manifest: Manifest | Index) -> dict[str, Any]:
     """The descriptor of a referrer, by which others choose among several without fetching each."""
     document, descriptor = json.loads(manifest.raw), manifest.descriptor
     kind = document.get("artifactType") or (manifest.config.media_type if isinstance(manifest, Manifest) else "")
-    entry = {
+    fields = {
         "mediaType": descriptor.media_type,
         "digest": descriptor.digest.text,
         "size": descriptor.size,
         "artifactType": kind,
         "annotations": document.get("annotations"),
     }
-    return {name: value for name, value in entry.items() if value}
+    return {name: value for name, value in fields.items() if value}

@@ -188,7 +188,8 @@ class Cargo(msgspec.Struct):
             "subject": _json(self.images[place].root),
         }
         found = self.put(compact(manifest), media_types.OCI_MANIFEST)
-        self.images[place] = replace(self.images[place], referrers=(found.digest,))
+        about = tuple(sorted({*self.images[place].referrers, found.digest}))
+        self.images[place] = replace(self.images[place], referrers=about)
         return found
 
     def _parts(self, image: BundleImage) -> set[Digest]:

@@ -20,12 +20,15 @@ from tests.parts.programs import CACHE
 
 FOLDER = CACHE / "airferry" / "bench" / "bin"
 PACKAGES = {
+    "conformance": "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111",
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
     "helm": "helm.sh/helm/v4/cmd/helm@v4.2.3",
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
 }
 # v0.40.0 has another name in its go.mod, under which the proxy knows no version.
 SEALED_SECRETS = "github.com/bitnami-labs/sealed-secrets", "v0.27.1"
+# The suite of version 1.1 of the specification, by which registries are certified; since 2026 it is another program.
+CONFORMANCE_OF_2023 = "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20231101194043-f2182352d4cc"
 CONTROLLER = Path(__file__).with_name("stand_in_controller")
 
 
@@ -45,6 +48,15 @@ def sealed_secrets() -> tuple[Path, Path]:
     return path, Path(source, "helm", "sealed-secrets")
 
 
+def conformance_of_2023() -> Path:
+    """The OCI conformance suite of 2023, built like `go_program`: it is a test of Go's, which no install builds."""
+    path = FOLDER / "conformance-2023"
+    if not path.exists():
+        source = download(find_go(), FOLDER, CONFORMANCE_OF_2023)["Dir"]
+        _ensure(path, ".", Path(source), is_test=True)
+    return path
+
+
 def stand_in_controller() -> Path:
     """The stand-in for the W&B controller, built now if its sources changed. Raises RuntimeError like `go_program`."""
     digest = hashlib.sha256()
@@ -55,8 +67,8 @@ def stand_in_controller() -> Path:
     return path
 
 
-def _ensure(path: Path, package: str, folder: Path) -> None:
-    """Install `package` as `path` unless that is there; go runs in `folder`."""
+def _ensure(path: Path, package: str, folder: Path, *, is_test: bool = False) -> None:
+    """Install `package`, or its test, as `path` unless that is there; go runs in `folder`."""
     if path.exists():
         return
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -66,10 +78,11 @@ def _ensure(path: Path, package: str, folder: Path) -> None:
         if not path.exists():
             print(f"building {path.name}", file=sys.stderr, flush=True)
             known = {"GOBIN": place, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "auto", "GOWORK": "off"}
-            command = [str(find_go()), "install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package]
+            action = ["test", "-c", "-o", place] if is_test else ["install"]
+            command = [str(find_go()), *action, "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package]
             done = subprocess.run(["nice", "-n", "10", *command], cwd=folder, env={**os.environ, **known}, check=False)
             if done.returncode != 0:
-                raise RuntimeError(f"go install {package} failed with exit code {done.returncode}")
+                raise RuntimeError(f"go {action[0]} {package} failed with exit code {done.returncode}")
             [built] = Path(place).iterdir()
             built.rename(path)
 

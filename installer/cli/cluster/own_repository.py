@@ -9,7 +9,8 @@ from installer.errors import UsageError
 from installer.objects.driver import TemporaryRepository
 from installer.registry.proxies import is_loopback
 from installer.report import Reporter
-from installer.transfer.serve import ChartRepository, Server
+from installer.serving.chart_repository import ChartRepository
+from installer.serving.server import Server
 
 # Always the same, so that a firewall can be told, and an address that is still in use stays what it was.
 PORT = 8879

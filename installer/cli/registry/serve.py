@@ -10,8 +10,8 @@ from installer.cli.opening import BundleChoice, bundle_options
 from installer.commands import Command
 from installer.errors import InterruptedByUserError
 from installer.parallel import LOOK_SECONDS
+from installer.serving.server import Server
 from installer.shell import Session
-from installer.transfer.serve import Server
 
 
 @click.command(cls=Command)

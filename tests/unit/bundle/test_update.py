@@ -14,7 +14,8 @@ from installer.bundle.patch import Request
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media_types
-from installer.transfer.serve import Catalogue
+from installer.serving.answer import Answer, Refusal
+from installer.serving.catalogue import Catalogue
 from installer.value import replace
 from installer.verify.describe import description, summary
 from installer.verify.verification import verify_by_turns
@@ -101,7 +102,7 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
     with open_bundle([update]) as bundle:
         request = Request.decode(request_for(bundle).text.encode())
         # What could be begun, but never be pulled, is not served.
-        assert Catalogue(bundle).find(PULL) is None
+        assert isinstance(Catalogue(bundle).find(PULL), Refusal)
         with pytest.raises(UsageError, match="does not carry it"):
             write_patch(bundle, request, patch)
         assert not patch.exists()
@@ -111,7 +112,7 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
     with open_bundle([update, patch]) as bundle:
         assert not verify_by_turns(bundle, Counted(), sha256=True).damages
         assert bundle.read(layer.digest) == content
-        assert Catalogue(bundle).find(PULL) is not None
+        assert isinstance(Catalogue(bundle).find(PULL), Answer)
         assert [b"".join(map(bytes, bundle.chunks(layer.digest, start))) for start in (0, 1)] == [content, b""]
     raw = patch.read_bytes()
     patch.write_bytes(raw.replace(content, content[:-9] + bytes(9)))

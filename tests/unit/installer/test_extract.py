@@ -9,8 +9,9 @@ import pytest
 from installer.bundle.limits import CHUNK
 from installer.errors import BundleError, NothingHereError, UsageError
 from installer.report import Silent
+from installer.serving.answer import Answer, Refusal
+from installer.serving.catalogue import Catalogue
 from installer.transfer.extract import extract, files_of
-from installer.transfer.serve import Catalogue
 from tests.parts.bundles import open_bundle, reference_cargo, signing_key
 
 if TYPE_CHECKING:
@@ -57,6 +58,6 @@ def test_files_are_served(volume: Path) -> None:
     with open_bundle([volume]) as bundle:
         catalogue = Catalogue(bundle)
         answer = catalogue.find("/files/handbook.pdf")
-        assert answer is not None
+        assert isinstance(answer, Answer)
         assert answer.size == len(LARGE)
-        assert catalogue.find("/files/values.yaml") is None
+        assert isinstance(catalogue.find("/files/values.yaml"), Refusal)

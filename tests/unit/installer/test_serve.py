@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from installer.report import Silent
-from installer.transfer import serve
-from installer.transfer.serve import Server
+from installer.serving import server as serve
+from installer.serving.server import Server
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.images import File, Image, Layer, write_layout
 from tests.parts.process import wait_until

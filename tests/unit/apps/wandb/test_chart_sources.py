@@ -27,8 +27,9 @@ from installer.registry.client import Registry as Client
 from installer.registry.endpoint import HostSettings
 from installer.registry.transport import Transport
 from installer.report import Silent
+from installer.serving.chart_repository import ChartRepository
+from installer.serving.server import Server
 from installer.transfer.load import load
-from installer.transfer.serve import ChartRepository, Server
 from tests.parts.application import CHARTS, Application, packed
 from tests.parts.authority import Authority
 from tests.parts.bundles import Cargo, open_bundle, packed_chart, signing_key
@@ -229,7 +230,7 @@ def test_the_temporary_repository_serves_the_platform_chart_and_nothing_else(tmp
             assert archive == bundle.read(charts[0].archive)
             for path in ("/", "/v2/", "/charts/", "/charts/operator-1.0.0.tgz", "/v2/charts/demo-platform/tags/list"):
                 assert get(origin + path)[0] == 404, path
-            assert get(f"{origin}/charts/index.yaml", "PUT")[0] == 501
+            assert get(f"{origin}/charts/index.yaml", "PUT")[0] == 405
 
 
 def test_the_address_is_where_this_host_faces_the_cluster(tmp_path: Path) -> None:

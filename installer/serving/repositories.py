@@ -1,0 +1,92 @@
+"""The repositories that a bundle's images and charts make, each with its manifests, blobs, tags and referrers."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from installer.bundle.manifest import BundleChart, BundleImage
+from installer.bundle.reader import Bundle
+from installer.chart.bundled import artifact_of
+from installer.chart.relocation import path_of
+from installer.oci import media_types
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor, Index, Manifest
+from installer.registry import referrers
+from installer.serving.answer import Answer
+
+
+class Repository:
+    """What is answered in one repository: `manifests` by digest and tag, `blobs` by digest, both as text.
+
+    `tags` are those that are listed, sorted.
+    """
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, Answer] = {}
+        self.blobs: dict[str, Answer] = {}
+        self.tags: list[str] = []
+        self._about: dict[Digest, dict[Digest, dict[str, Any]]] = {}
+
+    def add(self, content: Iterable[Descriptor], root: Digest, tag: str) -> None:
+        """Take in an image or an artifact: all that it consists of, and the tag of its `root` if it has one."""
+        for blob in content:
+            if blob.is_manifest or blob.is_index:
+                self.manifests[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
+            else:
+                # What a manifest calls a blob is for whoever reads the manifest; registries call all blobs the same.
+                self.blobs[blob.digest.text] = Answer(media_types.OCTETS, blob.size, blob.digest)
+        if tag:
+            self.manifests[tag] = self.manifests[root.text]
+            self.tags = sorted({*self.tags, tag})
+
+    def add_referrers(self, nodes: Iterable[Manifest | Index]) -> None:
+        """List those of `nodes` that are about another manifest."""
+        for node in nodes:
+            if node.subject is not None:
+                about = self._about.setdefault(node.subject.digest, {})
+                about[node.descriptor.digest] = referrers.entry(node)
+
+    def tag_lists(self) -> None:
+        """Have the lists of referrers under the tags, too, by which clients find them that do not ask for lists."""
+        for subject, about in self._about.items():
+            raw = referrers.list_of(about.values())
+            digest = Digest.of(raw)
+            listed = Answer.of(raw, media_types.OCI_INDEX, (("Docker-Content-Digest", digest.text),))
+            # It is not among `tags`: who copies all tags would copy it as an image.
+            self.manifests |= {digest.text: listed, referrers.tag_for(subject): listed}
+
+    def referrers(self, subject: str, artifact_type: str) -> Answer:
+        """The list of what is about the manifest with the digest `subject`, or of those of one type."""
+        about = next((about for digest, about in self._about.items() if digest.text == subject), {})
+        entries = [entry for entry in about.values() if artifact_type in ("", entry.get("artifactType"))]
+        headers = (("OCI-Filters-Applied", "artifactType"),) if artifact_type else ()
+        return Answer.of(referrers.list_of(entries), media_types.OCI_INDEX, headers)
+
+
+def repositories_of(bundle: Bundle) -> Mapping[str, Repository]:
+    """The repositories by name: `HOST/PATH` as `load` makes of upstream names, and `charts/NAME`.
+
+    An image of which an update carries a part only is not there: it could be begun, but never be pulled. Raises
+    BundleError.
+    """
+    found: dict[str, Repository] = {}
+    for image in bundle.manifest.images:
+        if not bundle.lacking(image):
+            _add_image(found.setdefault(path_of(image.reference.repository), Repository()), bundle, image)
+    for chart in bundle.manifest.charts:
+        _add_chart(found.setdefault(f"charts/{chart.name}", Repository()), bundle, chart)
+    for repository in found.values():
+        repository.tag_lists()
+    return found
+
+
+def _add_image(repository: Repository, bundle: Bundle, image: BundleImage) -> None:
+    repository.add(bundle.images.closure(image).values(), image.digest, image.tag)
+    if image.referrers:
+        repository.add_referrers(bundle.images.manifests(image))
+
+
+def _add_chart(repository: Repository, bundle: Bundle, chart: BundleChart) -> None:
+    artifact = artifact_of(bundle, chart)
+    # HIP 6: a version's plus sign, which no tag may hold, is written as an underscore.
+    tag = chart.version.replace("+", "_")
+    repository.add((artifact.descriptor, *artifact.blobs), chart.artifact, tag)
