@@ -20,7 +20,6 @@ from installer.oci.model import Descriptor, Index, Manifest, Platform
 from installer.oci.reference import DigestRef, Reference, parse_reference
 from installer.value import Value
 
-MAX_REFERRERS = 1000
 UNKNOWN = "unknown"
 """Operating system of index entries that are no images, such as BuildKit's attestations."""
 
@@ -92,16 +91,15 @@ class Resolved(Value):
     notes: tuple[str, ...]
 
 
-def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, referrers: bool = False) -> Resolved:
-    """Resolve one image, with what refers to it if wanted. Raises NotFoundError, ContentError, errors of its place."""
+def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Resolved:
+    """Resolve one image. Raises NotFoundError, ContentError, errors of its place."""
     reference = wanted.reference
     asked = reference.digest if isinstance(reference, DigestRef) else wanted.pin
     upstream = places.manifest(wanted.origin, asked)
     whole = isinstance(reference, DigestRef) or len(platforms) > 1
     root = upstream if whole else _choose(places, wanted, upstream, platforms[0])
     carried = Carried()
-    _walk(places, wanted.origin, root, carried)
-    about = _refer(places, wanted.origin, carried) if referrers else set()
+    walk(places, wanted.origin, root, carried)
     runs_on = _platforms(places, wanted.origin, root)
     notes = _check_platforms(wanted, runs_on, platforms)
     if is_mutable(wanted.source):
@@ -119,7 +117,6 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, re
         platforms=tuple(sorted(runs_on)),
         origin=wanted.origin,
         reasons=wanted.reasons,
-        referrers=tuple(sorted(about)),
     )
     return Resolved(image, carried, tuple(notes))
 
@@ -145,8 +142,8 @@ def _choose(
     return _choose(places, wanted, places.child(wanted.origin, chosen), platform, depth + 1)
 
 
-def _walk(places: Places, origin: Origin, manifest: Manifest | Index, carried: Carried, depth: int = 0) -> None:
-    """Collect `manifest` and all below it; one that no place holds is kept as text."""
+def walk(places: Places, origin: Origin, manifest: Manifest | Index, carried: Carried, depth: int = 0) -> None:
+    """Collect `manifest` and all below it; one that no place holds is kept as text. Raises as `resolve` does."""
     carried.add(manifest, text=manifest.raw.decode("ascii") if places.generates(origin, manifest) else "")
     if isinstance(manifest, Manifest):
         return
@@ -156,30 +153,7 @@ def _walk(places: Places, origin: Origin, manifest: Manifest | Index, carried: C
         if not child.is_index and not child.is_manifest:
             raise ContentError(f"{manifest.descriptor.digest}: its entry of type {child.media_type:.100} is no image")
         if child.digest not in carried.manifests:
-            _walk(places, origin, places.child(origin, child), carried, depth + 1)
-
-
-def _refer(places: Places, origin: Origin, carried: Carried) -> set[Digest]:
-    """Collect what refers to the manifests in `carried`, and to that in turn; the digests of what was found."""
-    found: set[Digest] = set()
-    level = list(carried.manifests)
-    for _ in range(MAX_DEPTH):
-        listed = [(digest, descriptor) for digest in level for descriptor in places.referrers(origin, digest)]
-        level = []
-        for digest, descriptor in listed:
-            if descriptor.digest not in carried.manifests:
-                manifest = places.child(origin, descriptor)
-                if manifest.subject is None or manifest.subject.digest != digest:
-                    raise ContentError(f"{origin}: {descriptor.digest} is listed as being about {digest}, and is not")
-                _walk(places, origin, manifest, carried)
-                level.append(descriptor.digest)
-        found.update(level)
-        if len(found) > MAX_REFERRERS:
-            raise ContentError(
-                f"{origin}: more than {MAX_REFERRERS} manifests refer to it",
-                hint="set `referrers: false`, and name those that are needed in images, by digest.",
-            )
-    return found
+            walk(places, origin, places.child(origin, child), carried, depth + 1)
 
 
 def _platforms(places: Places, origin: Origin, root: Manifest | Index) -> set[Platform]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from builder.images.parallel import in_parallel
+from builder.images.referrers import with_referrers
 from builder.images.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
 from builder.images.source import Places
 from builder.recipe import lock as locked
@@ -190,9 +191,10 @@ def _about_values(found: Needs) -> Iterator[str]:
 
 
 def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, referrers: bool) -> Resolved:
-    """`resolve`, its errors extended by the image's name and by who asks for it."""
+    """`resolve`, its errors extended by the image's name and by who asks for it; with `referrers` if wanted."""
     try:
-        return resolve(places, wanted, platforms, referrers=referrers)
+        found = resolve(places, wanted, platforms)
+        return with_referrers(places, wanted, found) if referrers else found
     except AirferryError as exc:
         message = exc.message.removeprefix(f"{wanted.source}: ")
         raise type(exc)(f"{wanted.source} ({wanted.reasons[0]}): {message}", hint=exc.hint) from exc

@@ -281,9 +281,9 @@ class Registry:
                 tagged = self._list(repository, digest)
                 return referrers.listed(tagged) if tagged else ()
             found += referrers.listed(page)
-            if not link:
+            if not (url := referrers.following(request, link)):
                 return tuple(found)
-            request = replace(request, url=referrers.following(request, link))
+            request = replace(request, url=url)
         raise ContentError(f"{repository}@{digest}: its referrers fill more than {referrers.PAGES} pages")
 
     def tags(self, repository: Repository) -> list[str]:
@@ -293,9 +293,9 @@ class Registry:
         for _ in range(referrers.PAGES):
             page, link = self._transport.retrying(partial(self._tags, request))
             found += page
-            if not link:
+            if not (url := referrers.following(request, link)):
                 return found
-            request = replace(request, url=referrers.following(request, link))
+            request = replace(request, url=url)
         raise ContentError(f"{repository}: its tags fill more than {referrers.PAGES} pages")
 
     def _tags(self, request: Request) -> tuple[list[str], str]:

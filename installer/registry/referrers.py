@@ -18,7 +18,11 @@ from installer.registry.endpoint import joined, origin
 from installer.registry.messages import Request
 
 PAGES = 100
-_NEXT = re.compile(r'<([^<>]+)>;\s*rel="?next"?', re.ASCII)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_LINK = re.compile(rf"<(?P<target>[^<>]*)>(?P<parameters>(?:\s*;[^;,\"<>]*(?:{_QUOTED})?)*)", re.ASCII)
+_PARAMETER = re.compile(rf";\s*(?P<name>[^\s;,=\"<>]+)\s*=\s*(?P<text>{_QUOTED}|[^\s;,\"<>]*)", re.ASCII)
+_NEXT = re.compile(r'\brel\s*=\s*"?next\b', re.ASCII | re.IGNORECASE)
+"""What stands in a header that is none of links, and means one."""
 
 
 def tag_for(subject: Digest) -> str:
@@ -37,12 +41,24 @@ def listed(document: Manifest | Index) -> tuple[Descriptor, ...]:
 
 
 def following(request: Request, link: str) -> str:
-    """Where a list goes on (RFC 8288). Raises RegistryAccessError for another host, which gets no credentials."""
-    found = _NEXT.search(link)
-    url = joined(request.url, found[1]) if found else ""
+    """Where a list goes on, by its Link headers (RFC 8288); empty at its end.
+
+    Raises RegistryAccessError for another host, which gets no credentials, and if it is not said where.
+    """
+    links = [*_LINK.finditer(link)]
+    targets = [found["target"] for found in links if _leads_on(found["parameters"])]
+    if not targets and (links or not _NEXT.search(link)):
+        return ""
+    url = joined(request.url, targets[0]) if targets and targets[0] else ""
     if not url or origin(url) != origin(request.endpoint.origin):
-        raise RegistryAccessError(f"{request.endpoint.host}: its list of referrers goes on elsewhere: {link[:200]!r}")
+        raise RegistryAccessError(f"{request.endpoint.host}: its list goes on elsewhere: {link[:200]!r}")
     return url
+
+
+def _leads_on(parameters: str) -> bool:
+    """Whether a link is the next page: of several `rel` the first counts (RFC 8288, 3.3)."""
+    relations = next((found["text"] for found in _PARAMETER.finditer(parameters) if found["name"].lower() == "rel"), "")
+    return "next" in relations.strip('"').lower().split()
 
 
 def extended(before: Manifest | Index | None, manifest: Manifest | Index) -> bytes | None:

@@ -1,7 +1,5 @@
 """Where images come from and which manifest is carried, without a network: places are OCI layouts on disk."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,10 @@ from builder.images.source import Places
 from builder.recipe.findings import Reason
 from builder.recipe.lock import Origin
 from installer.errors import ContentError, NotFoundError, UsageError
-from installer.oci import media_types
-from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
 from installer.registry.credentials import CredentialStore
 from tests.parts import images
-from tests.parts.faulty_registry import Fault, FaultyRegistry, status
 from tests.parts.images import File, Image, Layer, Run
 
 AMD64, ARM64, ARMV7 = (Platform.parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7"))
@@ -175,77 +170,3 @@ def test_several_errors_become_one_that_names_all() -> None:
 )
 def test_names_as_the_engine_knows_them(name: str, engine: str) -> None:
     assert familiar(name) == engine
-
-
-def referring(server: FaultyRegistry, subject: str, name: str) -> str:
-    """A manifest about `subject` in the registry; its digest."""
-    config = {"mediaType": "application/x", "digest": server.put_blob(name.encode()), "size": len(name)}
-    about = {"mediaType": media_types.OCI_MANIFEST, "digest": subject, "size": 1}
-    document = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": config,
-        "layers": [],
-        "subject": about,
-    }
-    return server.put_manifest(json.dumps(document).encode(), media_types.OCI_MANIFEST)
-
-
-def listing(server: FaultyRegistry, *digests: str) -> Fault:
-    entries = [
-        {"mediaType": media_types.OCI_MANIFEST, "digest": digest, "size": len(server.manifests[digest][1])}
-        for digest in digests
-    ]
-    raw = json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}).encode()
-    return status(200, {"Content-Type": media_types.OCI_INDEX}, raw)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultyRegistry]:
-    """A registry with an image that is called `app:1`."""
-    with FaultyRegistry() as running:
-        config = json.dumps({"os": "linux", "architecture": "amd64"}).encode()
-        entry = {"mediaType": media_types.OCI_CONFIG, "digest": running.put_blob(config), "size": len(config)}
-        document = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": entry, "layers": []}
-        running.put_manifest(json.dumps(document).encode(), media_types.OCI_MANIFEST, "1")
-        yield running
-
-
-def at(server: FaultyRegistry) -> Wanted:
-    return Wanted(f"{server.address}/app:1", Origin("registry", f"{server.address}/app", "1"), (REASON,))
-
-
-def test_what_refers_to_an_image_and_to_that(places: Places, server: FaultyRegistry) -> None:
-    image = Digest.of(server.manifests["1"][1]).text
-    sbom = referring(server, image, "packages")
-    signature = referring(server, sbom, "signature")
-    server.on("GET", f"/referrers/{image}", listing(server, sbom))
-    server.on("GET", f"/referrers/{sbom}", listing(server, signature))
-    server.on("GET", f"/referrers/{signature}", listing(server))
-    found = resolve(places, at(server), [AMD64], referrers=True)
-    assert [digest.text for digest in found.image.referrers] == sorted([sbom, signature])
-    assert len(found.carried.manifests) == 3
-    assert resolve(places, at(server), [AMD64]).image.referrers == ()
-
-
-def test_what_is_listed_without_referring(places: Places, server: FaultyRegistry) -> None:
-    other = referring(server, Digest.of(b"another image").text, "packages")
-    server.on("GET", "/referrers/", listing(server, other))
-    with pytest.raises(ContentError, match=f"{other} is listed as being about sha256:[0-9a-f]*, and is not"):
-        resolve(places, at(server), [AMD64], referrers=True)
-
-
-def test_more_referrers_than_anybody_needs(
-    places: Places, server: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("builder.images.resolve.MAX_REFERRERS", 1)
-    image = Digest.of(server.manifests["1"][1]).text
-    server.on("GET", f"/referrers/{image}", listing(server, *(referring(server, image, name) for name in "ab")))
-    server.on("GET", "/referrers/", listing(server))
-    with pytest.raises(ContentError, match="more than 1 manifests refer to it"):
-        resolve(places, at(server), [AMD64], referrers=True)
-
-
-def test_only_registries_keep_referrers(places: Places) -> None:
-    write(places, picture())
-    assert resolve(places, wanted(), [AMD64], referrers=True).image.referrers == ()

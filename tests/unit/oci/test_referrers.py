@@ -13,7 +13,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import Manifest, parse_manifest
 from installer.oci.reference import Repository
 from installer.registry import referrers
-from tests.parts.faulty_registry import FaultyRegistry, changed, status
+from tests.parts.faulty_registry import FaultyRegistry, changed, raw, status
 
 if TYPE_CHECKING:
     from tests.unit.oci.conftest import Client
@@ -49,7 +49,55 @@ def test_a_list_of_several_pages(server: FaultyRegistry, client: Client) -> None
     assert [seen.query for seen in server.seen] == ["", "n=1&last=x", "n=1&last=x"]
 
 
-@pytest.mark.parametrize("link", ['<http://127.0.0.2:1/v2/app/referrers/x>; rel="next"', "nonsense", '<>; rel="next"'])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "</style.css>; rel=preload",
+        '</style.css>; rel="preload"; as=style, </x>; rel="prev first"',
+        '</x>; title="; rel=next"',
+        '</x>; title="a, <y>; rel=\\"next\\""',
+        '</x>; rel="prev"; rel="next"',
+        "</x>",
+        "nonsense",
+    ],
+)
+def test_links_that_do_not_lead_on(server: FaultyRegistry, client: Client, link: str) -> None:
+    headers = {"Content-Type": media_types.OCI_INDEX, "Link": link}
+    server.on("GET", "/referrers/", status(200, headers, page(ONE)))
+    assert listed(client, server) == [ONE]
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "<x?n=1>; rel=next",
+        "</v2/app/referrers/x?n=1>;rel=next",
+        '</v2/app/referrers/x?n=1>; title="next"; rel="next"',
+        '</v2/app/referrers/x?n=1> ; REL = "last Next"',
+        '</style.css>; rel=preload; as="style", </v2/app/referrers/x?n=1>; rel="next"',
+        "</v2/app/referrers/x?n=1>; rel=next, </style.css>; rel=preload",
+    ],
+)
+def test_links_that_lead_on(server: FaultyRegistry, client: Client, link: str) -> None:
+    headers = {"Content-Type": media_types.OCI_INDEX, "Link": link}
+    server.on("GET", "/referrers/", status(200, headers, page(ONE)), times=1)
+    server.on("GET", "/referrers/", status(200, {"Content-Type": media_types.OCI_INDEX}, page(TWO)))
+    assert listed(client, server) == [ONE, TWO]
+    assert [seen.query for seen in server.seen] == ["", "n=1"]
+
+
+def test_a_link_in_a_header_of_its_own(server: FaultyRegistry, client: Client) -> None:
+    links = ("</style.css>; rel=preload", "<x?n=1>; rel=next", "</x>; rel=prev")
+    head = ["HTTP/1.1 200 OK", f"Content-Type: {media_types.OCI_INDEX}", *(f"Link: {link}" for link in links)]
+    first = "\r\n".join([*head, f"Content-Length: {len(page(ONE))}", "Connection: close", "", ""]).encode()
+    server.on("GET", "/referrers/", raw(first + page(ONE)), times=1)
+    server.on("GET", "/referrers/", status(200, {"Content-Type": media_types.OCI_INDEX}, page(TWO)))
+    assert listed(client, server) == [ONE, TWO]
+
+
+@pytest.mark.parametrize(
+    "link", ['<http://127.0.0.2:1/v2/app/referrers/x>; rel="next"', '/v2/app?n=1; rel="next"', '<>; rel="next"']
+)
 def test_a_list_that_goes_on_elsewhere(server: FaultyRegistry, client: Client, link: str) -> None:
     headers = {"Content-Type": media_types.OCI_INDEX, "Link": link}
     server.on("GET", "/referrers/", status(200, headers, page(ONE)))

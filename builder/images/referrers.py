@@ -1,0 +1,90 @@
+"""What lies beside an image and speaks about it: signatures, attestations, SBOMs.
+
+An image is of use without them. So one that cannot be had is left out, and whoever locks is told.
+"""
+
+from dataclasses import dataclass, field
+
+from builder.images.resolve import Carried, Resolved, Wanted, walk
+from builder.images.source import Places
+from builder.recipe.lock import MAX_DEPTH, Origin
+from installer.errors import ContentError, NotFoundError, RegistryAccessError
+from installer.oci.digest import Digest
+from installer.oci.model import Descriptor
+from installer.value import replace
+
+MAX_REFERRERS = 1000
+SHOWN = 3
+"""Those left out that are told one by one."""
+_UNAVAILABLE = (ContentError, NotFoundError, RegistryAccessError)
+
+
+def with_referrers(places: Places, wanted: Wanted, found: Resolved) -> Resolved:
+    """`found` with all manifests about it, and with those about them in turn; only registries keep any.
+
+    Raises ContentError if there are too many, and the errors of a registry that cannot be reached.
+    """
+    if wanted.origin.kind != "registry":
+        return found
+    search = _Search(places, wanted.origin, found.carried)
+    search.run()
+    notes = [f"{wanted.source}: not carried with it: {text}" for text in search.left_out[:SHOWN]]
+    if len(search.left_out) > SHOWN:
+        notes.append(f"{wanted.source}: and {len(search.left_out) - SHOWN} more that speak about it")
+    upstream = found.image.upstream
+    if upstream != found.image.digest and search.listed(upstream):
+        notes.append(
+            f"{wanted.source}: what is signed or attested there is its index {upstream}, of which one platform is "
+            "carried; name the image with this digest, or several platforms, to carry the index with all about it"
+        )
+    image = replace(found.image, referrers=tuple(sorted(search.found)))
+    return Resolved(image, found.carried, (*found.notes, *notes))
+
+
+@dataclass
+class _Search:
+    """What is `found` about the manifests in `carried`, to which it is added; `left_out` says what is not, and why."""
+
+    places: Places
+    origin: Origin
+    carried: Carried
+    found: set[Digest] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        level = list(self.carried.manifests)
+        for _ in range(MAX_DEPTH):
+            level = [digest for subject in level for digest in self._about(subject)]
+            if len(self.found) > MAX_REFERRERS:
+                raise ContentError(
+                    f"{self.origin}: more than {MAX_REFERRERS} manifests refer to it",
+                    hint="set `referrers: false`, and name those that are needed in images, by digest.",
+                )
+
+    def listed(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """What is listed as being about `subject`; nothing where that is refused."""
+        try:
+            return self.places.referrers(self.origin, subject)
+        except _UNAVAILABLE as exc:
+            self.left_out.append(exc.message)
+            return ()
+
+    def _about(self, subject: Digest) -> list[Digest]:
+        """The manifests about `subject` that were not found before."""
+        new = [descriptor for descriptor in self.listed(subject) if descriptor.digest not in self.found]
+        return [descriptor.digest for descriptor in new if self._take(descriptor, subject)]
+
+    def _take(self, descriptor: Descriptor, subject: Digest) -> bool:
+        """Whether a manifest is about `subject` and can be had with all that it consists of; then it is carried."""
+        part = Carried()
+        try:
+            manifest = self.places.child(self.origin, descriptor)
+            if manifest.subject is None or manifest.subject.digest != subject:
+                raise ContentError(f"{descriptor.digest} is listed as being about {subject}, and is not")
+            walk(self.places, self.origin, manifest, part)
+        except _UNAVAILABLE as exc:
+            self.left_out.append(exc.message)
+            return False
+        self.carried.merge(part)
+        self.found.add(descriptor.digest)
+        return True
