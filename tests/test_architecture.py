@@ -137,7 +137,7 @@ LIBRARIES: dict[str, str] = {
     "tqdm": "installer.report",
     "urllib3": (
         "installer.cluster.api_server installer.cluster.channel installer.cluster.endpoint installer.cluster.failures "
-        "installer.registry.failures installer.registry.messages installer.registry.transport"
+        "installer.registry.connections installer.registry.failures installer.registry.messages"
     ),
     "yaml": "installer.objects.render installer.strict_yaml",
     # Of the standard library: what starts processes, and what listens.

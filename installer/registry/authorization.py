@@ -7,26 +7,32 @@ A registry chooses its token server in its 401 answer. Credentials go there only
 host, a host below it, a sibling under the same parent domain (`registry-1.docker.io` and `auth.docker.io`), or one
 that the user names (`token_hosts`); over plain http only to the own host of a registry that is itself plain http.
 Without credentials a token server anywhere under https may be asked.
+
+What is offered is tried in turn: a token for the scopes that a request needs, one for those that the challenge names
+(a registry may call a repository otherwise than its clients do; oras-go#650), then the password itself. What the
+registry takes is remembered.
 """
 
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from installer import strict_json
-from installer.errors import RegistryAccessError
+from installer.errors import AirferryError, ContentError, RegistryAccessError
 from installer.registry.credentials import Credentials
-from installer.registry.endpoint import Endpoint, is_web_address
-from installer.registry.proxies import ip_address
+from installer.registry.endpoint import Endpoint, ip_address, is_web_address
+from installer.registry.failures import TransientError
 from installer.value import Value
 
 MAX_TOKEN_ANSWER = 1 << 20
 # What the specification tells clients to assume where `expires_in` is absent.
 DEFAULT_LIFE = 60.0
 LONGEST_LIFE = 3600.0
+_MOST_WAYS = 4
+_MOST_SCOPES = 8
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's name for a word
 _SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?=[\s,]|$)", re.ASCII)
 _PARAMETER = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?=,|$)', re.ASCII)
@@ -83,51 +89,110 @@ class Authorizer:
     def __init__(
         self,
         ask: AskTokenServer,
-        credentials: Callable[[str], Credentials | None],
+        credentials: Callable[[str, str], Credentials | None],
         token_hosts: Callable[[str], tuple[str, ...]],
         clock: Callable[[], float],
     ) -> None:
-        self._ask, self._credentials, self._token_hosts, self._clock = ask, credentials, token_hosts, clock
+        self._ask, self._known, self._token_hosts, self._clock = ask, credentials, token_hosts, clock
         self._challenges: dict[Endpoint, Challenge] = {}
+        # The scopes by which the registry itself knows what a request needs, where they are others.
+        self._scopes: dict[tuple[Endpoint, tuple[str, ...]], tuple[str, ...]] = {}
         self._tokens: dict[_Key, _Token] = {}
         self._locks: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
+    def credentials(self, endpoint: Endpoint, scopes: tuple[str, ...]) -> Credentials | None:
+        """The credentials for a request that needs `scopes`: those of the repository that the first one names."""
+        kind, _, rest = scopes[0].partition(":") if scopes else ("", "", "")
+        return self._known(endpoint.host, rest.rpartition(":")[0] if kind == "repository" else "")
+
     def header(self, endpoint: Endpoint, scopes: tuple[str, ...]) -> str:
         """What to send with a request that needs `scopes`; empty where nothing is known to be needed."""
         challenge = self._challenges.get(endpoint)
-        return self._header(endpoint, scopes, challenge, "") if challenge else ""
+        if challenge is None:
+            return ""
+        stated = _stated(challenge) if not scopes else ()
+        return self._header(endpoint, scopes, self._scopes.get((endpoint, scopes), scopes or stated), challenge, "")
 
-    def answer(self, endpoint: Endpoint, scopes: tuple[str, ...], offers: list[Challenge], failed: str) -> str | None:
+    def expect(self, endpoint: Endpoint, offers: list[Challenge]) -> bool:
+        """Heed what the endpoint has offered to another request; whether there is something to answer it with."""
+        for challenge, _ in self._ways(endpoint, (), offers):
+            self._challenges[endpoint] = challenge
+            return True
+        return False
+
+    def answer(
+        self,
+        endpoint: Endpoint,
+        scopes: tuple[str, ...],
+        offers: list[Challenge],
+        failed: str,
+        tried: set[tuple[str, ...]],
+    ) -> str | None:
         """What to send after a 401 answer with `offers` to a request that was sent with `failed`.
 
-        None if there is nothing else to try. Raises RegistryAccessError, TransientError.
+        `tried` is empty at first, and keeps from answer to answer what was tried for this request. None if there is
+        nothing else to try. Raises RegistryAccessError, TransientError where no token is to be had.
         """
-        for challenge in offers:
-            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
-                break
-            if challenge.scheme == "basic" and self._credentials(endpoint.host) is not None:
-                break
-        else:
-            return None
-        header = self._header(endpoint, scopes, challenge, failed)
-        self._challenges[endpoint] = challenge
-        return header if header != failed else None
+        first, denied = not tried, False
+        problem: Exception | None = None
+        for challenge, wanted in self._ways(endpoint, scopes, offers):
+            way = (challenge.scheme, *wanted)
+            if way in tried or len(tried) == _MOST_WAYS or (denied and challenge.scheme == "bearer"):
+                continue
+            tried.add(way)
+            try:
+                header = self._header(endpoint, scopes, wanted, challenge, failed)
+            except (AirferryError, TransientError) as exc:
+                problem = problem or exc
+                # Who asked for too much (400) may ask for less; a password that is wrong is not sent there again.
+                denied = not isinstance(exc, ContentError)
+                continue
+            if header != failed:
+                self._challenges[endpoint] = challenge
+                if challenge.scheme == "bearer" and scopes:
+                    self._scopes[endpoint, scopes] = wanted
+                return header
+        if first and problem:
+            raise problem
+        return None
 
-    def _header(self, endpoint: Endpoint, scopes: tuple[str, ...], challenge: Challenge, failed: str) -> str:
-        credentials = self._credentials(endpoint.host)
+    def _ways(
+        self, endpoint: Endpoint, scopes: tuple[str, ...], offers: list[Challenge]
+    ) -> Iterator[tuple[Challenge, tuple[str, ...]]]:
+        """What can be answered with, the likeliest first: a challenge, and the scopes of the token that it asks for."""
+        bearer = [item for item in offers if item.scheme == "bearer" and item.parameters.get("realm")]
+        for challenge in bearer:
+            stated = _stated(challenge)
+            known = self._scopes.get((endpoint, scopes))
+            yield from ((challenge, wanted) for wanted in (known, scopes, stated) if wanted)
+            if not scopes and not stated:
+                yield challenge, ()
+        for challenge in offers:
+            if challenge.scheme == "basic":
+                credentials = self.credentials(endpoint, scopes)
+                if credentials and credentials.username:
+                    yield challenge, ()
+
+    def _header(
+        self,
+        endpoint: Endpoint,
+        scopes: tuple[str, ...],
+        wanted: tuple[str, ...],
+        challenge: Challenge,
+        failed: str,
+    ) -> str:
+        credentials = self.credentials(endpoint, scopes)
         if challenge.scheme == "basic":
             return credentials.basic() if credentials and credentials.username else ""
-        if not scopes and challenge.parameters.get("scope"):
-            scopes = tuple(challenge.parameters["scope"].split()[:8])
-        key = (endpoint.origin, challenge.parameters["realm"], scopes)
+        key = (endpoint.origin, challenge.parameters["realm"], wanted)
         # One thread asks for a token; the others that need the same one wait for it.
         with self._lock:
             lock = self._locks[key]
         with lock:
             token = self._tokens.get(key)
             if token is None or token.header == failed or token.until <= self._clock():
-                token = self._new_token(endpoint, scopes, challenge, credentials)
+                token = self._new_token(endpoint, wanted, challenge, credentials)
                 self._tokens[key] = token
             return token.header
 
@@ -167,6 +232,11 @@ class Authorizer:
                 f"{endpoint.host}: wants its credentials sent to {host}, which is refused",
                 hint=f"if {host} is its token server, name it in `token_hosts` of the registry (`load --token-host`).",
             )
+
+
+def _stated(challenge: Challenge) -> tuple[str, ...]:
+    """The scopes that a challenge names."""
+    return tuple(challenge.parameters.get("scope", "").split()[:_MOST_SCOPES])
 
 
 def is_related(own: str, other: str) -> bool:

@@ -309,10 +309,9 @@ class Registry:
         """A page of a list and where it goes on; None from a registry without lists."""
         with self._transport.exchange(request) as response:
             kind = response.header("Content-Type").partition(";")[0].strip()
-            raw = response.read(MAX_MANIFEST)
             if response.status != 200 or kind != media_types.OCI_INDEX:
                 return None, ""
-            return parse_manifest(raw, kind), response.header("Link")
+            return parse_manifest(response.read(MAX_MANIFEST), kind), response.header("Link")
 
     def _list(self, repository: Repository, digest: Digest) -> Manifest | Index | None:
         """The list of referrers of `digest` that clients keep under a tag."""

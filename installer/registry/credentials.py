@@ -62,7 +62,7 @@ class CredentialStore:
     """The credentials that the user's docker configuration knows. Safe to use from several threads.
 
     `config` is the parsed `config.json`. Helpers are looked up in the `PATH` of `environment` and run with nothing
-    else in their environment. Each host is looked up once, and in `further` if it is unknown here.
+    else in their environment. Each is asked once for a host; what is unknown here is looked up in `further`.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class CredentialStore:
         self._config = config or {}
         self._further = further
         self._environment = dict(environment or {})
-        self._found: dict[str, Credentials | None] = {}
+        self._found: dict[tuple[str, str], Credentials | None] = {}
+        self._told: dict[str, Credentials | None] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -92,34 +93,42 @@ class CredentialStore:
             raise UsageError(f"{path}: not an object", hint="this file is written by `docker login`.")
         return cls(config, environment, further)
 
-    def find(self, host: str) -> Credentials | None:
-        """What to log in to `host` (with its port, if any) with; None where nothing is known.
+    def find(self, host: str, repository: str = "") -> Credentials | None:
+        """What to log in to `host` (with its port, if any) with, or to `repository` there; None where none is known.
 
         Raises RegistryAccessError if a helper fails, UsageError if an entry is malformed.
         """
         with self._lock:
-            if host not in self._found:
-                self._found[host] = self._look_up(host)
-            return self._found[host]
+            key = (host, repository)
+            if key not in self._found:
+                self._found[key] = self._look_up(host, repository)
+            return self._found[key]
 
-    def _look_up(self, host: str) -> Credentials | None:
+    def _look_up(self, host: str, repository: str) -> Credentials | None:
+        auths = _entry(self._config, "auths")
+        # podman's entries for parts of a registry, the most specific first (containers-auth.json(5)).
+        parts = repository.split("/") if repository else []
+        names = ["/".join((host, *parts[:count])) for count in range(len(parts), 0, -1)]
+        for found in (_from_entry(auths.get(name), name) for name in names):
+            if found:
+                return found
+        return self._of_host(host, auths) or (self._further.find(host, repository) if self._further else None)
+
+    def _of_host(self, host: str, auths: Mapping[str, Any]) -> Credentials | None:
         key = _HUB_KEY if host in _HUB_HOSTS else host
         helper = _entry(self._config, "credHelpers").get(key) or self._config.get("credsStore")
         if host in _HUB_HOSTS:
             helper = _entry(self._config, "credHelpers").get(DOCKER_HUB) or helper
         if helper:
-            found = ask_helper(str(helper), key, self._environment)
-            if found:
+            if key not in self._told:
+                self._told[key] = ask_helper(str(helper), key, self._environment)
+            if found := self._told[key]:
                 return found
-        auths = _entry(self._config, "auths")
         # What stands under the very name comes before its older forms.
         for name in sorted(auths, key=lambda name: name != host):
-            entry = auths[name]
-            if _same_host(name, host) and isinstance(entry, dict):
-                found = _from_entry(entry, host)
-                if found:
-                    return found
-        return self._further.find(host) if self._further else None
+            if _same_host(name, host) and (found := _from_entry(auths[name], host)):
+                return found
+        return None
 
 
 def _entry(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -130,13 +139,15 @@ def _entry(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _same_host(name: str, host: str) -> bool:
     """Whether an entry called `name` is for `host`: names may have a scheme and a version (`https://host/v1/`).
 
-    One with another path is podman's for a part of the registry (containers-auth.json(5)), and not used.
+    One with another path is podman's for a part of the registry.
     """
     bare = re.sub(r"^https?://|(/v[12])?/?$", "", name)
     return bare == host or {bare, host} <= _HUB_HOSTS
 
 
-def _from_entry(entry: Mapping[str, Any], host: str) -> Credentials | None:
+def _from_entry(entry: Any, host: str) -> Credentials | None:
+    if not isinstance(entry, dict):
+        return None
     username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
     if entry.get("auth"):
         try:
@@ -199,7 +210,8 @@ def _run(path: str, text: str, environment: Mapping[str, str]) -> tuple[int, byt
             output = _drain(cast("IO[bytes]", process.stdout), HELPER_SECONDS, time.monotonic)
             return process.wait(timeout=HELPER_SECONDS), output
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise RegistryAccessError(f"{path}: no answer within {HELPER_SECONDS:.0f} s") from None
+            hint = f"does it wait for somebody? Try: echo {text} | {path} get"
+            raise RegistryAccessError(f"{path}: no answer within {HELPER_SECONDS:.0f} s", hint=hint) from None
         finally:
             process.kill()
 

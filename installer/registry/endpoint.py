@@ -1,5 +1,6 @@
 """Where and how a registry is reached."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +9,14 @@ from urllib.parse import urljoin, urlsplit
 from installer.errors import UsageError
 from installer.oci.reference import DOCKER_HUB
 from installer.registry.credentials import Credentials
-from installer.registry.proxies import is_loopback
 from installer.value import Value
 
 # Docker Hub answers registry requests under this name; its references do not say so.
 HUB_ORIGIN = "https://registry-1.docker.io"
+ANSWER_SECONDS = 60
+PAUSE_SECONDS = 600
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?", re.ASCII)
+_PATH = re.compile("[/?#]")
 _PREFIX = re.compile(r"(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*/?", re.ASCII)
 
 
@@ -29,6 +32,8 @@ class HostSettings:
     settings and credentials of the mirror's host; `prefix` is put before each repository.
     credentials: used instead of what the credential store knows.
     token_hosts: further hosts that may be given these credentials as token servers.
+    answer_seconds: how long an answer, and each part of it, is waited for.
+    pause_seconds: the longest pause that the host may ask for.
     """
 
     plain_http: bool | None = None
@@ -36,6 +41,8 @@ class HostSettings:
     mirror: str = ""
     credentials: Credentials | None = None
     token_hosts: tuple[str, ...] = ()
+    answer_seconds: int = ANSWER_SECONDS
+    pause_seconds: int = PAUSE_SECONDS
 
     def __post_init__(self) -> None:
         if self.plain_http and self.ca:
@@ -92,11 +99,22 @@ def is_web_address(url: str) -> bool:
 
 
 def joined(url: str, location: str) -> str:
-    """Where a `Location` in an answer to `url` leads; empty unless that is a web address (RFC 9110, section 10.2.2)."""
-    try:
-        target = urljoin(url, location)
-    except ValueError:
-        return ""
+    """Where a `Location` in an answer to `url` leads; empty unless that is a web address (RFC 9110, section 10.2.2).
+
+    What is given from the root on stays as it is, byte for byte: it may be signed.
+    """
+    if location.startswith("/"):
+        scheme, _, rest = url.partition("//")
+        target = (
+            f"{scheme}{location}" if location.startswith("//") else f"{scheme}//{_PATH.split(rest, 1)[0]}{location}"
+        )
+    elif is_web_address(location):
+        target = location
+    else:
+        try:
+            target = urljoin(url, location)
+        except ValueError:
+            return ""
     return target if location and is_web_address(target) else ""
 
 
@@ -114,3 +132,19 @@ def place(url: str) -> str:
     except ValueError:
         return "an address that is none"
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}"[:300]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name or an address without brackets) is this machine by definition."""
+    if host == "localhost":
+        return True
+    address = ip_address(host)
+    return address is not None and address.is_loopback
+
+
+def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that `text` is (brackets allowed), or None."""
+    try:
+        return ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None

@@ -28,23 +28,38 @@ from installer.registry.endpoint import place
 from installer.report import printable
 
 MAX_REASON = 600
-_TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+# 499 is what nginx and its kin make of a connection that broke behind them.
+_TRANSIENT_STATUSES = frozenset({408, 425, 429, 499})
+_BEHIND_A_PORTAL = 511
+_LASTING_STATUSES = frozenset({501, 505})
 _BLOB_UNKNOWN = b"MANIFEST_BLOB_UNKNOWN"
+_PORTAL = (
+    "that is the log-in page of a network or a proxy, or another server's address: look at it in a browser, and check "
+    "the name, the port and HTTPS_PROXY."
+)
 _NETWORK = "check the network, the name and the port; a proxy is taken from HTTPS_PROXY and NO_PROXY."
 
 
 class TransientError(Exception):
-    """A failure that may pass: `error` is what to raise when it does not, `wait` the seconds the server asks for."""
+    """A failure that may pass: `error` is what to raise when it does not.
 
-    def __init__(self, error: AirferryError, wait: float | None = None) -> None:
+    `crowded`: it came of other requests of ours to the same host, and passes with them.
+    """
+
+    def __init__(self, error: AirferryError, *, crowded: bool = False) -> None:
         super().__init__(error.message)
-        self.error, self.wait = error, wait
+        self.error, self.crowded = error, crowded
 
 
-def network_failure(exc: Exception, url: str, *, direct: bool = True) -> Exception:
+class ConnectionRefused(TransientError):  # noqa: N818 - one of them, told apart
+    """Nobody listens, or a host that limits connections has enough of them."""
+
+
+def network_failure(exc: Exception, url: str, *, seconds: float, direct: bool = True) -> Exception:
     """The error for a request to `url` that brought no answer: TransientError, or an AirferryError that stays.
 
-    `direct`: no proxy stands between, so that a second look at the server's certificate is possible.
+    `seconds` is how long its answer was waited for. `direct`: no proxy stands between, so that a second look at the
+    server's certificate is possible.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -56,6 +71,14 @@ def network_failure(exc: Exception, url: str, *, direct: bool = True) -> Excepti
             return _tls_failure(cause, where)
     if isinstance(exc, ProxyError):
         return _proxy_failure(exc, where)
+    causes = list(_causes(exc))
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return ConnectionRefused(RegistryUnreachableError(f"{where}: {_reason(exc)}", hint=_NETWORK))
+    if any(isinstance(cause, ReadTimeoutError | TimeoutError) for cause in causes) and not any(
+        isinstance(cause, ConnectTimeoutError) for cause in causes
+    ):
+        hint = "if it needs longer, set `answer_seconds` of this registry (`load --answer-seconds`)."
+        return TransientError(RegistryUnreachableError(f"{where}: no answer within {seconds:.0f} s", hint=hint))
     return TransientError(RegistryUnreachableError(f"{where}: {_reason(exc)}", hint=_NETWORK))
 
 
@@ -114,7 +137,7 @@ def _reason(exc: BaseException) -> str:
         match cause:
             case ConnectTimeoutError():
                 return "no connection in time"
-            case ReadTimeoutError() | TimeoutError():
+            case TimeoutError():
                 return "no answer in time"
             case OSError() if cause.strerror and not isinstance(cause, HTTPError):
                 return printable(cause.strerror)
@@ -124,11 +147,13 @@ def _reason(exc: BaseException) -> str:
 def may_pass(status: int, body: bytes) -> bool:
     """Whether the same request may be answered otherwise in a moment.
 
-    A manifest is pushed after all that it names. A registry that does not know a part of it then
-    (distribution-spec, error code-5) stores that part anew for another client, for which distribution 2 empties the
-    link to it first, or has replicas that have not all heard of it.
+    All of 5xx may, also what no RFC knows (Cloudflare's 520 to 524), but what says that it never will. A manifest is
+    pushed after all that it names. A registry that does not know a part of it then (distribution-spec, error code-5)
+    stores that part anew for another client, for which distribution 2 empties the link to it first, or has replicas
+    that have not all heard of it.
     """
-    return status in _TRANSIENT_STATUSES or _BLOB_UNKNOWN in body
+    passing = status >= 500 and status not in _LASTING_STATUSES
+    return passing or status in _TRANSIENT_STATUSES or _BLOB_UNKNOWN in body
 
 
 def refusal(method: str, url: str, status: int, body: bytes, registry: str, *, redirected: bool) -> AirferryError:
@@ -159,10 +184,23 @@ def refusal(method: str, url: str, status: int, body: bytes, registry: str, *, r
         return ContentError(message, hint=hint)
     if status == 429:
         return RegistryUnreachableError(message, hint="the registry limits requests: wait, or log in.")
-    if status in (500, 502, 503, 504, 507, 408):
+    if may_pass(status, body):
         hint = "look at the registry's own log (full disk, read-only?), then run the same command again."
-        return RegistryUnreachableError(message, hint=hint)
+        return RegistryUnreachableError(message, hint=_PORTAL if status == _BEHIND_A_PORTAL else hint)
     return ContentError(message, hint="the registry does not take or give this; its log may say why.")
+
+
+def web_page(url: str) -> AirferryError:
+    """The error for a web page in the place of a document or blob."""
+    return RegistryAccessError(f"{place(url)}: a web page comes in place of a registry's answer", hint=_PORTAL)
+
+
+def overlong_pause(error: AirferryError, asked: float, limit: float) -> AirferryError:
+    """The error for a host that answers with `error` and asks for a pause of more seconds than may be waited."""
+    return RegistryUnreachableError(
+        f"{error.message}; it asks for a pause of {asked:.0f} s, and at most {limit:.0f} s are waited",
+        hint="come back then, or log in; `pause_seconds` of this registry (`load --pause-seconds`) sets the limit.",
+    )
 
 
 def registry_words(body: bytes) -> str:

@@ -1,23 +1,30 @@
 """Requests to registries and the responses to them, as one HTTP exchange sees them."""
 
-import http.client
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 import urllib3
-from urllib3.exceptions import HTTPError
 
 from installer.errors import ContentError, RegistryUnreachableError
 from installer.registry import failures
-from installer.registry.endpoint import Endpoint, origin, place
+from installer.registry.connections import NETWORK_ERRORS
+from installer.registry.endpoint import Endpoint, place
 from installer.registry.failures import TransientError
 from installer.value import Value, replace
+
+if TYPE_CHECKING:
+    import http.client
+
+    from installer.registry.throttle import Turn
 
 SEND_SLICE = 1 << 20
 MAX_ERROR_BODY = 64 << 10
 READ_SLICE = 64 << 10
-NETWORK_ERRORS = (HTTPError, http.client.HTTPException, OSError)
+_GZIP = b"\x1f\x8b"
+_GZIP_WINDOW = 31
 
 Body = Callable[[], Iterable[memoryview | bytes]]
 """Gives the parts of a request's body, anew for each try."""
@@ -56,15 +63,18 @@ class Request(Value):
 
 
 class Response:
-    """A response whose body is still to be read; a context manager that frees the connection.
+    """A response whose body is still to be read; a context manager that frees the connection, and ends its `turn`.
+
+    `seconds` is how long each part of the body is waited for.
 
     Bodies are read by http.client's `readinto`, one layer below urllib3: from the socket into the given memory without
     a copy, and never more than that memory holds. (Its `read` believes a chunk size of -1 and reads without end;
     urllib3's `readinto` reads into new bytes and copies them.)
     """
 
-    def __init__(self, inner: urllib3.BaseHTTPResponse, method: str, url: str) -> None:
-        self._inner, self.method, self.url = inner, method, url
+    def __init__(self, inner: urllib3.BaseHTTPResponse, method: str, url: str, seconds: float) -> None:
+        self._inner, self.method, self.url, self._seconds = inner, method, url, seconds
+        self.turn: Turn | None = None
         self._raw: http.client.HTTPResponse = inner._fp  # type: ignore[attr-defined]  # noqa: SLF001
         self.status = inner.status
 
@@ -84,10 +94,21 @@ class Response:
             return self._raw.readinto(view)
         except (*NETWORK_ERRORS, ValueError) as exc:
             # A ValueError is what http.client makes of chunk sizes that are none.
-            raise failures.network_failure(exc, self.url) from exc
+            raise failures.network_failure(exc, self.url, seconds=self._seconds) from exc
 
-    def read(self, limit: int) -> bytes:
-        """The whole body. Raises ContentError if it has more than `limit` bytes, TransientError if it breaks off."""
+    @property
+    def encoding(self) -> str:
+        """What the body is said to be packed with on the way, although nobody asked for it; empty if with nothing."""
+        found = self.header("Content-Encoding").strip().lower()
+        return "" if found == "identity" else found
+
+    def read(self, limit: int, *, packed: bool = False) -> bytes:
+        """The whole body, of at most `limit` bytes; `packed`: a gzip file is what is wanted.
+
+        Who labels files of the kind with `Content-Encoding: gzip` may or may not have packed them for the way
+        (RFC 9110, section 8.4.1.3). Raises ContentError if it is larger, RegistryAccessError for a web page,
+        TransientError if it breaks off.
+        """
         data = bytearray()
         buffer = memoryview(bytearray(min(limit + 1, READ_SLICE)))
         while len(data) <= limit and (count := self.readinto(buffer)):
@@ -98,7 +119,25 @@ class Response:
         if self._raw.length:
             error = f"{place(self.url)}: the answer ends {self._raw.length} bytes early"
             raise TransientError(RegistryUnreachableError(error, hint="run the same command again."))
-        return bytes(data)
+        found = bytes(data)
+        if self.encoding in ("gzip", "x-gzip") and found.startswith(_GZIP):
+            plain = self._unpacked(found, limit)
+            found = plain if not packed or plain.startswith(_GZIP) else found
+        if found[:512].lstrip().startswith(b"<"):
+            raise failures.web_page(self.url)
+        return found
+
+    def _unpacked(self, data: bytes, limit: int) -> bytes:
+        unpacking = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            plain = unpacking.decompress(data, limit + 1)
+        except zlib.error as exc:
+            raise ContentError(f"{place(self.url)}: the answer is no gzip, as its Content-Encoding says") from exc
+        if len(plain) > limit:
+            raise ContentError(f"{place(self.url)}: the answer is larger than {limit} bytes")
+        if not unpacking.eof:
+            raise ContentError(f"{place(self.url)}: the answer is a gzip without its end")
+        return plain
 
     def start(self, limit: int) -> bytes:
         """The first `limit` bytes of the body, as far as they arrive: for the text of an error."""
@@ -122,6 +161,7 @@ class Response:
             self.start(MAX_ERROR_BODY)
         if self._raw.isclosed():
             self._inner.release_conn()
+            self._end()
         else:
             self.abort()
 
@@ -129,6 +169,11 @@ class Response:
         """End the connection without reading the rest of the body."""
         self._inner.close()
         self._inner.release_conn()
+        self._end()
+
+    def _end(self) -> None:
+        if self.turn is not None:
+            self.turn.end()
 
     def __enter__(self) -> "Response":
         return self
@@ -143,16 +188,6 @@ def sliced(parts: Iterable[memoryview | bytes]) -> Iterator[memoryview]:
         view = memoryview(part)
         for start in range(0, len(view), SEND_SLICE):
             yield view[start : start + SEND_SLICE]
-
-
-def refusal(request: Request, response: Response, body: bytes) -> Exception:
-    """The error for a response with an unexpected status; `body` is the start of its body."""
-    redirected = origin(response.url) != origin(request.url)
-    host = request.endpoint.host
-    error = failures.refusal(response.method, response.url, response.status, body, host, redirected=redirected)
-    if failures.may_pass(response.status, body):
-        return TransientError(error, retry_after(response))
-    return error
 
 
 def retry_after(response: Response) -> float | None:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable
 from typing import Self
 
-from installer.errors import ContentError, RegistryUnreachableError
+from installer.errors import ContentError, RegistryAccessError, RegistryUnreachableError
 from installer.oci.model import Descriptor
 from installer.registry.endpoint import place
-from installer.registry.failures import TransientError
+from installer.registry.failures import TransientError, web_page
 from installer.registry.messages import Response
-from installer.registry.transport import ATTEMPTS, Transport
+from installer.registry.transport import Transport, Tries
 
 # A connection that brought less than this before it broke counts as a failed attempt.
 PROGRESS = 16 << 10
@@ -22,15 +22,17 @@ class RemoteBlob:
     """A stream over the blob `descriptor` from byte `offset` on (a `BlobStream`).
 
     `request` sends a GET for the bytes from a position on, as one try. A broken connection is replaced by one that
-    continues at the position reached, ATTEMPTS times in a row without progress. Not for several threads at a time.
+    continues at the position reached, or that brings all again where the part alone is not to be had. Not for several
+    threads at a time.
     """
 
     def __init__(
         self, transport: Transport, request: Callable[[int], Response], descriptor: Descriptor, offset: int
     ) -> None:
-        self._transport, self._request, self._descriptor = transport, request, descriptor
-        self._position = self._mark = offset
-        self._failed = 0
+        self._request, self._descriptor = request, descriptor
+        self._position = offset
+        self._tries = Tries(transport, PROGRESS, offset)
+        self._parts = True
         self._careful_until = 0
         self._response: Response | None = None
         if offset < descriptor.size:
@@ -58,18 +60,21 @@ class RemoteBlob:
                 return step(self._response)
             except TransientError as exc:
                 self._drop()
-                if self._position - self._mark >= PROGRESS:
-                    self._failed = 0
-                self._mark = self._position
                 self._careful_until = self._position + 2 * PROGRESS
-                self._failed += 1
-                if self._failed >= ATTEMPTS:
-                    raise exc.error from exc
-                self._transport.pause(self._failed, exc.wait)
+                self._tries.failed(exc, self._position)
 
     def _connect(self) -> Response:
         """A connection whose next byte is the one at the position."""
-        response = self._request(self._position)
+        if self._position and self._parts:
+            try:
+                return self._connect_from(self._position)
+            except (ContentError, RegistryAccessError):
+                # A range may be refused (416), or answered with another one, where the whole blob is not.
+                self._parts = False
+        return self._connect_from(0)
+
+    def _connect_from(self, start: int) -> Response:
+        response = self._request(start)
         try:
             skip = _start(response, self._descriptor, self._position)
             scratch = memoryview(bytearray(min(skip, 1 << 20)))
@@ -89,14 +94,15 @@ class RemoteBlob:
             self._response = None
             if not response.finish():
                 where = place(response.url)
-                raise ContentError(f"{where}: more than the {self._descriptor.size} bytes of the blob arrive")
+                what = f"{where}: more than the {self._descriptor.size} bytes of the blob arrive"
+                raise ContentError(f"{what}{_packed(response)}")
         return count
 
     def _receive(self, response: Response, view: memoryview) -> int:
         count = response.readinto(view)
         if not count:
             size = self._descriptor.size
-            what = f"{place(response.url)}: the answer ends after {self._position} of {size} bytes"
+            what = f"{place(response.url)}: the answer ends after {self._position} of {size} bytes{_packed(response)}"
             raise TransientError(RegistryUnreachableError(what, hint="run the same command again: it continues."))
         return count
 
@@ -107,11 +113,11 @@ class RemoteBlob:
 
 
 def _start(response: Response, descriptor: Descriptor, position: int) -> int:
-    """Check what an answer holds; the count of bytes to skip before `position`. Raises ContentError, TransientError."""
+    """Check what an answer holds; the count of bytes to skip before `position`. Raises ContentError, TransientError.
+
+    Whether a label `Content-Encoding` is true, only the digest can tell; lengths that are right speak against it.
+    """
     where = place(response.url)
-    encoding = response.header("Content-Encoding").strip().lower()
-    if encoding not in ("", "identity"):
-        raise ContentError(f"{where}: the blob comes with Content-Encoding {encoding[:40]!r}, which nobody asked for")
     first, last = 0, descriptor.size - 1
     if response.status == 206:
         found = _RANGE.fullmatch(response.header("Content-Range").strip())
@@ -120,7 +126,15 @@ def _start(response: Response, descriptor: Descriptor, position: int) -> int:
             raise ContentError(f"{where}: asked for bytes from {position} of {descriptor.size}, got {given!r}")
         first, last = position, int(found[2])
     stated = response.length
+    if stated != last - first + 1 and response.header("Content-Type").lower().startswith("text/html"):
+        raise web_page(response.url)
     if stated is not None and stated != last - first + 1:
-        error = ContentError(f"{where}: {stated} bytes are announced, the blob needs {last - first + 1}")
-        raise TransientError(error)
+        what = f"{where}: {stated} bytes are announced, the blob needs {last - first + 1}{_packed(response)}"
+        raise TransientError(ContentError(what))
     return position - first
+
+
+def _packed(response: Response) -> str:
+    """What explains another length than the blob has, if the answer says so itself."""
+    found = response.encoding[:40]
+    return f": what sends them packs them (Content-Encoding {found!r}), though asked not to" if found else ""

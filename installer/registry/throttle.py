@@ -1,68 +1,119 @@
-"""How many requests at a time a host bears: as many as come, until it says that these are too many."""
+"""How many requests at a time a host bears: as many as come, until it says that these are too many.
+
+A request lasts until its answer has been read: a host that limits connections counts those that still send
+(nginx, ngx_http_limit_conn_module).
+"""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 
 ENOUGH = 64
 """With so many at a time again, nothing is held back any more."""
+WORTH_TELLING = 5.0
+TELL_SECONDS = 30.0
+
+
+class Turn:
+    """A request that a throttle has admitted, up to the end of its answer."""
+
+    def __init__(self, throttle: "Throttle", number: int, thread: int) -> None:
+        self._throttle, self.number, self.thread = throttle, number, thread
+        self.refused = self.ended = False
+
+    def refuse(self, pause: float, *, said: bool = True) -> bool:
+        """It was one too many; the host wants `pause` seconds without any, and `said` so.
+
+        Whether others were under way with it: then it may succeed as one of fewer, and has not failed yet.
+        """
+        return self._throttle.refuse(self, pause, said=said)
+
+    def end(self) -> None:
+        """The answer is read, or is of no use. To be called once or more, by any thread."""
+        self._throttle.leave(self)
 
 
 class Throttle:
     """Admits requests to one host. Safe to use from several threads.
 
-    A refusal for too many requests halves what is admitted at a time, and holds all back for as long as the host asks;
-    as many answers as are admitted let one more in.
+    A refusal for too many requests halves what is admitted at a time, and holds all back for as long as the host asks,
+    which `tell` hears; as many answers as are admitted let one more in.
     """
 
-    def __init__(self, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
-        self._sleep, self._clock = sleep, clock
+    def __init__(
+        self,
+        host: str,
+        sleep: Callable[[float], None],
+        clock: Callable[[], float],
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._host, self._sleep, self._clock, self._tell = host, sleep, clock, tell
         self._free = threading.Condition()
-        self._own = threading.local()
-        self._running = self._answered = self._turn = 0
-        self._until = 0.0
+        self._inside = Counter[int]()
+        self._running = self._answered = self._number = 0
+        self._until = self._told_until = 0.0
         self.most: int | None = None
         self.refusals = 0
 
-    @contextmanager
-    def admitted(self) -> Iterator[int]:
-        """Wait until a request may be sent; gives what `refuse` wants to know.
+    def enter(self, *, urgent: bool = False) -> Turn:
+        """Wait until a request may be sent.
 
-        A request that is sent in the middle of another one, for what that one sends, does not wait.
+        One that is sent in the middle of another of the same thread, for what that one sends, does not wait for others
+        to end; neither does an `urgent` one, for which others may be waiting.
         """
-        if getattr(self._own, "busy", False):
-            yield self._turn
-            return
+        thread = threading.get_ident()
         with self._free:
-            self._free.wait_for(lambda: self.most is None or self._running < self.most)
+            if not urgent and not self._inside[thread]:
+                self._free.wait_for(lambda: self.most is None or self._running < self.most)
             self._running += 1
-            turn = self._turn
-        self._own.busy = True
+            self._inside[thread] += 1
+            turn = Turn(self, self._number, thread)
         try:
-            if (left := self._until - self._clock()) > 0:
-                self._sleep(left)
-            yield turn
-        finally:
-            self._own.busy = False
-            with self._free:
-                self._running -= 1
-                self._grow()
-                self._free.notify_all()
+            while (left := self._until - self._clock()) > 0:
+                self._announce(left)
+                self._sleep(min(left, TELL_SECONDS))
+        except BaseException:
+            turn.end()
+            raise
+        return turn
 
-    def refuse(self, turn: int, pause: float) -> None:
-        """The request that was admitted with `turn` was one too many; the host wants `pause` seconds without any."""
+    def refuse(self, turn: Turn, pause: float, *, said: bool) -> bool:
+        """See `Turn.refuse`."""
         with self._free:
-            self.refusals += 1
+            turn.refused = True
+            crowded = turn.number != self._number or self._running > 1
+            self.refusals += said
             self._until = max(self._until, self._clock() + pause)
             # All that were under way together are refused together: that counts once.
-            if turn == self._turn:
-                self._turn += 1
+            if turn.number == self._number:
+                self._number += 1
                 self._answered = 0
-                self.most = max(min(self._running, self.most or self._running) // 2, 1)
+                many = min(self._running, self.most or self._running)
+                self.most = max(many - many // 2, 1)
+            return crowded
 
-    def _grow(self) -> None:
-        if self.most is not None:
-            self._answered += 1
-            if self._answered > self.most:
-                self._answered = 0
-                self.most = self.most + 1 if self.most < ENOUGH else None
+    def leave(self, turn: Turn) -> None:
+        """See `Turn.end`."""
+        with self._free:
+            if turn.ended:
+                return
+            turn.ended = True
+            self._running -= 1
+            self._inside[turn.thread] -= 1
+            if not self._inside[turn.thread]:
+                del self._inside[turn.thread]
+            if self.most is not None and not turn.refused:
+                self._answered += 1
+                if self._answered > self.most:
+                    self._answered = 0
+                    self.most = self.most + 1 if self.most < ENOUGH else None
+            self._free.notify_all()
+
+    def _announce(self, left: float) -> None:
+        """Say from time to time, for all who wait, how long that still is."""
+        with self._free:
+            now = self._clock()
+            if left < WORTH_TELLING or now < self._told_until:
+                return
+            self._told_until = now + min(left, TELL_SECONDS)
+        self._tell(f"{self._host} asks for a pause: going on in {left:.0f} s")

@@ -8,50 +8,37 @@ redirects are followed for GET and HEAD only, never from https to http; cookies 
 taken as they are (`Accept-Encoding: identity`), never decompressed.
 """
 
-import base64
 import secrets
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import urllib3
-from urllib3.connection import HTTPConnection
-
-from installer.errors import RegistryAccessError, UsageError
+from installer.errors import AirferryError, RegistryAccessError, UsageError
 from installer.parallel import pause
 from installer.registry import failures
 from installer.registry.authorization import Authorizer, parse_challenges
+from installer.registry.connections import Connections
 from installer.registry.credentials import Credentials, CredentialStore
 from installer.registry.endpoint import Endpoint, HostSettings, endpoint, is_web_address, joined, origin, place
-from installer.registry.failures import TransientError
-from installer.registry.messages import MAX_ERROR_BODY, NETWORK_ERRORS, Request, Response, refusal, retry_after, sliced
-from installer.registry.proxies import Proxies, Proxy
+from installer.registry.failures import ConnectionRefused, TransientError
+from installer.registry.messages import MAX_ERROR_BODY, Request, Response, retry_after, sliced
 from installer.registry.throttle import Throttle
-from installer.registry.trust import TrustStore
 from installer.value import replace
 
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 60.0
 # A registry hashes and moves a blob before it answers an upload; object stores copy it.
 SLOWEST_COMMIT = 10e6
-# What the kernel holds of a body beyond what is on its way: bytes that wait for long have left the processor's caches,
-# and a receiver on the same machine fetches them from afar. The window stays as large as the line wants it (Linux,
-# tcp_notsent_lowat).
-UNSENT = 128 << 10
-SOCKET_OPTIONS = (*HTTPConnection.default_socket_options, (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT))
 ATTEMPTS = 5
 PROGRESS = 1 << 20
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 30.0
-LONGEST_RETRY_AFTER = 120.0
+TELL_SECONDS = 10.0
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-POOLED_CONNECTIONS = 128
-POOLED_HOSTS = 64
+# What a registry may answer strangers with to hide what they may not see.
+HIDING = frozenset({403, 404})
+_DEFAULTS = HostSettings()
 
 T = TypeVar("T")
 
@@ -60,8 +47,8 @@ class Transport:
     """HTTP to any number of hosts. Safe to use from several threads.
 
     `hosts` are settings by host as in image references; `proxies` the proxy variables of the environment (give none
-    to go directly); `sleep` waits between tries, or ends them by an error; `clock` counts seconds for the life of
-    tokens.
+    to go directly); `sleep` waits between tries, or ends them by an error; `clock` counts seconds; `tell` hears why
+    work takes long.
     """
 
     def __init__(
@@ -72,55 +59,47 @@ class Transport:
         proxies: Mapping[str, str] | None = None,
         sleep: Callable[[float], None] = pause,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._hosts = dict(hosts or {})
         self._store = credentials or CredentialStore()
-        self._proxies = Proxies(proxies or {})
-        self._sleep = sleep
-        self._trust = TrustStore()
+        self._connections = Connections(proxies or {})
+        self._sleep, self.clock, self.tell = sleep, clock, tell
         self._random = secrets.SystemRandom()
-        self._managers: dict[tuple[int, Proxy | None], urllib3.PoolManager] = {}
-        self._lock = threading.Lock()
-        self._throttles = _Throttles(sleep, clock)
+        self._throttles = _Throttles(sleep, clock, tell)
         self._authorizer = Authorizer(self._ask_token_server, self.credentials, self._token_hosts, clock)
+        self._hiding = dict[Endpoint, bool]()
+        self._lock = threading.Lock()
 
     def endpoint(self, host: str) -> Endpoint:
         """The endpoint of the registry that references call `host`."""
         return endpoint(host, self._hosts)
 
-    def credentials(self, host: str) -> Credentials | None:
-        """The credentials for `host`: from its settings, else from the credential store."""
-        settings = self._hosts.get(host)
-        if settings is not None and settings.credentials is not None:
-            return settings.credentials
-        return self._store.find(host)
+    def credentials(self, host: str, repository: str = "") -> Credentials | None:
+        """The credentials for `host`, or for one repository there: from its settings, else from the store."""
+        settings = self._hosts.get(host, _DEFAULTS)
+        return settings.credentials or self._store.find(host, repository)
 
     def retrying(self, operation: Callable[[], T], position: Callable[[], int] = lambda: 0) -> T:
-        """`operation()`, repeated while it raises TransientError, with growing pauses, ATTEMPTS times in all.
+        """`operation()`, repeated while it raises TransientError, see `Tries`.
 
         What goes on where it broke off says by `position` how far it came: tries are counted anew after PROGRESS bytes.
         """
-        failed = reached = 0
+        tries = Tries(self, PROGRESS)
         while True:
             try:
                 return operation()
             except TransientError as exc:
-                if position() >= reached + PROGRESS:
-                    failed, reached = 0, position()
-                failed += 1
-                if failed == ATTEMPTS:
-                    raise exc.error from exc
-                self.pause(failed, exc.wait)
+                tries.failed(exc, position())
 
-    def pause(self, attempt: int, wait: float | None) -> None:
-        """Wait after failed try number `attempt` (from 1): as long as the server asked, else four times as long each.
+    def pause(self, attempt: int) -> None:
+        """Wait after failed try number `attempt` (from 1): four times as long each.
 
         A connection that broke by chance costs a moment, a server that starts anew has some seconds in all. The jitter
         keeps many clients of one server from coming back at the same moment.
         """
         longest = min(FIRST_WAIT * 4 ** (attempt - 1), LONGEST_WAIT)
-        asked = 0.0 if wait is None else min(wait, LONGEST_RETRY_AFTER)
-        self._sleep(asked + self._random.uniform(longest / 2, longest))
+        self._sleep(self._random.uniform(longest / 2, longest))
 
     def send(self, request: Request) -> Response:
         """`exchange` with retries. Only for requests that may be repeated."""
@@ -130,23 +109,31 @@ class Transport:
         """One request, authorized as its endpoint asks. Raises TransientError, AirferryError."""
         authorization = self._authorizer.header(request.endpoint, request.scopes)
         response = self._admitted(request, authorization)
-        if response.status == 401 and origin(response.url) == origin(request.endpoint.origin):
+        stranger = not authorization and "Authorization" not in request.headers
+        if stranger and response.status in HIDING and _at_home(request, response):
+            authorization = self._revealing(request)
+            if authorization:
+                response.close()
+                response = self._admitted(request, authorization)
+        tried = set[tuple[str, ...]]()
+        while response.status == 401 and _at_home(request, response):
             with response:
-                body = response.start(MAX_ERROR_BODY)
-            challenges = parse_challenges(response.header("WWW-Authenticate"))
-            again = self._authorizer.answer(request.endpoint, request.scopes, challenges, authorization)
+                error = self._refusal(request, response)
+            offers = parse_challenges(response.header("WWW-Authenticate"))
+            again = self._authorizer.answer(request.endpoint, request.scopes, offers, authorization, tried)
             if again is None:
-                raise refusal(request, response, body)
-            response = self._admitted(request, again)
+                raise error
+            authorization = again
+            response = self._admitted(request, authorization)
         if response.status in request.expect:
             return response
         with response:
-            raise refusal(request, response, response.start(MAX_ERROR_BODY))
+            raise self._refusal(request, response)
 
-    def fetch(self, url: str, limit: int, *, accept: str = "*/*") -> bytes:
+    def fetch(self, url: str, limit: int, *, accept: str = "*/*", packed: bool = False) -> bytes:
         """The document at `url` (not of a registry: a chart repository), of at most `limit` bytes.
 
-        Credentials are those of the URL's host. Raises AirferryError.
+        `packed` as in `Response.read`. Credentials are those of the URL's host. Raises AirferryError.
         """
         if not is_web_address(url):
             raise UsageError(f"not a web address: {place(url)!r}", hint="like https://host/path, without a password.")
@@ -155,7 +142,7 @@ class Transport:
 
         def once() -> bytes:
             with self.exchange(request) as response:
-                return response.read(limit)
+                return response.read(limit, packed=packed)
 
         return self.retrying(once)
 
@@ -163,14 +150,66 @@ class Transport:
         """The throttle that limits concurrent requests to `host`."""
         return self._throttles[host]
 
-    def _admitted(self, request: Request, authorization: str) -> Response:
+    def _admitted(self, request: Request, authorization: str, *, urgent: bool = False) -> Response:
         """`_follow`, as soon as the throttle of the host admits it."""
-        throttle = self._throttles[request.endpoint.host]
-        with throttle.admitted() as turn:
+        turn = self._throttles[request.endpoint.host].enter(urgent=urgent)
+        try:
             response = self._follow(request, authorization)
-            if response.status == 429 or (response.status == 503 and response.header("Retry-After")):
-                throttle.refuse(turn, min(retry_after(response) or 0.0, LONGEST_RETRY_AFTER))
-            return response
+        except ConnectionRefused as exc:
+            crowded = turn.refuse(0.0, said=False)
+            turn.end()
+            raise TransientError(exc.error, crowded=crowded) from exc
+        except BaseException:
+            turn.end()
+            raise
+        response.turn = turn
+        return response
+
+    def _refusal(self, request: Request, response: Response) -> Exception:
+        """The error for a response that nobody hoped for; what it says of too many requests is heeded."""
+        body, status = response.start(MAX_ERROR_BODY), response.status
+        host, redirected = request.endpoint.host, not _is_from(response, request.url)
+        error = failures.refusal(response.method, response.url, status, body, host, redirected=redirected)
+        if not failures.may_pass(status, body):
+            return error
+        asked, limit = retry_after(response), self._settings(request).pause_seconds
+        if asked is not None and asked > limit:
+            return failures.overlong_pause(error, asked, limit)
+        crowded = False
+        if response.turn and (status in (429, 503) or asked):
+            crowded = response.turn.refuse(asked or 0.0, said=status == 429 or asked is not None)
+        return TransientError(error, crowded=crowded)
+
+    def _revealing(self, request: Request) -> str:
+        """What to send with `request`, which was refused without credentials as if nothing were there.
+
+        Registries that hide their content challenge at `/v2/` only, and that is asked once (skopeo and crane begin
+        with it). A chart repository is given the credentials, as Helm does. Empty where nothing is to be sent.
+        """
+        place = request.endpoint
+        with self._lock:
+            if place not in self._hiding:
+                self._hiding[place] = self._is_known(request) and self._challenged(request)
+        return self._authorizer.header(place, request.scopes) if self._hiding[place] else ""
+
+    def _is_known(self, request: Request) -> bool:
+        try:
+            return self._authorizer.credentials(request.endpoint, request.scopes) is not None
+        except AirferryError:
+            # A helper that fails matters when it is needed.
+            return False
+
+    def _challenged(self, request: Request) -> bool:
+        """Whether the endpoint asks for credentials at its root; the authorizer knows then how."""
+        registry = f"{request.endpoint.origin}/v2/"
+        if not request.url.startswith(registry):
+            return self._authorizer.expect(request.endpoint, parse_challenges("Basic"))
+        ping = Request(request.endpoint, "GET", registry, request.expect)
+        with self._admitted(ping, "", urgent=True) as response:
+            if failures.may_pass(response.status, b""):
+                raise self._refusal(ping, response)
+            offers = parse_challenges(response.header("WWW-Authenticate")) if response.status == 401 else []
+        return self._authorizer.expect(request.endpoint, offers)
 
     def _follow(self, request: Request, authorization: str) -> Response:
         """Send a request and follow its redirects, the authorization staying with the origin it is for."""
@@ -188,43 +227,20 @@ class Transport:
         headers = {"User-Agent": "airferry", "Accept-Encoding": "identity", **request.headers}
         if authorization:
             headers["Authorization"] = authorization
-        body, wait = None, READ_SECONDS
+        patience = self._settings(request).answer_seconds
+        body, seconds = None, float(patience)
         if request.body is not None:
             headers["Content-Length"] = str(request.length)
-            body, wait = sliced(request.body()), READ_SECONDS + max(request.length, request.handled) / SLOWEST_COMMIT
-        # urllib3 sends a body under the timeout for connecting, counted for each part of the body.
-        connect = CONNECT_SECONDS if body is None else READ_SECONDS
-        manager, direct = self._manager(url, request.endpoint.host)
-        try:
-            inner = manager.urlopen(
-                request.method,
-                url,
-                redirect=False,
-                body=body,
-                headers=headers,
-                retries=False,
-                timeout=urllib3.Timeout(connect=connect, read=wait),
-                preload_content=False,
-                decode_content=False,
-            )
-        except NETWORK_ERRORS as exc:
-            raise failures.network_failure(exc, url, direct=direct) from exc
-        return Response(inner, request.method, url)
-
-    def _manager(self, url: str, registry: str) -> tuple[urllib3.PoolManager, bool]:
-        """The connection pools for `url`, asked on behalf of the host `registry`; whether they connect directly."""
+            body, seconds = sliced(request.body()), patience + max(request.length, request.handled) / SLOWEST_COMMIT
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        # Reading the system's authorities takes longer than a small exchange.
-        context = (
-            self._trust.context(self._authority(parts.netloc, host, registry)) if parts.scheme == "https" else None
+        ca = self._authority(parts.netloc, parts.hostname or "", request.endpoint.host)
+        asked = self._connections.ask(
+            request.method, url, headers, body, ca=ca, seconds=seconds, slice_seconds=float(patience)
         )
-        proxy = self._proxies.select(parts.scheme, host, port)
-        key = (id(context), proxy)
-        with self._lock:
-            if key not in self._managers:
-                self._managers[key] = _new_manager(context, proxy, self._trust)
-            return self._managers[key], proxy is None
+        return Response(asked, request.method, url, seconds)
+
+    def _settings(self, request: Request) -> HostSettings:
+        return self._hosts.get(request.endpoint.host, _DEFAULTS)
 
     def _authority(self, *names: str) -> bytes | None:
         """The private authority for a URL's host: the one given for the first of `names` that has settings.
@@ -249,50 +265,67 @@ class Transport:
         request = Request(registry, "GET", url, frozenset({200}), headers)
         if form is not None:
             request = replace(request, method="POST", body=lambda: [form], length=len(form))
-        with self._send(request, url, "") as response:
-            if response.status != 200:
-                raise refusal(request, response, response.start(MAX_ERROR_BODY))
-            return response.read(limit)
+        turn = self._throttles[registry.host].enter(urgent=True)
+        try:
+            with self._send(request, url, "") as response:
+                response.turn = turn
+                if response.status != 200:
+                    raise self._refusal(request, response)
+                return response.read(limit)
+        finally:
+            turn.end()
+
+
+class Tries:
+    """The tries of one piece of work: ATTEMPTS in a row that come no further than `progress` bytes are all.
+
+    What is refused because of other requests of ours has not failed: they end, and then it is tried again.
+    """
+
+    def __init__(self, transport: Transport, progress: int, position: int = 0) -> None:
+        self._transport, self._progress, self._reached = transport, progress, position
+        self._failed, self._since = 0, transport.clock()
+
+    def failed(self, exc: TransientError, position: int) -> None:
+        """Wait for the next try, to be made from `position` on. Raises the error of `exc` if there is none."""
+        if position >= self._reached + self._progress:
+            self._failed, self._reached = 0, position
+        if not exc.crowded:
+            self._failed += 1
+        if self._failed == ATTEMPTS:
+            raise exc.error from exc
+        if self._transport.clock() - self._since > TELL_SECONDS:
+            self._transport.tell(f"{exc.error.message}; trying again")
+        self._transport.pause(max(self._failed, 1))
 
 
 class _Throttles(dict[str, Throttle]):
     """The throttle of each host, made when it is first asked for."""
 
-    def __init__(self, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
-        self._sleep, self._clock = sleep, clock
+    def __init__(self, sleep: Callable[[float], None], clock: Callable[[], float], tell: Callable[[str], None]) -> None:
+        self._sleep, self._clock, self._tell = sleep, clock, tell
 
     def __missing__(self, host: str) -> Throttle:
-        return self.setdefault(host, Throttle(self._sleep, self._clock))
+        return self.setdefault(host, Throttle(host, self._sleep, self._clock, self._tell))
 
 
-def _new_manager(context: ssl.SSLContext | None, proxy: Proxy | None, trust: TrustStore) -> urllib3.PoolManager:
-    if proxy is None:
-        return urllib3.PoolManager(
-            POOLED_HOSTS, maxsize=POOLED_CONNECTIONS, ssl_context=context, socket_options=SOCKET_OPTIONS
-        )
-    headers = None
-    if proxy.username:
-        # urllib3's own way knows Latin-1 only.
-        login = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
-        headers = {"Proxy-Authorization": f"Basic {login}"}
-    return urllib3.ProxyManager(
-        proxy.url,
-        POOLED_HOSTS,
-        proxy_headers=headers,
-        proxy_ssl_context=trust.context(None),
-        maxsize=POOLED_CONNECTIONS,
-        ssl_context=context,
-        socket_options=SOCKET_OPTIONS,
-    )
+def _is_from(response: Response, url: str) -> bool:
+    return origin(response.url) == origin(url)
+
+
+def _at_home(request: Request, response: Response) -> bool:
+    """Whether the endpoint itself has answered, not where it sends."""
+    return _is_from(response, request.endpoint.origin)
 
 
 def _redirected(request: Request, url: str, location: str) -> str:
     """The target of a redirect from `url`. Raises RegistryAccessError for one that is not followed."""
     if request.method not in ("GET", "HEAD"):
         raise RegistryAccessError(f"{place(url)}: redirects a {request.method}, which is not followed")
-    target = joined(url, location)
+    # Header fields are bytes; those of UTF-8 stay what they are (RFC 9110, section 5.5).
+    target = joined(url, location.encode("latin-1", "replace").decode(errors="surrogateescape"))
     if not target:
         raise RegistryAccessError(f"{place(url)}: redirects to something that is no web address")
-    if url.startswith("https:") and target.startswith("http:"):
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
         raise RegistryAccessError(f"{place(url)}: redirects from https to http ({place(target)})")
     return target

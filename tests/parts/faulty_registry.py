@@ -36,13 +36,14 @@ OCTETS = "application/octet-stream"
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it arrived; header names in lower case."""
+    """A request as it arrived, its whole `target` too; header names in lower case."""
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
     body: bytes = b""
+    target: str = ""
 
 
 @dataclass
@@ -160,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        seen = Seen(self.command, parts.path, parts.query, headers, body)
+        seen = Seen(self.command, parts.path, parts.query, headers, body, self.requestline.split()[1])
         self.registry.seen.append(seen)
         self.seen = seen
         fault = self.registry.fault(self.command, parts.path)
@@ -329,13 +330,14 @@ def limited(most: int) -> Fault:
     return fault
 
 
-def chunked(extra: bytes = b"") -> Fault:
-    """The right body and `extra` without Content-Length, in chunks (RFC 9112, section 7.1)."""
+def chunked(extra: bytes = b"", label: str = "") -> Fault:
+    """The right body and `extra` without Content-Length, in chunks (RFC 9112, section 7.1); a Content-Encoding."""
 
     def fault(handler: Handler) -> None:
         answer = handler.answer()
         data = answer.body + extra
-        handler.reply(Answer(answer.status, {**answer.headers, "Content-Length": "", "Transfer-Encoding": "chunked"}))
+        headers = {"Content-Length": "", "Transfer-Encoding": "chunked", "Content-Encoding": label}
+        handler.reply(Answer(answer.status, {**answer.headers, **headers}))
         for start in range(0, len(data), 10_000):
             part = data[start : start + 10_000]
             handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))

@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(413)
         elif self._admitted():
             with socket.create_connection(self.owner.target) as upstream:
-                path = parts._replace(scheme="", netloc="").geturl()
+                path = self.path.removeprefix(f"{parts.scheme}://{parts.netloc}")
                 lines = [f"{self.command} {path} HTTP/1.1", "Connection: close"]
                 lines += [f"{name}: {value}" for name, value in self.headers.items() if name != "Connection"]
                 upstream.sendall("\r\n".join([*lines, "", ""]).encode())

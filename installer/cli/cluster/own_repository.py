@@ -7,7 +7,7 @@ from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.errors import UsageError
 from installer.objects.driver import TemporaryRepository
-from installer.registry.proxies import is_loopback
+from installer.registry.endpoint import is_loopback
 from installer.report import Reporter
 from installer.serving.chart_repository import ChartRepository
 from installer.serving.server import Server

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A registry client and the pauses that it made, in seconds."""
+    """A registry client and the pauses that it made, in seconds; what it told."""
 
     def __init__(self, hosts: dict[str, HostSettings] | None = None, store: CredentialStore | None = None) -> None:
         self.pauses: list[float] = []
+        self.told: list[str] = []
         self.now = 0.0
-        self.transport = Transport(hosts=hosts, credentials=store, sleep=self._sleep, clock=lambda: self.now)
+        self.transport = Transport(
+            hosts=hosts, credentials=store, sleep=self._sleep, clock=lambda: self.now, tell=self.told.append
+        )
         self.registry = Registry(self.transport)
 
     def _sleep(self, seconds: float) -> None:

@@ -13,9 +13,9 @@ import pytest
 from installer.errors import RegistryAccessError, UsageError
 from installer.registry import credentials
 from installer.registry.authorization import Authorizer, Challenge, is_related, parse_challenges
+from installer.registry.connections import Proxies, Proxy
 from installer.registry.credentials import Credentials, CredentialStore
 from installer.registry.endpoint import Endpoint, HostSettings, endpoint, joined, origin, place
-from installer.registry.proxies import Proxies, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -310,12 +310,12 @@ class TestTokens:
             both.wait()
             return b'{"token":"t"}'
 
-        authorizer = Authorizer(ask, lambda _: None, lambda _: (), lambda: 0.0)
+        authorizer = Authorizer(ask, lambda *_: None, lambda _: (), lambda: 0.0)
         registry = Endpoint("r.site", "https://r.site")
         offer = parse_challenges('Bearer realm="https://r.site/token",service="r"')
         with ThreadPoolExecutor(4) as pool:
             scopes = [(f"repository:{name}:pull",) for name in "abab"]
-            answers = pool.map(lambda scope: authorizer.answer(registry, scope, offer, ""), scopes)
+            answers = pool.map(lambda scope: authorizer.answer(registry, scope, offer, "", set()), scopes)
             assert list(answers) == ["Bearer t"] * 4
         assert len(asked) == 2
 

@@ -5,6 +5,7 @@ Names in parentheses are rows of the fault lists that this program is held to.
 
 from __future__ import annotations
 
+import gzip
 import random
 import threading
 import time
@@ -46,14 +47,18 @@ from tests.parts.faulty_registry import (
     truncate,
 )
 from tests.parts.process import wait_until
+from tests.parts.proxy import ForwardProxy
 from tests.unit.oci.conftest import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.parts.faulty_registry import Fault
+
 DATA = random.Random(7).randbytes(300_000)
 SECRET = "canary-3f1c"
+SIGNED = ["/x%2fy/./z?response=a%2fb&sig=A/b+c=", "/x/../%7E~;p=[1]?", "/x//y?sig=%2f%2F&&", "/x?a=b?c='\"<>|^`{}\\"]
 MANIFEST = b'{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"sha256:%b","size":1},"layers":[]}' % (b"0" * 64)
 
 
@@ -127,11 +132,23 @@ class TestDownload:
         assert download(client, server, blob(), len(DATA)) == b""
 
     @pytest.mark.parametrize("span", ["bytes 0-299999/300000", "bytes 100-299999/400000", "bytes */300000", "", "junk"])
-    def test_refuses_another_range_than_it_asked_for(self, server: FaultyRegistry, client: Client, span: str) -> None:
+    def test_has_all_sent_again_where_another_range_comes(
+        self, server: FaultyRegistry, client: Client, span: str
+    ) -> None:
         server.put_blob(DATA)
-        server.on("GET", "/blobs/", changed(headers={"Content-Range": span}))
-        with pytest.raises(ContentError, match="asked for bytes from 100 of 300000"):
-            download(client, server, blob(), 100)
+        server.on("GET", "/blobs/", changed(headers={"Content-Range": span}), times=1)
+        assert download(client, server, blob(), 100) == DATA[100:]
+        assert [seen.headers.get("range") for seen in server.seen] == ["bytes=100-299999", None]
+
+    @pytest.mark.parametrize("code", [400, 403, 416, 501])
+    def test_starts_over_where_a_part_is_refused(self, server: FaultyRegistry, client: Client, code: int) -> None:
+        server.put_blob(DATA)
+        server.on("GET", "/blobs/", truncate(100_000), times=1)
+        server.on("GET", "/blobs/", status(code), times=1)
+        server.on("GET", "/blobs/", truncate(200_000), times=1)
+        assert download(client, server, blob()) == DATA
+        ranges = [seen.headers.get("range") for seen in server.seen]
+        assert ranges == [None, "bytes=100000-299999", None, None], "it is asked for a part once"
 
     @pytest.mark.parametrize("length", [0, 1, 299_999, 300_001, 10**15])
     def test_refuses_another_length_than_the_descriptor_says(
@@ -163,12 +180,28 @@ class TestDownload:
         with pytest.raises(ContentError, match="more than the 300000 bytes"):
             download(client, server, blob())
 
-    def test_refuses_a_content_encoding(self, server: FaultyRegistry, client: Client) -> None:
+    @pytest.mark.parametrize("told", [changed(headers={"Content-Encoding": "gzip"}), chunked(label="gzip")])
+    def test_right_bytes_are_right_under_any_label(self, server: FaultyRegistry, client: Client, told: Fault) -> None:
         server.put_blob(DATA)
-        server.on("GET", "/blobs/", changed(headers={"Content-Encoding": "gzip"}))
-        with pytest.raises(ContentError, match="Content-Encoding 'gzip'"):
-            download(client, server, blob())
+        server.on("GET", "/blobs/", told)
+        assert download(client, server, blob()) == DATA
         assert server.seen[0].headers["accept-encoding"] == "identity"
+
+    @pytest.mark.parametrize("length", ["", str(len(gzip.compress(DATA)))], ids=["chunks", "length"])
+    def test_says_who_packs_a_blob_on_the_way(self, server: FaultyRegistry, client: Client, length: str) -> None:
+        server.put_blob(DATA)
+        packed = {"Content-Encoding": "gzip", "Content-Length": length}
+        server.on("GET", "/blobs/", changed(body=gzip.compress(DATA), headers=packed))
+        with pytest.raises(ContentError, match=r"Content-Encoding 'gzip'\), though asked not to"):
+            download(client, server, blob())
+
+    @pytest.mark.parametrize("length", ["", "18"], ids=["chunks", "length"])
+    def test_a_web_page_is_no_blob(self, server: FaultyRegistry, client: Client, length: str) -> None:
+        page = {"Content-Type": "text/html; charset=utf-8", "Content-Length": length}
+        server.on("GET", "/blobs/", status(200, page, b"<html>log in</html"))
+        with pytest.raises(RegistryAccessError, match="a web page comes") as caught:
+            download(client, server, blob())
+        assert "log-in page" in caught.value.hint
 
     def test_passes_wrong_content_on_as_it_is(self, server: FaultyRegistry, client: Client) -> None:
         """Who asked for a blob checks its digest, in the buffer that is used."""
@@ -180,7 +213,7 @@ class TestDownload:
         server.put_blob(DATA)
         for _ in range(3):
             download(client, server, blob())
-        (manager,) = client.transport._managers.values()
+        (manager,) = client.transport._connections._managers.values()
         pool = manager.connection_from_url(server.url)
         assert pool.num_connections == 1
 
@@ -192,7 +225,7 @@ class TestDownload:
 
 
 class TestRetries:
-    @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
+    @pytest.mark.parametrize("code", [408, 425, 429, 499, 500, 502, 503, 504, 507, 511, 520, 522, 524, 530, 599])
     def test_repeats_what_may_pass(self, server: FaultyRegistry, client: Client, code: int) -> None:
         server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", status(code), times=4)
@@ -208,7 +241,7 @@ class TestRetries:
             client.registry.manifest(TagRef(repository(server), "1"))
         assert server.count("GET") == 5
 
-    @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 410, 416, 418, 501])
+    @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 410, 416, 418, 501, 505])
     def test_does_not_repeat_what_will_not_pass(self, server: FaultyRegistry, client: Client, code: int) -> None:
         server.on("GET", "/manifests/", status(code))
         with pytest.raises(AirferryError):
@@ -220,13 +253,13 @@ class TestRetries:
         ("headers", "least", "most"),
         [
             ({"Retry-After": "7"}, 7, 7.5),
-            ({"Retry-After": "999999"}, 120, 121),
+            ({"Retry-After": "599"}, 599, 600),
             ({"Retry-After": "9" * 40}, 0, 1),
             ({"Retry-After": "-5"}, 0, 1),
             ({"Retry-After": "soon"}, 0, 1),
             ({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT", "Date": "Fri, 31 Dec 1999 23:59:49 GMT"}, 10, 11),
             ({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT", "Date": "Sat, 01 Jan 2000 00:00:00 GMT"}, 0, 1),
-            ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT", "Date": "Sat, 01 Jan 2000 00:00:00 GMT"}, 120, 121),
+            ({"Retry-After": "Sat, 01 Jan 2000 00:05:00 GMT", "Date": "Sat, 01 Jan 2000 00:00:00 GMT"}, 300, 301),
             ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 0, 1),
         ],
     )
@@ -236,7 +269,39 @@ class TestRetries:
         server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("GET", "/manifests/", status(429, headers), times=1)
         client.registry.manifest(TagRef(repository(server), "1"))
-        assert least <= client.pauses[0] <= most
+        assert least <= sum(client.pauses) <= most
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Retry-After": "999999"},
+            {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT", "Date": "Sat, 01 Jan 2000 00:00:00 GMT"},
+        ],
+    )
+    def test_says_at_once_that_a_pause_is_too_long(
+        self, server: FaultyRegistry, client: Client, headers: dict[str, str]
+    ) -> None:
+        server.on("GET", "/manifests/", status(429, headers))
+        with pytest.raises(RegistryUnreachableError, match="at most 600 s are waited") as caught:
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert "`pause_seconds`" in caught.value.hint
+        assert (client.pauses, server.count("GET")) == ([], 1)
+
+    def test_a_pause_is_as_long_as_it_may_be_and_told(self, server: FaultyRegistry) -> None:
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
+        server.on("GET", "/manifests/", status(503, {"Retry-After": "3600"}), times=1)
+        client = Client({server.address: HostSettings(pause_seconds=3600)})
+        assert client.registry.manifest(TagRef(repository(server), "1")).raw == MANIFEST
+        assert 3599 < client.now < 3602
+        assert client.told[0] == f"{server.address} asks for a pause: going on in 3600 s"
+        assert len(client.told) == 120
+
+    def test_an_answer_that_takes_too_long_names_the_limit(self, server: FaultyRegistry) -> None:
+        client = Client({server.address: HostSettings(answer_seconds=1)})
+        server.on("GET", "/manifests/", lambda _: time.sleep(1.5))
+        with pytest.raises(RegistryUnreachableError, match="no answer within 1 s") as caught:
+            client.registry.manifest(TagRef(repository(server), "1"))
+        assert "`answer_seconds`" in caught.value.hint
 
     def test_nobody_waits_for_a_registry_when_the_work_has_failed_elsewhere(self, server: FaultyRegistry) -> None:
         """The first error is told at once, not when all who were told to wait have waited."""
@@ -570,6 +635,39 @@ class TestElsewhere:
         assert "authorization" not in foreign.seen[-1].headers
         assert foreign.count("GET") == 1
 
+    @pytest.mark.parametrize("target", SIGNED)
+    @pytest.mark.parametrize("base", ["", "{foreign}", "//{address}"], ids=["path", "address", "without scheme"])
+    def test_a_target_is_sent_byte_for_byte(
+        self, server: FaultyRegistry, foreign: FaultyRegistry, client: Client, base: str, target: str
+    ) -> None:
+        """A signature may cover all of it (urllib3#1677, #3081)."""
+        store = foreign if base else server
+        location = base.format(foreign=foreign.url, address=foreign.address) + target
+        server.on("GET", "/team/app/blobs/", status(307, {"Location": f"{location}#fragment"}))
+        store.on("GET", "^/x", status(200, body=DATA))
+        assert download(client, server, blob()) == DATA
+        assert store.seen[-1].target == target
+
+    @pytest.mark.parametrize("target", SIGNED)
+    def test_and_so_are_the_addresses_of_documents(
+        self, server: FaultyRegistry, foreign: FaultyRegistry, client: Client, target: str
+    ) -> None:
+        foreign.on("GET", "^/x", status(200, body=b"chart"))
+        assert client.transport.fetch(f"{foreign.url}{target}", 100) == b"chart"
+        with ForwardProxy(foreign.address) as proxy:
+            far = {"store.test": HostSettings(plain_http=True)}
+            Transport(hosts=far, proxies={"HTTP_PROXY": proxy.address}).fetch(f"http://store.test{target}", 100)
+        assert [seen.target for seen in foreign.seen] == [target, target]
+
+    def test_what_no_target_can_hold_is_encoded(self, server: FaultyRegistry, client: Client) -> None:
+        server.on("GET", "/team/app/blobs/", status(307, {"Location": "/x/ä b\u20ac".encode().decode("latin-1")}))
+        server.on("GET", "^/x", status(200, body=DATA))
+        assert download(client, server, blob()) == DATA
+        assert server.seen[-1].target == "/x/%C3%A4%20b%E2%82%AC"
+        server.on("GET", "^/", status(200, body=b"root"))
+        assert client.transport.fetch(f"{server.url}?a", 100) == b"root"
+        assert server.seen[-1].target == "/?a"
+
     def test_another_port_of_the_same_host_is_another_place(self, server: FaultyRegistry) -> None:
         client = admitted(server)
         with FaultyRegistry() as other:
@@ -637,9 +735,10 @@ class TestElsewhere:
         authority = Authority(tmp_path)
         with FaultyRegistry(tls=authority.issue("registry", ["127.0.0.1"])) as secure:
             client = Client({secure.address: HostSettings(ca=authority.certificate.read_bytes())})
-            secure.on("GET", "/blobs/", status(307, {"Location": f"{foreign.url}/x"}))
-            with pytest.raises(RegistryAccessError, match="redirects from https to http"):
-                download(client, secure, blob())
+            for scheme in ("http", "HTTP"):
+                secure.on("GET", "/blobs/", status(307, {"Location": f"{scheme}://{foreign.address}/x"}), times=1)
+                with pytest.raises(RegistryAccessError, match="redirects from https to http"):
+                    download(client, secure, blob())
         assert foreign.seen == []
 
     def test_an_upload_does_not_go_to_another_host(self, server: FaultyRegistry, foreign: FaultyRegistry) -> None:
@@ -903,6 +1002,38 @@ class TestFetch:
         with pytest.raises(UsageError, match="not a web address") as caught:
             client.transport.fetch(url, 100)
         assert SECRET not in f"{caught.value}{caught.value.hint}"
+
+    @pytest.mark.parametrize("body", [b"<!DOCTYPE html><html>log in</html>", b"\r\n <html>"])
+    def test_a_web_page_is_no_document(self, server: FaultyRegistry, client: Client, body: bytes) -> None:
+        """A captive portal, a proxy, or another server answers."""
+        server.on("GET", "/", status(200, {"Content-Type": "text/html"}, body))
+        for action in (
+            lambda: client.transport.fetch(f"{server.url}/index.yaml", 1000),
+            lambda: client.registry.manifest(TagRef(repository(server), "1")),
+            lambda: client.registry.tags(repository(server)),
+        ):
+            with pytest.raises(RegistryAccessError, match="a web page comes") as caught:
+                action()
+            assert "look at it in a browser" in caught.value.hint
+        assert server.count("GET") == 3
+
+    def test_what_is_packed_for_the_way_is_unpacked(self, server: FaultyRegistry, client: Client) -> None:
+        """Stores send a label that came with a file; of archives it mostly says what the file itself is."""
+        label = {"Content-Encoding": "gzip"}
+        index, chart = b"entries: {}", gzip.compress(b"chart")
+        server.on("GET", "/index.yaml", status(200, label, gzip.compress(index)))
+        server.on("GET", "/plain.yaml", status(200, label, index))
+        server.on("GET", "/chart.tgz", status(200, label, chart))
+        server.on("GET", "/packed.tgz", status(200, label, gzip.compress(chart)))
+        for name in ("index", "plain"):
+            assert client.transport.fetch(f"{server.url}/{name}.yaml", 100) == index
+        for name in ("chart", "packed"):
+            assert client.transport.fetch(f"{server.url}/{name}.tgz", 100, packed=True) == chart
+        server.on("GET", "/bomb", status(200, label, gzip.compress(bytes(10_000))))
+        server.on("GET", "/torn", status(200, label, gzip.compress(index)[:-9]))
+        for name, said in (("bomb", "larger than 100 bytes"), ("torn", "without its end")):
+            with pytest.raises(ContentError, match=said):
+                client.transport.fetch(f"{server.url}/{name}", 100)
 
 
 class TestUnreachable:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from installer.registry.throttle import ENOUGH, Throttle
+from installer.registry.throttle import ENOUGH, Throttle, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Clock:
@@ -14,6 +19,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
         self.pauses: list[float] = []
+        self.told: list[str] = []
 
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -22,7 +28,16 @@ class Clock:
 
 def made() -> tuple[Throttle, Clock]:
     clock = Clock()
-    return Throttle(clock.sleep, lambda: clock.now), clock
+    return Throttle("r.site", clock.sleep, lambda: clock.now, clock.told.append), clock
+
+
+@contextmanager
+def admitted(throttle: Throttle) -> Iterator[Turn]:
+    turn = throttle.enter()
+    try:
+        yield turn
+    finally:
+        turn.end()
 
 
 def at_once(throttle: Throttle, count: int) -> int:
@@ -31,7 +46,7 @@ def at_once(throttle: Throttle, count: int) -> int:
 
     def one(_: int) -> None:
         nonlocal running, most
-        with throttle.admitted():
+        with admitted(throttle):
             with lock:
                 running += 1
                 most = max(most, running)
@@ -44,18 +59,19 @@ def at_once(throttle: Throttle, count: int) -> int:
     return most
 
 
-def refuse_together(throttle: Throttle, count: int, pause: float = 0.0) -> None:
-    """`count` requests that are under way together are all refused."""
+def refuse_together(throttle: Throttle, count: int, pause: float = 0.0) -> list[bool]:
+    """`count` requests that are under way together are all refused; which of them had company."""
     together = threading.Barrier(count)
 
-    def one(_: int) -> None:
-        with throttle.admitted() as turn:
+    def one(_: int) -> bool:
+        with admitted(throttle) as turn:
             together.wait()
-            throttle.refuse(turn, pause)
+            crowded = turn.refuse(pause)
             together.wait()
+            return crowded
 
     with ThreadPoolExecutor(count) as pool:
-        list(pool.map(one, range(count)))
+        return list(pool.map(one, range(count)))
 
 
 def test_nothing_is_held_back_before_a_refusal() -> None:
@@ -66,15 +82,11 @@ def test_nothing_is_held_back_before_a_refusal() -> None:
 
 def test_refusals_halve_what_is_sent_and_answers_let_it_grow() -> None:
     throttle, _ = made()
-    refuse_together(throttle, 8)
-    assert throttle.refusals == 8
-    assert throttle.most is not None
-    # The eight ends count as answers, too.
-    before = throttle.most
-    assert 4 <= before <= 6
-    assert at_once(throttle, 12) <= before + 3
+    assert all(refuse_together(throttle, 8))
+    assert (throttle.refusals, throttle.most) == (8, 4)
+    assert at_once(throttle, 12) <= 4 + 3
     for _ in range(ENOUGH * ENOUGH):
-        with throttle.admitted():
+        with admitted(throttle):
             pass
     assert throttle.most is None
 
@@ -82,24 +94,54 @@ def test_refusals_halve_what_is_sent_and_answers_let_it_grow() -> None:
 def test_one_at_a_time_is_the_least() -> None:
     throttle, _ = made()
     for _ in range(5):
-        with throttle.admitted() as turn:
-            throttle.refuse(turn, 0)
+        with admitted(throttle) as turn:
+            assert not turn.refuse(0)
             assert throttle.most == 1
+
+
+def test_who_is_refused_beside_another_has_not_failed() -> None:
+    throttle, _ = made()
+    assert refuse_together(throttle, 2) == [True, True]
+    assert refuse_together(throttle, 1) == [False]
 
 
 def test_all_wait_as_long_as_one_was_told() -> None:
     throttle, clock = made()
-    with throttle.admitted() as turn:
-        throttle.refuse(turn, 7.0)
-    with throttle.admitted():
+    with admitted(throttle) as turn:
+        turn.refuse(7.0)
+    with admitted(throttle):
         assert clock.pauses == [7.0]
-    with throttle.admitted():
+    with admitted(throttle):
         assert clock.pauses == [7.0]
+
+
+def test_a_long_pause_is_counted_down() -> None:
+    throttle, clock = made()
+    with admitted(throttle) as turn:
+        turn.refuse(3.0)
+    with admitted(throttle) as turn:
+        assert clock.told == []
+        turn.refuse(70.0)
+    with admitted(throttle):
+        assert clock.told == [f"r.site asks for a pause: going on in {left} s" for left in (70, 40, 10)]
 
 
 def test_a_request_inside_another_does_not_wait_for_it() -> None:
     throttle, _ = made()
-    with throttle.admitted() as turn:
-        throttle.refuse(turn, 0)
-    with throttle.admitted(), throttle.admitted():
+    with admitted(throttle) as turn:
+        turn.refuse(0)
+    with admitted(throttle), admitted(throttle):
         assert throttle.most == 1
+    with admitted(throttle), ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: throttle.enter(urgent=True).end()).result(10)
+
+
+def test_an_answer_that_is_read_by_another_thread_ends_its_request() -> None:
+    throttle, _ = made()
+    with admitted(throttle) as turn:
+        turn.refuse(0)
+    turn = throttle.enter()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(turn.end).result(10)
+    turn.end()
+    assert at_once(throttle, 3) <= 3

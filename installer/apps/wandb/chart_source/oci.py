@@ -18,7 +18,7 @@ from installer.chart.relocation import Relocation
 from installer.cluster.cluster import Object
 from installer.errors import AirferryError
 from installer.oci.reference import DigestRef
-from installer.registry.proxies import is_loopback
+from installer.registry.endpoint import is_loopback
 from installer.site.secret import Secret
 from installer.site.site import Site, SiteSecret
 
