@@ -169,6 +169,7 @@ WRITERS: dict[str, str] = {
     "builder.release.media_copy": "copies on the carrier's media",
     "builder.release.program": "the cache of programs",
     "builder.release.static_wrapper": "the program in that cache",
+    "builder.images.docker_archive": "an archive that is compressed, unpacked into a file without a name",
     "builder.images.engine": "images saved by the local engine, in a temporary folder",
 }
 """Who opens files for writing, and which."""

@@ -8,15 +8,15 @@ import threading
 from pathlib import Path
 from typing import Self
 
+from builder.images.docker_archive import DockerArchive
 from builder.images.engine import Engine
+from builder.images.layout import OciLayout
 from builder.recipe.lock import Lock, LockedChart, Origin, closure, reach
 from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import ContentError, NotFoundError, UsageError
 from installer.files import storage_error
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.docker_archive import DockerArchive
-from installer.oci.layout import OciLayout
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, TagRef
 from installer.oci.source import BlobStream
@@ -149,10 +149,15 @@ class Places:
         return found
 
     def _local(self, origin: Origin) -> OciLayout | DockerArchive:
+        place = Origin(origin.kind, origin.location)
         with self._lock:
-            if origin not in self._opened:
-                self._opened[origin] = self._open_local(origin)
-            return self._opened[origin]
+            if place not in self._opened:
+                self._opened[place] = self._open_local(place)
+            found = self._opened[place]
+        if isinstance(found, DockerArchive):
+            # Layers of an old archive have digests only after they were read once.
+            found.manifest(_name(origin))
+        return found
 
     def _open_local(self, origin: Origin) -> OciLayout | DockerArchive:
         if origin.kind == "layout":
@@ -160,10 +165,8 @@ class Places:
         if origin.kind not in ("archive", "engine"):
             raise UsageError(f"{origin}: no place that holds images")
         engine = origin.kind == "engine"
-        archive = DockerArchive(self.engine.save(origin.location) if engine else self.path(origin.location))
-        # Layers of an old archive have digests only after they were read once.
-        archive.manifest(_name(origin))
-        return archive
+        path = self.engine.save(origin.location) if engine else self.path(origin.location)
+        return DockerArchive(path, self.folder)
 
 
 def _name(origin: Origin) -> str:

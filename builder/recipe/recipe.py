@@ -163,7 +163,7 @@ class ImageEntry(Strict):
     """An image: `ref` at a registry; or from an OCI layout folder, a docker archive, or the local engine.
 
     `name` is the reference by which the cluster asks for it; `entry` is what it is called in the layout or archive,
-    where that differs, or empty for the only image there.
+    where that differs, in an archive also `@N` (place N of its manifest.json, from 0 on), or empty for the only image.
     """
 
     model_config = ConfigDict(json_schema_extra=_or_text)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder.images.docker_archive import DockerArchive
+from builder.images.layout import OciLayout
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.docker_archive import DockerArchive
-from installer.oci.layout import OciLayout
 from installer.oci.model import Descriptor, Index, Manifest
 from tests.parts.images import (
     DOCKER,
     OCI,
+    REF_NAME,
     Family,
     File,
     Image,
@@ -98,12 +101,29 @@ class TestLayout:
         with pytest.raises(ContentError, match="holds 2 images"):
             source.manifest()
 
-    @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
-    def test_files_that_are_missing(self, tmp_path: Path, name: str) -> None:
-        write_layout(tmp_path, IMAGE)
-        (tmp_path / name).unlink()
-        with pytest.raises(NotFoundError, match=name):
+    def test_files_that_are_missing(self, tmp_path: Path) -> None:
+        layout = write_layout(tmp_path, IMAGE)
+        (tmp_path / "oci-layout").unlink()
+        assert OciLayout(tmp_path).manifest().descriptor.digest.text == layout.digest
+        (tmp_path / "index.json").unlink()
+        with pytest.raises(NotFoundError, match=r"index\.json"):
             OciLayout(tmp_path).manifest()
+
+    def test_names_in_an_index_below(self, tmp_path: Path) -> None:
+        """As `index.json` of nested layouts has them; what stands above goes before."""
+        writer = LayoutWriter(tmp_path)
+        one, two = writer.put_image(IMAGE, OCI), writer.put_image(ARM, OCI)
+        inner = [{**item, "annotations": {REF_NAME: name}} for item, name in ((one, "r.site/a:1"), (two, "top"))]
+        below = writer.put(compact({"schemaVersion": 2, "mediaType": OCI.index, "manifests": inner}), OCI.index)
+        writer.finish(below, "top")
+        source = OciLayout(tmp_path)
+        assert source.manifest("r.site/a:1").descriptor.digest.text == one["digest"]
+        assert (
+            source.manifest("top").descriptor.digest.text == source.manifest().descriptor.digest.text == below["digest"]
+        )
+        with pytest.raises(NotFoundError, match="no image 'absent'") as caught:
+            source.manifest("absent")
+        assert "r.site/a:1, top" in caught.value.hint
 
     @pytest.mark.parametrize(
         "text", [b"", b"{}", b'{"imageLayoutVersion":"2.0.0"}', b"[]", b'{"imageLayoutVersion":"1.0.0"}' + b" " * 5000]
@@ -202,7 +222,7 @@ def saved(*, tags: Any = ("redis:7",), layers: list[bytes] | None = None, **chan
 class TestDockerArchive:
     @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
     def test_old_form(self, tmp_path: Path, form: int) -> None:
-        with DockerArchive(archive(tmp_path / "a.tar", saved(), form)) as source:
+        with DockerArchive(archive(tmp_path / "a.tar", saved(), form), tmp_path) as source:
             found = source.manifest()
             assert source.manifest("redis:7") == source.manifest("docker.io/library/redis:7") == found
             assert isinstance(found, Manifest)
@@ -221,7 +241,7 @@ class TestDockerArchive:
         other = dict(reversed(members.items()))
         digests = set()
         for name, items in (("a", members), ("b", other)):
-            with DockerArchive(archive(tmp_path / name, items)) as source:
+            with DockerArchive(archive(tmp_path / name, items), tmp_path) as source:
                 digests.add(source.manifest().descriptor.digest.text)
         assert digests == {"sha256:c73211c9695740b64d51b41e6346f42ecd0d6e6bad35d032e28e8b55d19a2ac5"}
 
@@ -232,7 +252,7 @@ class TestDockerArchive:
             "shared/layer.tar": "../2/layer.tar",
             "2/layer.tar": LAYERS[1],
         }
-        with DockerArchive(archive(tmp_path / "a.tar", members)) as source:
+        with DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source:
             found = source.manifest()
             assert isinstance(found, Manifest)
             assert read(source, found.layers[1]) == LAYERS[1]
@@ -244,15 +264,22 @@ class TestDockerArchive:
         members = saved()
         members["1/layer.tar"] = target
         with (
-            DockerArchive(archive(tmp_path / "a.tar", members)) as source,
+            DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source,
             pytest.raises(ContentError, match="no layer"),
         ):
             source.manifest()
 
     def test_compressed_layers(self, tmp_path: Path) -> None:
+        """One as registries know it stays as it is, and must unpack to what the configuration says."""
         members = saved()
+        members["0/layer.tar"] = gzip.compress(LAYERS[1])
+        with (
+            DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source,
+            pytest.raises(ContentError, match="is damaged"),
+        ):
+            source.manifest()
         members["0/layer.tar"] = gzip.compress(LAYERS[0], mtime=0)
-        with DockerArchive(archive(tmp_path / "a.tar", members)) as source:
+        with DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source:
             found = source.manifest()
             assert isinstance(found, Manifest)
             assert [layer.media_type for layer in found.layers] == [media_types.OCI_LAYER_GZIP, media_types.OCI_LAYER]
@@ -268,7 +295,7 @@ class TestDockerArchive:
         index["manifests"][0]["annotations"]["io.containerd.image.name"] = "docker.io/library/redis:7"
         members["index.json"] = compact(index)
         members["manifest.json"] = b"[]"
-        with DockerArchive(archive(tmp_path / "a.tar", members)) as source:
+        with DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source:
             for name in ("", "redis:7", "latest"):
                 found = source.manifest(name)
                 assert found.descriptor.digest.text == layout.digest
@@ -289,8 +316,62 @@ class TestDockerArchive:
         assert isinstance(found, Manifest)
         item = {"Config": f"blobs/sha256/{found.config.digest.hex}", "RepoTags": ["r.site/own:1"], "Layers": []}
         members["manifest.json"] = compact([item])
-        with DockerArchive(archive(tmp_path / "a.tar", members)) as source:
+        with DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source:
             assert source.manifest("r.site/own:1") == found
+
+    def test_layers_that_are_unpacked(self, tmp_path: Path) -> None:
+        """What no registry takes for a layer is unpacked, whatever it is called; so is its digest."""
+        members = saved()
+        # Several streams, and padding between them: parallel programs write those.
+        members["0/layer.tar"] = lzma.compress(LAYERS[0][:700]) + bytes(8) + lzma.compress(LAYERS[0][700:]) + bytes(4)
+        members["1/layer.tar"] = bz2.compress(LAYERS[1][:700]) + bz2.compress(LAYERS[1][700:])
+        with DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source:
+            found = source.manifest()
+            assert isinstance(found, Manifest)
+            assert [(layer.media_type, layer.digest, layer.size) for layer in found.layers] == [
+                (media_types.OCI_LAYER, Digest.of(layer), len(layer)) for layer in LAYERS
+            ]
+            for layer, data in zip(found.layers, LAYERS, strict=True):
+                for offset in (0, 1, 699, 1500, len(data)):
+                    assert read(source, layer, offset) == data[offset:]
+
+    @pytest.mark.parametrize("size", [lzma.PRESET_DEFAULT, lzma.PRESET_EXTREME | 9])
+    def test_memory_for_xz(self, tmp_path: Path, size: int) -> None:
+        """Every preset can be read; a dictionary that only a hostile header asks for cannot."""
+        members = saved()
+        members["0/layer.tar"] = lzma.compress(LAYERS[0], preset=size)
+        with DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source:
+            source.manifest()
+        filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}]
+        members["0/layer.tar"] = lzma.compress(LAYERS[0], filters=filters)
+        with (
+            DockerArchive(archive(tmp_path / "b.tar", members), tmp_path) as source,
+            pytest.raises(ContentError, match=r"[Mm]emory"),
+        ):
+            source.manifest()
+
+    def test_several_images(self, tmp_path: Path) -> None:
+        """They are named, or numbered as skopeo numbers them; what stands twice is one image."""
+        one, two = saved(tags=None), saved(layers=LAYERS[:1], tags=["a:1", "r.site/b:2"])
+        items = json.loads(one["manifest.json"]) + json.loads(two["manifest.json"]) * 2
+        members = one | two | {"manifest.json": compact(items)}
+        with DockerArchive(archive(tmp_path / "a.tar", members), tmp_path) as source:
+            found = [source.manifest(name) for name in ("@0", "@1", "a:1", "r.site/b:2")]
+            assert len(set(map(id, found))) == 2
+            assert found[1] == found[2] == found[3]
+            for name, kind in (("", ContentError), ("@3", NotFoundError), ("c:1", NotFoundError)):
+                with pytest.raises(kind) as caught:
+                    source.manifest(name)
+                assert "it holds: a:1, r.site/b:2" in caught.value.hint
+
+    def test_an_archive_that_is_compressed_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        path = archive(tmp_path / "a.tar", saved())
+        path.write_bytes(gzip.compress(path.read_bytes()))
+        with DockerArchive(path, tmp_path) as source:
+            found = source.manifest()
+            assert isinstance(found, Manifest)
+            assert [read(source, layer) for layer in found.layers] == LAYERS
+            assert list(tmp_path.iterdir()) == [path]
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -300,7 +381,8 @@ class TestDockerArchive:
             ({"Config": "\x1b[2J"}, r"holds no '\\\\x1b"),
             ({"Config": 5}, "not a list of images"),
             ({"Config": "repositories"}, "does not name as many layers"),
-            ({"Layers": None}, "not a list of images"),
+            ({"Layers": None}, "does not name as many layers"),
+            ({"Layers": "x"}, "not a list of images"),
             ({"Layers": [5]}, "not a list of images"),
             ({"Layers": ["0/layer.tar"]}, "does not name as many layers"),
             ({"Layers": ["0/layer.tar", "absent"]}, "holds no layer 'absent'"),
@@ -311,25 +393,34 @@ class TestDockerArchive:
     )
     def test_lists_that_lie(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
         path = archive(tmp_path / "a.tar", saved(**change))
-        with pytest.raises(ContentError, match=message), DockerArchive(path) as source:
+        with pytest.raises(ContentError, match=message), DockerArchive(path, tmp_path) as source:
             source.manifest()
 
     def test_an_image_without_a_name(self, tmp_path: Path) -> None:
-        with DockerArchive(archive(tmp_path / "a.tar", saved(tags=None))) as source:
+        with DockerArchive(archive(tmp_path / "a.tar", saved(tags=None)), tmp_path) as source:
             assert isinstance(source.manifest(), Manifest)
             with pytest.raises(NotFoundError, match="no image 'x'"):
                 source.manifest("x")
 
     @pytest.mark.parametrize(
         "data",
-        [b"", b"x", b"x" * 5000, gzip.compress(b"x" * 5000), bytes(10_240), b"\xff" * 10_240],
-        ids=["empty", "byte", "text", "gzip", "zeros", "ones"],
+        [
+            b"",
+            b"x",
+            b"x" * 5000,
+            gzip.compress(b"x" * 5000),
+            gzip.compress(b"x" * 5000)[:-9],
+            lzma.compress(b"x")[:-1],
+            bytes(10_240),
+            b"\xff" * 10_240,
+        ],
+        ids=["empty", "byte", "text", "gzip", "cut gzip", "cut xz", "zeros", "ones"],
     )
     def test_no_archives(self, tmp_path: Path, data: bytes) -> None:
         path = tmp_path / "a.tar"
         path.write_bytes(data)
         with pytest.raises(ContentError):
-            DockerArchive(path)
+            DockerArchive(path, tmp_path)
 
     def test_cut_anywhere(self, tmp_path: Path) -> None:
         path = archive(tmp_path / "a.tar", saved())
@@ -338,7 +429,7 @@ class TestDockerArchive:
         for size in range(0, len(whole), 512):
             path.write_bytes(whole[:size])
             try:
-                with DockerArchive(path) as source:
+                with DockerArchive(path, tmp_path) as source:
                     source.manifest()
                 outcomes.add("read")
             except ContentError:
@@ -351,7 +442,7 @@ class TestDockerArchive:
         os.mkfifo(tmp_path / "pipe")
         for name in ("link", "pipe", "absent", "."):
             with pytest.raises(AirferryError):
-                DockerArchive(tmp_path / name)
+                DockerArchive(tmp_path / name, tmp_path)
 
     def test_hostile_headers(self, tmp_path: Path) -> None:
         """Sizes and pax records that say what cannot be (CVE-2019-20907, CVE-2025-8194)."""
@@ -364,5 +455,15 @@ class TestDockerArchive:
             total = sum(changed[:512])
             changed[148:156] = f"{total:06o}\0 ".encode()
             path.write_bytes(changed)
-            with pytest.raises(ContentError), DockerArchive(path) as source:
+            with pytest.raises(ContentError), DockerArchive(path, tmp_path) as source:
                 source.manifest()
+
+    @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
+    def test_a_header_that_asks_for_all_memory(self, tmp_path: Path, kind: bytes) -> None:
+        """It says that 8 GiB of names follow."""
+        header = tarfile.TarInfo("x")
+        header.type, header.size = kind, 8 << 30
+        path = tmp_path / "a.tar"
+        path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
+        with pytest.raises(ContentError, match="a header of"):
+            DockerArchive(path, tmp_path)

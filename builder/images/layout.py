@@ -1,15 +1,15 @@
 """Images in an OCI image layout folder (OCI image specification, image-layout.md)."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
+from builder.images.local_blob import LocalBlob, open_regular, read_region
 from installer import strict_json
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.local_blob import LocalBlob, open_regular, read_region
-from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
+from installer.oci.model import MAX_DESCRIPTORS, MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import parse_reference
 from installer.report import printable
 from installer.value import Value
@@ -18,6 +18,8 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 LAYOUT_VERSION = "1.0.0"
 MAX_LAYOUT_FILE = 4096
+MAX_DEPTH = 4
+"""How deep names are looked for in indexes inside indexes."""
 
 
 class OciLayout(Value):
@@ -29,7 +31,11 @@ class OciLayout(Value):
     path: Path
 
     def __post_init__(self) -> None:
-        check_layout(self._read("oci-layout", MAX_LAYOUT_FILE), str(self.path))
+        try:
+            version = self._read("oci-layout", MAX_LAYOUT_FILE)
+        except NotFoundError:
+            return  # as skopeo and crane: a folder without `index.json` is refused when that is read
+        check_layout(version, str(self.path))
 
     def index(self) -> Index:
         """The layout's `index.json`."""
@@ -47,7 +53,7 @@ class OciLayout(Value):
                 if item.digest == digest:
                     return self._manifest(item)
             return self._nested(digest)
-        return self._manifest(choose(index.manifests, name, str(self.path)))
+        return self._manifest(choose(index, name, str(self.path), self._manifest))
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> LocalBlob:
         """The blob from byte `offset` on. Raises NotFoundError, ContentError if its size is not the stated one."""
@@ -103,19 +109,25 @@ def parse_top(raw: bytes, what: str) -> Index:
     return index
 
 
-def choose(items: Iterable[Descriptor], name: str, what: str) -> Descriptor:
-    """The one of `items` that is annotated with `name`, as it stands there or as the same image reference.
+def choose(index: Index, name: str, what: str, read: Callable[[Descriptor], Manifest | Index]) -> Descriptor:
+    """The entry of `index` that is annotated with `name`, as it stands there or as the same image reference.
 
-    Without a name the only one there is. Raises NotFoundError, ContentError if several answer to the name.
+    If none is, an entry of the indexes that it names, which `read` reads. Without a name the only one there is. Raises
+    NotFoundError, ContentError if several answer to the name.
     """
-    items = list(items)
-    found = [item for item in items if name in _names(item)] if name else items
-    if not found:
-        found = [item for item in items if _canonical(name) in {_canonical(text) for text in _names(item)} - {""}]
-    if len({item.digest for item in found}) == 1:
-        return found[0]
-    known = ", ".join(sorted({text for item in items for text in _names(item)})[:10]) or "none has a name"
-    hint = f"it holds: {printable(known)[:500]}."
+    items, known, found = list(index.manifests), set[str](), list[Descriptor]()
+    for _ in range(MAX_DEPTH):
+        known.update(text for item in items for text in _names(item))
+        found = [item for item in items if name in _names(item)] if name else items
+        if not found:
+            found = [item for item in items if _canonical(name) in {_canonical(text) for text in _names(item)} - {""}]
+        if len({item.digest for item in found}) == 1:
+            return found[0]
+        if found:
+            break
+        below = [read(item) for item in items if item.is_index]
+        items = [item for inner in below if isinstance(inner, Index) for item in inner.manifests][:MAX_DESCRIPTORS]
+    hint = f"it holds: {printable(', '.join(sorted(known)[:10]) or 'none has a name')[:500]}."
     if found:
         raise ContentError(f"{what}: {f'{name!r} names' if name else 'holds'} {len(found)} images", hint=hint)
     raise NotFoundError(f"{what}: no image {name!r}", hint=hint)

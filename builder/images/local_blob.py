@@ -1,9 +1,9 @@
 """A blob that lies in a local file, whole or as a part of it."""
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import Self
 
 from installer.errors import ContentError, NotFoundError
 from installer.files import storage_error
@@ -25,37 +25,56 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-class LocalBlob:
-    """A stream over `size` bytes of an open file from byte `start` on (a `BlobStream`).
+class LocalBlob(io.RawIOBase):
+    """`size` bytes of an open file from byte `start` on, read from byte `offset` of them (a `BlobStream`).
 
     Reads by position, so that any number of streams may share the descriptor `fd`; it is closed in the end if `owned`.
     """
 
     def __init__(self, fd: int, path: Path, start: int, size: int, *, offset: int = 0, owned: bool = False) -> None:
         self._fd, self._path, self._owned = fd, path, owned
-        self._position, self._end = start + min(offset, size), start + size
+        self._start, self._size, self._offset = start, size, offset
 
-    def readinto(self, view: memoryview) -> int:
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can be read from any byte on."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go on at another byte. Raises ValueError for one before the first."""
+        offset += {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._size}[whence]
+        if offset < 0:
+            raise ValueError(f"no byte {offset}")
+        self._offset = offset
+        return offset
+
+    def readinto(self, view: bytearray | memoryview, /) -> int:  # type: ignore[override] # any buffer
         """Fill a part of `view`; the count of bytes, 0 at the end. Raises ContentError, StorageError."""
-        view = view[: self._end - self._position]
-        if not view:
+        part = memoryview(view)[: max(self._size - self._offset, 0)]
+        if not part:
             return 0
+        position = self._start + self._offset
         try:
-            count = os.preadv(self._fd, [view], self._position)
+            count = os.preadv(self._fd, [part], position)
         except OSError as exc:
             raise storage_error(exc, self._path, "read") from exc
         if not count:
-            raise ContentError(f"{self._path}: ends at byte {self._position}, before the blob does")
-        self._position += count
+            raise ContentError(f"{self._path}: ends at byte {position}, before the blob does")
+        self._offset += count
         return count
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream."""
         if self._owned:
             self._owned = False
             os.close(self._fd)
+        super().close()
 
 
 def read_region(fd: int, path: Path, start: int, size: int) -> bytes:
