@@ -4,6 +4,7 @@ A message says what happened and where; the hint says what to do next. The comma
 prints them and the only place that turns them into an exit code. Anything else that escapes is a bug (exit code 1).
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -166,3 +167,21 @@ class InterruptedByUserError(BaseException):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+def several(errors: Sequence[AirferryError], what: str) -> AirferryError:
+    """One error for all of `errors`, at least one, each with its next step where these differ.
+
+    Among different exit codes the highest counts, whatever their order.
+    """
+    if len(errors) == 1:
+        return errors[0]
+    hints = {error.hint for error in errors}
+    common = hints.pop() if len(hints) == 1 else ""
+    lines = [f"{len(errors)} {what}:"]
+    for error in errors:
+        lines.append(f"  {error.message}")
+        if error.hint and not common:
+            lines.append(f"    next: {error.hint}")
+    kind = type(max(errors, key=lambda error: error.exit_code))
+    return kind("\n".join(lines), hint=common or "what is said for each of them; then run the same command again.")

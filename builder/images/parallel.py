@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from builder.images.resolve import several
-from installer.errors import AirferryError
+from installer.errors import AirferryError, several
 from installer.parallel import LOOK_SECONDS
 
 REQUESTS = 16

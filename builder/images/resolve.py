@@ -223,14 +223,6 @@ def _is_exact(key: str) -> bool:
     return "@" in key or ":" in key.rpartition("/")[2]
 
 
-def several(errors: Sequence[AirferryError], what: str) -> AirferryError:
-    """One error for all of `errors`, at least one, with the exit code and the hint of the first."""
-    if len(errors) == 1:
-        return errors[0]
-    lines = "".join(f"\n  {error.message}" for error in errors)
-    return type(errors[0])(f"{len(errors)} {what}:{lines}", hint=errors[0].hint)
-
-
 def origin_of(reference: Reference) -> Origin:
     """The origin of an image at a registry."""
     return Origin("registry", str(reference.repository), reference.tag)

@@ -40,6 +40,10 @@ _PORTAL = (
 _NETWORK = "check the network, the name and the port; a proxy is taken from HTTPS_PROXY and NO_PROXY."
 
 
+class BlobUnknownError(ContentError):
+    """A registry does not know a part of the manifest that it was given."""
+
+
 class TransientError(Exception):
     """A failure that may pass: `error` is what to raise when it does not.
 
@@ -171,9 +175,10 @@ def refusal(method: str, url: str, status: int, body: bytes, registry: str, *, r
         return RegistryAccessError(message, hint=f"{what}: docker login {registry}, or credentials in the settings.")
     if status == 407:
         return RegistryAccessError(message, hint="the proxy wants credentials: http://user:password@proxy:port.")
-    if _BLOB_UNKNOWN in body:
+    # Cloudflare's registry leaves out the first word.
+    if _BLOB_UNKNOWN in body or (method == "PUT" and b'"BLOB_UNKNOWN"' in body):
         hint = "it had all of that a moment ago: is it clearing up? Then run the same command again."
-        return ContentError(message, hint=hint)
+        return BlobUnknownError(message, hint=hint)
     if status in (404, 410):
         return NotFoundError(message, hint="check the name and the tag, and that it is not private.")
     if status == 400 and b"https" in body.lower() and b"http request" in body.lower():

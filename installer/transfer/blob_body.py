@@ -51,6 +51,10 @@ class BlobBody:
         """Report the end as well: nobody asks for more after the last chunk."""
         self._report(self._blob.size)
 
+    def refused(self) -> None:
+        """Take back what was reported: nothing of it has arrived."""
+        self._report(0)
+
     def _report(self, position: int) -> None:
         if self._reporter is not None:
             self._reporter.advance(position - self._reported)

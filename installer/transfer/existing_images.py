@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
+from installer.errors import ContentError, NotFoundError, RegistryAccessError
 from installer.oci import media_types
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.parallel import each
@@ -14,14 +15,25 @@ from installer.registry.client import Registry
 def existing_images(
     bundle: Bundle, registry: Registry, targets: Mapping[str, Reference], *, threads: int
 ) -> frozenset[str]:
-    """The sources of the images in `bundle` that `registry` holds already at their `targets`."""
+    """The sources of the images in `bundle` that `registry` holds already at their `targets`.
+
+    An image that it does not answer for counts as one that it lacks. Raises RegistryAccessError if it lets us see none.
+    """
     found: set[str] = set()
+    barred: list[RegistryAccessError] = []
 
     def look(image: BundleImage) -> None:
-        if image_exists(bundle, registry, targets[image.source], image):
-            found.add(image.source)
+        try:
+            if image_exists(bundle, registry, targets[image.source], image):
+                found.add(image.source)
+        except RegistryAccessError as exc:
+            barred.append(exc)
+        except (ContentError, NotFoundError):
+            pass
 
     each(look, bundle.manifest.images, threads=threads, stop=threading.Event(), waits=lambda _: True)
+    if barred and len(barred) == len(bundle.manifest.images):
+        raise barred[0]
     return frozenset(found)
 
 

@@ -5,7 +5,7 @@
 2. Push what is missing: `scheduler` decides the order, `pusher` pushes one thing, `blob_body` is what it sends.
 
 Images come first, then charts as OCI artifacts. Not every registry takes those, and not every site needs them there: a
-refusal is reported and does not end the load.
+refusal is reported and does not end the load. Neither does the refusal of an image; the result tells of it.
 
 An interrupted load continues when it is run again: it looks what is there instead of remembering. A tag is moved only
 after everything below it is in place, so it never names something incomplete.
@@ -15,7 +15,7 @@ from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
 from installer.registry.client import Registry
 from installer.report import Reporter
-from installer.transfer.destinations import with_destinations
+from installer.transfer.destinations import repositories
 from installer.transfer.existing_blobs import find_existing_blobs, lacking_error
 from installer.transfer.existing_images import existing_images
 from installer.transfer.load_result import LoadedImage, LoadResult
@@ -42,8 +42,9 @@ def load(
     what those at hand allow is loaded before IncompleteError, and a call with others continues. With `whole_only`,
     images that need something damaged or missing are left out instead.
 
-    Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError, RegistryAccessError,
-    ContentError for the registry, LackingError, before anything is sent, if it lacks what an update builds on.
+    Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError, and what
+    `LoadResult.check` raises if the registry takes no image at all; RegistryAccessError, ContentError, LackingError,
+    before anything is sent, if it lets nobody in or lacks what an update builds on.
     """
     images = bundle.manifest.images
     targets = {image.source: relocation.target(image.reference) for image in images}
@@ -56,14 +57,12 @@ def load(
     pusher = Pusher(bundle, registry, reporter, blobs.holders, sha256=sha256)
     scheduler = Scheduler(pusher, relocation, targets, missing, blobs.lacking, whole_only=whole_only, threads=threads)
     reporter.begin("load", scheduler.size)
-    with_destinations(scheduler.run, bundle.manifest, relocation)
-    reporter.end()
-
-    return LoadResult(
+    scheduler.run()
+    result = LoadResult(
         tuple(
             LoadedImage(image.source, targets[image.source], image.digest, image.source in existing)
             for image in images
-            if image.source not in scheduler.left_out
+            if image.source not in scheduler.left_out and image.source not in scheduler.refused
         ),
         tuple(scheduler.loaded_charts),
         sent=pusher.tally.sent,
@@ -71,6 +70,14 @@ def load(
         present=pusher.tally.present,
         resumed=pusher.tally.resumed,
         left_out=scheduler.left_out,
+        refused={
+            image.source: scheduler.refused[image.source] for image in images if image.source in scheduler.refused
+        },
+        destinations=tuple(repositories(bundle.manifest, relocation)),
         lacking=blobs.lacking,
         capabilities=registry.capabilities(relocation.registry),
     )
+    if result.refused and not result.images:
+        result.check()
+    reporter.end()
+    return result

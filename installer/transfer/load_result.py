@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from installer.bundle.manifest import BundleBlob, BundleManifest
-from installer.errors import BundleError
+from installer.errors import AirferryError, BundleError, several
 from installer.oci.digest import Digest
-from installer.oci.reference import Reference, TagRef
+from installer.oci.reference import Reference, Repository, TagRef
 from installer.registry.capabilities import Capabilities
 from installer.report import count, size
+from installer.transfer.destinations import with_destinations
 from installer.transfer.receipt import Receipt
 from installer.value import Value, plain
 
@@ -39,7 +40,8 @@ class LoadResult:
     """Images and charts in the registry, and bytes of blobs that were sent, mounted from a neighbour, or present.
 
     `resumed` counts bytes that an interrupted load had sent of blobs that this one completed. `left_out` are images
-    and charts that were not loaded, with the reason; `lacking` are blobs that an update leaves out and that the
+    and charts that were not loaded, with the reason; `refused` are images that the registry did not take, by source;
+    `destinations` are the repositories that all need; `lacking` are blobs that an update leaves out and that the
     registry does not hold; `capabilities` are those of the registry, as its answers showed them.
     """
 
@@ -50,6 +52,8 @@ class LoadResult:
     present: int
     resumed: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, AirferryError] = field(default_factory=dict)
+    destinations: tuple[Repository, ...] = ()
     lacking: tuple[BundleBlob, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
 
@@ -73,6 +77,10 @@ class LoadResult:
                 for item in self.charts
             ],
             "left_out": dict(self.left_out),
+            "refused": {
+                source: {"code": error.exit_code, "message": error.message, "next": error.hint}
+                for source, error in self.refused.items()
+            },
             "sent": self.sent,
             "resumed": self.resumed,
             "mounted": self.mounted,
@@ -86,15 +94,21 @@ class LoadResult:
             *(f"{item.target}  {_state(present=item.present)}" for item in self.images),
             *(f"{item.target}  {item.refusal or _state(present=item.present)}" for item in self.charts),
             *(f"{name}  left out: {reason}" for name, reason in self.left_out.items()),
+            *(f"{source}  refused: {error.message}" for source, error in self.refused.items()),
         ]
 
     def check(self) -> None:
-        """Raises BundleError if something was left out."""
+        """Raises BundleError if something was left out, and the registry's errors for what it refused: one for all."""
+        errors = [type(error)(f"{source}: {error.message}", hint=error.hint) for source, error in self.refused.items()]
         if self.left_out:
-            raise BundleError(
+            left_out = BundleError(
                 f"{len(self.left_out)} left out, because they need what is damaged or missing; all others are loaded",
                 hint="bring a good copy of these volumes, and run the same command again.",
             )
+            errors.append(left_out)
+        if errors:
+            rest = "all other images are loaded" if self.images else "no image is loaded"
+            raise with_destinations(several(errors, f"refusals; {rest}"), self.destinations)
 
 
 def _state(*, present: bool) -> str:

@@ -10,12 +10,13 @@ from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
-from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
+from installer.errors import AirferryError, ContentError, RegistryAccessError
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor, Manifest
+from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import Reference, Repository, TagRef
 from installer.parallel import take_part
-from installer.registry.client import Registry
+from installer.registry.client import REFUSALS, Registry
+from installer.registry.failures import BlobUnknownError
 from installer.report import Reporter
 from installer.transfer.blob_body import BlobBody, body_from_registry
 from installer.transfer.existing_images import chart_as_image, image_exists, tag_or_digest
@@ -59,7 +60,8 @@ class Pusher:
     """Pushes one thing at a time into all repositories that need it. Safe to use from several threads.
 
     `holders` are repositories that hold blobs which the bundle leaves out. `tally` counts bytes. What runs gives up
-    soon after `stop` is set. All methods raise the errors of `installer.transfer.load.load`.
+    soon after `stop` is set. All methods raise the errors of `installer.transfer.load.load`; those in REFUSALS are of
+    one image, and the others may go on.
     """
 
     def __init__(
@@ -71,44 +73,67 @@ class Pusher:
         *,
         sha256: bool,
     ) -> None:
-        self.bundle, self.registry, self._reporter = bundle, registry, reporter
+        self.bundle, self.registry, self.reporter = bundle, registry, reporter
         self._holders, self._sha256 = holders, sha256
         self.tally, self.stop = Tally(), threading.Event()
         self._buffers = Buffers(CHUNK)
 
     # --- blobs ---
 
-    def push_blob(self, job: Job, *, across: bool = False) -> bool:
+    def push_blob(self, job: Job, *, across: bool = False) -> dict[Repository, AirferryError] | None:
         """Have a blob in all repositories of `job`: leave it where it is, mount it where possible, else send it.
 
-        False if it must be sent and a volume for it is not at hand; with `across` that volume is asked for instead.
+        Returns the repositories that refuse it, with the reason. None if it must be sent and a volume for it is not at
+        hand; with `across` that volume is asked for instead.
         """
         blob, known = job.descriptor, self._holders.get(job.descriptor.digest)
-        held = self._in_each(lambda place: place == known or self.registry.has_blob(place, blob), job.repositories)
-        holders = [place for place, has in zip(job.repositories, held, strict=True) if has]
-        lacking = [place for place in job.repositories if place not in holders]
+        refused: dict[Repository, AirferryError] = {}
+
+        def unless_refused(step: Callable[[Repository], bool], places: Sequence[Repository]) -> list[bool]:
+            """`step` for each of `places`; True for one that refuses."""
+
+            def once(place: Repository) -> bool:
+                try:
+                    return step(place)
+                except REFUSALS as exc:
+                    refused[place] = exc
+                    return True
+
+            # Whoever asks for other media must read alone.
+            return [once(place) for place in places] if across else self._in_each(once, places)
+
+        held = unless_refused(lambda place: place == known or self.registry.has_blob(place, blob), job.repositories)
+        holders = [place for place, has in zip(job.repositories, held, strict=True) if has and place not in refused]
+        lacking = [place for place in job.repositories if place not in holders and place not in refused]
         present = blob.size * len(holders)
         if known and not holders:
             holders = [known]
-        if holders:
-            self._reporter.advance(blob.size)
-        elif not self._supply(lacking[0], blob, None, across=across):
-            return False
-        source, rest = (holders[0], lacking) if holders else (lacking[0], lacking[1:])
-        supply = partial(self._supply, blob=blob, holder=source, across=across)
-        # Whoever asks for other media must read alone.
-        if not all([supply(place) for place in rest] if across else self._in_each(supply, rest)):
-            if holders:
-                self._reporter.advance(-blob.size)
-            return False
+        reported = bool(holders)
+        while lacking and not holders:
+            first = lacking.pop(0)
+            if not all(unless_refused(partial(self._supply, blob=blob, holder=None, across=across), [first])):
+                return None
+            holders = [] if first in refused else [first]
+        if reported or not holders:
+            self.reporter.advance(blob.size)
+        if holders and not all(
+            unless_refused(partial(self._supply, blob=blob, holder=holders[0], across=across), lacking)
+        ):
+            if reported:
+                self.reporter.advance(-blob.size)
+            return None
         self.tally.add(present=present)
-        return True
+        return refused
 
     def _supply(self, repository: Repository, blob: Descriptor, holder: Repository | None, *, across: bool) -> bool:
         """Bring a blob into one repository, mounted from `holder` if possible; False if a volume is not at hand."""
         if holder and self.registry.mount(repository, blob.digest, holder):
             self.tally.add(mounted=blob.size)
             return True
+        return self._send(repository, blob, self.reporter if holder is None else None, across=across)
+
+    def _send(self, repository: Repository, blob: Descriptor, reporter: Reporter | None, *, across: bool) -> bool:
+        """Send a blob into a repository; False if a volume is not at hand."""
         if known := self._holders.get(blob.digest):
             self.registry.upload(repository, blob, partial(body_from_registry, self.registry, known, blob))
             self.tally.add(sent=blob.size)
@@ -116,15 +141,16 @@ class Pusher:
         absent = bool(self.bundle.absent(blob.digest))
         if absent and not across:
             return False
-        self._upload(repository, blob, self._reporter if holder is None else None, across=absent)
-        return True
-
-    def _upload(self, repository: Repository, blob: Descriptor, reporter: Reporter | None, *, across: bool) -> None:
         with self._buffers.holding(blob.size) as buffer:
-            body = BlobBody(self.bundle, blob, buffer, reporter, self.stop, sha256=self._sha256, across=across)
-            earlier = self.registry.upload(repository, blob, body, slowly=across)
+            body = BlobBody(self.bundle, blob, buffer, reporter, self.stop, sha256=self._sha256, across=absent)
+            try:
+                earlier = self.registry.upload(repository, blob, body, slowly=absent)
+            except REFUSALS:
+                body.refused()
+                raise
             body.arrived()
         self.tally.add(resumed=earlier, sent=blob.size - earlier)
+        return True
 
     def _in_each(self, step: Callable[[Repository], bool], places: Sequence[Repository]) -> list[bool]:
         """`step` for each of the repositories that need a blob, a few at a time: each is a round trip or two."""
@@ -143,7 +169,7 @@ class Pusher:
             digest = node.descriptor.digest
             selector = target.tag if digest == image.digest and target.tag else digest.text
             try:
-                listed = self.registry.put_manifest(target.repository, node.raw, node.descriptor.media_type, selector)
+                listed = self._put(target.repository, node, selector)
             except (ContentError, RegistryAccessError) as exc:
                 if selector == target.tag:
                     self._explain_fixed_tag(TagRef(target.repository, target.tag), image.digest, exc)
@@ -151,6 +177,23 @@ class Pusher:
             if digest in image.referrers and not listed:
                 self.registry.list_referrer(target.repository, node)
         self.registry.confirm(tag_or_digest(target), image.digest)
+
+    def _put(self, repository: Repository, node: Manifest | Index, selector: str) -> bool:
+        """Put a manifest; what the registry has claimed to hold of it, and does not know then, is sent."""
+        try:
+            return self.registry.put_manifest(repository, node.raw, node.descriptor.media_type, selector)
+        except BlobUnknownError:
+            if not self._send_again(repository, node):
+                raise
+            return self.registry.put_manifest(repository, node.raw, node.descriptor.media_type, selector)
+
+    def _send_again(self, repository: Repository, node: Manifest | Index) -> bool:
+        """Send the blobs of a manifest that the registry does not deliver, or all; False if one is not at hand."""
+        carried = {blob.digest for blob in self.bundle.manifest.blobs}
+        blobs = [blob for blob in node.blobs if blob.digest in carried] if isinstance(node, Manifest) else []
+        self.registry.doubt(repository)
+        lacking = [blob for blob in blobs if not self.registry.has_blob(repository, blob)] or blobs
+        return bool(blobs) and all(self._send(repository, blob, None, across=False) for blob in lacking)
 
     def _explain_fixed_tag(self, tag: TagRef, digest: Digest, exc: AirferryError) -> None:
         """Raise what says more than `exc` if the registry refuses to move the tag."""
@@ -169,8 +212,9 @@ class Pusher:
             if not present:
                 (node,) = self.bundle.images.manifests(image)
                 for blob in node.blobs if isinstance(node, Manifest) else ():
-                    self.push_blob(Job(blob, (target.repository,)))
+                    for refusal in (self.push_blob(Job(blob, (target.repository,))) or {}).values():
+                        raise refusal
                 self.push_image(target, image)
-        except (ContentError, NotFoundError, RegistryAccessError) as exc:
+        except REFUSALS as exc:
             return LoadedChart(chart.name, chart.version, target, chart.artifact, present=False, refusal=exc.message)
         return LoadedChart(chart.name, chart.version, target, chart.artifact, present)

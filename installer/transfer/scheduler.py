@@ -17,21 +17,24 @@ from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.bundled import check_chart
 from installer.chart.relocation import Relocation
-from installer.errors import BundleError, IncompleteError, StorageError
+from installer.errors import AirferryError, BundleError, IncompleteError, StorageError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference, Repository
 from installer.parallel import SMALL, each
+from installer.registry.client import REFUSALS
 from installer.transfer.existing_images import chart_exists
 from installer.transfer.load_result import LoadedChart
 from installer.transfer.pusher import Job, Pusher
+from installer.value import replace
 
 
 class Scheduler:
     """Loads `images` to their `targets` (by source), and all charts of the bundle.
 
     Images that need a blob in `lacking`, which nobody has, are left out. With `whole_only`, so are those that need
-    something damaged or missing; else that is an error. `left_out` gives the reason by image or chart.
+    something damaged or missing; else that is an error. `left_out` gives the reason by image or chart. An image that
+    the registry refuses stops no other: `refused` tells why, by source.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Scheduler:
         self._relocation, self._targets = relocation, targets
         self._whole_only, self._threads = whole_only, threads
         self.left_out: dict[str, str] = {}
+        self.refused: dict[str, AirferryError] = {}
         self.loaded_charts: list[LoadedChart] = []
         self._images = {image.source: image for image in images}
         nowhere = {blob.digest for blob in lacking}
@@ -73,6 +77,7 @@ class Scheduler:
         while True:
             self._push_images()
             self._push_charts()
+            self._drop_jobs()
             if not (self._jobs or self._images or self._charts):
                 return
             try:
@@ -112,10 +117,8 @@ class Scheduler:
         finished: list[Digest] = []
 
         def push(job: Job) -> None:
-            digest, done = job.descriptor.digest, True
-            with self._damage_leaves_out(partial(self._leave_out_all, digest)):
-                done = self._pusher.push_blob(job)
-            if done:
+            digest = job.descriptor.digest
+            if self._push_blob(job):
                 finished.append(digest)
                 for image in self._awaited.arrived(digest):
                     self._push_image(image)
@@ -123,6 +126,34 @@ class Scheduler:
         each(push, jobs, threads=self._threads, stop=self._pusher.stop, waits=lambda job: job.descriptor.size <= SMALL)
         for digest in finished:
             del self._jobs[digest]
+
+    def _push_blob(self, job: Job, *, across: bool = False) -> bool:
+        """Push a blob where it is still needed; False if a volume for it is not at hand."""
+        digest = job.descriptor.digest
+        if not (places := self._places(job)):
+            self._pusher.reporter.advance(job.descriptor.size)
+            return True
+        refused: dict[Repository, AirferryError] | None = {}
+        with self._damage_leaves_out(partial(self._leave_out_all, digest)):
+            refused = self._pusher.push_blob(replace(job, repositories=places), across=across)
+        for place, reason in (refused or {}).items():
+            for image in self._awaited.waiting_for(digest):
+                if self._targets[image.source].repository == place:
+                    self._refuse(image, reason)
+        return refused is not None
+
+    def _places(self, job: Job) -> tuple[Repository, ...]:
+        """The repositories of a job with images that are still to be loaded."""
+        waiting = self._awaited.waiting_for(job.descriptor.digest)
+        needed = {self._targets[image.source].repository for image in waiting if image.source in self._images}
+        return tuple(place for place in job.repositories if place in needed)
+
+    def _drop_jobs(self) -> None:
+        """Forget the blobs that only refused images need: no volume is asked for to push them."""
+        for digest, job in list(self._jobs.items()):
+            if not self._places(job):
+                self._pusher.reporter.advance(job.descriptor.size)
+                del self._jobs[digest]
 
     def _push_images(self) -> None:
         """Push the images that have waited for a manifest only, or for nothing."""
@@ -132,8 +163,11 @@ class Scheduler:
     def _push_image(self, image: BundleImage) -> None:
         """Push an image whose blobs have all arrived, unless it was left out, or a manifest is not at hand."""
         if image.source in self._images and not self._volumes_of_manifests(image):
-            self._pusher.push_image(self._targets[image.source], image)
-            del self._images[image.source]
+            try:
+                self._pusher.push_image(self._targets[image.source], image)
+            except REFUSALS as exc:
+                self._refuse(image, exc)
+            self._images.pop(image.source, None)
 
     def _push_charts(self) -> None:
         """Push the charts at hand, and note those that exist already; the others follow with their volumes."""
@@ -142,8 +176,9 @@ class Scheduler:
         def push(chart: BundleChart) -> None:
             target = self._relocation.chart(chart.name, chart.version)
             if self._volumes_of_chart(chart):
-                if chart_exists(self._bundle, self._pusher.registry, target, chart):
-                    settled[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
+                with contextlib.suppress(*REFUSALS):  # told when its volume is there
+                    if chart_exists(self._bundle, self._pusher.registry, target, chart):
+                        settled[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
                 return
 
             with self._damage_leaves_out(partial(self._leave_out_chart, chart)):
@@ -172,8 +207,7 @@ class Scheduler:
     def _push_across(self, job: Job) -> None:
         """Push a blob whose pieces lie on several volumes, which are asked for in the middle of it."""
         digest = job.descriptor.digest
-        with self._damage_leaves_out(partial(self._leave_out_all, digest)):
-            self._pusher.push_blob(job, across=True)
+        self._push_blob(job, across=True)
         self._awaited.arrived(digest)
         del self._jobs[digest]
 
@@ -209,6 +243,10 @@ class Scheduler:
             if not self._whole_only:
                 raise
             leave_out(exc.message)
+
+    def _refuse(self, image: BundleImage, reason: AirferryError) -> None:
+        if self._images.pop(image.source, None):
+            self.refused[image.source] = reason
 
     def _leave_out(self, image: BundleImage, reason: str) -> None:
         if self._images.pop(image.source, None):

@@ -108,7 +108,16 @@ def test_a_tag_that_stays(loader: Program, carried: Carried, passing: FaultyProx
     passing.on("PUT", f"/{name}/manifests/1.0", status(412, body=said))
     wanted = carried.layouts["docker.io/demo/worker:1.0"].digest
     done = loader.run("load", "--registry", passing.address)
-    assert_refused(done, 23, f"{name}:1.0: names {there}", wanted, "configured as immutable", "another project")
+    assert done.returncode == 23
+    for text in (
+        f"{name}:1.0: names {there}",
+        wanted,
+        "configured as immutable",
+        "\nnext: its tags",
+        "another project",
+    ):
+        assert text in done.stderr
+    assert "docker.io/demo/data:1.0  loaded" in done.stdout
 
 
 def test_what_answers_tell_is_told(loader: Program, passing: FaultyProxy) -> None:
@@ -126,3 +135,26 @@ def test_what_answers_tell_is_told(loader: Program, passing: FaultyProxy) -> Non
     }
     sizes = [len(seen.body) for seen in passing.seen if seen.method == "PATCH"]
     assert max(sizes) == 4 << 20
+
+
+def test_images_that_are_refused_are_told_together_and_the_others_are_there(
+    loader: Program, passing: FaultyProxy
+) -> None:
+    said = b'{"errors":[{"code":"MANIFEST_INVALID","message":"this kind is not taken"}]}'
+    passing.on("PUT", "/demo/worker/manifests/", status(415, body=said))
+    done = loader.run("load", "--registry", passing.address, "--output", "json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 23
+    assert list(result["refused"]) == ["docker.io/demo/worker:1.0"]
+    told = result["refused"]["docker.io/demo/worker:1.0"]
+    assert (told["code"], "this kind is not taken" in told["message"], bool(told["next"])) == (23, True, True)
+    assert result["images"]
+    assert "docker.io/demo/worker:1.0" not in {item["source"] for item in result["images"]}
+    assert "error: docker.io/demo/worker:1.0: " in done.stderr
+    assert "\nnext: " in done.stderr
+    # Where nothing is loaded, the error is the result.
+    with FaultyProxy(passing.target) as strict:
+        strict.on("POST", "/v2/", status(403))
+        strict.on("PUT", "/v2/", status(403))
+        refused = loader.run("load", "--registry", strict.address, "--project", "other")
+    assert_refused(refused, 21, "refusals; no image is loaded", "docker.io/demo/worker:1.0: ", "projects: other\n")

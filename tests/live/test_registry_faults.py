@@ -17,11 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from installer.errors import AirferryError, ContentError, RegistryAccessError, RegistryUnreachableError
+from installer.errors import (
+    AirferryError,
+    ContentError,
+    NotFoundError,
+    RegistryAccessError,
+    RegistryUnreachableError,
+)
 from installer.oci.media_types import ACCEPT
-from tests.parts.bundles import Cargo, signing_key
+from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.faulty_proxy import FaultyProxy, broken
-from tests.parts.faulty_registry import challenge, changed, limited, status
+from tests.parts.faulty_registry import Answer, challenge, changed, limited, status
 from tests.parts.images import File, Image, Layer, Platform, write_layout
 from tests.parts.registry_kinds import REGISTRIES, bring, running
 
@@ -29,9 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.parts.faulty_registry import Handler
+
 
 MIB = 1 << 20
 UPLOADS = "/blobs/uploads/"
+UNKNOWN = b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}'
 WRONG = {"Docker-Content-Digest": "sha256:" + "1" * 64}
 
 
@@ -195,10 +204,89 @@ def test_what_does_not_pass_is_an_error_that_leaves_nothing_half_done(
     setting, expected = LASTING[fault]
     setting(proxy)
     with pytest.raises(expected) as caught:
-        bring(shipment.path, proxy.address)
+        bring(shipment.path, proxy.address).check()
     assert all(line.isprintable() for line in caught.value.message.splitlines())
     assert whole_tags(proxy.target) <= shipment.tags
     bring(shipment.path, proxy.target)
+    assert whole_tags(proxy.target) == shipment.tags
+
+
+REFUSED: dict[str, tuple[tuple[str, ...], str, int, type[AirferryError]]] = {
+    "a manifest of a kind that is not taken": (("PUT",), "/{}/manifests/", 415, ContentError),
+    "a manifest that is called invalid": (("PUT",), "/{}/manifests/", 400, ContentError),
+    "a repository that is not ours": (("HEAD", "GET", "POST"), "/{}/", 403, RegistryAccessError),
+    "a repository that nobody has made": (("POST",), "/{}/", 404, NotFoundError),
+    "a last request for a blob": (("PUT",), "/{}/blobs/", 422, ContentError),
+    "a tag that stays unknown": (("HEAD", "GET"), "/{}/manifests/1$", 404, ContentError),
+}
+
+
+@pytest.mark.parametrize("name", ["one", "two", "three"])
+@pytest.mark.parametrize("refusal", REFUSED)
+def test_an_image_that_is_refused_stops_no_other(
+    proxy: FaultyProxy, shipment: Shipment, refusal: str, name: str
+) -> None:
+    """Whichever it is. It is named with the reason, and the next load without the refusal brings it."""
+    methods, path, code, expected = REFUSED[refusal]
+    for method in methods:
+        proxy.on(method, path.format(name), status(code))
+    result = bring(shipment.path, proxy.address)
+    refused = f"site/docker.io/demo/{name}:1"
+    assert {f"site/{image.source}" for image in result.images} == shipment.tags - {refused}
+    assert list(result.refused) == [f"docker.io/demo/{name}:1"]
+    with pytest.raises(expected, match=f"docker.io/demo/{name}:1: ") as caught:
+        result.check()
+    assert caught.value.hint
+    if refusal != "a tag that stays unknown":
+        assert whole_tags(proxy.target) == shipment.tags - {refused}
+    assert bring(shipment.path, proxy.target).refused == {}
+    assert whole_tags(proxy.target) == shipment.tags
+
+
+def test_all_refusals_are_told_together(proxy: FaultyProxy, shipment: Shipment) -> None:
+    proxy.on("PUT", "/one/manifests/", status(415))
+    proxy.on("POST", "/three/", status(403))
+    with pytest.raises(ContentError) as caught:
+        bring(shipment.path, proxy.address).check()
+    lines = caught.value.message.splitlines()
+    assert lines[0] == "2 refusals; all other images are loaded:"
+    assert [line.partition(": ")[0] for line in lines[1:]] == [
+        "  docker.io/demo/one:1",
+        "    next",
+        "  docker.io/demo/three:1",
+        "    next",
+    ]
+    proxy.on("PUT", "/two/manifests/", status(400))
+    with pytest.raises(ContentError, match="2 refusals; all other"):
+        # What is there by now is not pushed again.
+        bring(shipment.path, proxy.address).check()
+
+
+def test_a_registry_that_lets_nobody_in_is_one_error(proxy: FaultyProxy, shipment: Shipment) -> None:
+    for method in ("HEAD", "GET", "POST"):
+        proxy.on(method, "/", status(401))
+    with pytest.raises(RegistryAccessError, match="answered with 401") as caught:
+        bring(shipment.path, proxy.address)
+    assert "refusals" not in caught.value.message
+
+
+def test_what_a_registry_falsely_claims_to_hold_is_sent(proxy: FaultyProxy, shipment: Shipment) -> None:
+    """It says so when it is given the manifest; from then on it is not believed."""
+    with open_bundle([shipment.path]) as bundle:
+        sizes = {blob.digest.text: str(blob.size) for blob in bundle.manifest.blobs}
+
+    def claim(handler: Handler) -> None:
+        digest = handler.seen.path.rpartition("/")[2]
+        handler.reply(Answer(200, {"Content-Length": sizes[digest]}))
+
+    def mount(handler: Handler) -> None:
+        handler.reply(Answer(201) if "mount=" in handler.seen.query else handler.answer())
+
+    proxy.on("HEAD", "/one/blobs/", claim)
+    proxy.on("POST", "/two/blobs/uploads/", mount)
+    proxy.on("PUT", "/one/manifests/", status(404, body=UNKNOWN), times=5)
+    proxy.on("PUT", "/two/manifests/", status(404, body=UNKNOWN), times=5)
+    bring(shipment.path, proxy.address)
     assert whole_tags(proxy.target) == shipment.tags
 
 

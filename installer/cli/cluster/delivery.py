@@ -64,6 +64,7 @@ class Delivery:
         place = of_site(self.site)
         loaded = load_into(session, self.bundle, place)
         session.reporter.note(summary(loaded))
+        loaded.check()
         if refusal := loaded.refusal(prepared.pulled_charts):
             prepared = self.prepare(refusal)
         held = means(session, self.target, timeout, held_in(session, place))

@@ -141,7 +141,7 @@ def _create_projects(session: Session, bundle: Bundle, place: Place) -> None:
 def _acknowledge(session: Session, bundle: Bundle, place: Place, result: LoadResult, file: Path | None) -> str:
     """Write a receipt if a file is named; the line of text that says that all is there, empty if it is not."""
     written = result.receipt(bundle.manifest, f"{place.registry}/{place.project}".rstrip("/"))
-    line = "" if result.left_out else written.text
+    line = "" if result.left_out or result.refused else written.text
     if file:
         check_output(file)
         write_atomic(file, written.encode())

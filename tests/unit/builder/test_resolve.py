@@ -6,11 +6,11 @@ import pytest
 
 from builder.images.connect import connect
 from builder.images.engine import Engine, familiar
-from builder.images.resolve import Wanted, resolve, several, substituted
+from builder.images.resolve import Wanted, resolve, substituted
 from builder.images.source import Places
 from builder.recipe.findings import Reason
 from builder.recipe.lock import Origin
-from installer.errors import ContentError, NotFoundError, UsageError
+from installer.errors import ContentError, NotFoundError
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
 from installer.registry.credentials import CredentialStore
@@ -149,14 +149,6 @@ def test_substitutions(asked: str, found: str) -> None:
         "localhost:5000/": "mirror.example.com/",
     }
     assert str(substituted(parse_reference(asked), substitutions)) == found
-
-
-def test_several_errors_become_one_that_names_all() -> None:
-    first = NotFoundError("a is missing", hint="look.")
-    assert several([first], "images fail") is first
-    both = several([first, UsageError("b is odd")], "images fail")
-    assert isinstance(both, NotFoundError)
-    assert (both.message, both.hint) == ("2 images fail:\n  a is missing\n  b is odd", "look.")
 
 
 @pytest.mark.parametrize(
