@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = InterruptedByUserError.exit_code
 _ECHO_SECONDS = 0.5
+_RUN = Path("/run/containers")
 Form = Literal["text", "json"]
 """The form of a result."""
 
@@ -132,7 +133,8 @@ class Session:
         """Registry credentials, from the files that the user's other tools use too.
 
         `REGISTRY_AUTH_FILE` alone if it is set, or `config.json` in `DOCKER_CONFIG`. Else `containers/auth.json` in
-        `XDG_RUNTIME_DIR` and then in `~/.config`, as skopeo and podman do (containers-auth.json(5)), and last
+        `XDG_RUNTIME_DIR` (without it `/run/containers/UID/auth.json`) and then in `~/.config`, as skopeo and podman do
+        (containers-auth.json(5)), and last
         `~/.docker/config.json`: the first that knows the registry. A file named by the environment must be readable;
         of the others one that may not be read counts as none.
         Raises UsageError, StorageError.
@@ -149,8 +151,8 @@ class Session:
         home = self.environment.get("HOME") or "/"
         kept = self.environment.get("XDG_CONFIG_HOME") or f"{home}/.config"
         places = [Path(home, ".docker", "config.json"), Path(kept, "containers", "auth.json")]
-        if base := self.environment.get("XDG_RUNTIME_DIR"):
-            places.append(Path(base, "containers", "auth.json"))
+        base = self.environment.get("XDG_RUNTIME_DIR")
+        places.append(Path(base, "containers", "auth.json") if base else _RUN / f"{os.getuid()}/auth.json")
         store = CredentialStore()
         for place in places:
             try:

@@ -15,4 +15,11 @@ from installer.shell import Session
 def places_of(session: Session, registries: Iterable[LockedRegistry], folder: Path, spool: Path) -> Iterator[Places]:
     """The places that a recipe or lock in `folder` names; images of the engine are saved in `spool` meanwhile."""
     with Engine(spool, session.environment.get("DOCKER_HOST", "")) as engine:
-        yield connect(registries, folder, engine, credentials=session.credentials(), proxies=session.proxies())
+        yield connect(
+            registries,
+            folder,
+            engine,
+            credentials=session.credentials(),
+            proxies=session.proxies(),
+            tell=session.reporter.note,
+        )

@@ -1,6 +1,6 @@
 """The way to the places that a lock or recipe names, made of its settings and the user's surroundings."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from builder.images.engine import Engine
@@ -24,8 +24,9 @@ def connect(
     *,
     credentials: CredentialStore,
     proxies: Mapping[str, str],
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Places:
-    """The places; nothing is contacted yet. `folder` is where relative paths start.
+    """The places; nothing is contacted yet. `folder` is where relative paths start; `tell` as in Transport.
 
     Raises RecipeError or StorageError for the file of an authority, UsageError for contradictory settings.
     """
@@ -35,8 +36,10 @@ def connect(
             ca=read_bounded(folder / registry.ca, MAX_CA, RecipeError) if registry.ca else None,
             mirror=registry.mirror,
             token_hosts=registry.token_hosts,
+            answer_seconds=registry.answer_seconds,
+            pause_seconds=registry.pause_seconds,
         )
         for registry in registries
     }
-    transport = Transport(hosts=hosts, credentials=credentials, proxies=proxies)
+    transport = Transport(hosts=hosts, credentials=credentials, proxies=proxies, tell=tell)
     return Places(folder, Registry(transport), transport, engine)

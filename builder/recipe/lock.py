@@ -24,6 +24,7 @@ from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Platform
 from installer.oci.reference import Repository, TagRef, parse_reference, parse_repository
+from installer.registry.endpoint import ANSWER_SECONDS, MOST_SECONDS, PAUSE_SECONDS
 from installer.value import Value
 
 FORMAT = "airferry-lock/5"
@@ -235,7 +236,7 @@ class LockedDocument(Value):
 class LockedRegistry(Value):
     """Settings of a registry: another base URL as `mirror`, http or https as `scheme`, a PEM file as `ca`, or empty.
 
-    `token_hosts` are further hosts that may get its credentials.
+    `token_hosts` are further hosts that may get its credentials; the seconds are those of `HostSettings`.
     """
 
     host: str
@@ -243,10 +244,14 @@ class LockedRegistry(Value):
     scheme: str
     ca: str
     token_hosts: tuple[str, ...] = ()
+    answer_seconds: int = ANSWER_SECONDS
+    pause_seconds: int = PAUSE_SECONDS
 
     def __post_init__(self) -> None:
         for host in (self.host, *self.token_hosts):
             Repository(host, "x")
+        for seconds in (self.answer_seconds, self.pause_seconds):
+            _require(0 <= seconds <= MOST_SECONDS, f"registry {self.host}: nobody waits for {seconds} s")
         _require(self.scheme in ("", "http", "https"), f"registry {self.host}: unknown scheme {self.scheme[:20]!r}")
 
 

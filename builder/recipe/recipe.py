@@ -17,6 +17,7 @@ from installer.errors import AirferryError, RecipeError
 from installer.files import read_bounded
 from installer.oci.model import Platform
 from installer.oci.reference import Repository, parse_reference
+from installer.registry.endpoint import ANSWER_SECONDS, MOST_SECONDS, PAUSE_SECONDS
 from installer.schema import Strict, json_schema, validate
 from installer.strict_yaml import load_yaml
 
@@ -262,7 +263,7 @@ def _numbers(version: str | None, patch: int) -> tuple[int, int]:
 
 class RegistryEntry(Strict):
     """How one registry is reached: another endpoint, plain HTTP, a certificate authority of its own (PEM file), token
-    servers in other domains.
+    servers in other domains, how long its answers and the pauses that it asks for are waited for.
 
     Without `plain_http`, only a registry on this machine and without `ca` is asked without TLS.
     """
@@ -271,6 +272,8 @@ class RegistryEntry(Strict):
     plain_http: bool | None = None
     ca: File | None = None
     token_hosts: list[Annotated[str, AfterValidator(_is_host)]] = Field(default_factory=list)
+    answer_seconds: Annotated[int, Field(ge=1, le=MOST_SECONDS)] = ANSWER_SECONDS
+    pause_seconds: Annotated[int, Field(ge=0, le=MOST_SECONDS)] = PAUSE_SECONDS
 
     @model_validator(mode="after")
     def _one_scheme(self) -> Self:

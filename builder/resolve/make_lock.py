@@ -264,6 +264,14 @@ def locked_registries(entries: Mapping[str, RegistryEntry]) -> tuple[LockedRegis
     """The settings of hosts as the lock keeps them."""
     schemes = {None: "", True: "http", False: "https"}
     return tuple(
-        LockedRegistry(host, entry.mirror, schemes[entry.plain_http], entry.ca or "", tuple(entry.token_hosts))
+        LockedRegistry(
+            host,
+            entry.mirror,
+            schemes[entry.plain_http],
+            entry.ca or "",
+            tuple(entry.token_hosts),
+            entry.answer_seconds,
+            entry.pause_seconds,
+        )
         for host, entry in sorted(entries.items())
     )

@@ -1,13 +1,11 @@
 """The registry that a command talks to: where it is, how it is reached, who logs in."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import Relocation
 from installer.errors import AirferryError, RegistryUnreachableError, UsageError
-from installer.files import read_bounded
 from installer.oci.reference import parse_reference
 from installer.registry.client import Registry
 from installer.registry.endpoint import HostSettings
@@ -19,8 +17,6 @@ from installer.value import Value
 if TYPE_CHECKING:
     from installer.site.site import Site
 
-_MAX_CA = 4 * 1024 * 1024
-
 
 class Place(Value):
     """A registry, the path before all images there, and how it is reached."""
@@ -28,12 +24,6 @@ class Place(Value):
     registry: str
     project: str
     settings: HostSettings
-
-
-def host_settings(*, plain_http: bool, ca: Path | None, token_hosts: tuple[str, ...] = ()) -> HostSettings:
-    """Settings from arguments; without `plain_http` the host decides, see HostSettings. Raises UsageError."""
-    authority = read_bounded(ca, _MAX_CA) if ca else None
-    return HostSettings(plain_http=plain_http or None, ca=authority, token_hosts=token_hosts)
 
 
 def of_site(site: "Site") -> Place:
@@ -46,6 +36,8 @@ def of_site(site: "Site") -> Place:
         ca=site.registry_ca,
         credentials=site.credentials(),
         token_hosts=tuple(answers.token_hosts),
+        answer_seconds=answers.answer_seconds,
+        pause_seconds=answers.pause_seconds,
     )
     return Place(site.registry, site.project, settings)
 
@@ -64,7 +56,9 @@ def registry_at(session: Session, place: Place, *, pushes: bool = False) -> Regi
 def transport_to(session: Session, place: Place) -> Transport:
     """The way to the registry at `place`."""
     hosts = {place.registry: place.settings}
-    return Transport(hosts=hosts, credentials=session.credentials(), proxies=session.proxies())
+    return Transport(
+        hosts=hosts, credentials=session.credentials(), proxies=session.proxies(), tell=session.reporter.note
+    )
 
 
 def registry_of(session: Session, site: "Site") -> Registry | None:

@@ -15,6 +15,7 @@ from installer.value import Value
 HUB_ORIGIN = "https://registry-1.docker.io"
 ANSWER_SECONDS = 60
 PAUSE_SECONDS = 600
+MOST_SECONDS = 86400
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?", re.ASCII)
 _PATH = re.compile("[/?#]")
 _PREFIX = re.compile(r"(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*/?", re.ASCII)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from installer.registry.endpoint import ANSWER_SECONDS, MOST_SECONDS, PAUSE_SECONDS
 from installer.schema import Strict
 from installer.site.answer_types import File, Label, Project, RegistryHost, SecretName, Text
 from installer.site.secret import SecretSource
@@ -33,6 +34,7 @@ class RegistryAnswers(Strict):
 
     With `on_nodes` nobody answers at `host`: it only stands in the names by which the nodes have the images.
     With `names: kept` pods ask for upstream names, since each node knows the registry as a mirror of the upstream ones.
+    An answer of the registry is waited for `answer_seconds`, a pause that it asks for may have `pause_seconds`.
     `pull_secret` is true for a Secret made from `credentials`, or the name of one that is in every namespace already.
     """
 
@@ -42,6 +44,8 @@ class RegistryAnswers(Strict):
     plain_http: bool = False
     credentials: Login | None = None
     token_hosts: list[RegistryHost] = Field(default_factory=list)
+    answer_seconds: int = Field(ANSWER_SECONDS, ge=1, le=MOST_SECONDS)
+    pause_seconds: int = Field(PAUSE_SECONDS, ge=0, le=MOST_SECONDS)
     pull_secret: SecretName = False
     on_nodes: bool = False
     names: Literal["moved", "kept"] = "moved"

@@ -409,7 +409,15 @@ def test_a_token_server_of_another_domain(installer: Program, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--project", "x"), ("--ca", "x.pem"), ("--plain-http", ""), ("--token-host", "x")]
+    ("option", "value"),
+    [
+        ("--project", "x"),
+        ("--ca", "x.pem"),
+        ("--plain-http", ""),
+        ("--token-host", "x"),
+        ("--answer-seconds", "5"),
+        ("--pause-seconds", "5"),
+    ],
 )
 def test_a_registry_that_is_told_twice(installer: Program, tmp_path: Path, option: str, value: str) -> None:
     (tmp_path / "site.yaml").write_text("registry: {host: '127.0.0.1:1'}\n")

@@ -27,7 +27,7 @@ from installer.errors import (
 from installer.oci.media_types import ACCEPT
 from tests.parts.bundles import Cargo, open_bundle, signing_key
 from tests.parts.faulty_proxy import FaultyProxy, broken
-from tests.parts.faulty_registry import Answer, challenge, changed, limited, status
+from tests.parts.faulty_registry import Answer, challenge, changed, crowded, limited, status
 from tests.parts.images import File, Image, Layer, Platform, write_layout
 from tests.parts.registry_kinds import REGISTRIES, bring, running
 
@@ -137,6 +137,12 @@ def throttle(proxy: FaultyProxy) -> None:
         proxy.on(method, "/v2/", status(429, {"Retry-After": "3"}), times=3, after=3)
 
 
+def crowd(proxy: FaultyProxy) -> None:
+    room = crowded(2, 0.05)
+    for method in ("HEAD", "POST", "PUT", "GET", "PATCH"):
+        proxy.on(method, "/v2/", room)
+
+
 def burst(proxy: FaultyProxy) -> None:
     for method in ("HEAD", "POST", "PUT"):
         proxy.on(method, "/v2/", status(500), times=3, after=1)
@@ -168,6 +174,7 @@ PASSING: dict[str, Callable[[FaultyProxy], None]] = {
     "413 above a limit": limit,
     "429 with Retry-After": throttle,
     "a burst of 500": burst,
+    "room for two requests at a time": crowd,
     "an upload session lost": lose_session,
     "a reset in a body": reset_in_a_body,
     "a tag known a moment later": hears_late,

@@ -18,6 +18,7 @@ import ssl
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -326,6 +327,31 @@ def limited(most: int) -> Fault:
             refuse(handler)
         else:
             handler.reply(handler.answer())
+
+    return fault
+
+
+def crowded(most: int, seconds: float = 0.0) -> Fault:
+    """The right answer, which takes `seconds`, to `most` requests at a time; 503 to more, as nginx's `limit_conn` says.
+
+    A request lasts until all of its answer is sent.
+    """
+    places = threading.BoundedSemaphore(most)
+    refuse = status(503, body=b"<html>503 Service Temporarily Unavailable</html>")
+
+    def fault(handler: Handler) -> None:
+        if not places.acquire(blocking=False):
+            refuse(handler)
+            return
+        try:
+            answer = handler.answer()
+            head, tail = answer.body[:1], answer.body[1:]
+            handler.reply(Answer(answer.status, {"Content-Length": str(len(answer.body)), **answer.headers}, head))
+            time.sleep(seconds)
+            if handler.command != "HEAD":
+                handler.wfile.write(tail)
+        finally:
+            places.release()
 
     return fault
 

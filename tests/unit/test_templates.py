@@ -71,7 +71,7 @@ def test_what_the_recipe_comments_out_is_valid() -> None:
     assert recipe.exclude
     assert recipe.files
     assert recipe.substitutions
-    assert len(recipe.registries) == 3
+    assert len(recipe.registries) == 4
 
 
 @pytest.mark.parametrize(("name", "steps", "questions"), [("wandb", 4, 0), ("empty", 3, 3)])
@@ -87,7 +87,17 @@ def test_the_template_that_lock_makes_is_valid_with_and_without_its_comments(nam
     made = site_template(asked)
     assert load(made, tmp_path, asked or RegistryOnly()).registry == "registry.enclave.example:5000"
     whole = uncommented(made)
-    for key in ("ca", "plain_http", "credentials", "token_hosts", "pull_secret", "on_nodes", "project"):
+    for key in (
+        "ca",
+        "plain_http",
+        "credentials",
+        "token_hosts",
+        "answer_seconds",
+        "pause_seconds",
+        "pull_secret",
+        "on_nodes",
+        "project",
+    ):
         assert f"  {key}: " in whole or f"  {key}:\n" in whole
     for file in re.findall(r"file\"?: \"?([a-z-]+\.[a-z]+)", whole):
         (tmp_path / file).write_text("word\n")

@@ -10,14 +10,17 @@ from installer.bundle.reader import Bundle
 from installer.cli.opening import BundleChoice, bundle_options
 from installer.cli.registry.lacking import ask_for
 from installer.cli.registry.load_images import load_into
-from installer.cli.registry_place import Place, host_settings, of_site, relocation_to, transport_to
+from installer.cli.registry_place import Place, of_site, relocation_to, transport_to
 from installer.commands import FILE, Command, together
 from installer.errors import LackingError
-from installer.files import check_output, write_atomic
+from installer.files import check_output, read_bounded, write_atomic
+from installer.registry.endpoint import ANSWER_SECONDS, MOST_SECONDS, PAUSE_SECONDS, HostSettings
 from installer.shell import Session
 from installer.transfer.destinations import listed, projects, repositories
 from installer.transfer.harbor import create_project
 from installer.transfer.load_result import LoadResult, summary
+
+_MAX_CA = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,23 @@ class Destination:
     ca: Path | None
     plain_http: bool
     token_hosts: tuple[str, ...]
+    answer_seconds: int
+    pause_seconds: int
 
     def place(self, session: Session, bundle: Bundle) -> Place:
         """The registry. Raises click.UsageError unless it is named in one way, SiteError, UsageError, StorageError."""
         if bool(self.site_file) == bool(self.registry):
             raise click.UsageError("say where to: --site FILE, or --registry HOST")
         if self.site_file is None:
-            settings = host_settings(plain_http=self.plain_http, ca=self.ca, token_hosts=self.token_hosts)
+            settings = HostSettings(
+                plain_http=self.plain_http or None,
+                ca=read_bounded(self.ca, _MAX_CA) if self.ca else None,
+                token_hosts=self.token_hosts,
+                answer_seconds=self.answer_seconds,
+                pause_seconds=self.pause_seconds,
+            )
             return Place(self.registry, self.project, settings)
-        _refuse_beside_site("project", "ca", "plain_http", "token_hosts")
+        _refuse_beside_site("project", "ca", "plain_http", "token_hosts", "answer_seconds", "pause_seconds")
         # The libraries that read answers are large, and not needed without them.
         from installer.cli.site_file import read_registry_part
 
@@ -71,6 +82,20 @@ _destination_options = together(
             metavar="HOST[:PORT]",
             multiple=True,
             help="May get the credentials too, as the registry's token server; only needed in another domain.",
+        ),
+        click.option(
+            "--answer-seconds",
+            type=click.IntRange(1, MOST_SECONDS),
+            default=ANSWER_SECONDS,
+            show_default=True,
+            help="How long an answer of the registry is waited for.",
+        ),
+        click.option(
+            "--pause-seconds",
+            type=click.IntRange(0, MOST_SECONDS),
+            default=PAUSE_SECONDS,
+            show_default=True,
+            help="The longest pause that the registry may ask for.",
         ),
     ],
 )

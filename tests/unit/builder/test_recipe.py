@@ -53,7 +53,7 @@ site: site.yaml
 registries:
   docker.io: {mirror: "http://127.0.0.1:5000"}
   localhost:5001: {plain_http: true, ca: ca.pem}
-  registry.example: {token_hosts: [login.example.org]}
+  registry.example: {token_hosts: [login.example.org], answer_seconds: 300}
 substitutions: {docker.io/bitnami/: docker.io/bitnamilegacy/}
 """
     )
@@ -61,7 +61,7 @@ substitutions: {docker.io/bitnami/: docker.io/bitnamilegacy/}
     assert recipe.charts[0].repository == "https://charts.example.com"
     assert recipe.charts[2].values == {"a": {"b": 1}}
     assert locked_registries(recipe.registries)[2] == LockedRegistry(
-        "registry.example", "", "", "", ("login.example.org",)
+        "registry.example", "", "", "", ("login.example.org",), answer_seconds=300
     )
 
 

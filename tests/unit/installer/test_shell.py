@@ -234,7 +234,8 @@ def write_auth(path: Path, host: str) -> None:
     path.write_text(json.dumps({"auths": {host: {"username": "user", "password": "word"}}}))
 
 
-def test_where_credentials_come_from(tmp_path: Path) -> None:
+def test_where_credentials_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("installer.shell._RUN", tmp_path / "containers")
     write_auth(tmp_path / ".docker" / "config.json", "home.example")
     write_auth(tmp_path / "docker" / "config.json", "docker.example")
     write_auth(tmp_path / "auth.json", "named.example")
@@ -244,12 +245,15 @@ def test_where_credentials_come_from(tmp_path: Path) -> None:
     write_auth(tmp_path / "run" / "containers" / "auth.json", "podman.example")
     write_auth(tmp_path / ".config" / "containers" / "auth.json", "kept.example")
     podman = {**home, "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    write_auth(tmp_path / "containers" / f"{os.getuid()}" / "auth.json", "run.example")
     homes = [(podman, host) for host in ("podman.example", "kept.example", "home.example")]
+    homes.append((home, "run.example"))
     for environment, host in (*homes, (home, "home.example"), (docker, "docker.example"), (named, "named.example")):
         found = session(environment).credentials().find(host)
         assert found is not None
         assert "word" not in repr(found)
     assert session({}).credentials().find("home.example") is None
+    assert session(podman).credentials().find("run.example") is None
     assert session(docker | podman).credentials().find("podman.example") is None
     with pytest.raises(errors.UsageError, match="REGISTRY_AUTH_FILE"):
         session({"REGISTRY_AUTH_FILE": os.fspath(tmp_path / "gone")}).credentials()

@@ -11,7 +11,7 @@ from installer.registry.transport import Transport
 from tests.parts.faulty_registry import FaultyRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from installer.registry.credentials import CredentialStore
     from installer.registry.endpoint import HostSettings
@@ -20,12 +20,22 @@ if TYPE_CHECKING:
 class Client:
     """A registry client and the pauses that it made, in seconds; what it told."""
 
-    def __init__(self, hosts: dict[str, HostSettings] | None = None, store: CredentialStore | None = None) -> None:
+    def __init__(
+        self,
+        hosts: dict[str, HostSettings] | None = None,
+        store: CredentialStore | None = None,
+        sleep: Callable[[float], None] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self.pauses: list[float] = []
         self.told: list[str] = []
         self.now = 0.0
         self.transport = Transport(
-            hosts=hosts, credentials=store, sleep=self._sleep, clock=lambda: self.now, tell=self.told.append
+            hosts=hosts,
+            credentials=store,
+            sleep=sleep or self._sleep,
+            clock=clock or (lambda: self.now),
+            tell=self.told.append,
         )
         self.registry = Registry(self.transport)
 

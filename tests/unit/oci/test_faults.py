@@ -40,6 +40,7 @@ from tests.parts.faulty_registry import (
     challenge,
     changed,
     chunked,
+    crowded,
     limited,
     raw,
     reset,
@@ -302,6 +303,25 @@ class TestRetries:
         with pytest.raises(RegistryUnreachableError, match="no answer within 1 s") as caught:
             client.registry.manifest(TagRef(repository(server), "1"))
         assert "`answer_seconds`" in caught.value.hint
+
+    def test_a_server_that_has_room_for_two_is_sent_two_at_a_time(self, server: FaultyRegistry) -> None:
+        """nginx: `limit_conn` refuses with 503, without Retry-After, as long as others are still being sent."""
+        layers = [bytes([number]) * 10_000 for number in range(24)]
+        for layer in layers:
+            server.put_blob(layer)
+        server.on("GET", "/blobs/", crowded(2, 0.2))
+        client = Client(sleep=time.sleep, clock=time.monotonic)
+        with ThreadPoolExecutor(24) as pool:
+            assert list(pool.map(lambda layer: download(client, server, blob(layer)), layers)) == layers
+        assert server.count("GET") < 24 * 3
+
+    def test_who_is_refused_a_connection_comes_back_alone(self) -> None:
+        client = Client()
+        with ThreadPoolExecutor(8) as pool:
+            tries = [pool.submit(client.registry.tags, Repository("127.0.0.1:1", "a")) for _ in range(8)]
+        assert {type(each.exception()) for each in tries} == {RegistryUnreachableError}
+        throttle = client.transport.throttle("127.0.0.1:1")
+        assert (throttle.most, throttle.refusals) == (1, 0)
 
     def test_nobody_waits_for_a_registry_when_the_work_has_failed_elsewhere(self, server: FaultyRegistry) -> None:
         """The first error is told at once, not when all who were told to wait have waited."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.cli.registry_place import of_site
 from installer.errors import SiteError
 from installer.site.answers import PULL_SECRET
 from installer.site.certificates import MAX_CERTIFICATES, Certificates
@@ -28,6 +29,8 @@ registry:
   ca: ca.pem
   credentials: {username: robot, password: {env: PASSWORD}}
   token_hosts: ["login.enclave:443"]
+  answer_seconds: 300
+  pause_seconds: 3600
   pull_secret: true
 """
 # Of an application that nobody here knows.
@@ -53,6 +56,8 @@ def test_the_registry_part_is_read_and_nothing_else(authority: bytes, tmp_path: 
     assert site.registry_ca == authority
     assert site.registry_authorities == (authority.decode(),)
     assert site.answers.registry.token_hosts == ["login.enclave:443"]
+    settings = of_site(site).settings
+    assert (settings.answer_seconds, settings.pause_seconds) == (300, 3600)
     credentials = site.credentials()
     assert credentials
     assert (credentials.username, credentials.password) == ("robot", "pw")
