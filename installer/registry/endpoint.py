@@ -4,12 +4,15 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from installer.errors import UsageError
 from installer.oci.reference import DOCKER_HUB
-from installer.registry.credentials import Credentials
 from installer.value import Value
+
+if TYPE_CHECKING:
+    from installer.registry.credentials import Credentials
 
 # Docker Hub answers registry requests under this name; its references do not say so.
 HUB_ORIGIN = "https://registry-1.docker.io"
@@ -40,7 +43,7 @@ class HostSettings:
     plain_http: bool | None = None
     ca: bytes | None = field(default=None, repr=False)
     mirror: str = ""
-    credentials: Credentials | None = None
+    credentials: "Credentials | None" = None
     token_hosts: tuple[str, ...] = ()
     answer_seconds: int = ANSWER_SECONDS
     pause_seconds: int = PAUSE_SECONDS
