@@ -114,6 +114,11 @@ class Authorizer:
         stated = _stated(challenge) if not scopes else ()
         return self._header(endpoint, scopes, self._scopes.get((endpoint, scopes), scopes or stated), challenge, "")
 
+    def token_server(self, endpoint: Endpoint) -> str:
+        """The address that the endpoint has tokens made at, as far as it has said so; else empty."""
+        challenge = self._challenges.get(endpoint)
+        return challenge.parameters.get("realm", "") if challenge and challenge.scheme == "bearer" else ""
+
     def expect(self, endpoint: Endpoint, offers: list[Challenge]) -> bool:
         """Heed what the endpoint has offered to another request; whether there is something to answer it with."""
         for challenge, _ in self._ways(endpoint, (), offers):

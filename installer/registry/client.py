@@ -66,6 +66,11 @@ class Registry:
         self._heads = set[Endpoint]()
         self._wrong = set[Endpoint]()
 
+    @property
+    def transport(self) -> Transport:
+        """What sends the requests."""
+        return self._transport
+
     def capabilities(self, host: str) -> Capabilities:
         """What responses have shown of the registry `host` so far. Asks nothing."""
         place = self._transport.endpoint(host)

@@ -80,6 +80,10 @@ class Transport:
         settings = self._hosts.get(host, _DEFAULTS)
         return settings.credentials or self._store.find(host, repository)
 
+    def token_server(self, host: str) -> str:
+        """Where the registry `host` has tokens made, as far as its answers have shown; else empty."""
+        return self._authorizer.token_server(self.endpoint(host))
+
     def retrying(self, operation: Callable[[], T], position: Callable[[], int] = lambda: 0) -> T:
         """`operation()`, repeated while it raises TransientError, see `Tries`.
 

@@ -1,7 +1,7 @@
 """Loading a bundle into a registry: blobs, then manifests, then tags, each confirmed at the far end.
 
 1. Ask the registry which images it holds already (`existing_images`), and which of the blobs that an update leaves out
-   (`existing_blobs`).
+   (`existing_blobs`), and whether there is room for the rest (`room`).
 2. Push what is missing: `scheduler` decides the order, `pusher` pushes one thing, `blob_body` is what it sends.
 
 Images come first, then charts as OCI artifacts. Not every registry takes those, and not every site needs them there: a
@@ -20,6 +20,7 @@ from installer.transfer.existing_blobs import find_existing_blobs, lacking_error
 from installer.transfer.existing_images import existing_images
 from installer.transfer.load_result import LoadedImage, LoadResult
 from installer.transfer.pusher import Pusher
+from installer.transfer.room import check_room
 from installer.transfer.scheduler import Scheduler
 
 THREADS = 4
@@ -33,6 +34,7 @@ def load(
     *,
     sha256: bool = False,
     whole_only: bool = False,
+    ignore_quota: bool = False,
     threads: int = THREADS,
 ) -> LoadResult:
     """Push all images and charts of `bundle` into the registry of `relocation`.
@@ -40,7 +42,8 @@ def load(
     Every chunk is verified in the buffer that is sent; with `sha256` every blob also against its digest before its
     last chunk leaves. Volumes that are not at hand are asked for, one after the other, if the bundle can ask; else
     what those at hand allow is loaded before IncompleteError, and a call with others continues. With `whole_only`,
-    images that need something damaged or missing are left out instead.
+    images that need something damaged or missing are left out instead. With `ignore_quota` nobody asks whether what is
+    lacking fits into the registry's quota.
 
     Raises BundleError, IncompleteError, StorageError for the volumes, RegistryUnreachableError, and what
     `LoadResult.check` raises if the registry takes no image at all; RegistryAccessError, ContentError, LackingError,
@@ -56,7 +59,9 @@ def load(
 
     pusher = Pusher(bundle, registry, reporter, blobs.holders, sha256=sha256)
     scheduler = Scheduler(pusher, relocation, targets, missing, blobs.lacking, whole_only=whole_only, threads=threads)
-    reporter.begin("load", scheduler.size)
+    if not ignore_quota:
+        check_room(registry, relocation.registry, scheduler.jobs, blobs.holders, threads=threads)
+    reporter.begin("load", sum(job.descriptor.size for job in scheduler.jobs))
     scheduler.run()
     result = LoadResult(
         tuple(

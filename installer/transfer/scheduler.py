@@ -66,9 +66,9 @@ class Scheduler:
         self._chart_configs = [blob.digest for blob in blobs if blob.media_type == media_types.HELM_CONFIG]
 
     @property
-    def size(self) -> int:
-        """Bytes of the blobs that are still to be pushed."""
-        return sum(job.descriptor.size for job in self._jobs.values())
+    def jobs(self) -> Collection[Job]:
+        """The blobs that are still to be pushed."""
+        return self._jobs.values()
 
     def run(self) -> None:
         """Load everything. Raises what `load` does."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.parts.faulty_proxy import FaultyProxy
-from tests.parts.faulty_registry import Answer, limited, status
+from tests.parts.faulty_registry import Answer, challenge, limited, status
 from tests.parts.images import File, Image, Layer, push, write_layout
 from tests.parts.programs import Program, assert_refused, docker_config, from_source, with_environment
 from tests.parts.registry import Registry
@@ -53,6 +53,42 @@ class SmallHarbor(FaultyProxy):
             handler.reply(Answer(404, {}, json.dumps(said).encode()))
 
 
+class Rationed(FaultyProxy):
+    """What the API of a Harbor or a Quay tells of quotas, before a registry whose clients need a token.
+
+    Answers have the fields that the real ones have. `quota` is what the project `airferry` may hold and holds.
+    """
+
+    def __init__(self, target: str, kind: str) -> None:
+        super().__init__(target)
+        self.quota: tuple[int, int] | None = None
+        path, service, api, who = {
+            "harbor": ("/service/token", "harbor-registry", "^/api/v2.0/projects/airferry/summary$", "Basic "),
+            "quay": ("/v2/auth", target, "^/api/v1/organization/airferry$", f"Bearer {WORD}"),
+        }[kind]
+        self._who, self._view = who, self._harbor if kind == "harbor" else self._quay
+        self.on("GET", f"^{path}$", status(200, body=b'{"token":"t"}'))
+        self.on("GET", api, self._tell)
+        for method in ("HEAD", "GET", "POST", "PUT", "PATCH"):
+            self.on(method, "^/v2/", challenge(f'Bearer realm="{self.url}{path}",service="{service}"', always=False))
+
+    def _tell(self, handler: Handler) -> None:
+        given = handler.seen.headers.get("authorization", "")
+        refused = not given.startswith(self._who) or self.quota is None
+        handler.reply(Answer(403) if refused else Answer(200, {}, json.dumps(self._view()).encode()))
+
+    def _harbor(self) -> dict[str, Any]:
+        most, used = self.quota or (-1, 0)
+        return {"repo_count": 3, "quota": {"hard": {"storage": most}, "used": {"storage": used}}}
+
+    def _quay(self) -> dict[str, Any]:
+        most, used = self.quota or (-1, 0)
+        limits = [{"id": 1, "type": "Warning", "limit_percent": 10}, {"id": 2, "type": "Reject", "limit_percent": 50}]
+        quotas = [{"id": 1, "limit_bytes": 2 * most, "limits": limits}] if most > 0 else []
+        report = {"quota_bytes": used, "configured_quota": None, "running_backfill": "complete"}
+        return {"name": "airferry", "is_member": True, "quotas": quotas, "quota_report": report}
+
+
 @pytest.fixture
 def loader(carried: Carried, tmp_path: Path) -> Program:
     return from_source("installer", tmp_path, "--bundle", carried.bundle, "--key", carried.key)
@@ -88,6 +124,38 @@ def test_projects_that_do_not_exist_yet(loader: Program, enclave: Registry, tmp_
     other = with_environment(loader, docker_config(tmp_path / "wrong" / "docker", enclave.address, WORD))
     done = other.run("load", "--registry", enclave.address, "--create-projects")
     assert_refused(done, 22, "no API of Harbor", "--list-repositories")
+
+
+@pytest.mark.parametrize(("kind", "user"), [("harbor", "ferry"), ("quay", "$oauthtoken")])
+def test_a_quota_that_is_too_small_is_told_before_anything_is_sent(
+    loader: Program, enclave: Registry, tmp_path: Path, kind: str, user: str
+) -> None:
+    with Rationed(enclave.address, kind) as registry:
+        program = with_environment(loader, docker_config(tmp_path, registry.address, WORD, user))
+        load = ("load", "--registry", registry.address)
+        registry.quota = (12_000_000, 7_000_000)
+        said = f"{registry.address}/airferry: its quota of 12 MB leaves room for 5 MB, and "
+        assert_refused(program.run(*load), 23, said, "are lacking there\nnothing was sent", "--ignore-quota")
+        assert not any(registry.count(method, "^/v2/.*") for method in ("POST", "PUT", "PATCH"))
+        # Who is not told, and who has been told that there is no limit, loads.
+        registry.quota = (-1, 7_000_000)
+        sent = program.result(*load)["sent"]
+        assert sent > 5_000_000
+        # What is there needs no room.
+        registry.quota = (12_000_000, 12_000_000)
+        assert program.result(*load)["sent"] == 0
+        assert program.result(*load, "--project", "airferry/more", "--ignore-quota")["mounted"] > 0
+
+
+@pytest.mark.parametrize(("kind", "user"), [("harbor", "ferry"), ("quay", "$oauthtoken"), ("quay", "ferry")])
+def test_a_registry_that_does_not_tell_of_quotas_is_loaded_into(
+    loader: Program, enclave: Registry, tmp_path: Path, kind: str, user: str
+) -> None:
+    with Rationed(enclave.address, kind) as registry:
+        program = with_environment(loader, docker_config(tmp_path, registry.address, WORD, user))
+        assert program.result("load", "--registry", registry.address)["sent"] > 0
+        # An account's password is no token for Quay's API: it is not even asked.
+        assert registry.count("GET", "^/api/") == (user != "ferry" or kind == "harbor")
 
 
 def test_repositories_that_come_into_being_when_a_token_is_asked_for(loader: Program, tmp_path: Path) -> None:

@@ -97,10 +97,10 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: int, *texts: st
         assert text in message, said
 
 
-def docker_config(folder: Path, registry: str, word: str) -> dict[str, str]:
+def docker_config(folder: Path, registry: str, word: str, user: str = "ferry") -> dict[str, str]:
     """Where a user's credentials stand, as the environment says it."""
     (folder / "docker").mkdir()
-    secret = b64encode(f"ferry:{word}".encode()).decode()
+    secret = b64encode(f"{user}:{word}".encode()).decode()
     (folder / "docker" / "config.json").write_text(json.dumps({"auths": {registry: {"auth": secret}}}))
     return {"DOCKER_CONFIG": str(folder / "docker")}
 

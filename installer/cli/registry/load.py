@@ -107,6 +107,9 @@ _destination_options = together(
 @click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
 @click.option("--whole-images", is_flag=True, help="Leave out images that need something damaged or missing.")
 @click.option("--create-projects", is_flag=True, help="Have a Harbor make the projects first that are not there.")
+@click.option(
+    "--ignore-quota", is_flag=True, help="Send even what does not fit into the registry's quota, by its size."
+)
 @click.option("--list-repositories", is_flag=True, help="Only print what it would write into, for an administrator.")
 @click.option("--request", type=FILE, help="If the registry lacks what an update builds on: ask for it in this file.")
 @click.option("--receipt", type=FILE, help="Write what the registry holds then: with it the sender leaves that out.")
@@ -118,6 +121,7 @@ def load(
     sha256: bool,
     whole_images: bool,
     create_projects: bool,
+    ignore_quota: bool,
     list_repositories: bool,
     request: Path | None,
     receipt: Path | None,
@@ -142,7 +146,9 @@ def load(
         if create_projects:
             _create_projects(session, bundle, place)
         try:
-            result = load_into(session, bundle, place, sha256=sha256, whole_only=whole_images)
+            result = load_into(
+                session, bundle, place, sha256=sha256, whole_only=whole_images, ignore_quota=ignore_quota
+            )
         except LackingError as exc:
             lacking = [blob for blob in bundle.manifest.blobs if blob.digest.text in exc.digests]
             document = ask_for(session, bundle, lacking, request)

@@ -8,11 +8,25 @@ from installer.transfer.load_result import LoadResult
 
 
 def load_into(
-    session: Session, bundle: Bundle, place: Place, *, sha256: bool = False, whole_only: bool = False
+    session: Session,
+    bundle: Bundle,
+    place: Place,
+    *,
+    sha256: bool = False,
+    whole_only: bool = False,
+    ignore_quota: bool = False,
 ) -> LoadResult:
-    """Load all images of `bundle`. Raises the errors of `installer.transfer.load.load`."""
+    """Load all images of `bundle`. Options and errors are those of `installer.transfer.load.load`."""
     registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
-    result = load(bundle, registry, relocation, session.reporter, sha256=sha256, whole_only=whole_only)
+    result = load(
+        bundle,
+        registry,
+        relocation,
+        session.reporter,
+        sha256=sha256,
+        whole_only=whole_only,
+        ignore_quota=ignore_quota,
+    )
     if told := str(result.capabilities):
         session.reporter.note(f"{place.registry}: {told}")
     return result
