@@ -21,18 +21,21 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 address = "{folder}/c.sock"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
+[plugins."io.containerd.metadata.v1.bolt"]
+content_sharing_policy = "isolated"
 """
 
 
 class Containerd:
     """A containerd that starts in `start` or `with` and ends in `stop`; it needs root. `folder` gets all it writes.
 
-    The path of `folder` must be short: that of a socket has at most 107 bytes (unix(7)).
+    What one namespace holds, another one does not have yet. The path of `folder` must be short: that of a socket has at most 107 bytes (unix(7)).
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "containerd.log"
+        self.socket = folder / "c.sock"
         self.process: process.Process | None = None
 
     def start(self) -> Containerd:
@@ -48,7 +51,7 @@ class Containerd:
 
     def ctr(self, *arguments: str | Path) -> bytes:
         """Standard output of containerd's own client. Raises CalledProcessError."""
-        command = ["ctr", "--address", self.folder / "c.sock", *arguments]
+        command = ["ctr", "--address", self.socket, *arguments]
         return subprocess.run(command, check=True, capture_output=True).stdout
 
     def stop(self) -> None:

@@ -1,5 +1,5 @@
-"""Programs that tests and benchmark run, built with Go once and kept: those of others from the Go module proxy, and the
-stand-in for the W&B controller from `stand_in_controller/`.
+"""Programs that tests and benchmark run, built with Go once and kept: those of others from the Go module proxy, and our
+own from `stand_in_controller/` and `memory_registry/`.
 
 python -m tests.parts.go_programs                # build the tools that others wrote: four minutes from nothing
 python -m tests.parts.go_programs controllers    # build what runs in the cluster: three minutes from nothing
@@ -29,7 +29,8 @@ PACKAGES = {
 SEALED_SECRETS = "github.com/bitnami-labs/sealed-secrets", "v0.27.1"
 # The suite of version 1.1 of the specification, by which registries are certified; since 2026 it is another program.
 CONFORMANCE_OF_2023 = "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20231101194043-f2182352d4cc"
-CONTROLLER = Path(__file__).with_name("stand_in_controller")
+# The last version all of whose modules the proxy has; it has no parts of its own for browsers, and we need none.
+GITEA = "code.gitea.io/gitea", "v1.26.0"
 
 
 def go_program(name: str) -> Path:
@@ -57,17 +58,36 @@ def conformance_of_2023() -> Path:
     return path
 
 
+def gitea() -> tuple[Path, Path]:
+    """Gitea, built like `go_program` with SQLite, and the folder of what it reads: four minutes from nothing."""
+    module, version = GITEA
+    source = Path(download(find_go(), FOLDER, f"{module}@{version}")["Dir"])
+    path = FOLDER / f"gitea-{version}"
+    _ensure(path, ".", source, tags="sqlite,sqlite_unlock_notify", cgo=True)
+    return path, source
+
+
 def stand_in_controller() -> Path:
     """The stand-in for the W&B controller, built now if its sources changed. Raises RuntimeError like `go_program`."""
+    return _own("stand_in_controller", "controller")
+
+
+def memory_registry() -> Path:
+    """A registry that keeps all in memory, around the one of the project CUE; built like `stand_in_controller`."""
+    return _own("memory_registry", "memory-registry")
+
+
+def _own(folder: str, name: str) -> Path:
+    sources = Path(__file__).with_name(folder)
     digest = hashlib.sha256()
-    for source in sorted(CONTROLLER.iterdir()):
+    for source in sorted(sources.iterdir()):
         digest.update(source.name.encode() + source.read_bytes())
-    path = FOLDER / f"controller-{digest.hexdigest()[:12]}"
-    _ensure(path, ".", CONTROLLER)
+    path = FOLDER / f"{name}-{digest.hexdigest()[:12]}"
+    _ensure(path, ".", sources)
     return path
 
 
-def _ensure(path: Path, package: str, folder: Path, *, is_test: bool = False) -> None:
+def _ensure(path: Path, package: str, folder: Path, *, is_test: bool = False, tags: str = "", cgo: bool = False) -> None:
     """Install `package`, or its test, as `path` unless that is there; go runs in `folder`."""
     if path.exists():
         return
@@ -77,10 +97,11 @@ def _ensure(path: Path, package: str, folder: Path, *, is_test: bool = False) ->
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             print(f"building {path.name}", file=sys.stderr, flush=True)
-            known = {"GOBIN": place, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "auto", "GOWORK": "off"}
+            known = {"GOBIN": place, "CGO_ENABLED": str(int(cgo)), "GOFLAGS": "", "GOTOOLCHAIN": "auto", "GOWORK": "off"}
             action = ["test", "-c", "-o", place] if is_test else ["install"]
-            command = [str(find_go()), *action, "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package]
-            done = subprocess.run(["nice", "-n", "10", *command], cwd=folder, env={**os.environ, **known}, check=False)
+            options = ["-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags]
+            command = ["nice", "-n", "10", str(find_go()), *action, *options, package]
+            done = subprocess.run(command, cwd=folder, env={**os.environ, **known}, check=False)
             if done.returncode != 0:
                 raise RuntimeError(f"go {action[0]} {package} failed with exit code {done.returncode}")
             [built] = Path(place).iterdir()
@@ -94,3 +115,4 @@ if __name__ == "__main__":
     else:
         for program in PACKAGES:
             go_program(program)
+        memory_registry()

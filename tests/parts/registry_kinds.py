@@ -1,4 +1,4 @@
-"""Registries of three kinds, and what is sent to any of them."""
+"""Registries of several kinds, and what is sent to any of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from installer.registry.transport import Transport
 from installer.transfer.load import load
 from tests.parts.bundles import open_bundle
 from tests.parts.counted import Counted
-from tests.parts.crane_registry import CraneRegistry
+from tests.parts.small_registries import CraneRegistry, MemoryRegistry
+from tests.parts.gitea import Gitea
 from tests.parts.go_programs import go_program
 from tests.parts.registry import DEBIAN_PROGRAM, Registry
 
@@ -22,17 +23,26 @@ if TYPE_CHECKING:
     from installer.transfer.load_result import LoadResult
 
 REGISTRIES = ("debian", "v3", "crane")
+FURTHER = ("memory", "gitea")
+# Layers that stay at their vendor, and entries of an index that are not there: by default both are refused.
+_WILLING = {"validation": {"manifests": {"urls": {"allow": ["^https?://"]}, "indexes": {"platforms": "none"}}}}
 
 
 @contextlib.contextmanager
 def running(kind: str, folder: Path, *, prefix: Sequence[str] = ()) -> Iterator[str]:
-    """A fresh registry of a kind; its address."""
+    """A fresh registry of a kind; its address. Those of `FURTHER` run without a prefix."""
     if kind == "crane":
         with CraneRegistry(folder, prefix=prefix) as crane:
             yield crane.address
+    elif kind == "memory":
+        with MemoryRegistry(folder) as memory:
+            yield memory.address
+    elif kind == "gitea":
+        with Gitea(folder) as gitea:
+            yield gitea.address
     else:
         program = DEBIAN_PROGRAM if kind == "debian" else go_program("registry")
-        with Registry(folder, program=program, prefix=prefix) as registry:
+        with Registry(folder, program=program, prefix=prefix, settings=_WILLING) as registry:
             yield registry.address
 
 

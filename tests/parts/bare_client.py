@@ -1,0 +1,86 @@
+"""A client of registries that knows nothing but the OCI distribution specification's five requests, and repeats none.
+
+It brings images of any kind into a registry, byte for byte, and reads back whether all of them is there. It shares no
+code with airferry, and has no opinion on what it carries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urljoin
+
+import urllib3
+
+from tests.parts.images import DOCKER, OCI, compact
+from tests.parts.odd_images import sha256
+
+if TYPE_CHECKING:
+    from tests.parts.odd_images import OddImage
+
+ACCEPT = f"{OCI.index}, {DOCKER.index}, {OCI.manifest}, {DOCKER.manifest}"
+SECONDS = 30.0
+
+
+class RefusedError(Exception):
+    """The registry does not take it; the words are its status and the beginning of its answer."""
+
+
+class BareClient:
+    """A client of the registry at `address` (`HOST:PORT`, without TLS)."""
+
+    def __init__(self, address: str, user: tuple[str, str] | None = None) -> None:
+        self._base = f"http://{address}/v2/"
+        headers = urllib3.make_headers(basic_auth=":".join(user)) if user else {}
+        self._http = urllib3.PoolManager(headers=headers, retries=False, timeout=SECONDS)
+
+    def push(self, odd: OddImage, repository: str) -> None:
+        """Bring all of `odd` into `repository`, the last manifest under the tag 1. Raises RefusedError."""
+        for digest, data in odd.blobs.items():
+            begun = self._ask("POST", f"{repository}/blobs/uploads/", 202)
+            place = urljoin(self._base, begun.headers["Location"])
+            place += f"{'&' if '?' in place else '?'}{urlencode({'digest': digest})}"
+            self._ask("PUT", place, 201, data, "application/octet-stream")
+        for number, (media_type, raw) in enumerate(odd.manifests, start=1):
+            name = "1" if number == len(odd.manifests) else sha256(raw)
+            answer = self._ask("PUT", f"{repository}/manifests/{name}", 201, raw, media_type)
+            if b'"subject":' in raw and "OCI-Subject" not in answer.headers:
+                self._list(repository, media_type, raw)
+
+    def _list(self, repository: str, media_type: str, raw: bytes) -> None:
+        """Enter a manifest in the list that clients keep where a registry keeps none (section "Referrers Tag Schema").
+
+        Nothing else refers to the same subject.
+        """
+        about: str = json.loads(raw)["subject"]["digest"]
+        entry = {"mediaType": media_type, "digest": sha256(raw), "size": len(raw)}
+        listed = compact({"schemaVersion": 2, "mediaType": OCI.index, "manifests": [entry]})
+        self._ask("PUT", f"{repository}/manifests/{about.replace(':', '-')}", 201, listed, OCI.index)
+
+    def lacks(self, odd: OddImage, repository: str) -> set[str]:
+        """The digests of `odd` that are needed and not there, or not with their own content."""
+        manifests = {sha256(raw) for _, raw in odd.manifests}
+        return {digest for digest in odd.needed if not self._has(repository, digest, digest in manifests)}
+
+    def tag(self, repository: str) -> str:
+        """The digest of what the tag 1 names; empty if there is none."""
+        answer = self._send("GET", f"{repository}/manifests/1")
+        return sha256(answer.data) if answer.status == 200 else ""
+
+    def _has(self, repository: str, digest: str, manifest: bool) -> bool:
+        answer = self._send("GET", f"{repository}/{'manifests' if manifest else 'blobs'}/{digest}")
+        name, _, value = digest.partition(":")
+        return answer.status == 200 and hashlib.new(name, answer.data).hexdigest() == value
+
+    def _ask(
+        self, method: str, path: str, wanted: int, data: bytes = b"", media_type: str = ""
+    ) -> urllib3.BaseHTTPResponse:
+        answer = self._send(method, path, data, media_type)
+        if answer.status != wanted:
+            raise RefusedError(f"{answer.status}: {answer.data[:200].decode(errors='replace').strip()}")
+        return answer
+
+    def _send(self, method: str, path: str, data: bytes = b"", media_type: str = "") -> urllib3.BaseHTTPResponse:
+        headers = dict(self._http.headers) | ({"Content-Type": media_type} if media_type else {"Accept": ACCEPT})
+        return self._http.request(method, urljoin(self._base, path), body=data, headers=headers)

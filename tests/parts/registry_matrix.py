@@ -1,0 +1,172 @@
+"""What becomes of each odd image in each registry: airferry's way, and beside it those of its peers.
+
+An image lies in a registry. Every carrier takes it out (`build`, of the peers copies to a disk), and brings it into an
+empty registry of the same kind (`load`). From airferry's bundle it is served (`serve`), where the peers read it like
+from the registry, and brought onto a node (`import`), where containerd may get it by a pull instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from installer.report import Silent
+from installer.serving.server import Server
+from tests.parts.bare_client import BareClient, RefusedError
+from tests.parts.bundles import open_bundle
+from tests.parts.carriers import Airferry, Crane, Ctr, Place, Skopeo
+
+from tests.parts.gitea import USER
+from tests.parts.registry_kinds import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.parts.carriers import Carrier
+    from tests.parts.containerd import Containerd
+    from tests.parts.odd_images import OddImage
+
+Step = Literal["build", "load", "serve", "import"]
+STEPS: tuple[Step, ...] = ("build", "load", "serve", "import")
+AIRFERRY = Airferry.name
+OWNER = "zoo"
+"""The first part of the names of all repositories: in some registries that is an account."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What came of a step: for each carrier what stood in the way, nothing if it went well.
+
+    `refused` is what the registry said if it does not take the image at all.
+    """
+
+    step: Step
+    registry: str
+    image: str
+    ended: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def went(self) -> tuple[str, ...]:
+        """The carriers to which nothing happened."""
+        return tuple(name for name, said in self.ended.items() if not said)
+
+    @property
+    def stands_back(self) -> bool:
+        """Whether airferry fails where another succeeds."""
+        return AIRFERRY in self.ended and bool(self.went) and AIRFERRY not in self.went
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two registries of a kind: one that images come from, and an empty one. `user` may push into both."""
+
+    kind: str
+    source: str
+    target: str
+    user: tuple[str, str] | None = None
+
+
+@contextlib.contextmanager
+def pair(kind: str, folder: Path) -> Iterator[Pair]:
+    """Two fresh registries of a kind."""
+    with running(kind, folder / f"{kind}-source") as source, running(kind, folder / f"{kind}-target") as target:
+        yield Pair(kind, source, target, USER if kind == "gitea" else None)
+
+
+class Matrix:
+    """Tries images in pairs of registries; `folder` has a short path and takes what is carried.
+
+    With `lazy`, peers are asked only where airferry fails: whether it stands back is told all the same.
+    """
+
+    def __init__(self, folder: Path, node: Containerd, *, lazy: bool = False) -> None:
+        self._folder, self._node, self._lazy = folder, node, lazy
+        self._airferry, self._ctr = Airferry(), Ctr(node)
+        self._peers: tuple[Carrier, ...] = (Skopeo(), Crane(), self._ctr)
+        self._bundles: set[str] = set()
+
+    def row(self, pair: Pair, odd: OddImage) -> Iterator[Cell]:
+        """The cells of an image in a kind of registry."""
+        source = Place(pair.source, f"{OWNER}/{odd.name}", pair.user)
+        try:
+            BareClient(pair.source, pair.user).push(odd, source.repository)
+        except RefusedError as exc:
+            yield Cell("build", pair.kind, odd.name, refused=str(exc))
+            return
+        took = {AIRFERRY: self._airferry.take(source, odd, self._place(AIRFERRY, pair, odd))}
+        brought = {AIRFERRY: took[AIRFERRY] or self._bring(self._airferry, pair, odd)}
+        for peer in self._peers if not self._lazy or brought[AIRFERRY] else ():
+            took[peer.name] = peer.take(source, odd, self._place(peer.name, pair, odd))
+            brought[peer.name] = took[peer.name] or self._bring(peer, pair, odd)
+        yield Cell("build", pair.kind, odd.name, took)
+        yield Cell("load", pair.kind, odd.name, brought)
+        if not took[AIRFERRY]:
+            yield from self._inside(pair, odd, source, took)
+
+    def _place(self, carrier: str, pair: Pair, odd: OddImage) -> Path:
+        return self._folder / f"{pair.kind}-{odd.name}-{carrier}"
+
+    def _bring(self, carrier: Carrier, pair: Pair, odd: OddImage) -> str:
+        path = f"{OWNER}/{odd.name}"
+        # airferry puts a project and the upstream host before the upstream path; the others know no such custom.
+        repository = f"{OWNER}/docker.io/{path}" if carrier.name == AIRFERRY else f"{OWNER}/{carrier.name}/{path}"
+        place = Place(pair.target, repository, pair.user)
+        ended = carrier.bring(self._place(carrier.name, pair, odd), odd, place)
+        if ended:
+            return ended
+        lacking = BareClient(pair.target, pair.user).lacks(odd, repository)
+        return f"{len(lacking)} of its parts are not there, such as {min(lacking)}" if lacking else ""
+
+    def _inside(self, pair: Pair, odd: OddImage, source: Place, took: Mapping[str, str]) -> Iterator[Cell]:
+        """What becomes of the bundle; one of the same bytes is not tried again."""
+        bundle = self._airferry.bundle(self._place(AIRFERRY, pair, odd))
+        digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+        if digest in self._bundles:
+            return
+        self._bundles.add(digest)
+        yield Cell("serve", pair.kind, odd.name, self._serve(pair, odd, bundle, took))
+        yield Cell("import", pair.kind, odd.name, self._import(pair, odd, source))
+
+    def _serve(self, pair: Pair, odd: OddImage, bundle: Path, took: Mapping[str, str]) -> dict[str, str]:
+        with open_bundle([bundle]) as opened, Server(opened, "127.0.0.1", 0, Silent()) as server:
+            place = Place(server.address, f"docker.io/{OWNER}/{odd.name}")
+            lacking = BareClient(server.address).lacks(odd, place.repository)
+            if lacking:
+                return {AIRFERRY: f"does not serve {min(lacking)}", **took}
+            for peer in self._peers:
+                # Who could not take it out of the registry is no witness.
+                if took.get(peer.name) == "" and (
+                    said := peer.take(place, odd, self._folder / f"served-{pair.kind}-{odd.name}-{peer.name}")
+                ):
+                    return {AIRFERRY: f"{peer.name} cannot read it: {said}", peer.name: ""}
+        return {AIRFERRY: "", **{name: said for name, said in took.items() if name != AIRFERRY}}
+
+    def _import(self, pair: Pair, odd: OddImage, source: Place) -> dict[str, str]:
+        namespace = self._folder / f"imported-{pair.kind}-{odd.name}"
+        ended = self._airferry.node_import(self._place(AIRFERRY, pair, odd), self._node.socket, namespace.name)
+        if not ended and (lacking := odd.on_node - self._ctr.holds(namespace)):
+            ended = f"{len(lacking)} of its parts are not there, such as {min(lacking)}"
+        found = {AIRFERRY: ended}
+        if ended or not self._lazy:
+            found[self._ctr.name] = self._ctr.pull(source, odd, self._folder / f"pulled-{pair.kind}-{odd.name}")
+        return found
+
+
+def unargued(cells: Sequence[Cell], argued: Mapping[tuple[Step, str], str]) -> list[str]:
+    """What must not be: a cell where airferry stands back without an argument, and an argument that no cell needs.
+
+    Arguments stand by step and image; one where its image does not come in is not asked for.
+    """
+    found = [
+        f"{cell.step} of {cell.image} with {cell.registry}: {', '.join(cell.went)} can, airferry says {cell.ended[AIRFERRY]}"
+        for cell in cells
+        if cell.stands_back and (cell.step, cell.image) not in argued
+    ]
+    needed = {(cell.step, cell.image) for cell in cells if cell.stands_back}
+    seen = {(cell.step, cell.image) for cell in cells}
+    found += [f"{step} of {image}: needs no argument" for step, image in argued if (step, image) in seen - needed]
+    return found
