@@ -29,7 +29,8 @@ content_sharing_policy = "isolated"
 class Containerd:
     """A containerd that starts in `start` or `with` and ends in `stop`; it needs root. `folder` gets all it writes.
 
-    What one namespace holds, another one does not have yet. The path of `folder` must be short: that of a socket has at most 107 bytes (unix(7)).
+    What one of its namespaces holds, another one does not have yet. The path of `folder` must be short: that of a
+    socket has at most 107 bytes (unix(7)).
     """
 
     def __init__(self, folder: Path) -> None:

@@ -87,7 +87,9 @@ def _own(folder: str, name: str) -> Path:
     return path
 
 
-def _ensure(path: Path, package: str, folder: Path, *, is_test: bool = False, tags: str = "", cgo: bool = False) -> None:
+def _ensure(
+    path: Path, package: str, folder: Path, *, is_test: bool = False, tags: str = "", cgo: bool = False
+) -> None:
     """Install `package`, or its test, as `path` unless that is there; go runs in `folder`."""
     if path.exists():
         return
@@ -97,7 +99,13 @@ def _ensure(path: Path, package: str, folder: Path, *, is_test: bool = False, ta
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             print(f"building {path.name}", file=sys.stderr, flush=True)
-            known = {"GOBIN": place, "CGO_ENABLED": str(int(cgo)), "GOFLAGS": "", "GOTOOLCHAIN": "auto", "GOWORK": "off"}
+            known = {
+                "GOBIN": place,
+                "CGO_ENABLED": str(int(cgo)),
+                "GOFLAGS": "",
+                "GOTOOLCHAIN": "auto",
+                "GOWORK": "off",
+            }
             action = ["test", "-c", "-o", place] if is_test else ["install"]
             options = ["-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags]
             command = ["nice", "-n", "10", str(find_go()), *action, *options, package]

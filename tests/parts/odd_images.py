@@ -1,7 +1,7 @@
 """Images as people publish them, the odd ones among them, and artifacts: each of a few kB, all bytes fixed.
 
-    for odd in odd_images():
-        hold(place, odd)            # tests/parts/bare_client.py
+for odd in odd_images():
+    hold(place, odd)            # tests/parts/bare_client.py
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 class OddImage:
     """An image under the tag 1: `blobs` by digest, `manifests` children first, the last one under the tag.
 
-`whole` asks for all platforms of an index, else for linux/amd64; `root` is the manifest that is carried then.
-    `referrers` asks for what refers to it, too.
+    `whole` asks for all platforms of an index, else for linux/amd64; `root` is the manifest that is carried then.
+        `referrers` asks for what refers to it, too.
     """
 
     name: str

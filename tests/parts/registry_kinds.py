@@ -11,10 +11,10 @@ from installer.registry.transport import Transport
 from installer.transfer.load import load
 from tests.parts.bundles import open_bundle
 from tests.parts.counted import Counted
-from tests.parts.small_registries import CraneRegistry, MemoryRegistry
 from tests.parts.gitea import Gitea
 from tests.parts.go_programs import go_program
 from tests.parts.registry import DEBIAN_PROGRAM, Registry
+from tests.parts.small_registries import CraneRegistry, MemoryRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

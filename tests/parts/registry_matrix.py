@@ -17,7 +17,6 @@ from installer.serving.server import Server
 from tests.parts.bare_client import BareClient, RefusedError
 from tests.parts.bundles import open_bundle
 from tests.parts.carriers import Airferry, Crane, Ctr, Place, Skopeo
-
 from tests.parts.gitea import USER
 from tests.parts.registry_kinds import running
 
@@ -34,6 +33,9 @@ STEPS: tuple[Step, ...] = ("build", "load", "serve", "import")
 AIRFERRY = Airferry.name
 OWNER = "zoo"
 """The first part of the names of all repositories: in some registries that is an account."""
+
+ARGUED: dict[tuple[Step, str], str] = {}
+"""Why airferry stands back, by step and image."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ class Matrix:
     With `lazy`, peers are asked only where airferry fails: whether it stands back is told all the same.
     """
 
-    def __init__(self, folder: Path, node: Containerd, *, lazy: bool = False) -> None:
+    def __init__(self, folder: Path, node: Containerd, ferry: Airferry | None = None, *, lazy: bool = False) -> None:
         self._folder, self._node, self._lazy = folder, node, lazy
-        self._airferry, self._ctr = Airferry(), Ctr(node)
+        self._airferry, self._ctr = ferry or Airferry(), Ctr(node)
         self._peers: tuple[Carrier, ...] = (Skopeo(), Crane(), self._ctr)
         self._bundles: set[str] = set()
 
@@ -157,16 +159,15 @@ class Matrix:
 
 
 def unargued(cells: Sequence[Cell], argued: Mapping[tuple[Step, str], str]) -> list[str]:
-    """What must not be: a cell where airferry stands back without an argument, and an argument that no cell needs.
+    """What must not be: a cell where airferry stands back without an argument, and an argument that none of them needs.
 
-    Arguments stand by step and image; one where its image does not come in is not asked for.
+    Arguments stand by step and image.
     """
+    back = [cell for cell in cells if cell.stands_back]
     found = [
-        f"{cell.step} of {cell.image} with {cell.registry}: {', '.join(cell.went)} can, airferry says {cell.ended[AIRFERRY]}"
-        for cell in cells
-        if cell.stands_back and (cell.step, cell.image) not in argued
+        f"{cell.step} of {cell.image} with {cell.registry}: {cell.ended[AIRFERRY]}; but for {', '.join(cell.went)}"
+        for cell in back
+        if (cell.step, cell.image) not in argued
     ]
-    needed = {(cell.step, cell.image) for cell in cells if cell.stands_back}
-    seen = {(cell.step, cell.image) for cell in cells}
-    found += [f"{step} of {image}: needs no argument" for step, image in argued if (step, image) in seen - needed]
-    return found
+    needless = {(cell.step, cell.image) for cell in cells} - {(cell.step, cell.image) for cell in back}
+    return found + [f"{step} of {image}: needs no argument" for step, image in argued if (step, image) in needless]
