@@ -1,8 +1,11 @@
 """What lies beside an image and speaks about it: signatures, attestations, SBOMs.
 
+Registries list what has a `subject`. Older versions of cosign find theirs by tags that begin with the digest of what
+they are about, and by nothing else (specs/SIGNATURE_SPEC.md, "Tag-based Discovery"; pkg/oci/remote/remote.go).
 An image is of use without them. So one that cannot be had is left out, and whoever locks is told.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from builder.images.resolve import Carried, Resolved, Wanted, walk
@@ -10,12 +13,15 @@ from builder.images.source import Places
 from builder.recipe.lock import MAX_DEPTH, Origin
 from installer.errors import ContentError, NotFoundError, RegistryAccessError
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor
+from installer.oci.model import Descriptor, Index, Manifest
+from installer.registry.referrers import tag_for
 from installer.value import replace
 
 MAX_REFERRERS = 1000
 SHOWN = 3
 """Those left out that are told one by one."""
+SUFFIXES = ("sig", "att", "sbom")
+"""What cosign puts behind a digest: signatures, attestations, an SBOM."""
 _UNAVAILABLE = (ContentError, NotFoundError, RegistryAccessError)
 
 
@@ -28,34 +34,38 @@ def with_referrers(places: Places, wanted: Wanted, found: Resolved) -> Resolved:
         return found
     search = _Search(places, wanted.origin, found.carried)
     search.run()
-    notes = [f"{wanted.source}: not carried with it: {text}" for text in search.left_out[:SHOWN]]
-    if len(search.left_out) > SHOWN:
-        notes.append(f"{wanted.source}: and {len(search.left_out) - SHOWN} more that speak about it")
-    upstream = found.image.upstream
-    if upstream != found.image.digest and search.listed(upstream):
+    upstream, notes = found.image.upstream, []
+    if upstream != found.image.digest and (search.listed(upstream) or any(search.tagged_about(upstream))):
         notes.append(
             f"{wanted.source}: what is signed or attested there is its index {upstream}, of which one platform is "
             "carried; name the image with this digest, or several platforms, to carry the index with all about it"
         )
-    image = replace(found.image, referrers=tuple(sorted(search.found)))
+    notes += [f"{wanted.source}: not carried with it: {text}" for text in search.left_out[:SHOWN]]
+    if len(search.left_out) > SHOWN:
+        notes.append(f"{wanted.source}: and {len(search.left_out) - SHOWN} more that speak about it")
+    image = replace(found.image, referrers=tuple(sorted(search.found)), tagged=tuple(sorted(search.tagged.items())))
     return Resolved(image, found.carried, (*found.notes, *notes))
 
 
 @dataclass
 class _Search:
-    """What is `found` about the manifests in `carried`, to which it is added; `left_out` says what is not, and why."""
+    """What is `found` by lists, and `tagged`, about the manifests in `carried`, to which it is added.
+
+    `left_out` says what is not, and why.
+    """
 
     places: Places
     origin: Origin
     carried: Carried
     found: set[Digest] = field(default_factory=set)
+    tagged: dict[str, Digest] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         level = list(self.carried.manifests)
         for _ in range(MAX_DEPTH):
             level = [digest for subject in level for digest in self._about(subject)]
-            if len(self.found) > MAX_REFERRERS:
+            if len(self.found) + len(self.tagged) > MAX_REFERRERS:
                 raise ContentError(
                     f"{self.origin}: more than {MAX_REFERRERS} manifests refer to it",
                     hint="set `referrers: false`, and name those that are needed in images, by digest.",
@@ -69,22 +79,49 @@ class _Search:
             self.left_out.append(exc.message)
             return ()
 
-    def _about(self, subject: Digest) -> list[Digest]:
-        """The manifests about `subject` that were not found before."""
-        new = [descriptor for descriptor in self.listed(subject) if descriptor.digest not in self.found]
-        return [descriptor.digest for descriptor in new if self._take(descriptor, subject)]
+    def tagged_about(self, subject: Digest) -> Iterator[tuple[str, Manifest | Index]]:
+        """What is about `subject` by its tag, with that tag."""
+        for suffix in SUFFIXES:
+            tag = f"{tag_for(subject)}.{suffix}"
+            try:
+                manifest = self.places.tagged(self.origin, tag)
+            except _UNAVAILABLE as exc:
+                self.left_out.append(exc.message)
+                continue
+            if manifest:
+                yield tag, manifest
 
-    def _take(self, descriptor: Descriptor, subject: Digest) -> bool:
-        """Whether a manifest is about `subject` and can be had with all that it consists of; then it is carried."""
-        part = Carried()
+    def _about(self, subject: Digest) -> list[Digest]:
+        """The manifests about `subject` that were not carried before."""
+        known, new = set(self.carried.manifests), []
+        for descriptor in self.listed(subject):
+            if descriptor.digest not in self.found and self._take_listed(descriptor, subject):
+                self.found.add(descriptor.digest)
+                new.append(descriptor.digest)
+        for tag, manifest in self.tagged_about(subject):
+            if self._take(manifest):
+                self.tagged[tag] = manifest.descriptor.digest
+                new.append(manifest.descriptor.digest)
+        return [digest for digest in dict.fromkeys(new) if digest not in known]
+
+    def _take_listed(self, descriptor: Descriptor, subject: Digest) -> bool:
         try:
             manifest = self.places.child(self.origin, descriptor)
-            if manifest.subject is None or manifest.subject.digest != subject:
-                raise ContentError(f"{descriptor.digest} is listed as being about {subject}, and is not")
+        except _UNAVAILABLE as exc:
+            self.left_out.append(exc.message)
+            return False
+        if manifest.subject is None or manifest.subject.digest != subject:
+            self.left_out.append(f"{descriptor.digest} is listed as being about {subject}, and is not")
+            return False
+        return self._take(manifest)
+
+    def _take(self, manifest: Manifest | Index) -> bool:
+        """Whether a manifest can be had with all that it consists of; then it is carried."""
+        part = Carried()
+        try:
             walk(self.places, self.origin, manifest, part)
         except _UNAVAILABLE as exc:
             self.left_out.append(exc.message)
             return False
         self.carried.merge(part)
-        self.found.add(descriptor.digest)
         return True

@@ -111,6 +111,13 @@ class Places:
         """The manifests about `digest` that lie beside it; only registries keep any."""
         return self.registry.referrers(origin.repository, digest) if origin.kind == "registry" else ()
 
+    def tagged(self, origin: Origin, tag: str) -> Manifest | Index | None:
+        """What has `tag` in the repository of the registry at `origin`, None if nothing."""
+        try:
+            return self.registry.manifest(TagRef(origin.repository, tag))
+        except NotFoundError:
+            return None
+
     def generates(self, origin: Origin, manifest: Manifest | Index) -> bool:
         """Whether `manifest` was made here because the place has none: old docker archives name no manifests."""
         if origin.kind not in ("archive", "engine"):

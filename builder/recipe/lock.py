@@ -27,7 +27,7 @@ from installer.oci.reference import Repository, TagRef, parse_reference, parse_r
 from installer.registry.endpoint import ANSWER_SECONDS, MOST_SECONDS, PAUSE_SECONDS
 from installer.value import Value
 
-FORMAT = "airferry-lock/5"
+FORMAT = "airferry-lock/6"
 LOCK_NAME = "airferry.lock"
 MAX_LOCK = 256 * 1024 * 1024
 MAX_INLINE = 4 * 1024 * 1024
@@ -133,7 +133,7 @@ class LockedImage(Value):
     """An image under the name by which it is asked for; see `installer.bundle.manifest.BundleImage`.
 
     `single` is the manifest for the recipe's first platform, or `digest` itself where there is none to choose from:
-    what engines load that know one platform only. `referrers` are manifests about it that travel along.
+    what engines load that know one platform only. `referrers` and `tagged` are manifests about it that travel along.
     """
 
     source: str
@@ -146,6 +146,7 @@ class LockedImage(Value):
     origin: Origin
     reasons: tuple[Reason, ...]
     referrers: tuple[Digest, ...] = ()
+    tagged: tuple[tuple[str, Digest], ...] = ()
 
     def __post_init__(self) -> None:
         self.in_bundle()
@@ -155,7 +156,14 @@ class LockedImage(Value):
     def in_bundle(self) -> BundleImage:
         """The image as the bundle names it."""
         return BundleImage(
-            self.source, self.digest, self.media_type, self.size, self.upstream, self.platforms, self.referrers
+            self.source,
+            self.digest,
+            self.media_type,
+            self.size,
+            self.upstream,
+            self.platforms,
+            self.referrers,
+            self.tagged,
         )
 
 
@@ -302,7 +310,7 @@ class Lock(Value):
         """Every blob is used, every used one is there, and sizes and texts agree with that."""
         held, trees = self.blobs_by_digest(), self.manifests_by_digest()
         used = {document.digest for document in self.documents}
-        roots = [root for image in self.images for root in (image.digest, *image.referrers)]
+        roots = [root for image in self.images for root in image.in_bundle().roots]
         for root in (*roots, *(chart.artifact for chart in self.charts)):
             _require(root in trees, f"{root}: a manifest without its content")
             used |= reach(trees, root)
@@ -370,8 +378,8 @@ def reach(manifests: Mapping[Digest, LockedManifest], root: Digest) -> set[Diges
 
 
 def closure(manifests: Mapping[Digest, LockedManifest], image: LockedImage) -> set[Digest]:
-    """All that an image and its referrers consist of. Raises BundleError."""
-    return set().union(*(reach(manifests, root) for root in (image.digest, *image.referrers)))
+    """All that an image and what is about it consist of. Raises BundleError."""
+    return set().union(*(reach(manifests, root) for root in image.in_bundle().roots))
 
 
 def full_name(text: str) -> str:

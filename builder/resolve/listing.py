@@ -26,6 +26,7 @@ def image_list(found: Lock | Needs) -> dict[str, Any]:
                 "upstream": item.image.upstream.text,
                 "platforms": [str(platform) for platform in item.image.platforms],
                 "referrers": [digest.text for digest in item.image.referrers],
+                "tagged": {tag: digest.text for tag, digest in item.image.tagged},
                 "from": str(item.image.origin),
                 "bytes": item.total,
             }
@@ -151,7 +152,8 @@ def _image_lines(image: Mapping[str, Any]) -> list[str]:
     lines = [f"{image['image']}{MUTABLE if image['mutable'] else ''}"]
     if "digest" in image:
         platforms = ", ".join(image["platforms"]) or "no platform"
-        about = f"  and {count(len(image['referrers']), 'manifest')} about it" if image["referrers"] else ""
+        number = len({*image["referrers"], *image["tagged"].values()})
+        about = f"  and {count(number, 'manifest')} about it" if number else ""
         lines.append(f"    {image['digest']}  {size(image['bytes'])}  {platforms}{about}")
     return [*lines, *_reasons(image["reasons"])]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from installer.bundle.failures import ContradictionError
-from installer.bundle.manifest import BundleBlob, BundleImage, BundleManifest
+from installer.bundle.manifest import BundleBlob, BundleImage, BundleManifest, subject_of
 from installer.bundle.volume import docker_index
 from installer.errors import ContentError, NotFoundError
 from installer.oci import media_types
@@ -31,12 +31,12 @@ class ImageGraph:
         return {blob.digest: blob for blob in self._manifest.parts(image)}
 
     def manifests(self, image: BundleImage) -> list[Manifest | Index]:
-        """The manifests of an image, children before their index, then those of its referrers; each once.
+        """The manifests of an image, children before their index, then those of what is about it; each once.
 
         Raises BundleError.
         """
         nodes: dict[Digest, Manifest | Index] = {}
-        for root in (image.root, *(self._blobs[digest].descriptor for digest in image.referrers)):
+        for root in (image.root, *(self._blobs[digest].descriptor for digest in image.roots[1:])):
             self._collect(root, nodes, depth=0)
         return list(nodes.values())
 
@@ -63,13 +63,15 @@ class ImageGraph:
             raise ContradictionError(exc.message) from exc
 
     def closure(self, image: BundleImage) -> dict[Digest, Descriptor]:
-        """Everything an image and its referrers consist of: manifests, configurations, layers.
+        """Everything an image and what is about it consist of: manifests, configurations, layers.
 
-        Raises BundleError unless bundle.json lists the same, and if a referrer is about something else.
+        Raises BundleError unless bundle.json lists the same, and if a manifest about it is about something else.
         """
         closure: dict[Digest, Descriptor] = {}
         nodes = self.manifests(image)
         names = {node.descriptor.digest for node in nodes}
+        if odd := [tag for tag, _ in image.tagged if subject_of(tag) not in names]:
+            raise ContradictionError(f"{image.source}: {odd[0]} is said to be about it, and is not")
         for node in nodes:
             if node.descriptor.digest in image.referrers and (node.subject is None or node.subject.digest not in names):
                 raise ContradictionError(f"{image.source}: {node.descriptor.digest} is said to be about it, and is not")

@@ -19,6 +19,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,126}", re.ASCII)
 _RELEASE = re.compile(r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_ABOUT = re.compile(r"sha256-([0-9a-f]{64})\.[a-z]{1,16}", re.ASCII)
 _CONTENT = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 NEVER = "never"
@@ -47,12 +48,20 @@ def parse_release(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
 
 
+def subject_of(tag: str) -> Digest | None:
+    """What a manifest is about that is found by the `tag` alone: `sha256-HEX.sig` (cosign, specs/SIGNATURE_SPEC.md,
+    "Tag-based Discovery"). None for another tag."""
+    match = _ABOUT.fullmatch(tag)
+    return Digest.from_hex(match[1]) if match else None
+
+
 class BundleImage(Value):
     """An image under the name that manifests and values use for it.
 
     `source` is that name in full (`docker.io/library/redis:7`), `digest`, `media_type` and `size` describe the
     manifest or index that is carried, `upstream` is what the name stood for upstream: `digest` itself, or the index
-    that `digest` was chosen from. `platforms` are those carried. `referrers` are manifests that speak about the image.
+    that `digest` was chosen from. `platforms` are those carried. `referrers` are manifests that speak about the image,
+    and `tagged` those that are found by their tags alone, which begin with the digest that they are about (cosign).
     `parts` are the numbers of the blobs that the image consists of: places in the bundle's list, ascending.
     """
 
@@ -63,11 +72,19 @@ class BundleImage(Value):
     upstream: Digest
     platforms: tuple[Platform, ...]
     referrers: tuple[Digest, ...] = ()
+    tagged: tuple[tuple[str, Digest], ...] = ()
     parts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(str(self.reference) == self.source, f"{self.source}: not the full form of an image name")
+        tags = [tag for tag, _ in self.tagged]
+        _require(tags == sorted(set(tags)) and all(map(subject_of, tags)), f"{self.source}: malformed tags about it")
         _require(self.media_type in media_types.INDEXES | media_types.MANIFESTS, f"{self.source}: not an image")
+
+    @property
+    def roots(self) -> tuple[Digest, ...]:
+        """The manifests that the image and all about it begin with, its own first."""
+        return (self.digest, *self.referrers, *(digest for _, digest in self.tagged))
 
     @property
     def reference(self) -> Reference:
@@ -298,7 +315,7 @@ class BundleManifest(Value):
         ):
             _require(names == sorted(set(names)), f"{what}s are not sorted, or one stands twice")
         needed = (
-            *(digest for image in self.images for digest in (image.digest, *image.referrers)),
+            *(digest for image in self.images for digest in image.roots),
             *(digest for chart in self.charts for digest in (chart.archive, chart.artifact)),
             *(document.digest for document in self.documents),
         )
@@ -332,7 +349,7 @@ class BundleManifest(Value):
             parts = set(image.parts)
             if list(image.parts) != sorted(parts) or image.parts[-1:] >= (len(self.blobs),):
                 raise BundleError(f"{image.source}: its parts are malformed")
-            if not parts >= {numbers[digest] for digest in (image.digest, *image.referrers)}:
+            if not parts >= {numbers[digest] for digest in image.roots}:
                 raise BundleError(f"{image.source}: is not among its parts")
 
     def parts(self, image: BundleImage) -> list[BundleBlob]:

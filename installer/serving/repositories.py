@@ -26,17 +26,16 @@ class Repository:
         self.tags: list[str] = []
         self._about: dict[Digest, dict[Digest, dict[str, Any]]] = {}
 
-    def add(self, content: Iterable[Descriptor], root: Digest, tag: str) -> None:
-        """Take in an image or an artifact: all that it consists of, and the tag of its `root` if it has one."""
+    def add(self, content: Iterable[Descriptor], tags: Mapping[str, Digest]) -> None:
+        """Take in an image or an artifact: all that it consists of, and what `tags` name of that."""
         for blob in content:
             if blob.is_manifest or blob.is_index:
                 self.manifests[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
             else:
                 # What a manifest calls a blob is for whoever reads the manifest; registries call all blobs the same.
                 self.blobs[blob.digest.text] = Answer(media_types.OCTETS, blob.size, blob.digest)
-        if tag:
-            self.manifests[tag] = self.manifests[root.text]
-            self.tags = sorted({*self.tags, tag})
+        self.manifests |= {tag: self.manifests[digest.text] for tag, digest in tags.items()}
+        self.tags = sorted({*self.tags, *tags})
 
     def add_referrers(self, nodes: Iterable[Manifest | Index]) -> None:
         """List those of `nodes` that are about another manifest."""
@@ -80,7 +79,8 @@ def repositories_of(bundle: Bundle) -> Mapping[str, Repository]:
 
 
 def _add_image(repository: Repository, bundle: Bundle, image: BundleImage) -> None:
-    repository.add(bundle.images.closure(image).values(), image.digest, image.tag)
+    tags = {tag: digest for tag, digest in ((image.tag, image.digest), *image.tagged) if tag}
+    repository.add(bundle.images.closure(image).values(), tags)
     if image.referrers:
         repository.add_referrers(bundle.images.manifests(image))
 
@@ -89,4 +89,4 @@ def _add_chart(repository: Repository, bundle: Bundle, chart: BundleChart) -> No
     artifact = artifact_of(bundle, chart)
     # HIP 6: a version's plus sign, which no tag may hold, is written as an underscore.
     tag = chart.version.replace("+", "_")
-    repository.add((artifact.descriptor, *artifact.blobs), chart.artifact, tag)
+    repository.add((artifact.descriptor, *artifact.blobs), {tag: chart.artifact})

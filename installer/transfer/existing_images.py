@@ -7,6 +7,7 @@ from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.errors import ContentError, NotFoundError, RegistryAccessError
 from installer.oci import media_types
+from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.parallel import each
 from installer.registry.client import Registry
@@ -40,11 +41,13 @@ def existing_images(
 def image_exists(bundle: Bundle, registry: Registry, target: Reference, image: BundleImage) -> bool:
     """Whether `target` names the image already; a registry accepts a manifest only with all its parts.
 
-    The registry must list its referrers, too: a load that was interrupted may have pushed and not yet listed them.
+    The registry must list its referrers, too: a load that was interrupted may have pushed and not yet listed them. Tags
+    about it must be there; one that names another manifest now than the one that was pushed was changed by the site.
     """
     return (
         registry.head_manifest(tag_or_digest(target)) == image.digest
         and all(registry.head_manifest(DigestRef(target.repository, digest)) for digest in image.referrers)
+        and all(_is_tagged(registry, TagRef(target.repository, tag), digest) for tag, digest in image.tagged)
         and _lists_referrers(bundle, registry, target.repository, image)
     )
 
@@ -63,6 +66,11 @@ def chart_as_image(bundle: Bundle, chart: BundleChart, target: TagRef) -> Bundle
 def tag_or_digest(target: Reference) -> Reference:
     """`target` by its tag if it has one: the digest may be there although the tag still names another."""
     return TagRef(target.repository, target.tag) if target.tag else target
+
+
+def _is_tagged(registry: Registry, tag: TagRef, digest: Digest) -> bool:
+    found = registry.head_manifest(tag)
+    return found == digest or bool(found and registry.head_manifest(DigestRef(tag.repository, digest)))
 
 
 def _lists_referrers(bundle: Bundle, registry: Registry, repository: Repository, image: BundleImage) -> bool:

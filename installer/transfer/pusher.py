@@ -10,7 +10,7 @@ from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
-from installer.errors import AirferryError, ContentError, RegistryAccessError
+from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import Reference, Repository, TagRef
@@ -162,21 +162,26 @@ class Pusher:
     # --- images and charts, whose blobs are there ---
 
     def push_image(self, target: Reference, image: BundleImage) -> None:
-        """Push the manifests of an image, children first, its own under its tag, then its referrers; and confirm it."""
+        """Push the manifests of an image, children first, its own under its tag, then what is about it. Confirm it."""
         if image.parts and self.bundle.volumes.missing:
             self.bundle.images.closure(image)  # nobody had all manifests at once before
         for node in self.bundle.images.manifests(image):
             digest = node.descriptor.digest
-            selector = target.tag if digest == image.digest and target.tag else digest.text
-            try:
-                listed = self._put(target.repository, node, selector)
-            except (ContentError, RegistryAccessError) as exc:
-                if selector == target.tag:
-                    self._explain_fixed_tag(TagRef(target.repository, target.tag), image.digest, exc)
-                raise
-            if digest in image.referrers and not listed:
+            tags = [target.tag] if digest == image.digest and target.tag else []
+            tags += [tag for tag, about in image.tagged if about == digest and self._is_ours(target, tag, node)]
+            listed = [self._put_as(target.repository, node, selector) for selector in tags or [digest.text]]
+            if digest in image.referrers and not all(listed):
                 self.registry.list_referrer(target.repository, node)
         self.registry.confirm(tag_or_digest(target), image.digest)
+
+    def _put_as(self, repository: Repository, node: Manifest | Index, selector: str) -> bool:
+        """Put a manifest under a tag or its digest; whether the registry lists it as a referrer."""
+        try:
+            return self._put(repository, node, selector)
+        except (ContentError, RegistryAccessError) as exc:
+            if selector != node.descriptor.digest.text:
+                self._explain_fixed_tag(TagRef(repository, selector), node.descriptor.digest, exc)
+            raise
 
     def _put(self, repository: Repository, node: Manifest | Index, selector: str) -> bool:
         """Put a manifest; what the registry has claimed to hold of it, and does not know then, is sent."""
@@ -194,6 +199,19 @@ class Pusher:
         self.registry.doubt(repository)
         lacking = [blob for blob in blobs if not self.registry.has_blob(repository, blob)] or blobs
         return bool(blobs) and all(self._send(repository, blob, None, across=False) for blob in lacking)
+
+    def _is_ours(self, target: Reference, tag: str, node: Manifest | Index) -> bool:
+        """Whether `tag` may name `node`: not if the site has added to what it names, such as a signature of its own."""
+        try:
+            there = self.registry.manifest(TagRef(target.repository, tag))
+        except NotFoundError:
+            return True
+        if not _content(there) - _content(node):
+            return True
+        if _content(node) - _content(there):
+            digest = node.descriptor.digest
+            self.reporter.note(f"note: {target.repository}:{tag} holds more than the bundle's {digest}, and stays")
+        return False
 
     def _explain_fixed_tag(self, tag: TagRef, digest: Digest, exc: AirferryError) -> None:
         """Raise what says more than `exc` if the registry refuses to move the tag."""
@@ -218,3 +236,10 @@ class Pusher:
         except REFUSALS as exc:
             return LoadedChart(chart.name, chart.version, target, chart.artifact, present=False, refusal=exc.message)
         return LoadedChart(chart.name, chart.version, target, chart.artifact, present)
+
+
+def _content(node: Manifest | Index) -> set[object]:
+    """What a manifest is made for. cosign keeps each signature in the annotations of a layer, which is what is signed:
+    the same for several signatures."""
+    parts = node.layers if isinstance(node, Manifest) else node.manifests
+    return {(part.digest, frozenset(part.annotations.items())) for part in parts}

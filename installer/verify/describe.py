@@ -41,6 +41,7 @@ def description(bundle: Bundle, *, strict: bool = True) -> dict[str, Any]:
                 "upstream": image.upstream.text,
                 "platforms": [str(platform) for platform in image.platforms],
                 "referrers": [digest.text for digest in image.referrers],
+                "tagged": {tag: digest.text for tag, digest in image.tagged},
                 "not_carried": _rest(manifest, image),
             }
             for image in manifest.images
@@ -159,6 +160,7 @@ def summary(bundle: Bundle, *, images: bool = False, strict: bool = True) -> str
         for image in manifest.images:
             lines += [f"image {image.source}{_in_part(manifest, image)}", f"    {image.digest}"]
             lines += [f"    with {digest} about it" for digest in image.referrers]
+            lines += [f"    with {digest} about it, as {tag}" for tag, digest in image.tagged]
         lines += [f"document {document.name} ({document.kind})" for document in manifest.documents]
     return "\n".join(lines)
 

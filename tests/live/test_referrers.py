@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SBOM, SIGNATURE = "application/spdx+json", "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
@@ -60,6 +61,33 @@ class Place:
         assert not self.client.put_manifest(self.repository, manifest.raw, media_types.OCI_MANIFEST, digest)
         self.client.list_referrer(self.repository, manifest)
         return manifest.descriptor
+
+    def sign(self, subject: Digest, *signatures: str) -> str:
+        """Keep `signatures` as cosign does: in the annotations of layers, under a tag beside `subject`; that tag."""
+        payload = json.dumps({"critical": {"image": {"docker-manifest-digest": subject.text}}}).encode()
+        config, layer = (
+            Descriptor(kind, Digest.of(data), len(data))
+            for kind, data in ((media_types.OCI_CONFIG, b"{}"), (SIMPLE_SIGNING, payload))
+        )
+        for blob, data in ((config, b"{}"), (layer, payload)):
+            self.client.upload(self.repository, blob, slices(memoryview(data)))
+        document = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_MANIFEST,
+            "config": plain(config),
+            "layers": [
+                {**plain(layer), "annotations": {"dev.cosignproject.cosign/signature": text}} for text in signatures
+            ],
+        }
+        tag = f"sha256-{subject.hex}.sig"
+        self.client.put_manifest(self.repository, json.dumps(document).encode(), media_types.OCI_MANIFEST, tag)
+        return tag
+
+    def signatures(self, tag: str) -> list[str]:
+        """What is kept under a tag."""
+        found = self.client.manifest(TagRef(self.repository, tag))
+        assert isinstance(found, Manifest)
+        return [layer.annotations["dev.cosignproject.cosign/signature"] for layer in found.layers]
 
     def forget(self, subject: Descriptor) -> None:
         """List nothing any more of what refers to `subject`."""
@@ -154,6 +182,31 @@ def test_they_arrive_and_are_found(publisher: Publisher, kind: str, tmp_path: Pa
         assert [image["present"] for image in done["images"]] == [True]
 
 
+@pytest.mark.parametrize("kind", ["debian", "v3", "crane"])
+def test_what_cosign_tags_arrives_under_its_tag(publisher: Publisher, kind: str, tmp_path: Path) -> None:
+    """And a signature that the site has added to it stays: without that its clusters may take no pod any more."""
+    upstream = publisher.place
+    tag = upstream.sign(publisher.root.digest, "of the publisher")
+    with running(kind, tmp_path / "enclave") as address:
+        (arrived,) = publisher.load(address)["images"]
+        target = Place(Registry(Transport()), parse_reference(arrived["target"]).repository)
+        assert target.signatures(tag) == ["of the publisher"]
+        assert publisher.load(address)["images"][0]["present"]
+
+        target.sign(publisher.root.digest, "of the publisher", "of the site")
+        assert publisher.load(address)["images"][0]["present"]
+        upstream.sign(publisher.root.digest, "of the publisher", "another of the publisher")
+        (again,) = publisher.load(address)["images"]
+        assert not again["present"]
+        assert target.signatures(tag) == ["of the publisher", "of the site"]
+        assert publisher.load(address)["images"][0]["present"]
+
+        target.sign(publisher.root.digest, "of the publisher")
+        upstream.sign(publisher.root.digest, "of the publisher", "a third of the publisher")
+        publisher.load(address)
+        assert target.signatures(tag) == ["of the publisher", "a third of the publisher"]
+
+
 @pytest.mark.parametrize("kind", ["debian", "v3"])
 def test_a_list_that_was_not_written_any_more_is_written_later(publisher: Publisher, kind: str, tmp_path: Path) -> None:
     """Whoever was killed between the two requests has pushed what refers to the image, and not listed it."""
@@ -175,9 +228,12 @@ def test_a_list_that_was_not_written_any_more_is_written_later(publisher: Publis
 
 def test_they_are_shown(publisher: Publisher) -> None:
     sbom = publisher.place.refer(publisher.root, SBOM, b"packages")
+    tag = publisher.place.sign(publisher.root.digest, "signature")
     bundle = publisher.bundle()
-    assert "linux/amd64  and 1 manifest about it" in publisher.shown("list")
-    assert f"    with {sbom.digest} about it" in publisher.shown("inspect", bundle, "--key", KEY)
+    assert "linux/amd64  and 2 manifests about it" in publisher.shown("list")
+    shown = publisher.shown("inspect", bundle, "--key", KEY)
+    assert f"    with {sbom.digest} about it" in shown
+    assert f" about it, as {tag}" in shown
 
 
 def test_they_are_left_where_nobody_asks_for_them(publisher: Publisher) -> None:

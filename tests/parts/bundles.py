@@ -192,9 +192,24 @@ class Cargo(msgspec.Struct):
         self.images[place] = replace(self.images[place], referrers=about)
         return found
 
+    def tag_about(self, source: str, content: bytes, suffix: str) -> str:
+        """Add a manifest with the layer `content` that cosign finds by its tag beside the image `source`; the tag."""
+        (place,) = (place for place, image in enumerate(self.images) if image.source == source)
+        image = self.images[place]
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_MANIFEST,
+            "config": _json(self.put(b'{"architecture":"","os":""}', media_types.OCI_CONFIG)),
+            "layers": [_json(self.put(content, "application/vnd.dev.cosign.simplesigning.v1+json"))],
+        }
+        tag = f"sha256-{image.digest.hex}.{suffix}"
+        about = (tag, self.put(compact(manifest), media_types.OCI_MANIFEST).digest)
+        self.images[place] = replace(image, tagged=tuple(sorted({*image.tagged, about})))
+        return tag
+
     def _parts(self, image: BundleImage) -> set[Digest]:
         held = {blob.digest: blob for blob in self.blobs}
-        roots = (image.root, *(held[digest] for digest in image.referrers))
+        roots = (image.root, *(held[digest] for digest in image.roots[1:]))
         return set[Digest]().union(*map(self._closure, roots))
 
     def _closure(self, root: Descriptor) -> set[Digest]:

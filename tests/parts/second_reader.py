@@ -74,11 +74,15 @@ def read(volumes: Sequence[bytes], pem: Path, minisign: Path) -> Read:
         need(image["parts"] == sorted(set(image["parts"])), "parts out of order")
         manifests: dict[str, Any] = {}
         closure = _closure(image, blobs, manifests)
-        for digest in image["referrers"]:
+        for digest in (*image["referrers"], *(digest for _, digest in image["tagged"])):
             closure |= _closure({"digest": digest, "size": len(blobs[digest])}, blobs, manifests)
         need(parts == closure, "parts of an image")
         about = {manifests[digest].get("subject", {}).get("digest") for digest in image["referrers"]}
         need(about <= manifests.keys(), "a referrer of something else")
+        tags = [tag for tag, _ in image["tagged"]]
+        need(tags == sorted(set(tags)), "tags out of order")
+        subjects = {re.sub(r"sha256-([0-9a-f]{64})\.[a-z]{1,16}", r"sha256:\1", tag) for tag in tags}
+        need(subjects <= manifests.keys(), "a tag about something else")
     need(fronts[0].members["manifest.json"] == _docker_index(bundle, blobs), "manifest.json")
     try:
         for chart in bundle["charts"]:

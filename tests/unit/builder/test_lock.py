@@ -38,7 +38,7 @@ def edited(change: Any) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/5"),
+        (lambda doc: doc.update(format="airferry-lock/1"), "this program reads airferry-lock/6"),
         (lambda doc: doc.update(extra=1), "object contains unknown field extra"),
         (lambda doc: doc.pop("images"), "object missing required field images"),
         (lambda doc: doc.update(sequence="1"), "sequence"),

@@ -159,20 +159,65 @@ def test_more_referrers_than_anybody_needs(
         found(places, server)
 
 
-def test_what_is_about_an_index_of_which_one_platform_is_carried(places: Places, server: FaultyRegistry) -> None:
+@pytest.mark.parametrize("tagged", [True, False])
+def test_what_is_about_an_index_of_which_one_platform_is_carried(
+    places: Places, server: FaultyRegistry, *, tagged: bool
+) -> None:
     """Publishers sign the index. Who takes one manifest of it is told how to have its signatures."""
     media_type, image = server.manifests["1"]
     child = {"mediaType": media_type, "digest": Digest.of(image).text, "size": len(image)}
     entry = {**child, "platform": {"os": "linux", "architecture": "amd64"}}
     index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
     digest = server.put_manifest(json.dumps(index).encode(), media_types.OCI_INDEX, "1")
-    server.on("GET", f"/referrers/{digest}", listing(server, referring(server, digest, "signature")))
+    if tagged:
+        signed(server, digest, "sig")
+    else:
+        server.on("GET", f"/referrers/{digest}", listing(server, referring(server, digest, "signature")))
     server.on("GET", "/referrers/", listing(server))
     (note,) = found(places, server).notes
     assert f"is its index {digest}" in note
     wanted = Wanted(f"{server.address}/app:1@{digest}", at(server).origin, (REASON,))
     whole = with_referrers(places, wanted, resolve(places, wanted, [AMD64]))
-    assert (len(whole.image.referrers), whole.notes) == (1, ())
+    assert (len(whole.image.referrers), len(whole.image.tagged)) == ((0, 1) if tagged else (1, 0))
+    assert whole.notes == ()
+
+
+def signed(server: FaultyRegistry, subject: str, suffix: str) -> str:
+    """What cosign keeps under a tag beside `subject`; its digest."""
+    config = {"mediaType": media_types.OCI_CONFIG, "digest": server.put_blob(b"{}"), "size": 2}
+    kind = "application/vnd.dev.cosign.simplesigning.v1+json"
+    layer = {"mediaType": kind, "digest": server.put_blob(b"x"), "size": 1}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": config,
+        "layers": [{**layer, "annotations": {"dev.cosignproject.cosign/signature": subject}}],
+    }
+    tag = f"{subject.replace(':', '-')}.{suffix}"
+    return server.put_manifest(json.dumps(document).encode(), media_types.OCI_MANIFEST, tag)
+
+
+def test_what_cosign_tags(places: Places, server: FaultyRegistry) -> None:
+    """Signatures, attestations and an SBOM, and the signature of that SBOM."""
+    image = image_in(server)
+    sbom = signed(server, image, "sbom")
+    expected = {f"sha256-{image[7:]}.{suffix}": signed(server, image, suffix) for suffix in ("sig", "att")}
+    expected |= {f"sha256-{image[7:]}.sbom": sbom, f"sha256-{sbom[7:]}.sig": signed(server, sbom, "sig")}
+    signed(server, image, "other")
+    all_of_it = found(places, server)
+    assert {tag: digest.text for tag, digest in all_of_it.image.tagged} == expected
+    assert all_of_it.image.referrers == ()
+    assert {Digest(digest) for digest in expected.values()} < set(all_of_it.carried.manifests)
+    assert all_of_it.notes == ()
+
+
+def test_tags_that_are_refused(places: Places, server: FaultyRegistry) -> None:
+    image = image_in(server)
+    signed(server, image, "sig")
+    server.on("GET", r"/manifests/sha256-[0-9a-f]*\.att", status(403))
+    rest = found(places, server)
+    assert len(rest.image.tagged) == 1
+    assert ".att" in rest.notes[0]
 
 
 def test_only_registries_keep_referrers(places: Places) -> None:

@@ -185,10 +185,17 @@ def a_referrer_of_another_image(cargo: Cargo) -> None:
     cargo.images[0] = replace(cargo.images[0], referrers=(found.digest,))
 
 
+def a_signature_of_another_image(cargo: Cargo) -> None:
+    cargo.tag_about(cargo.images[1].source, b"signature", "sig")
+    cargo.images[0] = replace(cargo.images[0], tagged=cargo.images[1].tagged)
+    cargo.images[1] = replace(cargo.images[1], tagged=())
+
+
 IMAGES = [
     (another_size, "said to have"),
     (another_size_in_an_index, "said to have"),
     (a_referrer_of_another_image, "is said to be about it, and is not"),
+    (a_signature_of_another_image, r"\.sig is said to be about it, and is not"),
 ]
 
 
@@ -272,6 +279,22 @@ def test_documents_that_agree(fresh: Cargo, tmp_path: Path) -> None:
     (path,) = fresh.write(tmp_path, key=signing_key())
     with open_bundle([path]) as bundle:
         verify(bundle, Counted())
+    second_reader.read([path.read_bytes()], *PUBLIC)
+
+
+def test_what_is_about_an_image(fresh: Cargo, tmp_path: Path) -> None:
+    """By lists, by tags, and both about what is about it."""
+    source = fresh.images[0].source
+    sbom = fresh.refer(source, b"packages", "application/spdx+json")
+    tags = [fresh.tag_about(source, suffix.encode(), suffix) for suffix in ("att", "sig")]
+    signature = dict(fresh.images[0].tagged)[tags[1]]
+    fresh.images[0] = replace(
+        fresh.images[0], tagged=tuple(sorted((*fresh.images[0].tagged, (f"sha256-{sbom.digest.hex}.sig", signature))))
+    )
+    (path,) = fresh.write(tmp_path, key=signing_key())
+    with open_bundle([path]) as bundle:
+        verify(bundle, Counted())
+        assert {sbom.digest, signature} < bundle.images.closure(bundle.manifest.images[0]).keys()
     second_reader.read([path.read_bytes()], *PUBLIC)
 
 

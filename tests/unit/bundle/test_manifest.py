@@ -57,6 +57,16 @@ def test_values_that_cannot_be_meant(manifest: BundleManifest, field: str, value
 
 
 @pytest.mark.parametrize(
+    "tags", [["latest"], ["sha256-{}"], ["sha256-{}.S"], ["sha256-{}.sig", "sha256-{}.att"], ["sha256-{}.sig"] * 2]
+)
+def test_tags_that_tell_of_no_digest(manifest: BundleManifest, tags: list[str]) -> None:
+    image = manifest.images[0]
+    assert replace(image, tagged=((f"sha256-{image.digest.hex}.sig", image.digest),)).tagged
+    with pytest.raises(BundleError, match="malformed tags"):
+        replace(image, tagged=tuple((tag.format(image.digest.hex), image.digest) for tag in tags))
+
+
+@pytest.mark.parametrize(
     ("items", "change"),
     [
         ("images", {"source": "redis"}),
@@ -68,6 +78,7 @@ def test_values_that_cannot_be_meant(manifest: BundleManifest, field: str, value
         ("images", {"media_type": "application/json"}),
         ("images", {"digest": ABSENT}),
         ("images", {"referrers": (ABSENT,)}),
+        ("images", {"tagged": ((f"sha256-{ABSENT.hex}.sig", ABSENT),)}),
         ("charts", {"name": "../chart"}),
         ("charts", {"name": ""}),
         ("charts", {"version": "1/2"}),

@@ -65,6 +65,11 @@ class Client:
             return Got(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
     @property
+    def signature(self) -> str:
+        """The tag by which cosign finds what it has signed."""
+        return f"sha256-{self.image.hex}.sig"
+
+    @property
     def blob(self) -> str:
         return f"/v2/{PAGE}/blobs/{self.layer}"
 
@@ -76,6 +81,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     image, *_ = [cargo.image(f"{PAGE}:{tag}", layout) for tag in ("1", "2", "3")]
     cargo.image(f"{PORT}:1", layout)
     cargo.chart(packed_chart("greeter", "0.1.0+build"))
+    cargo.tag_about(f"{PAGE}:1", b"signature", "sig")
     about = {kind: cargo.refer(f"{PAGE}:1", kind.encode(), kind).digest for kind in (SBOM, NOTE)}
     layer, content = next(
         (blob, data) for blob, data in cargo.blobs.items() if blob.media_type == media_types.OCI_LAYER
@@ -115,6 +121,12 @@ def test_referrers(client: Client) -> None:
     assert client.ask(f"/v2/{PAGE}/manifests/sha256-{ABSENT.hex}").code == "MANIFEST_UNKNOWN"
 
 
+def test_what_cosign_tags_lies_beside_the_image(client: Client) -> None:
+    found = client.ask(f"/v2/{PAGE}/manifests/{client.signature}")
+    (layer,) = found.document["layers"]
+    assert client.ask(f"/v2/{PAGE}/blobs/{layer['digest']}").body == b"signature"
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
@@ -145,19 +157,19 @@ def test_refusals_have_the_codes_of_the_specification(client: Client, path: str,
 @pytest.mark.parametrize(
     ("query", "tags", "link"),
     [
-        ("", ["1", "2", "3"], ""),
-        ("?n=3", ["1", "2", "3"], ""),
+        ("", ["1", "2", "3", "{}"], ""),
+        ("?n=4", ["1", "2", "3", "{}"], ""),
         ("?n=2", ["1", "2"], "n=2&last=2"),
-        ("?n=2&last=2", ["3"], ""),
-        ("?last=1", ["2", "3"], ""),
-        ("?last=15", ["2", "3"], ""),
+        ("?n=2&last=2", ["3", "{}"], ""),
+        ("?last=1", ["2", "3", "{}"], ""),
+        ("?last=15", ["2", "3", "{}"], ""),
         ("?n=0", [], ""),
         ("?n=1&ns=docker.io", ["1"], "n=1&ns=docker.io&last=1"),
     ],
 )
 def test_tags_are_listed_in_parts(client: Client, query: str, tags: list[str], link: str) -> None:
     found = client.ask(f"/v2/{PAGE}/tags/list{query}")
-    assert found.document == {"name": PAGE, "tags": tags}
+    assert found.document == {"name": PAGE, "tags": [tag.format(client.signature) for tag in tags]}
     assert found.headers.get("link", "") == (f'</v2/{PAGE}/tags/list?{link}>; rel="next"' if link else "")
 
 
