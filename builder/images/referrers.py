@@ -8,6 +8,7 @@ An image is of use without them. So one that cannot be had is left out, and whoe
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from builder.images.platforms import Upstream
 from builder.images.resolve import Carried, Resolved, Wanted, walk
 from builder.images.source import Places
 from builder.recipe.lock import MAX_DEPTH, Origin
@@ -119,7 +120,7 @@ class _Search:
         """Whether a manifest can be had with all that it consists of; then it is carried."""
         part = Carried()
         try:
-            walk(self.places, self.origin, manifest, part)
+            walk(Upstream(self.places, self.origin), manifest, part)
         except _UNAVAILABLE as exc:
             self.left_out.append(exc.message)
             return False

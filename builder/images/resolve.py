@@ -3,25 +3,26 @@
 The platform rule: a recipe for one platform carries that platform's manifest of an index, under the digest it has
 upstream, and the tag points to it. A recipe for several platforms, or a name with a digest, carries the index whole:
 whoever asks for the digest of an index must find the index.
+
+An index may name what cannot be carried: a layer that stays at its vendor, content of a type that nobody knows, a
+manifest that is gone. By digest such an index stays what it is, and travels without that. By tag the rest of it becomes
+an index of its own, since many registries take none of which they lack something.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from builder.images.platforms import ANY, NEWER, Upstream, fit, too_deep
 from builder.images.source import Places
 from builder.recipe.findings import Reason
 from builder.recipe.lock import MAX_DEPTH, LockedBlob, LockedImage, LockedManifest, Origin, is_mutable
-from installer.bundle.limits import MAX_SMALL_BLOB
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor, Index, Manifest, Platform
+from installer.oci.model import Descriptor, Index, Manifest, Platform, parse_manifest
 from installer.oci.reference import DigestRef, Reference, parse_reference
 from installer.value import Value
-
-UNKNOWN = "unknown"
-"""Operating system of index entries that are no images, such as BuildKit's attestations."""
 
 
 class Wanted(Value):
@@ -56,24 +57,23 @@ class Carried:
         if held is None or blob.media_type < held.media_type:
             self.blobs[blob.digest] = blob
 
-    def add(self, manifest: Manifest | Index, *, text: str = "") -> None:
-        """Take in a manifest or index, with its blobs. Raises ContentError for layers that no registry holds."""
+    def add(self, manifest: Manifest | Index, *, text: str = "", without: Collection[Digest] = ()) -> None:
+        """Take in a manifest or index, with its blobs except those that it is carried `without`.
+
+        Raises ContentError for an index of nothing.
+        """
         digest = manifest.descriptor.digest
         self.add_blob(LockedBlob(digest, manifest.descriptor.media_type, manifest.descriptor.size, text))
         if isinstance(manifest, Index):
-            content = tuple(child.digest for child in manifest.manifests)
-            if not content:
+            named = manifest.manifests
+            if not named:
                 raise ContentError(f"{digest}: an index of nothing", hint="its publisher has to push the image again.")
         else:
-            content = (manifest.config.digest, *(layer.digest for layer in manifest.layers))
-            foreign = [layer for layer in manifest.layers if layer.media_type in media_types.FOREIGN_LAYERS]
-            if foreign:
-                raise ContentError(
-                    f"{digest}: layer {foreign[0].digest} stays at its vendor and is in no registry",
-                    hint="such an image (usually Windows) cannot be carried; exclude it.",
-                )
-            for blob in manifest.blobs:
+            named = (manifest.config, *manifest.layers)
+        for blob in manifest.blobs:
+            if blob.digest not in without:
                 self.add_blob(LockedBlob(blob.digest, blob.media_type, blob.size))
+        content = tuple(item.digest for item in named if item.digest not in without)
         self.manifests[digest] = LockedManifest(digest, content)
 
     def merge(self, other: "Carried") -> None:
@@ -95,16 +95,24 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
     """Resolve one image. Raises NotFoundError, ContentError, errors of its place."""
     reference = wanted.reference
     asked = reference.digest if isinstance(reference, DigestRef) else wanted.pin
-    upstream = places.manifest(wanted.origin, asked)
-    whole = isinstance(reference, DigestRef) or len(platforms) > 1
-    root = upstream if whole else _choose(places, wanted, upstream, platforms[0])
+    root = upstream = places.manifest(wanted.origin, asked)
+    source, notes, made = Upstream(places, wanted.origin), list[str](), ""
+    if isinstance(upstream, Index) and not isinstance(reference, DigestRef):
+        if len(platforms) == 1:
+            root = _choose(source, wanted, upstream, platforms[0])
+        else:
+            root, notes = _reduced(source, wanted, upstream)
+            made = root.raw.decode("ascii") if root is not upstream else ""
     carried = Carried()
-    walk(places, wanted.origin, root, carried)
-    runs_on = _platforms(places, wanted.origin, root)
-    notes = _check_platforms(wanted, runs_on, platforms)
+    notes += [f"{wanted.source}: {note}" for note in walk(source, root, carried, made)]
+    runs_on = source.platforms(root)
+    if runs_on or source.platforms(root, lacking=True):
+        notes += _check_platforms(wanted, runs_on, platforms, notes)
+    elif isinstance(root, Index) or root.config.media_type in media_types.IMAGE_CONFIGS:
+        notes.append(f"{wanted.source}: says no platform; it is carried whatever it runs on")
     if is_mutable(wanted.source):
         notes.append(f"{wanted.source}: `latest` is whatever was pushed last; locked to {upstream.descriptor.digest}")
-    if carried.blobs[root.descriptor.digest].text:
+    if carried.blobs[root.descriptor.digest].text and not made:
         notes.append(f"{wanted.source}: its digest is made here from {wanted.origin}; no registry knows it")
     descriptor = root.descriptor
     image = LockedImage(
@@ -113,7 +121,7 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
         media_type=descriptor.media_type,
         size=descriptor.size,
         upstream=upstream.descriptor.digest,
-        single=_single(places, wanted, root, platforms[0]),
+        single=_single(source, root, platforms[0]),
         platforms=tuple(sorted(runs_on)),
         origin=wanted.origin,
         reasons=wanted.reasons,
@@ -121,78 +129,129 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
     return Resolved(image, carried, tuple(notes))
 
 
-def _single(places: Places, wanted: Wanted, root: Manifest | Index, platform: Platform) -> Digest:
-    try:
-        return _choose(places, wanted, root, platform).descriptor.digest
-    except NotFoundError:
-        return root.descriptor.digest
+def _choose(source: Upstream, wanted: Wanted, index: Index, platform: Platform) -> Manifest | Index:
+    """The manifest for `platform`; `index` itself if nothing in it is bound to a platform. Raises NotFoundError."""
+    chosen = source.choose(index, platform)
+    if chosen is None and (there := source.platforms(index)):
+        raise _not_for(wanted, there, [platform])
+    return chosen or index
 
 
-def _choose(
-    places: Places, wanted: Wanted, upstream: Manifest | Index, platform: Platform, depth: int = 0
-) -> Manifest | Index:
-    """The manifest for `platform`."""
-    if isinstance(upstream, Manifest):
-        return upstream
-    if depth == MAX_DEPTH:
-        raise ContentError(f"{wanted.source}: indexes inside indexes, more than {MAX_DEPTH} deep")
-    chosen = upstream.entry_for(platform)
-    if chosen is None:
-        raise _not_for(wanted, _named(upstream.manifests), [platform])
-    return _choose(places, wanted, places.child(wanted.origin, chosen), platform, depth + 1)
+def _single(source: Upstream, root: Manifest | Index, platform: Platform) -> Digest:
+    """The manifest that docker is given (FORMAT.md, "manifest.json"); `root` where there is none, or not all of it."""
+    node = root
+    for _ in range(MAX_DEPTH):
+        if isinstance(node, Manifest):
+            return root.descriptor.digest if source.absent(node) else node.descriptor.digest
+        entry = node.entry_for(platform)
+        if entry is None or entry not in node.children:
+            break
+        node = source.child(entry)
+    return root.descriptor.digest
 
 
-def walk(places: Places, origin: Origin, manifest: Manifest | Index, carried: Carried, depth: int = 0) -> None:
-    """Collect `manifest` and all below it; one that no place holds is kept as text. Raises as `resolve` does."""
-    carried.add(manifest, text=manifest.raw.decode("ascii") if places.generates(origin, manifest) else "")
-    if isinstance(manifest, Manifest):
-        return
-    if depth == MAX_DEPTH:
-        raise ContentError(f"{manifest.descriptor.digest}: indexes inside indexes, more than {MAX_DEPTH} deep")
-    for child in manifest.manifests:
-        if not child.is_index and not child.is_manifest:
-            raise ContentError(f"{manifest.descriptor.digest}: its entry of type {child.media_type:.100} is no image")
-        if child.digest not in carried.manifests:
-            walk(places, origin, places.child(origin, child), carried, depth + 1)
+def _reduced(source: Upstream, wanted: Wanted, index: Index) -> tuple[Index, list[str]]:
+    """`index` without the entries that cannot be carried whole, and what to say of them.
 
-
-def _platforms(places: Places, origin: Origin, root: Manifest | Index) -> set[Platform]:
-    """What `root` runs on; empty for content that is no container image.
-
-    A manifest says it only in its configuration; nested indexes without platforms are left unread.
+    Itself if there are none, or if nothing else is in it.
     """
-    if isinstance(root, Index):
-        return _named(root.manifests)
-    if root.config.media_type not in media_types.IMAGE_CONFIGS:
-        return set()
-    raw = places.read(origin, root.config, MAX_SMALL_BLOB)
+    reasons = {entry.digest: reason for entry in index.manifests if (reason := _obstacle(source, entry))}
+    if not reasons or all(entry.digest in reasons for entry in index.manifests):
+        return index, []
+    document = json.loads(index.raw)
+    both = zip(document["manifests"], index.manifests, strict=True)
+    document["manifests"] = [item for item, entry in both if entry.digest not in reasons]
+    raw = json.dumps(document, separators=(",", ":")).encode()
+    left = [f"{wanted.source}: {reason}; left out" for reason in reasons.values()]
+    made = f"{wanted.source}: the index of the others is made here, with another digest than {index.descriptor.digest}"
+    reduced = parse_manifest(raw, index.descriptor.media_type)
+    return (reduced if isinstance(reduced, Index) else index), [*left, made]
+
+
+def _obstacle(source: Upstream, entry: Descriptor) -> str:
+    """Why an entry of an index cannot be carried as what it is; empty if it can."""
+    if not (entry.is_index or entry.is_manifest):
+        return f"its entry {entry.digest} is of type {entry.media_type:.100}, which is no image"
     try:
-        # Not the strict reader: labels may differ in case only, and nothing but the platform is read here.
-        config = json.loads(raw)
-        parts = [config.get(key) or "" for key in ("os", "architecture", "variant")]
-        return {Platform(*parts)}
-    except (ValueError, AttributeError, TypeError, RecursionError, AirferryError) as exc:
-        raise ContentError(f"{origin}: the image's configuration {root.config.digest} names no platform") from exc
+        node = source.child(entry)
+    except NotFoundError as exc:
+        return f"its entry {entry.digest} is gone ({exc.message})"
+    return _vendors(source, node, entry) if isinstance(node, Manifest) else ""
 
 
-def _named(descriptors: Iterable[Descriptor]) -> set[Platform]:
-    return {item.platform for item in descriptors if item.platform and item.platform.os != UNKNOWN}
+def _vendors(source: Upstream, node: Manifest, entry: Descriptor) -> str:
+    """The layers of a manifest that its place does not hold, for people; empty if it holds all."""
+    absent = source.absent(node)
+    what = entry.platform or source.platform(node) or entry.digest
+    return f"layer {absent[0].digest} of {what} stays at its vendor and is in no registry" if absent else ""
 
 
-def _check_platforms(wanted: Wanted, runs_on: set[Platform], platforms: Sequence[Platform]) -> list[str]:
-    """Remarks about platforms that are missing. Raises NotFoundError if none of those wanted is there."""
-    missing = [want for want in platforms if not any(have.serves(want) for have in runs_on)]
-    if not runs_on or not missing:
+def _about_vendors(source: Upstream, node: Manifest) -> list[str]:
+    """What to say of layers that may stay at their vendor."""
+    kept = [layer for layer in node.layers if not node.needs(layer)]
+    if not kept:
         return []
+    said = _vendors(source, node, node.descriptor)
+    what = f"{said}; it is carried without" if said else f"layer {kept[0].digest} has the type of one that stays there"
+    return [f"{what}; the registry `registry:2` or `:3` takes such an image only without validation"]
+
+
+def walk(source: Upstream, node: Manifest | Index, carried: Carried, text: str = "", depth: int = 0) -> list[str]:
+    """Collect `node` and all below it, and say what of it is absent; a manifest that no place holds is kept as text.
+
+    Raises ContentError for a manifest that is carried by itself and lacks a layer, and as `resolve` does.
+    """
+    absent = source.absent(node)
+    if not text and source.places.generates(source.origin, node):
+        text = node.raw.decode("ascii")
+    carried.add(node, text=text, without={blob.digest for blob in absent})
+    if isinstance(node, Manifest):
+        if absent and not depth:
+            raise ContentError(
+                f"{source.origin}: {_vendors(source, node, node.descriptor)}",
+                hint="such an image, usually an old Windows, cannot be carried: ask for a later one, or exclude it.",
+            )
+        return _about_vendors(source, node)
+    if depth == MAX_DEPTH:
+        raise too_deep(str(source.origin))
+    notes = [
+        f"its entry {item.digest} of type {item.media_type:.100} is gone; it is carried without" for item in absent
+    ]
+    for child in node.children:
+        if child.digest not in carried.manifests:
+            notes += walk(source, source.child(child), carried, depth=depth + 1)
+    return notes
+
+
+def _check_platforms(
+    wanted: Wanted, runs_on: set[Platform], platforms: Sequence[Platform], notes: Sequence[str]
+) -> list[str]:
+    """Remarks about platforms that are missing, or there for newer processors only.
+
+    Raises NotFoundError if none of those wanted is there; `notes` say what else was left out.
+    """
+    found, missing = [], []
+    for want in platforms:
+        fitting = [(rank, have) for have in runs_on if (rank := fit(have, want)) is not None]
+        rank, have = min(fitting, default=(None, want))
+        if rank is None:
+            missing.append(want)
+        elif NEWER <= rank < ANY:
+            found.append(f"{wanted.source}: for {want} there is only {have}, which not every such processor runs")
     if len(missing) == len(platforms):
-        raise _not_for(wanted, runs_on, platforms)
-    return [f"{wanted.source}: not published for {', '.join(map(str, missing))}"]
+        raise _not_for(wanted, runs_on, platforms, notes)
+    if missing:
+        found.append(f"{wanted.source}: not published for {', '.join(map(str, missing))}")
+    return found
 
 
-def _not_for(wanted: Wanted, runs_on: Iterable[Platform], platforms: Sequence[Platform]) -> NotFoundError:
-    there = ", ".join(sorted(map(str, runs_on))) or "no platform that it names"
+def _not_for(
+    wanted: Wanted, runs_on: Iterable[Platform], platforms: Sequence[Platform], notes: Sequence[str] = ()
+) -> NotFoundError:
+    there = ", ".join(sorted(map(str, runs_on))) or "no platform"
+    more = "".join(f"\n  {note}" for note in notes)
     return NotFoundError(
-        f"{wanted.source}: not for {', '.join(map(str, platforms))}; it is published for {there}",
+        f"{wanted.source}: not for {', '.join(map(str, platforms))}; it is published for {there}{more}",
         hint="ask for another tag, exclude the image, or change `platforms` in the recipe.",
     )
 
@@ -221,6 +280,14 @@ def substituted(reference: Reference, substitutions: Mapping[str, str]) -> Refer
 
 def _is_exact(key: str) -> bool:
     return "@" in key or ":" in key.rpartition("/")[2]
+
+
+def several(errors: Sequence[AirferryError], what: str) -> AirferryError:
+    """One error for all of `errors`, at least one, with the exit code and the hint of the first."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = "".join(f"\n  {error.message}" for error in errors)
+    return type(errors[0])(f"{len(errors)} {what}:{lines}", hint=errors[0].hint)
 
 
 def origin_of(reference: Reference) -> Origin:

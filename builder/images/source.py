@@ -17,7 +17,7 @@ from installer.errors import ContentError, NotFoundError, UsageError
 from installer.files import storage_error
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
+from installer.oci.model import ANEW, MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, TagRef
 from installer.oci.source import BlobStream
 from installer.registry.client import Registry
@@ -102,10 +102,26 @@ class Places:
         return self.registry.head_manifest(asked) is not None
 
     def child(self, origin: Origin, descriptor: Descriptor) -> Manifest | Index:
-        """A manifest that an index at `origin` names."""
+        """A manifest that an index at `origin` names. Raises ContentError if it is not what `descriptor` says."""
         if origin.kind == "registry":
-            return self.registry.manifest(DigestRef(origin.repository, descriptor.digest))
-        return parse_manifest(self.read(origin, descriptor, MAX_MANIFEST), descriptor.media_type)
+            found = self.registry.manifest(DigestRef(origin.repository, descriptor.digest))
+        else:
+            found = parse_manifest(self.read(origin, descriptor, MAX_MANIFEST), descriptor.media_type)
+        if (found.descriptor.size, found.descriptor.is_index) != (descriptor.size, descriptor.is_index):
+            raise ContentError(
+                f"{origin}: {descriptor.digest} has {found.descriptor.size} bytes of {found.descriptor.media_type}; "
+                f"the index says {descriptor.size} of {descriptor.media_type:.100}",
+                hint=ANEW,
+            )
+        return found
+
+    def holds(self, origin: Origin, blob: Descriptor) -> bool:
+        """Whether `blob` is at `origin`. Raises the errors of the place."""
+        try:
+            with self.open(origin, blob):
+                return True
+        except NotFoundError:
+            return False
 
     def referrers(self, origin: Origin, digest: Digest) -> tuple[Descriptor, ...]:
         """The manifests about `digest` that lie beside it; only registries keep any."""
@@ -120,13 +136,7 @@ class Places:
 
     def generates(self, origin: Origin, manifest: Manifest | Index) -> bool:
         """Whether `manifest` was made here because the place has none: old docker archives name no manifests."""
-        if origin.kind not in ("archive", "engine"):
-            return False
-        try:
-            with self.open(origin, manifest.descriptor):
-                return False
-        except NotFoundError:
-            return True
+        return origin.kind in ("archive", "engine") and not self.holds(origin, manifest.descriptor)
 
     def open(self, origin: Origin, descriptor: Descriptor, offset: int = 0) -> BlobStream:
         """The blob from byte `offset` on. Raises NotFoundError where the place does not hold it."""
@@ -145,7 +155,10 @@ class Places:
     def read(self, origin: Origin, descriptor: Descriptor, limit: int) -> bytes:
         """The whole blob, verified. Raises ContentError if it is larger than `limit` or not what `descriptor` says."""
         if descriptor.size > limit:
-            raise ContentError(f"{origin}: {descriptor.digest} has {descriptor.size} bytes; {limit} are allowed here")
+            raise ContentError(
+                f"{origin}: {descriptor.digest} has {descriptor.size} bytes; {limit} are allowed here",
+                hint="its publisher has to make it smaller.",
+            )
         data = bytearray(descriptor.size + 1)
         done = 0
         with self.open(origin, descriptor) as stream, memoryview(data) as view:

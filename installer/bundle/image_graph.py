@@ -50,7 +50,7 @@ class ImageGraph:
             )
         if descriptor.digest in nodes:
             return
-        for child in node.manifests if isinstance(node, Index) else ():
+        for child in node.children if isinstance(node, Index) else ():
             self._collect(child, nodes, depth + 1)
         nodes[descriptor.digest] = node
 
@@ -68,7 +68,7 @@ class ImageGraph:
         Raises BundleError unless bundle.json lists the same, and if a manifest about it is about something else.
         """
         closure: dict[Digest, Descriptor] = {}
-        nodes = self.manifests(image)
+        parts, nodes = self.parts(image), self.manifests(image)
         names = {node.descriptor.digest for node in nodes}
         if odd := [tag for tag, _ in image.tagged if subject_of(tag) not in names]:
             raise ContradictionError(f"{image.source}: {odd[0]} is said to be about it, and is not")
@@ -76,11 +76,13 @@ class ImageGraph:
             if node.descriptor.digest in image.referrers and (node.subject is None or node.subject.digest not in names):
                 raise ContradictionError(f"{image.source}: {node.descriptor.digest} is said to be about it, and is not")
             closure[node.descriptor.digest] = node.descriptor
-            for blob in node.blobs if isinstance(node, Manifest) else ():
+            for blob in node.blobs:
+                if blob.digest not in parts and not node.needs(blob):
+                    continue
                 if blob.digest not in self._blobs or self._blobs[blob.digest].size != blob.size:
                     raise ContradictionError(f"{image.source}: its blob {blob.digest} is not held")
                 closure[blob.digest] = blob
-        if closure.keys() != self.parts(image).keys():
+        if closure.keys() != parts.keys():
             raise ContradictionError(f"{image.source}: its manifests and its parts in bundle.json differ")
         return closure
 
@@ -89,24 +91,22 @@ class ImageGraph:
 
         Raises BundleError.
         """
-        return docker_index(
-            (image, content) for image in self._manifest.images if (content := self._runnable(image.root))
-        )
+        return docker_index((image, content) for image in self._manifest.images if (content := self._runnable(image)))
 
-    def _runnable(self, root: Descriptor) -> tuple[Digest, ...]:
+    def _runnable(self, image: BundleImage) -> tuple[Digest, ...]:
         """The configuration and the layers of a container image for the first platform; empty if not all is carried."""
-        node = self._node(root)
+        node = self._node(image.root)
         for _ in range(_MAX_DEPTH):
             if isinstance(node, Manifest):
                 break
             child = node.entry_for(self._manifest.platforms[0])
-            if child is None:
+            if child is None or child not in node.children:
                 return ()
             node = self._node(child)
         if isinstance(node, Index):
             return ()
-        content = (node.config.digest, *(layer.digest for layer in node.layers))
-        blobs = [self._blobs[digest] for digest in content if digest in self._blobs and self._blobs[digest].carried]
+        content, parts = (node.config.digest, *(layer.digest for layer in node.layers)), self.parts(image)
+        blobs = [parts[digest] for digest in content if digest in parts and parts[digest].carried]
         return content if len(blobs) == len(content) and blobs[0].media_type in media_types.IMAGE_CONFIGS else ()
 
     def owners(self, digest: Digest) -> Sequence[str]:

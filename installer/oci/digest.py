@@ -21,7 +21,10 @@ class Digest(Value, order=True):
 
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.text):
-            raise ContentError(f"not a sha256 digest: {self.text[:80]!r}")
+            raise ContentError(
+                f"not a sha256 digest: {self.text[:80]!r}",
+                hint="only those can be carried: ask for an image with them.",
+            )
 
     @classmethod
     def of(cls, data: bytes | memoryview) -> Self:

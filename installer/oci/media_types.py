@@ -27,4 +27,6 @@ FOREIGN_LAYERS = frozenset(
         "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
     }
 )
+# What the types of tar layers begin with, whatever packs or encrypts them (containerd, core/images/mediatypes.go).
+LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}"

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from installer.errors import (
 )
 from installer.oci.digest import Digest
 from installer.report import Reporter, count, size
-from installer.transfer.image_archive import ImageArchive, Names, described
+from installer.transfer.image_archive import NO_IMAGE, ImageArchive, Names, artifacts_among, described, has_layers
 from installer.value import Value
 
 _ELSEWHERE = ("/var/lib/rancher/rke2/bin", "/var/lib/rancher/k3s/data/current/bin")
@@ -72,15 +72,15 @@ class ImageStore:
         """The blobs that are there. Raises ContentError if that cannot be told."""
         return frozenset(map(Digest, _DIGEST.findall(self._answer("content", "list", "--quiet"))))
 
-    def whole(self, names: Iterable[str]) -> Mapping[str, str]:
-        """Which of `names` are pinned images with nothing missing for this node, unpacked: their digests."""
+    def complete(self, names: Iterable[str]) -> Mapping[str, tuple[str, bool]]:
+        """Which of `names` are pinned images with nothing missing for this node: digests, and whether unpacked."""
         filters = [f'name=="{name}",labels."{_PIN}"==pinned' for name in names]
         found = {}
         for line in self._run("images", "check", *filters).stdout.decode("utf-8", "replace").splitlines()[1:]:
             # REF TYPE DIGEST STATUS (N/N) SIZE UNPACKED
             columns = line.split()
-            if len(columns) > 4 and columns[3] == "complete" and columns[-1] == "true":
-                found[columns[0]] = columns[2]
+            if len(columns) > 4 and columns[3] == "complete":
+                found[columns[0]] = columns[2], columns[-1] == "true"
         return found
 
     def take(self, archive: ImageArchive, reporter: Reporter) -> None:
@@ -117,6 +117,10 @@ class ImageStore:
         for name in names:
             self._answer("images", "label", name, f"{_PIN}=pinned")
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Take away the names of what was refused: `ctr` gives them before it unpacks."""
+        self._run("images", "remove", "--sync", *names)
+
     def _answer(self, *arguments: str) -> str:
         done = self._run(*arguments)
         if done.returncode:
@@ -139,13 +143,15 @@ class ImageStore:
 class Imported(Value):
     """The result of an import: images that are new and that were there, bytes sent, images left out with the reason.
 
-    `lacking` are the blobs that an update does not carry and the node does not have.
+    `artifacts` are left out too, since a node has no use for them. `lacking` are the blobs that an update does not
+    carry and the node does not have.
     """
 
     new: tuple[BundleImage, ...]
     present: tuple[BundleImage, ...]
     sent: int
     left_out: Mapping[BundleImage, AirferryError]
+    artifacts: tuple[BundleImage, ...]
     lacking: tuple[BundleBlob, ...]
 
     def document(self, names: Names) -> dict[str, Any]:
@@ -153,7 +159,7 @@ class Imported(Value):
         new, there = ({image: names[image] for image in some} for some in (self.new, self.present))
         return {
             "images": described(new, present=False) + described(there, present=True),
-            "left_out": {image.source: error.message for image, error in self.left_out.items()},
+            "left_out": {image.source: reason for image, reason in self._reasons()},
             "sent": self.sent,
         }
 
@@ -161,7 +167,12 @@ class Imported(Value):
         """The same for people."""
         lines = [f"{names[image][0]}  imported" for image in self.new]
         lines += [f"{names[image][0]}  was there" for image in self.present]
+        lines += [f"{names[image][0]}  left out: {reason}" for image, reason in self._reasons()]
         return "\n".join([*lines, self.summary()])
+
+    def _reasons(self) -> Iterator[tuple[BundleImage, str]]:
+        yield from ((image, error.message) for image, error in self.left_out.items())
+        yield from ((image, NO_IMAGE) for image in self.artifacts)
 
     def summary(self) -> str:
         """One line for people."""
@@ -178,10 +189,11 @@ class Imported(Value):
 def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Reporter) -> Imported:
     """Bring the images of `names` into `store`, and pin them there. What is there already is left alone.
 
-    An image that needs something damaged or missing is left out, and the others go on.
-    Raises ContentError if the node refuses an image or loses it.
+    An image that needs something damaged or missing, or that the node refuses, is left out, and the others go on.
     """
-    there = _there(store, names)
+    artifacts = artifacts_among(bundle, names)
+    names = {image: some for image, some in names.items() if image not in artifacts}
+    there = _there(bundle, store, names)
     missing = sorted((image for image in names if image not in there), key=lambda image: _volumes(bundle, image))
     held, sent = store.blobs() if missing else frozenset(), 0
     left_out: dict[BundleImage, AirferryError] = {}
@@ -195,29 +207,52 @@ def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Rep
             continue
         try:
             store.take(archive, reporter)
+            store.pin(names[image])
+        except ContentError as exc:
+            left_out[image] = exc
+            store.forget(names[image])
+            # What only this image kept is gone.
+            held = store.blobs()
+            continue
         except (BundleError, IncompleteError, StorageError) as exc:
             left_out[image] = exc
             continue
-        store.pin(names[image])
         held |= {blob.digest for blob in bundle.manifest.parts(image)}
         sent += archive.size
     reporter.end()
     new = [image for image in missing if image not in left_out]
-    lost = set(new) - _there(store, {image: names[image] for image in new})
-    if lost:
-        raise ContentError(
-            f"containerd at {store.address} lacks a part of {min(image.source for image in lost)} after its import",
-            hint="somebody may be clearing up there: run the same command again.",
-        )
-    return Imported(tuple(new), tuple(there), sent, left_out, tuple(lacking.values()))
+    whole = _there(bundle, store, {image: names[image] for image in new})
+    left_out |= {image: _lost(store) for image in new if image not in whole}
+    return Imported(
+        tuple(image for image in new if image in whole),
+        tuple(image for image in names if image in there),
+        sent,
+        left_out,
+        artifacts,
+        tuple(lacking.values()),
+    )
 
 
-def _there(store: ImageStore, names: Names) -> set[BundleImage]:
-    """The images that the node has whole, under all their names."""
+def _there(bundle: Bundle, store: ImageStore, names: Names) -> set[BundleImage]:
+    """The images that the node has whole, under all their names; of one without layers it unpacks nothing."""
     if not names:
         return set()
-    found = store.whole([name for some in names.values() for name in some])
-    return {image for image, some in names.items() if all(found.get(name) == image.digest.text for name in some)}
+    found = store.complete([name for some in names.values() for name in some])
+    return {
+        image
+        for image, some in names.items()
+        if all(
+            digest == image.digest.text and (unpacked or not has_layers(bundle, image))
+            for digest, unpacked in (found.get(name, ("", False)) for name in some)
+        )
+    }
+
+
+def _lost(store: ImageStore) -> ContentError:
+    return ContentError(
+        f"containerd at {store.address} lacks a part of it after its import",
+        hint="somebody may be clearing up there: run the same command again.",
+    )
 
 
 def _lacking(bundle: Bundle, blobs: Collection[BundleBlob]) -> LackingError:

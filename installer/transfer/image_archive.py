@@ -30,6 +30,10 @@ Names = Mapping[BundleImage, tuple[str, ...]]
 """For each image all names that pods may ask for it by."""
 
 
+NO_IMAGE = "an artifact, which no node can unpack; it is for registries, `load` and `serve` bring it there"
+"""Why an artifact is left out, for people."""
+
+
 def names_on_node(images: Iterable[BundleImage], relocation: Relocation) -> Names:
     """By tag, where there is one, and by digest: a node, unlike a registry, does not find the one by the other.
 
@@ -49,6 +53,32 @@ def described(names: Names, *, present: bool) -> list[dict[str, Any]]:
         {"source": image.source, "names": list(some), "digest": image.digest.text, "present": present}
         for image, some in names.items()
     ]
+
+
+def artifacts_among(bundle: Bundle, images: Iterable[BundleImage]) -> tuple[BundleImage, ...]:
+    """Those that are no container images, such as charts, SBOMs and signatures: no node can unpack them.
+
+    Told by the types in bundle.json, since the volume with the manifests may not be at hand. What referrers add to them
+    may let an artifact pass for an image; containerd refuses it then.
+    """
+    return tuple(image for image in images if _is_artifact(image, _types(bundle, image)))
+
+
+def _is_artifact(image: BundleImage, types: frozenset[str]) -> bool:
+    if types.isdisjoint(media_types.IMAGE_CONFIGS):
+        return True
+    others = types - media_types.IMAGE_CONFIGS
+    about = image.referrers or image.tagged
+    return bool(others) and not about and not any(kind.startswith(media_types.LAYERS) for kind in others)
+
+
+def has_layers(bundle: Bundle, image: BundleImage) -> bool:
+    """Whether `image` has anything to unpack."""
+    return any(kind.startswith(media_types.LAYERS) for kind in _types(bundle, image))
+
+
+def _types(bundle: Bundle, image: BundleImage) -> frozenset[str]:
+    return frozenset(blob.media_type for blob in bundle.manifest.parts(image) if not blob.is_manifest)
 
 
 class ImageArchive(Value):

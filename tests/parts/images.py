@@ -200,6 +200,10 @@ class LayoutWriter:
         self.sizes[f"sha256:{digest}"] = len(data)
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
+    def put_document(self, document: Mapping[str, Any], media_type: str) -> dict[str, Any]:
+        """Store a manifest or index of any content, and return its descriptor."""
+        return self.put(compact({"schemaVersion": 2, "mediaType": media_type, **document}), media_type)
+
     def put_image(self, image: Image, family: Family) -> dict[str, Any]:
         """Store layers, configuration and manifest of `image`; return the manifest's descriptor."""
         layers, diff_ids = [], []

@@ -28,6 +28,12 @@ IMAGE_CONFIGS = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 )
+MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
 METADATA = ("bundle.json", "oci-layout", "index.json", "manifest.json")
 
 
@@ -73,9 +79,9 @@ def read(volumes: Sequence[bytes], pem: Path, minisign: Path) -> Read:
         parts = {bundle["blobs"][number]["digest"] for number in image["parts"]}
         need(image["parts"] == sorted(set(image["parts"])), "parts out of order")
         manifests: dict[str, Any] = {}
-        closure = _closure(image, blobs, manifests)
+        closure = _closure(image, blobs, manifests, parts)
         for digest in (*image["referrers"], *(digest for _, digest in image["tagged"])):
-            closure |= _closure({"digest": digest, "size": len(blobs[digest])}, blobs, manifests)
+            closure |= _closure({"digest": digest, "size": len(blobs[digest])}, blobs, manifests, parts)
         need(parts == closure, "parts of an image")
         about = {manifests[digest].get("subject", {}).get("digest") for digest in image["referrers"]}
         need(about <= manifests.keys(), "a referrer of something else")
@@ -277,14 +283,20 @@ def _blob(blob: dict[str, Any], payloads: dict[int, bytes], named: dict[str, str
     return content
 
 
-def _closure(root: dict[str, Any], blobs: dict[str, bytes], manifests: dict[str, Any]) -> set[str]:
-    """Everything that a manifest or index names, itself included; all manifests are put into `manifests`."""
+def _closure(root: dict[str, Any], blobs: dict[str, bytes], manifests: dict[str, Any], parts: set[str]) -> set[str]:
+    """Everything that a manifest or index names, itself included; all manifests are put into `manifests`.
+
+    Of what may be missing, only what is among `parts`.
+    """
     digest = root["digest"]
     need(len(blobs[digest]) == root["size"], "the size of a manifest")
     manifest = manifests[digest] = json.loads(blobs[digest])
-    named = [*manifest.get("layers", ()), *([manifest["config"]] if "config" in manifest else ())]
-    found = {digest, *(item["digest"] for item in named)}
-    return found.union(*(_closure(child, blobs, manifests) for child in manifest.get("manifests", ())))
+    entries, layers = manifest.get("manifests") or [], manifest.get("layers") or []
+    others = [item for item in entries if item["mediaType"] not in MANIFESTS]
+    others += [item for item in layers if "foreign" in item["mediaType"] or "nondistributable" in item["mediaType"]]
+    named = [*layers, *others, *([manifest["config"]] if "config" in manifest else ())]
+    found = {digest, *(item["digest"] for item in named if item not in others or item["digest"] in parts)}
+    return found.union(*(_closure(item, blobs, manifests, parts) for item in entries if item not in others))
 
 
 def _docker_index(bundle: dict[str, Any], blobs: dict[str, bytes]) -> bytes:
@@ -297,15 +309,16 @@ def _docker_index(bundle: dict[str, Any], blobs: dict[str, bytes]) -> bytes:
         while "manifests" in manifest:
             fitting = [child for child in manifest["manifests"] if _serves(child.get("platform"), wanted)]
             fitting.sort(key=lambda child: child["platform"].get("variant", "") != wanted[2])
-            if len(manifest["manifests"]) == 1 and "platform" not in manifest["manifests"][0]:
+            if len(manifest["manifests"]) == 1 and not _named(manifest["manifests"][0].get("platform")):
                 fitting = manifest["manifests"]
-            if not fitting:
+            if not fitting or fitting[0]["mediaType"] not in MANIFESTS:
                 break
             manifest = json.loads(blobs[fitting[0]["digest"]])
         if "manifests" in manifest:
             continue
-        content = (manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"]))
-        if types[content[0]] in IMAGE_CONFIGS and blobs.keys() >= set(content):
+        content = (manifest["config"]["digest"], *(layer["digest"] for layer in manifest.get("layers") or ()))
+        parts = {bundle["blobs"][number]["digest"] for number in image["parts"]}
+        if types[content[0]] in IMAGE_CONFIGS and blobs.keys() & parts >= set(content):
             name = image["source"].split("@")[0]
             tags.setdefault(content, []).extend([name] if ":" in name.rsplit("/", 1)[1] else [])
     entries = [
@@ -319,8 +332,12 @@ def _docker_index(bundle: dict[str, Any], blobs: dict[str, bytes]) -> bytes:
     return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
 
 
+def _named(platform: dict[str, str] | None) -> bool:
+    return bool(platform and platform.get("os") and platform.get("architecture"))
+
+
 def _serves(platform: dict[str, str] | None, wanted: list[str]) -> bool:
-    if platform is None or [platform["os"], platform["architecture"]] != wanted[:2]:
+    if platform is None or [platform.get("os"), platform.get("architecture")] != wanted[:2]:
         return False
     usual = "v8" if wanted[1] == "arm64" else ""
     asked = wanted[2] or usual

@@ -15,7 +15,15 @@ from installer.frozen import program
 from installer.report import count
 from installer.shell import Session
 from installer.transfer.containerd import ImageStore, import_images
-from installer.transfer.image_archive import ImageArchive, Names, described, names_on_node, put_into_folder
+from installer.transfer.image_archive import (
+    NO_IMAGE,
+    ImageArchive,
+    Names,
+    artifacts_among,
+    described,
+    names_on_node,
+    put_into_folder,
+)
 
 if TYPE_CHECKING:
     from installer.site.site import Site
@@ -98,6 +106,8 @@ def _into_containerd(session: Session, bundle: Bundle, names: Names, store: Imag
 
 
 def _into_folder(session: Session, bundle: Bundle, names: Names, folder: Path, request: Path | None) -> None:
+    artifacts = artifacts_among(bundle, names)
+    names = {image: some for image, some in names.items() if image not in artifacts}
     archive = ImageArchive(bundle, names)
     try:
         path, written = put_into_folder(archive, folder, session.reporter)
@@ -106,5 +116,11 @@ def _into_folder(session: Session, bundle: Bundle, names: Names, folder: Path, r
         if session.output == "json":
             session.emit(document, "")
         raise
-    document = {"file": str(path), "written": written, "images": described(names, present=not written)}
-    session.emit(document, f"{path}  {'written' if written else 'was there'}: {count(len(names), 'image')}")
+    document = {
+        "file": str(path),
+        "written": written,
+        "images": described(names, present=not written),
+        "left_out": {image.source: NO_IMAGE for image in artifacts},
+    }
+    text = f"{path}  {'written' if written else 'was there'}: {count(len(names), 'image')}"
+    session.emit(document, "\n".join([*(f"{image.source}  left out: {NO_IMAGE}" for image in artifacts), text]))

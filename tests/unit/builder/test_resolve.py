@@ -1,6 +1,8 @@
 """Where images come from and which manifest is carried, without a network: places are OCI layouts on disk."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,11 @@ from builder.images.source import Places
 from builder.recipe.findings import Reason
 from builder.recipe.lock import Origin
 from installer.errors import ContentError, NotFoundError
+from installer.oci import media_types
 from installer.oci.model import Platform
 from installer.oci.reference import parse_reference
 from installer.registry.credentials import CredentialStore
+from installer.value import replace
 from tests.parts import images
 from tests.parts.images import File, Image, Layer, Run
 
@@ -97,14 +101,219 @@ def test_an_index_inside_an_index(places: Places) -> None:
     assert found.image.media_type == images.OCI.manifest
 
 
-def test_layers_that_stay_at_their_vendor_are_refused(places: Places) -> None:
-    writer = images.LayoutWriter(places.folder / "layout")
-    config = writer.put(images.compact({"os": "windows", "architecture": "amd64"}), images.OCI.config)
-    layer = {**config, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}
-    document = {"schemaVersion": 2, "mediaType": images.OCI.manifest, "config": config, "layers": [layer]}
-    writer.finish(writer.put(images.compact(document), images.OCI.manifest), "1.0")
-    with pytest.raises(ContentError, match="stays at its vendor"):
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+THING = "application/vnd.example.thing"
+ELSEWHERE = {"mediaType": FOREIGN, "digest": "sha256:" + "1" * 64, "size": 5, "urls": ["https://vendor.example/layer"]}
+
+
+class Drafts:
+    """Manifests of any content, put into the layout of `wanted`."""
+
+    def __init__(self, places: Places) -> None:
+        self.writer = images.LayoutWriter(places.folder / "layout")
+
+    def image(self, architecture: str = "amd64", variant: str | None = None, os: str = "linux") -> dict[str, Any]:
+        return self.writer.put_image(picture(architecture, variant, os), images.OCI)
+
+    def manifest(self, config: object = None, *layers: dict[str, Any], kind: str = images.OCI.config) -> dict[str, Any]:
+        held = self.writer.put(images.compact(config), kind)
+        return self.writer.put_document({"config": held, "layers": list(layers)}, images.OCI.manifest)
+
+    def windows(self, layer: dict[str, Any]) -> dict[str, Any]:
+        return on(self.manifest({"os": "windows", "architecture": "amd64"}, layer), "windows/amd64")
+
+    def index(self, *entries: dict[str, Any]) -> dict[str, Any]:
+        return self.writer.put_document({"manifests": list(entries)}, images.OCI.index)
+
+    def finish(self, root: dict[str, Any]) -> str:
+        self.writer.finish(root, "1.0")
+        return str(root["digest"])
+
+
+@pytest.fixture
+def drafts(places: Places) -> Drafts:
+    return Drafts(places)
+
+
+def on(entry: dict[str, Any], platform: str) -> dict[str, Any]:
+    return {**entry, "platform": dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))}
+
+
+def by_digest(digest: str) -> Wanted:
+    return wanted(f"docker.io/demo/app@{digest}")
+
+
+def test_an_image_that_lies_at_its_vendor_in_part_is_refused(places: Places, drafts: Drafts) -> None:
+    drafts.finish(drafts.windows(ELSEWHERE))
+    with pytest.raises(
+        ContentError, match=f"layer {ELSEWHERE['digest']} of windows/amd64 stays at its vendor"
+    ) as caught:
         resolve(places, wanted(), [Platform.parse("windows/amd64")])
+    assert caught.value.hint
+
+
+def test_a_layer_that_may_stay_at_its_vendor_is_carried_where_it_is_held(places: Places, drafts: Drafts) -> None:
+    """Most registries hold them by now."""
+    layer = drafts.writer.put(b"layer", FOREIGN)
+    root = drafts.index(on(drafts.image(), "linux/amd64"), drafts.windows(layer))
+    drafts.finish(root)
+    found = resolve(places, wanted(), [AMD64, ARM64])
+    assert found.image.digest.text == root["digest"]
+    assert {digest.text for digest in found.carried.blobs} == set(drafts.writer.sizes)
+    assert Platform.parse("windows/amd64") in found.image.platforms
+    assert f"layer {layer['digest']} has the type of one that stays there" in found.notes[0]
+
+
+def test_what_lies_at_its_vendor_is_taken_from_an_index_by_tag(places: Places, drafts: Drafts) -> None:
+    """Registries of the distribution project take no index of which they lack a part: the rest becomes one."""
+    good = on(drafts.image(), "linux/amd64")
+    whole = drafts.finish(drafts.index(good, drafts.windows(ELSEWHERE)))
+    found = resolve(places, wanted(), [AMD64, Platform.parse("windows/amd64")])
+    assert (found.image.upstream.text, found.image.platforms) == (whole, (AMD64,))
+    document = json.loads(found.carried.blobs[found.image.digest].content)
+    assert document == {"schemaVersion": 2, "mediaType": images.OCI.index, "manifests": [good]}
+    assert len(found.carried.blobs) == 4
+    assert found.image.single.text == good["digest"]
+    said = "\n".join(found.notes)
+    for text in (f"layer {ELSEWHERE['digest']} of windows/amd64 stays", "made here", "not published for windows/amd64"):
+        assert text in said
+
+
+def test_an_index_by_digest_stays_what_it_is(places: Places, drafts: Drafts) -> None:
+    good = on(drafts.image(), "linux/amd64")
+    whole = drafts.finish(drafts.index(good, drafts.windows(ELSEWHERE), {**ELSEWHERE, "mediaType": THING}))
+    found = resolve(places, by_digest(whole), [AMD64])
+    assert (found.image.digest.text, found.image.platforms) == (whole, (AMD64,))
+    assert {digest.text for digest in found.carried.blobs} == set(drafts.writer.sizes)
+    assert "windows/amd64 stays at its vendor and is in no registry; it is carried without;" in found.notes[1]
+    assert f"of type {THING} is gone" in found.notes[0]
+
+
+def test_nothing_but_what_lies_at_its_vendor_is_refused(places: Places, drafts: Drafts) -> None:
+    whole = drafts.finish(drafts.index(drafts.windows(ELSEWHERE)))
+    for asked in (wanted(), by_digest(whole)):
+        with pytest.raises(NotFoundError, match="stays at its vendor"):
+            resolve(places, asked, [Platform.parse("windows/amd64"), AMD64])
+
+
+@pytest.mark.parametrize("platform", [{"os": "", "architecture": ""}, {"os": "linux", "architecture": ""}, {}, "text"])
+def test_a_configuration_that_names_no_platform(places: Places, drafts: Drafts, platform: object) -> None:
+    """As `crane append` makes them: bound to none, and taken for any."""
+    root = drafts.manifest(platform, drafts.writer.put(b"layer", images.OCI.layer))
+    for digest, asked in ((root, wanted()), (drafts.index(root), wanted())):
+        drafts.finish(digest)
+        found = resolve(places, asked, [AMD64])
+        assert (found.image.digest.text, found.image.platforms) == (root["digest"], ())
+        assert "says no platform" in found.notes[0]
+
+
+@pytest.mark.parametrize("platform", [None, {"os": "linux", "architecture": ""}, {}])
+def test_an_entry_that_names_no_platform_has_that_of_its_configuration(
+    places: Places, drafts: Drafts, platform: dict[str, str] | None
+) -> None:
+    entries = [drafts.image(name) for name in ("riscv64", "arm64", "amd64")]
+    attestation = on(drafts.manifest({"os": "unknown", "architecture": "unknown"}), "unknown/unknown")
+    named = [{**entry, "platform": platform} if platform is not None else entry for entry in entries]
+    whole = drafts.finish(drafts.index(attestation, *named))
+    for want, entry in ((AMD64, entries[2]), (ARM64, entries[1])):
+        found = resolve(places, wanted(), [want])
+        assert (found.image.digest.text, found.image.platforms) == (entry["digest"], (replace(want, variant=""),))
+    with pytest.raises(NotFoundError, match="published for linux/amd64, linux/arm64, linux/riscv64"):
+        resolve(places, wanted(), [ARMV7])
+    both = resolve(places, wanted(), [AMD64, ARMV7])
+    assert (both.image.digest.text, len(both.image.platforms)) == (whole, 3)
+    assert resolve(places, by_digest(whole), [AMD64]).image.single.text == whole
+
+
+def test_a_good_entry_goes_before_one_that_names_no_platform(places: Places, drafts: Drafts) -> None:
+    good, odd = on(drafts.image(), "linux/amd64"), on(drafts.image("arm64"), "linux/")
+    drafts.finish(drafts.index(odd, good))
+    assert resolve(places, wanted(), [AMD64]).image.digest.text == good["digest"]
+
+
+def test_an_entry_of_a_type_that_nobody_knows(places: Places, drafts: Drafts) -> None:
+    good, thing = on(drafts.image(), "linux/amd64"), drafts.writer.put(b"thing", THING)
+    whole = drafts.finish(drafts.index(good, thing))
+    assert resolve(places, wanted(), [AMD64]).image.digest.text == good["digest"]
+    several = resolve(places, wanted(), [AMD64, ARM64])
+    assert THING in several.notes[0]
+    assert json.loads(several.carried.blobs[several.image.digest].content)["manifests"] == [good]
+    found = resolve(places, by_digest(whole), [AMD64])
+    assert found.image.digest.text == whole
+    assert {digest.text for digest in found.carried.blobs} == set(drafts.writer.sizes)
+
+
+def test_an_index_of_no_image_at_all_is_carried_whole(places: Places, drafts: Drafts) -> None:
+    """Such as BuildKit's cache."""
+    things = [drafts.writer.put(text, THING) for text in (b"one", b"two")]
+    charts = [drafts.manifest({"name": name}, kind=media_types.HELM_CONFIG) for name in "ab"]
+    for root in (drafts.index(*things), drafts.index(*charts)):
+        drafts.finish(root)
+        for asked, platforms in ((wanted(), [AMD64]), (wanted(), [AMD64, ARM64]), (by_digest(root["digest"]), [AMD64])):
+            found = resolve(places, asked, platforms)
+            assert (found.image.digest.text, found.image.platforms) == (root["digest"], ())
+            assert len(found.carried.blobs) > len(root) - 1
+            assert "says no platform" in found.notes[0]
+
+
+def test_a_member_of_an_index_that_is_gone(places: Places, drafts: Drafts) -> None:
+    good, gone = on(drafts.image(), "linux/amd64"), {**ELSEWHERE, "mediaType": images.OCI.manifest}
+    whole = drafts.finish(drafts.index(good, on(gone, "linux/arm64")))
+    found = resolve(places, wanted(), [AMD64, ARM64])
+    assert (found.image.upstream.text, found.image.platforms) == (whole, (AMD64,))
+    assert "is gone" in found.notes[0]
+    with pytest.raises(NotFoundError, match="1" * 64):
+        resolve(places, by_digest(whole), [AMD64])
+
+
+@pytest.mark.parametrize(("field", "value"), [("size", 7), ("mediaType", images.OCI.index)])
+def test_an_index_that_says_something_wrong_of_its_member(
+    places: Places, drafts: Drafts, field: str, value: object
+) -> None:
+    drafts.finish(drafts.index({**on(drafts.image(), "linux/amd64"), field: value}))
+    with pytest.raises(ContentError, match="says"):
+        resolve(places, wanted(), [AMD64])
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "taken", "told"),
+    [
+        ("linux/amd64", "linux/amd64/v3 linux/amd64/v2", "linux/amd64/v2", True),
+        ("linux/amd64", "linux/amd64/v3 linux/amd64/v1", "linux/amd64/v1", False),
+        ("linux/amd64/v2", "linux/amd64/v3 linux/amd64", "linux/amd64", False),
+        ("linux/amd64/v2", "linux/amd64/v3", "", False),
+        ("linux/arm", "linux/arm/v6 linux/arm/v7", "linux/arm/v7", False),
+        ("linux/arm/v7", "linux/arm/v5 linux/arm/v6", "linux/arm/v6", False),
+        ("linux/arm", "linux/arm/v8", "linux/arm/v8", True),
+        ("linux/arm/v6", "linux/arm/v7", "", False),
+        ("linux/arm64", "linux/arm64/v8", "linux/arm64/v8", False),
+        ("linux/arm64", "linux/arm64/v9", "linux/arm64/v9", True),
+        ("linux/riscv64", "linux/riscv64/new", "linux/riscv64/new", True),
+        ("linux/amd64", "wasip1/wasm", "wasip1/wasm", False),
+        ("linux/amd64", "wasip1/wasm linux/amd64", "linux/amd64", False),
+        ("linux/amd64", "linux/386 linux/arm64 windows/amd64", "linux/386", False),
+        ("linux/arm64", "linux/386 linux/arm/v7", "linux/arm/v7", True),
+        ("linux/386", "linux/amd64", "", False),
+    ],
+)
+def test_variants(places: Places, drafts: Drafts, asked: str, there: str, taken: str, told: bool) -> None:
+    """A processor runs what is for older ones of its kind; what is for newer ones only is taken, and told."""
+    entries = {}
+    for text in there.split():
+        os, architecture, variant = [*text.split("/"), None][:3]
+        entries[text] = on(drafts.image(str(architecture), variant, str(os)), text)
+    drafts.finish(drafts.index(*entries.values()))
+    want = Platform.parse(asked)
+    if not taken:
+        with pytest.raises(NotFoundError, match=f"not for {asked}"):
+            resolve(places, wanted(), [want])
+        return
+    found = resolve(places, wanted(), [want])
+    assert found.image.digest.text == entries[taken]["digest"]
+    assert found.image.platforms == (Platform.parse(taken),)
+    assert bool(found.notes) == told == (f"for {asked} there is only {taken}, which not" in "".join(found.notes))
+    drafts.finish(entries[taken])
+    assert bool(resolve(places, wanted(), [want]).notes) == told
 
 
 def test_an_index_of_nothing_is_refused(places: Places) -> None:
