@@ -97,6 +97,10 @@ class ContentError(AirferryError):
     meaning = "content differs from its digest, or a registry refuses it"
 
 
+REFUSALS = (ContentError, NotFoundError, RegistryAccessError)
+"""What a registry refuses one request with; the next one, for another image, may be answered."""
+
+
 class ClusterUnreachableError(AirferryError):
     """The Kubernetes API server cannot be reached."""
 

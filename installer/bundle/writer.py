@@ -6,14 +6,14 @@ rest; see `installer.bundle.part_files`.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleBlob, BundleManifest, chunk_count
 from installer.bundle.part_files import Check, PartFiles
-from installer.errors import ContentError
+from installer.errors import REFUSALS, AirferryError, ContentError, several
 from installer.oci.digest import Digest
 from installer.oci.source import BlobStream
 from installer.parallel import SMALL, Pace, each
@@ -39,7 +39,7 @@ def write(
     `open_blob(blob, offset)` gives a blob's bytes from an offset on. Continues what an interrupted run left beside
     `paths`. With `sync` it returns only when the disk has everything. `check` sees the finished files before they get
     their names; what it raises leaves them unfinished. Raises StorageError, ContentError where bytes differ from their
-    digest, and what `open_blob` raises.
+    digest, and what `open_blob` raises: the REFUSALS of all images in one, when the other images are there.
     """
     with PartFiles(paths, skeleton.without_chunks(), manifest_json, sync=sync) as parts:
         carried = [blob for blob in parts.skeleton.blobs if blob.carried]
@@ -47,8 +47,24 @@ def write(
         work = sorted(carried, key=lambda blob: blob.size, reverse=True)
         pace, buffers = Pace(threads), Buffers(CHUNK)
         slices: dict[Digest, list[Digest]] = {}
+        refused: dict[Digest, AirferryError] = {}
+        owners: dict[Digest, list[str]] = {}
+        for image in parts.skeleton.images:
+            for blob in parts.skeleton.parts(image):
+                owners.setdefault(blob.digest, []).append(image.source)
+        lost: set[str] = set()
 
         def fill(blob: BundleBlob) -> None:
+            needed_by = owners.get(blob.digest, ())
+            if needed_by and all(source in lost for source in needed_by):
+                return
+            try:
+                fetch(blob)
+            except REFUSALS as exc:
+                refused[blob.digest] = exc
+                lost.update(needed_by)
+
+        def fetch(blob: BundleBlob) -> None:
             turn = contextlib.nullcontext() if _waits(blob) else pace.turn()
             with turn, buffers.holding(blob.size) as buffer:
                 _fill(parts, blob, open_blob, memoryview(buffer), reporter, pace)
@@ -62,8 +78,24 @@ def write(
             stop=parts.stop,
             waits=_waits,
         )
+        if refused:
+            raise _refusal(parts.skeleton, refused)
         reporter.end()
         return parts.finish(slices, check)
+
+
+def _refusal(skeleton: BundleManifest, refused: Mapping[Digest, AirferryError]) -> AirferryError:
+    """One error for all images and other content that need a blob in `refused`."""
+    errors: list[AirferryError] = []
+    alone = dict(refused)
+    for image in skeleton.images:
+        digests = [blob.digest for blob in skeleton.parts(image) if blob.digest in refused]
+        if digests:
+            error = refused[digests[0]]
+            errors.append(type(error)(f"{image.source}: {error.message}", hint=error.hint))
+        for digest in digests:
+            alone.pop(digest, None)
+    return several([*errors, *alone.values()], "refusals; all other content is kept for the next run")
 
 
 def _waits(blob: BundleBlob) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 from urllib.parse import quote, urlencode
 
 from installer import strict_json
-from installer.errors import ContentError, NotFoundError, RegistryAccessError, RegistryUnreachableError
+from installer.errors import REFUSALS, ContentError, NotFoundError, RegistryAccessError, RegistryUnreachableError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
@@ -32,8 +32,6 @@ _MISSING = frozenset({404, 410})
 _INVALID = frozenset({400, 409, 412, 415, 422})
 # A mount that fails is no loss: the blob is sent.
 _MOUNT = SUCCESS | {500, 501}
-REFUSALS = (ContentError, NotFoundError, RegistryAccessError)
-"""What a registry refuses one request with; the next one may be answered."""
 # Registries without lists of referrers do not know the address, or take it for a malformed one.
 _LISTS = frozenset({200, 400, 404, 405, 406, 501})
 _ENOUGH = 4

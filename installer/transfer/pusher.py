@@ -10,12 +10,12 @@ from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
-from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
+from installer.errors import REFUSALS, AirferryError, ContentError, NotFoundError, RegistryAccessError
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import Reference, Repository, TagRef
 from installer.parallel import take_part
-from installer.registry.client import REFUSALS, Registry
+from installer.registry.client import Registry
 from installer.registry.failures import BlobUnknownError
 from installer.report import Reporter
 from installer.transfer.blob_body import BlobBody, body_from_registry

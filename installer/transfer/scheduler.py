@@ -17,12 +17,11 @@ from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.bundled import check_chart
 from installer.chart.relocation import Relocation
-from installer.errors import AirferryError, BundleError, IncompleteError, StorageError
+from installer.errors import REFUSALS, AirferryError, BundleError, IncompleteError, StorageError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference, Repository
 from installer.parallel import SMALL, each
-from installer.registry.client import REFUSALS
 from installer.transfer.existing_images import chart_exists
 from installer.transfer.load_result import LoadedChart
 from installer.transfer.pusher import Job, Pusher

@@ -226,3 +226,28 @@ def test_images_that_are_refused_are_told_together_and_the_others_are_there(
         strict.on("PUT", "/v2/", status(403))
         refused = loader.run("load", "--registry", strict.address, "--project", "other")
     assert_refused(refused, 21, "refusals; no image is loaded", "docker.io/demo/worker:1.0: ", "projects: other\n")
+
+
+def test_images_that_cannot_be_collected_are_told_together(carried: Carried, airferry: Program) -> None:
+    """By `lock`, and by `build` where a registry changes its mind; the next build fetches only what is lacking."""
+    with FaultyProxy(carried.upstream.address) as upstream:
+        recipe = f"""
+name: small
+version: "1"
+images: [docker.io/demo/worker:1.0, docker.io/demo/data:1.0, docker.io/demo/tools:1.0]
+registries: {{docker.io: {{mirror: "{upstream.url}"}}}}
+"""
+        (airferry.folder / "recipe.yaml").write_text(recipe)
+        airferry.result("lock")
+        upstream.on("GET", "/demo/worker/blobs/", status(403), times=1)
+        upstream.on("GET", "/demo/tools/blobs/", status(404), times=1)
+        names = ("docker.io/demo/worker:1.0: ", "docker.io/demo/tools:1.0: ")
+        done = airferry.run("build")
+        assert_refused(done, 22, "2 refusals; all other content is kept for the next run", *names)
+        upstream.seen.clear()
+        airferry.result("build")
+        assert upstream.count("GET", "/demo/worker/blobs/")
+        assert not upstream.count("GET", "/demo/data/blobs/")
+        for repository in ("worker", "tools"):
+            upstream.on("GET", f"/demo/{repository}/manifests/", status(404))
+        assert_refused(airferry.run("lock", "--update"), 22, "docker.io/demo/worker:1.0", "docker.io/demo/tools:1.0")

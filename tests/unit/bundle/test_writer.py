@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +26,29 @@ from installer.bundle.part_files import finish_interrupted
 from installer.bundle.tar import BLOCK
 from installer.bundle.volume import metadata_of
 from installer.bundle.writer import write
-from installer.errors import ContentError, IncompleteError, RegistryUnreachableError, StorageError, UsageError
+from installer.errors import (
+    AirferryError,
+    ContentError,
+    IncompleteError,
+    NotFoundError,
+    RegistryAccessError,
+    RegistryUnreachableError,
+    StorageError,
+    UsageError,
+)
 from installer.report import Silent
 from installer.verify.verification import verify
 from tests.parts.bundles import Cargo, MemoryStream, large_cargo, open_bundle, signing_key
 from tests.parts.counted import Counted
+from tests.parts.images import File, Image, Layer, write_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from installer.bundle.manifest import BundleBlob
+    from installer.bundle.writer import OpenBlob
     from installer.oci.digest import Digest
+    from installer.oci.source import BlobStream
 
 PROJECT = Path(__file__).parents[3]
 THREADS = 3
@@ -508,3 +522,53 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
         [sys.executable, "-c", script, str(tmp_path / "bundle.tar")], cwd=PROJECT, check=True, capture_output=True
     )
     assert json.loads(done.stdout) < 32 * 1024
+
+
+class TestRefusals:
+    """Blobs that their source refuses: the others are fetched, and one error names all."""
+
+    def cargo(self, folder: Path) -> Cargo:
+        found, base = Cargo(), Layer({"/base": File(b"base")}, "none")
+        for name in ("one", "two", "three"):
+            own = Layer({f"/{name}": File(random.Random(name).randbytes(70_000))}, "none")
+            found.image(f"docker.io/demo/{name}:1", write_layout(folder / name, Image((base, own))))
+        return found
+
+    def refusing(self, cargo: Cargo, sources: Mapping[str, AirferryError]) -> tuple[OpenBlob, list[str]]:
+        """What gives all blobs but those of `sources` alone; whose blobs it gave."""
+        skeleton, given = cargo.skeleton(), list[str]()
+        owners = {
+            blob.digest: [image.source for image in skeleton.images if blob in skeleton.parts(image)] or ["nobody"]
+            for blob in skeleton.blobs
+        }
+
+        def open_blob(blob: BundleBlob, offset: int) -> BlobStream:
+            (first, *others) = owners[blob.digest]
+            if not others and first in sources:
+                raise sources[first]
+            given.append(first)
+            return cargo.open_blob(blob, offset)
+
+        return open_blob, given
+
+    @pytest.mark.parametrize("refused", list(permutations(("one", "two", "three"), 2)))
+    def test_all_are_told_and_the_others_are_kept(self, tmp_path: Path, refused: tuple[str, str]) -> None:
+        cargo, path = self.cargo(tmp_path / "layouts"), tmp_path / "bundle.tar"
+        first, second = (f"docker.io/demo/{name}:1" for name in refused)
+        errors = {first: RegistryAccessError("shut", hint="log in."), second: NotFoundError("gone", hint="lock.")}
+        open_blob, _ = self.refusing(cargo, errors)
+        with pytest.raises(NotFoundError, match=r"^2 refusals; all other") as caught:
+            write([path], cargo.skeleton(), cargo.manifest_json(), open_blob, Silent(), threads=1)
+        assert f"  {first}: shut\n    next: log in." in caught.value.message
+        assert f"  {second}: gone\n    next: lock." in caught.value.message
+        assert not path.exists()
+        open_blob, given = self.refusing(cargo, {})
+        write([path], cargo.skeleton(), cargo.manifest_json(), open_blob, Silent())
+        assert set(given) == {first, second}
+
+    def test_what_ends_everything_is_not_gone_on_after(self, tmp_path: Path) -> None:
+        cargo = self.cargo(tmp_path / "layouts")
+        error = RegistryUnreachableError("nobody answers")
+        open_blob, _ = self.refusing(cargo, {f"docker.io/demo/{name}:1": error for name in ("one", "two")})
+        with pytest.raises(RegistryUnreachableError, match=r"^nobody answers$"):
+            write([tmp_path / "bundle.tar"], cargo.skeleton(), cargo.manifest_json(), open_blob, Silent())
