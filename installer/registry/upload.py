@@ -31,17 +31,22 @@ _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 
 
 class Begun(Value):
-    """An upload that a registry has begun: its address, and how many bytes each chunk but the last must have."""
+    """An upload that a registry has begun.
+
+    `least` is how many bytes each chunk but the last must have; `named` the host that the registry calls itself by, if
+    that is not the one that it is asked under.
+    """
 
     url: str
     least: int
+    named: str
 
     @classmethod
     def told(cls, response: Response, request: Request) -> Self:
         """By the answer to the POST `request`. Raises RegistryAccessError for an address that is not used."""
         least = response.header("OCI-Chunk-Min-Length").strip()
-        url = upload_url(request.endpoint, request.url, response.header("Location"))
-        return cls(url, int(least) if _LENGTH.fullmatch(least) else 0)
+        url, named = upload_url(request.endpoint, request.url, response.header("Location"))
+        return cls(url, int(least) if _LENGTH.fullmatch(least) else 0, named)
 
 
 class Upload:
@@ -64,7 +69,7 @@ class Upload:
     ) -> None:
         self._transport, self._start, self._descriptor = transport, start, descriptor
         self._content, self._claim, self._begun = content, claim, begun
-        self._url, self._least = "", 0
+        self._url, self._least, self._named = "", 0, ""
         self._answered = self._continued = False
         self.position = self.earlier = 0
         self.resumable: bool | None = None
@@ -114,7 +119,7 @@ class Upload:
         if begun is None:
             with self._transport.exchange(self._start) as response:
                 begun = Begun.told(response, self._start)
-        self._url, self._least = begun.url, begun.least
+        self._url, self._least, self._named = begun.url, begun.least, begun.named
         self.position, self._continued = 0, False
         self._answered = True
         self._claim.keep(self._url)
@@ -143,7 +148,7 @@ class Upload:
     def _move(self, response: Response) -> None:
         """Take over the address that an answer gives for what follows, if it gives one."""
         if location := response.header("Location"):
-            self._url = upload_url(self._start.endpoint, self._url, location)
+            self._url, self._named = upload_url(self._start.endpoint, self._url, location)
 
     def _forget(self) -> None:
         self._url, self.position, self.earlier = "", 0, 0
@@ -167,6 +172,8 @@ class Upload:
         try:
             response = self._transport.exchange(request)
         except NotFoundError as exc:
+            if self._named and not self.position:
+                raise _elsewhere(self._start.endpoint, self._named) from exc
             # The registry has forgotten the upload: it was restarted, or another replica answered.
             self._forget()
             raise TransientError(exc) from exc
@@ -192,11 +199,11 @@ def _first(parts: Iterable[memoryview | bytes], length: int) -> Iterator[memoryv
 def _taken(response: Response, position: int, length: int) -> int:
     """How many of the `length` bytes that were sent from `position` on an answer says are kept: all, if nothing else.
 
-    What is no count of these, and not smaller, some registries write who count otherwise.
+    What is no count of these some registries write who count otherwise, and 0-0 those who count nothing.
     """
     found = _RANGE.fullmatch(response.header("Range").strip())
     kept = int(found[1]) + 1 - position if found else length
-    return kept if 0 < kept < length else length
+    return kept if 1 < kept < length else length
 
 
 def check_stated(response: Response, digest: Digest, what: str) -> None:
@@ -206,22 +213,26 @@ def check_stated(response: Response, digest: Digest, what: str) -> None:
         raise ContentError(f"{what}: the registry stored it as {stated[:80]!r} instead of {digest}")
 
 
-def upload_url(endpoint: Endpoint, url: str, location: str) -> str:
-    """Where to send an upload that the registry answered with `Location`.
+def upload_url(endpoint: Endpoint, url: str, location: str) -> tuple[str, str]:
+    """Where to send an upload that the registry answered with `Location`, and the host named there if it is another.
 
-    Only the endpoint's own origin gets it. A registry that does not know under which scheme and port it is seen (a
-    proxy ends the TLS connection) names its own host with others; then path and query count.
-    Raises RegistryAccessError.
+    Only the endpoint's own origin gets it. A registry that does not know under which scheme, port or name it is seen
+    names others for itself, in paths of the same API; then path and query count. Raises RegistryAccessError.
     """
     target = joined(url, location)
     if not target:
         raise RegistryAccessError(f"{endpoint.host}: wants an upload sent to no web address")
     if origin(target) == origin(endpoint.origin):
-        return target
+        return target, ""
     other, own = urlsplit(target), urlsplit(endpoint.origin)
-    if other.hostname != own.hostname:
-        raise RegistryAccessError(
-            f"{endpoint.host}: wants uploads sent to another host, {other.netloc}, which is refused",
-            hint="the registry must be told its public address (distribution: http.host).",
-        )
-    return other._replace(scheme=own.scheme, netloc=own.netloc, fragment="").geturl()
+    named = other.netloc if other.hostname != own.hostname else ""
+    if named and not other.path.startswith("/v2/"):
+        raise _elsewhere(endpoint, named)
+    return other._replace(scheme=own.scheme, netloc=own.netloc, fragment="").geturl(), named
+
+
+def _elsewhere(endpoint: Endpoint, named: str) -> RegistryAccessError:
+    return RegistryAccessError(
+        f"{endpoint.host}: wants uploads sent to another host, {named}, which is refused",
+        hint="the registry must be told its public address (distribution: http.host).",
+    )

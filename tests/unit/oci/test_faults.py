@@ -615,6 +615,15 @@ class TestContent:
         query = location.partition("?")[2]
         assert server.seen[-1].query.startswith(f"{query}&digest=" if query else "digest=")
 
+    @pytest.mark.parametrize("words", ["0-0", "junk", "0-99999999", "5-10"])
+    def test_a_range_that_is_no_count_of_what_was_kept_does_not_matter(
+        self, server: FaultyRegistry, client: Client, words: str
+    ) -> None:
+        data = DATA * 8
+        server.on("PATCH", "/", changed(headers={"Range": words}))
+        client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
+        assert server.blobs[blob(data).digest.text] == data
+
     def test_a_registry_may_keep_a_part_of_a_chunk(self, server: FaultyRegistry, client: Client) -> None:
         def keep_half(handler: Handler) -> None:
             handler.seen = replace(handler.seen, body=handler.seen.body[:500_000])
@@ -761,11 +770,28 @@ class TestElsewhere:
                     download(client, secure, blob())
         assert foreign.seen == []
 
-    def test_an_upload_does_not_go_to_another_host(self, server: FaultyRegistry, foreign: FaultyRegistry) -> None:
+    @pytest.mark.parametrize("path", ["/v2/team/app/blobs/uploads/2", "/store/1?signature=x"])
+    def test_an_upload_does_not_go_to_another_host(
+        self, server: FaultyRegistry, foreign: FaultyRegistry, path: str
+    ) -> None:
+        """Neither the content nor what authorizes it, also where the registry does not know the address itself."""
         client = admitted(server, foreign)
-        server.on("POST", "/", changed(headers={"Location": f"{foreign.url}/v2/team/app/blobs/uploads/1"}))
+        server.on("POST", "/", changed(headers={"Location": f"{foreign.url}{path}"}))
+        server.on("PUT", "/uploads/2", status(404))
         with pytest.raises(RegistryAccessError, match=r"another host, 127\.0\.0\.2:"):
             upload(client, server)
+        assert foreign.seen == []
+
+    def test_a_registry_that_knows_itself_by_another_name_gets_uploads_under_the_name_it_is_asked_by(
+        self, server: FaultyRegistry, foreign: FaultyRegistry, client: Client
+    ) -> None:
+        where = {"Location": f"{foreign.url}/v2/team/app/blobs/uploads/1?state=a"}
+        for method in ("POST", "PATCH"):
+            server.on(method, "/", changed(headers=where))
+        data = DATA * 8
+        client.registry.upload(repository(server), blob(data), lambda start: iter([data[start:]]), slowly=True)
+        assert server.blobs[blob(data).digest.text] == data
+        assert server.seen[-1].query.startswith("state=a&digest=")
         assert foreign.seen == []
 
     @pytest.mark.parametrize("location", ["", "ftp://h/", "http://u:p@127.0.0.1/x", "data:,", "http://\x01/"])
