@@ -38,8 +38,8 @@ def with_referrers(places: Places, wanted: Wanted, found: Resolved) -> Resolved:
     upstream, notes = found.image.upstream, []
     if upstream != found.image.digest and (search.listed(upstream) or any(search.tagged_about(upstream))):
         notes.append(
-            f"{wanted.source}: what is signed or attested there is its index {upstream}, of which one platform is "
-            "carried; name the image with this digest, or several platforms, to carry the index with all about it"
+            f"{wanted.source}: what is signed or attested there is its index {upstream}, of which a part is carried; "
+            "name the image with this digest, or several platforms, to carry the index with all about it"
         )
     notes += [f"{wanted.source}: not carried with it: {text}" for text in search.left_out[:SHOWN]]
     if len(search.left_out) > SHOWN:

@@ -309,12 +309,17 @@ class Registry:
         return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], link
 
     def _page(self, request: Request) -> tuple[Manifest | Index | None, str]:
-        """A page of a list and where it goes on; None from a registry without lists."""
+        """A page of a list and where it goes on; None from a registry without lists, which may answer anything."""
         with self._transport.exchange(request) as response:
-            kind = response.header("Content-Type").partition(";")[0].strip()
-            if response.status != 200 or kind != media_types.OCI_INDEX:
+            if response.status != 200:
                 return None, ""
-            return parse_manifest(response.read(MAX_MANIFEST), kind), response.header("Link")
+            kind = response.header("Content-Type").partition(";")[0].strip()
+            try:
+                return parse_manifest(response.read(MAX_MANIFEST), kind), response.header("Link")
+            except (ContentError, RegistryAccessError):
+                if kind == media_types.OCI_INDEX:
+                    raise
+                return None, ""
 
     def _list(self, repository: Repository, digest: Digest) -> Manifest | Index | None:
         """The list of referrers of `digest` that clients keep under a tag."""

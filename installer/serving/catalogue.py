@@ -24,9 +24,10 @@ from installer.chart.relocation import path_of
 from installer.errors import AirferryError
 from installer.oci import media_types
 from installer.oci.reference import parse_repository
+from installer.report import Reporter
 from installer.serving.answer import Answer, Headers, Refusal, parted
 from installer.serving.chart_repository import ChartRepository
-from installer.serving.repositories import Repository, repositories_of
+from installer.serving.repositories import repositories_of
 from installer.transfer.extract import files_of
 
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<ref>[^/]+)")
@@ -37,10 +38,14 @@ _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Catalogue:
-    """All paths of the server. Pure: no sockets."""
+    """All paths of the server. Pure: no sockets.
 
-    def __init__(self, bundle: Bundle) -> None:
+    Reads all manifests of the bundle, so that what is damaged is told before anybody pulls. Raises BundleError.
+    """
+
+    def __init__(self, bundle: Bundle, reporter: Reporter) -> None:
         self._bundle = bundle
+        self._repositories = repositories_of(bundle, reporter)
         self._charts = ChartRepository(bundle, bundle.manifest.charts)
 
     def find(self, target: str) -> Answer | Refusal:
@@ -86,10 +91,6 @@ class Catalogue:
         return {
             name: Answer(media_types.OCTETS, blob.size, blob.digest) for name, blob in blobs.items() if blob.carried
         }
-
-    @cached_property
-    def _repositories(self) -> Mapping[str, Repository]:
-        return repositories_of(self._bundle)
 
 
 def _names(name: str, namespace: str) -> Iterator[str]:

@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from installer.bundle.manifest import BundleChart, BundleImage
+from installer.bundle.manifest import BundleBlob, BundleChart
 from installer.bundle.reader import Bundle
 from installer.chart.bundled import artifact_of
 from installer.chart.relocation import path_of
+from installer.errors import BundleError, StorageError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.registry import referrers
+from installer.report import Reporter
 from installer.serving.answer import Answer
 
 
@@ -26,23 +28,22 @@ class Repository:
         self.tags: list[str] = []
         self._about: dict[Digest, dict[Digest, dict[str, Any]]] = {}
 
-    def add(self, content: Iterable[Descriptor], tags: Mapping[str, Digest]) -> None:
-        """Take in an image or an artifact: all that it consists of, and what `tags` name of that."""
-        for blob in content:
-            if blob.is_manifest or blob.is_index:
-                self.manifests[blob.digest.text] = Answer(blob.media_type, blob.size, blob.digest)
-            else:
-                # What a manifest calls a blob is for whoever reads the manifest; registries call all blobs the same.
-                self.blobs[blob.digest.text] = Answer(media_types.OCTETS, blob.size, blob.digest)
-        self.manifests |= {tag: self.manifests[digest.text] for tag, digest in tags.items()}
-        self.tags = sorted({*self.tags, *tags})
-
-    def add_referrers(self, nodes: Iterable[Manifest | Index]) -> None:
-        """List those of `nodes` that are about another manifest."""
+    def add(
+        self, nodes: Iterable[Manifest | Index], parts: Iterable[Descriptor | BundleBlob], tags: Mapping[str, Digest]
+    ) -> None:
+        """Take in an image or an artifact: its manifests, all that it consists of, and what `tags` name of that."""
+        for part in parts:
+            # What a manifest calls it is for whoever reads the manifest, which may call a manifest a layer; here all
+            # blobs are the same.
+            self.blobs[part.digest.text] = Answer(media_types.OCTETS, part.size, part.digest)
         for node in nodes:
+            root = node.descriptor
+            self.manifests[root.digest.text] = Answer(root.media_type, root.size, root.digest)
             if node.subject is not None:
                 about = self._about.setdefault(node.subject.digest, {})
-                about[node.descriptor.digest] = referrers.entry(node)
+                about[root.digest] = referrers.entry(node)
+        self.manifests |= {tag: self.manifests[digest.text] for tag, digest in tags.items()}
+        self.tags = sorted({*self.tags, *tags})
 
     def tag_lists(self) -> None:
         """Have the lists of referrers under the tags, too, by which clients find them that do not ask for lists."""
@@ -61,16 +62,24 @@ class Repository:
         return Answer.of(referrers.list_of(entries), media_types.OCI_INDEX, headers)
 
 
-def repositories_of(bundle: Bundle) -> Mapping[str, Repository]:
+def repositories_of(bundle: Bundle, reporter: Reporter) -> Mapping[str, Repository]:
     """The repositories by name: `HOST/PATH` as `load` makes of upstream names, and `charts/NAME`.
 
-    An image of which an update carries a part only is not there: it could be begun, but never be pulled. Raises
-    BundleError.
+    An image of which an update carries a part only is not there: it could be begun, but never be pulled. Nor is one
+    whose manifests are damaged, which is told. Raises BundleError for a damaged chart.
     """
     found: dict[str, Repository] = {}
     for image in bundle.manifest.images:
-        if not bundle.lacking(image):
-            _add_image(found.setdefault(path_of(image.reference.repository), Repository()), bundle, image)
+        if bundle.lacking(image):
+            continue
+        try:
+            nodes = bundle.images.manifests(image)
+        except (BundleError, StorageError) as exc:
+            reporter.note(f"{image.source} is not served: {exc.message}")
+            continue
+        tags = {tag: digest for tag, digest in ((image.tag, image.digest), *image.tagged) if tag}
+        repository = found.setdefault(path_of(image.reference.repository), Repository())
+        repository.add(nodes, bundle.manifest.parts(image), tags)
     for chart in bundle.manifest.charts:
         _add_chart(found.setdefault(f"charts/{chart.name}", Repository()), bundle, chart)
     for repository in found.values():
@@ -78,15 +87,8 @@ def repositories_of(bundle: Bundle) -> Mapping[str, Repository]:
     return found
 
 
-def _add_image(repository: Repository, bundle: Bundle, image: BundleImage) -> None:
-    tags = {tag: digest for tag, digest in ((image.tag, image.digest), *image.tagged) if tag}
-    repository.add(bundle.images.closure(image).values(), tags)
-    if image.referrers:
-        repository.add_referrers(bundle.images.manifests(image))
-
-
 def _add_chart(repository: Repository, bundle: Bundle, chart: BundleChart) -> None:
     artifact = artifact_of(bundle, chart)
     # HIP 6: a version's plus sign, which no tag may hold, is written as an underscore.
     tag = chart.version.replace("+", "_")
-    repository.add((artifact.descriptor, *artifact.blobs), {tag: chart.artifact})
+    repository.add([artifact], (artifact.descriptor, *artifact.blobs), {tag: chart.artifact})

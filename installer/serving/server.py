@@ -43,6 +43,7 @@ class Server:
     def __init__(
         self, bundle: Bundle, host: str, port: int, reporter: Reporter, content: Findable | None = None
     ) -> None:
+        content = content or Catalogue(bundle, reporter)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._http = _Http((host, port), family)
@@ -50,7 +51,7 @@ class Server:
             raise UsageError(
                 f"{host}:{port}: cannot listen: {exc.strerror or exc}", hint="choose another address or port."
             ) from exc
-        self._http.content, self._http.bundle, self._http.reporter = content or Catalogue(bundle), bundle, reporter
+        self._http.content, self._http.bundle, self._http.reporter = content, bundle, reporter
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": _POLL_SECONDS}, daemon=True
         )

@@ -14,6 +14,7 @@ from installer.bundle.patch import Request
 from installer.bundle.volume import VolumeFile
 from installer.errors import BundleError, ContentError, UsageError
 from installer.oci import media_types
+from installer.report import Silent
 from installer.serving.answer import Answer, Refusal
 from installer.serving.catalogue import Catalogue
 from installer.value import replace
@@ -102,7 +103,7 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
     with open_bundle([update]) as bundle:
         request = Request.decode(request_for(bundle).text.encode())
         # What could be begun, but never be pulled, is not served.
-        assert isinstance(Catalogue(bundle).find(PULL), Refusal)
+        assert isinstance(Catalogue(bundle, Silent()).find(PULL), Refusal)
         with pytest.raises(UsageError, match="does not carry it"):
             write_patch(bundle, request, patch)
         assert not patch.exists()
@@ -112,7 +113,7 @@ def test_a_patch_brings_what_is_left_out(cargo: Cargo, update: Path, tmp_path: P
     with open_bundle([update, patch]) as bundle:
         assert not verify_by_turns(bundle, Counted(), sha256=True).damages
         assert bundle.read(layer.digest) == content
-        assert isinstance(Catalogue(bundle).find(PULL), Answer)
+        assert isinstance(Catalogue(bundle, Silent()).find(PULL), Answer)
         assert [b"".join(map(bytes, bundle.chunks(layer.digest, start))) for start in (0, 1)] == [content, b""]
     raw = patch.read_bytes()
     patch.write_bytes(raw.replace(content, content[:-9] + bytes(9)))

@@ -56,7 +56,7 @@ def test_a_damaged_file_is_not_left_half_written(volume: Path, tmp_path: Path) -
 
 def test_files_are_served(volume: Path) -> None:
     with open_bundle([volume]) as bundle:
-        catalogue = Catalogue(bundle)
+        catalogue = Catalogue(bundle, Silent())
         answer = catalogue.find("/files/handbook.pdf")
         assert isinstance(answer, Answer)
         assert answer.size == len(LARGE)

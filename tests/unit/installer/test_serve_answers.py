@@ -13,12 +13,16 @@ import pytest
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.report import Silent
+from installer.serving.answer import Answer, Refusal
+from installer.serving.catalogue import Catalogue
 from installer.serving.server import Server
 from tests.parts.bundles import Cargo, open_bundle, packed_chart, signing_key
+from tests.parts.counted import Notes
 from tests.parts.images import File, Image, Layer, write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 PAGE = "docker.io/library/page"
 PORT = "registry.example.com:5000/demo/old"
@@ -290,3 +294,23 @@ def test_a_body_is_not_the_next_request(client: Client) -> None:
             connection.request("GET", "/v2/", b"DELETE /v2/ HTTP/1.1\r\n\r\n")
             response = connection.getresponse()
             assert (response.status, response.read()) == (200, b"{}")
+
+
+def test_a_damaged_image_keeps_no_other_from_being_served(tmp_path: Path) -> None:
+    """It is told at once, and is not there: nobody could pull it."""
+    cargo, reporter = Cargo(), Notes()
+    for name in ("bad", "good"):
+        layer = Layer({f"/{name}": File(name.encode())})
+        cargo.image(f"docker.io/demo/{name}:1", write_layout(tmp_path / name, Image((layer,))))
+    (path,) = cargo.write(tmp_path, key=signing_key())
+    with open_bundle([path]) as bundle:
+        place = bundle.volumes.place(bundle.blob(cargo.images[0].digest), 0)
+    with path.open("r+b") as file:
+        file.seek(place.start)
+        file.write(b"x")
+    with open_bundle([path]) as bundle:
+        found = Catalogue(bundle, reporter)
+        assert isinstance(found.find("/v2/docker.io/demo/good/manifests/1"), Answer)
+        assert isinstance(found.find("/v2/docker.io/demo/bad/manifests/1"), Refusal)
+    (note,) = reporter.notes
+    assert note.startswith("docker.io/demo/bad:1 is not served: ")

@@ -123,6 +123,12 @@ def test_a_registry_without_lists(server: FaultyRegistry, client: Client, code: 
     assert listed(client, server) == [TWO]
 
 
+@pytest.mark.parametrize("kind", ["", "application/json", "application/octet-stream"])
+def test_a_list_that_is_called_something_else(server: FaultyRegistry, client: Client, kind: str) -> None:
+    server.on("GET", "/referrers/", status(200, {"Content-Type": kind} if kind else {}, page(ONE)))
+    assert listed(client, server) == [ONE]
+
+
 def test_a_tag_that_is_no_list(server: FaultyRegistry, client: Client) -> None:
     server.put_manifest(about(ONE).raw, media_types.OCI_MANIFEST, f"sha256-{SUBJECT.hex}")
     assert listed(client, server) == []
