@@ -7,10 +7,9 @@ registries", and HIP 6 (charts as OCI artifacts: media types, `+` in versions wr
 import json
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from builder.charts.version_ranges import newest
 from builder.images.source import Places
@@ -26,7 +25,8 @@ from installer.files import is_folder, read_bounded
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, parse_manifest
-from installer.oci.reference import parse_repository
+from installer.oci.reference import parse_reference, parse_repository
+from installer.registry.endpoint import joined
 from installer.strict_yaml import load_yaml
 from installer.value import Value, replace
 
@@ -34,6 +34,7 @@ MAX_INDEX = 64 * 1024 * 1024
 """The index of a repository with many versions has a few MiB; Helm holds it in memory too."""
 # A whole version is the tag itself: registries need not be able to list tags.
 _COMPLETE = re.compile(r"v?\d+\.\d+\.\d+([-+].*)?", re.ASCII)
+_OCI = re.compile(r"oci://[^?#@\s]+", re.ASCII)
 _HTTP = re.compile(r"https?://[^/?#@\s]+(?:[/?][^#\s]*)?", re.ASCII)
 
 
@@ -96,21 +97,26 @@ class ChartFetcher:
 
     def _from_repository(self, entry: ChartEntry, repository: str) -> FetchedChart:
         found = select(self._index(repository), entry.name, self._version(entry), repository)
+        stated = str(found.get("digest") or "").removeprefix("sha256:")
         problem: NotFoundError | None = None
         for url in urls(found, repository):
             try:
-                archive = self._places.transport.fetch(url, MAX_ARCHIVE)
+                if url.startswith("oci://"):
+                    chart = self._artifact(entry, artifact_at(url, str(found.get("version"))))
+                    # What the index states there is the digest of the archive, or that of its manifest.
+                    _check_stated(stated, (chart.published.digest, chart.manifest.digest), url, repository)
+                    return chart
+                archive = self._places.transport.fetch(url, MAX_ARCHIVE, packed=True)
             except NotFoundError as exc:
                 problem = problem or exc
                 continue
-            stated, delivered = str(found.get("digest") or "").removeprefix("sha256:"), Digest.of(archive).hex
-            if stated and stated != delivered:
-                raise ContentError(
-                    f"{url}: the index of {repository} says sha256 {stated[:64]}, delivered is {delivered}",
-                    hint="the chart repository is inconsistent: ask its owner, or fetch the chart from elsewhere.",
-                )
+            _check_stated(stated, (Digest.of(archive),), url, repository)
             return self._made(entry, Origin("url", url), archive)
-        raise problem or NotFoundError(f"{repository}: {entry.name} {entry.version} has no usable URL in the index")
+        listed = str(found.get("urls"))[:200]
+        raise problem or NotFoundError(
+            f"{repository}: {entry.name} {entry.version} has no usable URL in the index ({listed})",
+            hint="http, https and oci are followed; or fetch the archive and name it with `path`.",
+        )
 
     def _index(self, repository: str) -> Mapping[str, Any]:
         with self._lock:
@@ -124,7 +130,10 @@ class ChartFetcher:
         location, version = f"{folder}/{entry.name}", self._version(entry)
         if not _COMPLETE.fullmatch(version):
             version = self._newest(location, version)
-        origin = Origin("registry", location, version.replace("+", "_"))
+        return self._artifact(entry, Origin("registry", location, version.replace("+", "_")))
+
+    def _artifact(self, entry: ChartEntry, origin: Origin) -> FetchedChart:
+        """The chart that lies at `origin` as an OCI artifact."""
         found = self._places.manifest(origin)
         try:
             manifest, archive = parts_of(found)
@@ -239,6 +248,14 @@ def _compact(document: dict[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
+def _check_stated(stated: str, delivered: Sequence[Digest], url: str, repository: str) -> None:
+    if stated and stated not in [digest.hex for digest in delivered]:
+        raise ContentError(
+            f"{url}: the index of {repository} says sha256 {stated[:64]}, delivered is {delivered[0].hex}",
+            hint="the chart repository is inconsistent: ask its owner, or fetch the chart from elsewhere.",
+        )
+
+
 def entries(raw: bytes, url: str) -> Mapping[str, Any]:
     """The `entries` of an index file: chart name → list of versions. Raises ContentError."""
     document = load_yaml(raw, url, ContentError)
@@ -270,7 +287,21 @@ def select(index: Mapping[str, Any], name: str, version: str, repository: str) -
 
 
 def urls(found: Mapping[str, Any], repository: str) -> list[str]:
-    """Where the archive is; relative URLs are relative to the repository. URLs with credentials in them are ignored."""
+    """Where the archive is; relative URLs are relative to the repository. URLs with credentials in them are ignored.
+
+    Some indexes name OCI artifacts (`oci://HOST/PATH:TAG`), as Bitnami's does.
+    """
     listed = found.get("urls")
     texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
-    return [url for url in (urljoin(f"{repository}/", text) for text in texts) if _HTTP.fullmatch(url)]
+    full = [text if text.startswith("oci://") else joined(f"{repository}/", text) for text in texts]
+    return [url for url in full if _HTTP.fullmatch(url) or _OCI.fullmatch(url)]
+
+
+def artifact_at(url: str, version: str) -> Origin:
+    """The place of the artifact that `url` names in an index, by its tag or else by the chart's version.
+
+    Raises UsageError for what is no reference.
+    """
+    text = url.removeprefix("oci://")
+    reference = parse_reference(text if ":" in text.rpartition("/")[2] else f"{text}:{version.replace('+', '_')}")
+    return Origin("registry", str(reference.repository), reference.tag)

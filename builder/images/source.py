@@ -143,7 +143,7 @@ class Places:
         if origin.kind == "registry":
             return self.registry.open(origin.repository, descriptor, offset)
         if origin.kind == "url":
-            return TextStream(self.transport.fetch(origin.location, MAX_SMALL_BLOB), offset)
+            return TextStream(self.transport.fetch(origin.location, MAX_SMALL_BLOB, packed=True), offset)
         if origin.kind == "file":
             return FileStream(self.path(origin.location), offset)
         if origin.kind == "folder":

@@ -23,10 +23,11 @@ from installer.apps.application import Application, application
 from installer.apps.profile import DOCUMENT, dumped
 from installer.bundle.manifest import NEVER
 from installer.chart.misspelt import misspelt
+from installer.chart.relocation import PROJECT, path_of
 from installer.errors import AirferryError, ContentError, RecipeError
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
-from installer.oci.reference import parse_reference
+from installer.oci.reference import MAX_NAME, parse_reference
 from installer.report import Reporter, count
 from installer.value import replace
 
@@ -193,11 +194,22 @@ def _about_values(found: Needs) -> Iterator[str]:
 def _resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform], *, referrers: bool) -> Resolved:
     """`resolve`, its errors extended by the image's name and by who asks for it; with `referrers` if wanted."""
     try:
+        _check_name(path_of(wanted.reference.repository))
         found = resolve(places, wanted, platforms)
         return with_referrers(places, wanted, found) if referrers else found
     except AirferryError as exc:
         message = exc.message.removeprefix(f"{wanted.source}: ")
         raise type(exc)(f"{wanted.source} ({wanted.reasons[0]}): {message}", hint=exc.hint) from exc
+
+
+def _check_name(path: str) -> None:
+    """Raises RecipeError if `path` is too long for an enclave whose site says no project of its own."""
+    length = len(f"{PROJECT}/{path}")
+    if length > MAX_NAME:
+        raise RecipeError(
+            f"its path in an enclave has {length} characters ({PROJECT}/{path[:40]}…), and registries take {MAX_NAME}",
+            hint="copy it to a repository with a shorter path, and name that one.",
+        )
 
 
 def _assemble(

@@ -11,15 +11,23 @@ from typing import Self
 from installer.chart.spelling.rules import NO_RULES, Rules
 from installer.errors import AirferryError
 from installer.oci.digest import Digest
-from installer.oci.reference import DigestRef, Reference, Repository, TagRef, parse_reference, parse_repository
+from installer.oci.reference import DigestRef, Reference, Repository, TagRef, ip6, parse_reference, parse_repository
+
+PROJECT = "airferry"
+"""The path before all images in the enclave, unless a site says another one."""
 
 
 def path_of(repository: Repository) -> str:
     """The name of `repository` below the enclave's registry and project: `<host>/<path>`.
 
-    A port of the host is joined by two underscores, which no host name can hold.
+    What no path can hold is spelt as no host name can be: a port is joined by two underscores, and an address of IPv6
+    is `ipv6__` and its eight groups, `[fd00::1]:5000` so `ipv6__fd00-0-0-0-0-0-0-1__5000`.
     """
-    return f"{repository.host.lower().replace(':', '__')}/{repository.path}"
+    host, address = repository.host.lower(), ip6(repository.host)
+    if address:
+        groups = "-".join(f"{int(group, 16):x}" for group in address.exploded.split(":"))
+        host = f"ipv6__{groups}{host.partition(']')[2]}"
+    return f"{host.replace(':', '__')}/{repository.path}"
 
 
 def target(repository: Repository, registry: str, project: str) -> Repository:

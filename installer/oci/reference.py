@@ -5,6 +5,7 @@ the first path component is a host only if it holds a dot or a colon, or is `loc
 docker.io, and a single component there means `library/`.
 """
 
+import ipaddress
 import re
 from functools import cache
 
@@ -31,7 +32,7 @@ class Repository(Value, order=True):
     path: str
 
     def __post_init__(self) -> None:
-        if not _HOST.fullmatch(self.host):
+        if not _HOST.fullmatch(self.host) or (self.host.startswith("[") and not ip6(self.host)):
             raise UsageError(f"not a registry host: {self.host[:80]!r}", hint="write it like registry.example:5000.")
         if not _PATH.fullmatch(self.path):
             raise UsageError(f"not a repository path: {self.path[:80]!r}", hint="paths are lower case.")
@@ -82,6 +83,14 @@ class DigestRef(Value, order=True):
 
 
 Reference = TagRef | DigestRef
+
+
+def ip6(host: str) -> ipaddress.IPv6Address | None:
+    """The address that begins `host` in brackets, or None."""
+    try:
+        return ipaddress.IPv6Address(host[1:].partition("]")[0]) if host.startswith("[") else None
+    except ValueError:
+        return None
 
 
 def parse_repository(text: str) -> Repository:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from installer.chart.relocation import PROJECT
 from installer.registry.endpoint import ANSWER_SECONDS, MOST_SECONDS, PAUSE_SECONDS
 from installer.schema import Strict
 from installer.site.answer_types import File, Label, Project, RegistryHost, SecretName, Text
@@ -39,7 +40,7 @@ class RegistryAnswers(Strict):
     """
 
     host: RegistryHost
-    project: Project = "airferry"
+    project: Project = PROJECT
     ca: File | None = None
     plain_http: bool = False
     credentials: Login | None = None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEBIAN_PROGRAM = "docker-registry"
 START_SECONDS = 20.0
-LISTENING = re.compile(r"listening on ([0-9a-f.:\[\]]+?):(\d+)\b")
+LISTENING = re.compile(r"listening on ([0-9a-f.:\[\]]+):(\d+)\b")
 # Apache's "combined" format, as gorilla/handlers writes it.
 ACCESS = re.compile(
     r'^(?P<client>\S+) \S+ \S+ \[[^\]]+\] "(?P<method>[A-Z]+) (?P<path>[^ ?]+)(?:\?(?P<query>\S*))? [^"]*" '

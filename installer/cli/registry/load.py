@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from installer.bundle.reader import Bundle
+from installer.chart.relocation import PROJECT
 from installer.cli.opening import BundleChoice, bundle_options
 from installer.cli.registry.lacking import ask_for
 from installer.cli.registry.load_images import load_into
@@ -72,7 +73,7 @@ _destination_options = together(
         click.option("--site", "site_file", type=FILE, help="Answers about this site; its `registry` part is used."),
         click.option("--registry", default="", metavar="HOST[:PORT]", help="The registry, without a site.yaml."),
         click.option(
-            "--project", default="airferry", show_default=True, help="Path before all images there; may be empty."
+            "--project", default=PROJECT, show_default=True, help="Path before all images there; may be empty."
         ),
         click.option("--ca", type=FILE, help="PEM file of the authority that the registry's certificate comes from."),
         click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS."),

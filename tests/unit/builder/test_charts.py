@@ -91,6 +91,8 @@ def test_what_is_no_index_is_refused(raw: bytes) -> None:
         (["/web.tgz"], ["https://charts.example.com/web.tgz"]),
         (["http://other.example.com/x?a=b", "file:///etc/passwd", 7], ["http://other.example.com/x?a=b"]),
         (["https://user:word@other.example.com/x"], []),
+        (["https://charts.example.com/a%2fb/./c.tgz?"], ["https://charts.example.com/a%2fb/./c.tgz?"]),
+        (["oci://r.example/charts/web:1.2.3", "oci://u:p@r.example/x"], ["oci://r.example/charts/web:1.2.3"]),
         ("web.tgz", []),
         (None, []),
     ],

@@ -47,6 +47,8 @@ def render(chart: Chart, values: dict[str, Any], *, upgrade: bool = False) -> li
         ("quay.io/a/b/c", "team/ferry", "team/ferry/quay.io/a/b/c"),
         ("quay.io/a/b", "", "quay.io/a/b"),
         ("localhost:5000/a", "p", "p/localhost__5000/a"),
+        ("[FD00::a1]:5000/a", "p", "p/ipv6__fd00-0-0-0-0-0-0-a1__5000/a"),
+        ("[::]/a", "p", "p/ipv6__0-0-0-0-0-0-0-0/a"),
         ("Registry.EXAMPLE/a", "p", "p/registry.example/a"),
     ],
 )
@@ -56,10 +58,11 @@ def test_a_repository_keeps_its_host_in_the_enclave(name: str, project: str, exp
 
 def test_two_repositories_never_meet() -> None:
     names = ["a/b", "quay.io/a/b", "docker.io/quay.io/a/b", "quay.io:443/a/b", "a.b/c", "a.b:1/c", "localhost/a.b/c"]
+    names += ["[::1]/c", "[::1:1]/c", "[::1]:1/c", "ipv6:1/c"]
     assert len({target(parse_repository(name), REGISTRY, "p") for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("name", ["[::1]:5000/a", "quay.io/" + "a/" * 125 + "a"])
+@pytest.mark.parametrize("name", ["[::1:5000/a", "[:::]/a", "[1]/a", "quay.io/" + "a/" * 125 + "a"])
 def test_what_has_no_place_in_a_registry_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         relocation(f"{name}:1")
