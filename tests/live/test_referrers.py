@@ -5,7 +5,10 @@ Those that keep such lists themselves: tests/unit/oci/test_referrers.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +20,11 @@ from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Repository, TagRef, parse_reference
 from installer.registry.client import Registry
-from installer.registry.referrers import tag_of
+from installer.registry.referrers import listed, tag_of
 from installer.registry.transport import Transport
 from tests.parts.application import KEY
 from tests.parts.bundles import KEYS
+from tests.parts.go_programs import go_program
 from tests.parts.images import File, Image, Layer, push, write_layout
 from tests.parts.programs import Program, from_source
 from tests.parts.registry_kinds import running, slices
@@ -108,6 +112,37 @@ def plain(descriptor: Descriptor) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Oras:
+    """The OCI project's client of referrers; `folder` is where it runs, and its HOME."""
+
+    folder: Path
+
+    def attach(self, image: str, kind: str, content: str) -> str:
+        """Publish `content` about an image; the digest of the manifest."""
+        (self.folder / "content").write_text(content)
+        found = self._run("attach", "--artifact-type", kind, "--format", "json", image, "content:text/plain")
+        return str(json.loads(found)["digest"])
+
+    def discovered(self, image: str, way: str = "v1.1-referrers-api") -> dict[str, str]:
+        """What is about an image, with the type of each: asked for by one of the ways of the specification."""
+        found = json.loads(self._run("discover", "--format", "json", "--distribution-spec", way, image))
+        return {entry["digest"]: entry["artifactType"] for entry in found["referrers"]}
+
+    def _run(self, command: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [go_program("oras"), command, "--plain-http", *arguments],
+            cwd=self.folder,
+            env={"PATH": os.defpath, "HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@dataclass(frozen=True)
 class Publisher:
     """A registry with an image, a recipe for it, and the commands of both sides."""
 
@@ -133,11 +168,24 @@ class Publisher:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def load(self, address: str) -> Any:
+    def load(self, address: str, project: str = "site") -> Any:
         """Have what is there now in the registry at `address`."""
         bundle = self.bundle()
-        command = ("load", "--bundle", bundle, "--key", KEY, "--registry", address, "--plain-http", "--project", "site")
-        return self.installer.result(*command)
+        where = ("--registry", address, "--plain-http", "--project", project)
+        return self.installer.result("load", "--bundle", bundle, "--key", KEY, *where)
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Repository]:
+        """Serve what is there now; where the image is then."""
+        bundle = self.bundle()
+        served = self.installer.start("serve", "--bundle", bundle, "--key", KEY, "--listen", "127.0.0.1:0")
+        assert served.stdout
+        try:
+            address = served.stdout.readline().split()[1].rstrip(",")
+            yield Repository(address, f"{self.address.replace(':', '__')}/team/app")
+        finally:
+            served.terminate()
+            served.communicate(timeout=60)
 
 
 @pytest.fixture(params=["debian", "crane"])
@@ -224,6 +272,38 @@ def test_a_list_that_was_not_written_any_more_is_written_later(publisher: Publis
             assert set(target.about(subject)) == {referrer.digest}
         (arrived,) = publisher.load(address)["images"]
         assert arrived["present"]
+
+
+@pytest.mark.parametrize("kind", ["debian", "crane"])
+def test_oras_finds_what_oras_has_attached(publisher: Publisher, kind: str, tmp_path: Path) -> None:
+    """In the registry that was loaded, and in `serve`, which lists them itself."""
+    oras = Oras(tmp_path)
+    image = f"{publisher.address}/team/app:1.0"
+    attached = {oras.attach(image, each, "about it"): each for each in (SBOM, SIGNATURE)}
+    with running(kind, tmp_path / "enclave") as address:
+        (arrived,) = publisher.load(address)["images"]
+        assert oras.discovered(arrived["target"], "v1.1-referrers-tag") == attached
+    with publisher.serving() as repository:
+        assert oras.discovered(f"{repository}:1.0") == attached
+        assert oras.discovered(f"{repository}:1.0", "v1.1-referrers-tag") == attached
+
+
+def test_they_are_served(publisher: Publisher) -> None:
+    """Straight from the bundle, by list, by the tag of clients that know no lists, and by cosign's; nothing is left to
+    load into what serves them."""
+    upstream = publisher.place
+    sbom = upstream.refer(publisher.root, SBOM, b"packages")
+    signature = upstream.refer(sbom, SIGNATURE, b"signature")
+    tag = upstream.sign(publisher.root.digest, "of the publisher")
+    with publisher.serving() as repository:
+        place = Place(Registry(Transport()), repository)
+        assert set(place.about(publisher.root)) == {sbom.digest}
+        assert set(place.about(sbom)) == {signature.digest}
+        tagged = place.client.manifest(tag_of(place.repository, publisher.root.digest))
+        assert [found.digest for found in listed(tagged)] == [sbom.digest]
+        assert place.signatures(tag) == ["of the publisher"]
+        assert place.client.tags(place.repository) == ["1.0", tag]
+        assert [image["present"] for image in publisher.load(repository.host, project="")["images"]] == [True]
 
 
 def test_they_are_shown(publisher: Publisher) -> None:
