@@ -225,7 +225,7 @@ class DockerArchive:
                 return self._made[image]
         config = self._read(image.config, MAX_CONFIG)
         what = f"{self.path}: {printable(image.config)[:200]}"
-        rootfs = _field(strict_json.parse(config, what, ContentError), "rootfs")
+        rootfs = _field(strict_json.parse(config, what, ContentError, known={"rootfs"}), "rootfs")
         diff_ids = _field(rootfs, "diff_ids") or [] if isinstance(rootfs, dict) else None
         if not isinstance(diff_ids, list) or len(diff_ids) != len(image.layers):
             raise ContentError(f"{self.path}: the configuration does not name as many layers as manifest.json")

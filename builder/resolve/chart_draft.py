@@ -96,7 +96,7 @@ def _site(chart: Chart, name: str) -> str:
     folder = tree.folder(tree.parts[0])
     lines = ["# charts:", f"#   {name}:", f"#     namespace: {name}", "#     values:"]
     if raw := tree.files.get(f"{folder}/values.schema.json"):
-        schema = strict_json.parse(raw, "values.schema.json", ContentError)
+        schema = strict_json.parse(raw, "values.schema.json", ContentError, known=())
         rules = list(_rules(schema, "", 0))[:MAX_RULES]
         lines = ["# What its values.schema.json says of the values:", *(f"#   {rule}" for rule in rules), *lines]
     values = tree.files.get(f"{folder}/values.yaml", b"{}").decode("utf-8", "replace")

@@ -85,7 +85,7 @@ def parts_of(node: Manifest | Index) -> tuple[Manifest, Descriptor]:
 
 def named_in(config: bytes) -> tuple[Any, Any]:
     """Name and version in the configuration of an artifact, as they are written there. Raises ContentError."""
-    found = strict_json.parse(config, "the configuration", ContentError)
+    found = strict_json.parse(config, "the configuration", ContentError, known=())
     return (found.get("name"), found.get("version")) if isinstance(found, dict) else (None, None)
 
 

@@ -353,17 +353,13 @@ def _check_chart(chart: dict[str, Any], blobs: dict[str, bytes]) -> None:
     need(layers == [chart["archive"]], "the archive in an artifact")
     for item in (artifact["config"], *artifact["layers"]):
         need(len(blobs.get(item["digest"], b"")) == item["size"], "a part of an artifact")
-    config = json.loads(blobs[artifact["config"]["digest"]], object_pairs_hook=_unambiguous)
+    config = json.loads(blobs[artifact["config"]["digest"]])
+    need(len({key.lower() for key in config}) == len(config), "keys that differ in case only")
     need((config.get("name"), config.get("version")) == named, "the configuration of an artifact")
     with tarfile.open(fileobj=io.BytesIO(blobs[chart["archive"]])) as archive:
         members = [archive.extractfile(name) for name in archive.getnames() if re.fullmatch("[^/]+/Chart.yaml", name)]
         documents = [item for member in members if member for item in yaml.load_all(member, yaml.CSafeLoader)]
     need([(item["name"], item["version"]) for item in documents] == [named], "the Chart.yaml in an archive")
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    need(len({key.lower() for key, _ in pairs}) == len(pairs), "keys that differ in case only")
-    return dict(pairs)
 
 
 def _check_document(document: dict[str, Any], bundle: dict[str, Any], blobs: dict[str, bytes]) -> None:

@@ -199,11 +199,15 @@ def archive(path: Path, members: Mapping[str, bytes | str], form: int = tarfile.
 LAYERS = [Layer({"a": File(b"a" * 5000)}).tar(), Layer({"b": File(b"b")}).tar()]
 
 
-def saved(*, tags: Any = ("redis:7",), layers: list[bytes] | None = None, **change: Any) -> dict[str, bytes | str]:
+def saved(
+    *, tags: Any = ("redis:7",), layers: list[bytes] | None = None, more: Any = None, **change: Any
+) -> dict[str, bytes | str]:
     """The members of an archive in the form of engines before 25."""
     layers = LAYERS if layers is None else layers
     diff_ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
-    config = compact({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    config = compact(
+        {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}, **(more or {})}
+    )
     name = f"{hashlib.sha256(config).hexdigest()}.json"
     members: dict[str, bytes | str] = {name: config}
     for count, layer in enumerate(layers):
@@ -235,6 +239,13 @@ class TestDockerArchive:
                 with pytest.raises(NotFoundError, match="no image") as caught:
                     source.manifest(name)
                 assert "redis:7" in caught.value.hint
+
+    def test_labels_may_differ_in_case_only(self, tmp_path: Path) -> None:
+        labels = {"Version": "1", "version": "2"}
+        with DockerArchive(archive(tmp_path / "a.tar", saved(more={"config": {"Labels": labels}})), tmp_path) as source:
+            found = source.manifest()
+            assert isinstance(found, Manifest)
+            assert json.loads(read(source, found.config))["config"]["Labels"] == labels
 
     def test_the_made_manifest_is_always_the_same(self, tmp_path: Path) -> None:
         members = saved()

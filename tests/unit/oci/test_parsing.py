@@ -201,6 +201,14 @@ class TestJson:
         with pytest.raises(ContentError, match="the thing"):
             strict_json.parse(text, "the thing", ContentError)
 
+    def test_below_unknown_keys_others_are_free(self) -> None:
+        for text in (b'{"x":{"a":1,"A":2}}', b'{"x":[[{"a":{"k":1,"K":2}}]]}'):
+            assert strict_json.parse(text, "x", ContentError, known=()) == json.loads(text)
+            with pytest.raises(ContentError, match="differ only in case"):
+                strict_json.parse(text, "x", ContentError, known={"x", "a"})
+        with pytest.raises(ContentError, match="differ only in case"):
+            strict_json.parse(b'{"a":1,"A":2}', "x", ContentError, known=())
+
     def test_what_is_plain(self) -> None:
         assert strict_json.parse(b' {"a":[1,null,"\xc3\xa9"],"b":{"a":2}}\n', "x", ContentError) == {
             "a": [1, None, "é"],
