@@ -17,7 +17,7 @@ from builder.images.platforms import ANY, NEWER, Upstream, fit, too_deep
 from builder.images.source import Places
 from builder.recipe.findings import Reason
 from builder.recipe.lock import MAX_DEPTH, LockedBlob, LockedImage, LockedManifest, Origin, is_mutable
-from installer.errors import AirferryError, ContentError, NotFoundError
+from installer.errors import ContentError, NotFoundError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, Platform, parse_manifest
@@ -101,7 +101,7 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
         if len(platforms) == 1:
             root = _choose(source, wanted, upstream, platforms[0])
         else:
-            root, notes = _reduced(source, wanted, upstream)
+            root, notes = _reduced(source, wanted, upstream, platforms)
             made = root.raw.decode("ascii") if root is not upstream else ""
     carried = Carried()
     notes += [f"{wanted.source}: {note}" for note in walk(source, root, carried, made)]
@@ -150,12 +150,12 @@ def _single(source: Upstream, root: Manifest | Index, platform: Platform) -> Dig
     return root.descriptor.digest
 
 
-def _reduced(source: Upstream, wanted: Wanted, index: Index) -> tuple[Index, list[str]]:
+def _reduced(source: Upstream, wanted: Wanted, index: Index, platforms: Sequence[Platform]) -> tuple[Index, list[str]]:
     """`index` without the entries that cannot be carried whole, and what to say of them.
 
-    Itself if there are none, or if nothing else is in it.
+    Itself if there are none, or if nothing else is in it. Raises NotFoundError if a member for `platforms` is gone.
     """
-    reasons = {entry.digest: reason for entry in index.manifests if (reason := _obstacle(source, entry))}
+    reasons = {entry.digest: reason for entry in index.manifests if (reason := _obstacle(source, entry, platforms))}
     if not reasons or all(entry.digest in reasons for entry in index.manifests):
         return index, []
     document = json.loads(index.raw)
@@ -168,13 +168,15 @@ def _reduced(source: Upstream, wanted: Wanted, index: Index) -> tuple[Index, lis
     return (reduced if isinstance(reduced, Index) else index), [*left, made]
 
 
-def _obstacle(source: Upstream, entry: Descriptor) -> str:
+def _obstacle(source: Upstream, entry: Descriptor, platforms: Sequence[Platform]) -> str:
     """Why an entry of an index cannot be carried as what it is; empty if it can."""
     if not (entry.is_index or entry.is_manifest):
         return f"its entry {entry.digest} is of type {entry.media_type:.100}, which is no image"
     try:
         node = source.child(entry)
     except NotFoundError as exc:
+        if entry.platform and any(fit(entry.platform, want) is not None for want in platforms):
+            raise
         return f"its entry {entry.digest} is gone ({exc.message})"
     return _vendors(source, node, entry) if isinstance(node, Manifest) else ""
 
@@ -280,14 +282,6 @@ def substituted(reference: Reference, substitutions: Mapping[str, str]) -> Refer
 
 def _is_exact(key: str) -> bool:
     return "@" in key or ":" in key.rpartition("/")[2]
-
-
-def several(errors: Sequence[AirferryError], what: str) -> AirferryError:
-    """One error for all of `errors`, at least one, with the exit code and the hint of the first."""
-    if len(errors) == 1:
-        return errors[0]
-    lines = "".join(f"\n  {error.message}" for error in errors)
-    return type(errors[0])(f"{len(errors)} {what}:{lines}", hint=errors[0].hint)
 
 
 def origin_of(reference: Reference) -> Origin:

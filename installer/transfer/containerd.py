@@ -27,6 +27,7 @@ from installer.errors import (
     NotFoundError,
     RegistryUnreachableError,
     StorageError,
+    several,
 )
 from installer.oci.digest import Digest
 from installer.report import Reporter, count, size
@@ -180,10 +181,12 @@ class Imported(Value):
         return f"{images}, {len(self.new)} of them new: {size(self.sent)} sent"
 
     def check(self) -> None:
-        """Raises the error of the first image that was left out."""
-        for image, error in self.left_out.items():
-            more = f"; {len(self.left_out)} left out, all others are there"
-            raise type(error)(f"{image.source}: {error.message}{more}", hint=error.hint)
+        """Raises one error for all images that were left out."""
+        found = self.left_out.items()
+        errors = [type(error)(f"{image.source}: {error.message}", hint=error.hint) for image, error in found]
+        if errors:
+            rest = "all others are there" if self.new or self.present else "no image is there"
+            raise several(errors, f"images left out; {rest}")
 
 
 def import_images(bundle: Bundle, store: ImageStore, names: Names, reporter: Reporter) -> Imported:

@@ -187,7 +187,12 @@ class Pusher:
         """Put a manifest; what the registry has claimed to hold of it, and does not know then, is sent."""
         try:
             return self.registry.put_manifest(repository, node.raw, node.descriptor.media_type, selector)
-        except BlobUnknownError:
+        except BlobUnknownError as exc:
+            if others := [blob.digest for blob in node.blobs if not node.needs(blob)]:
+                raise ContentError(
+                    f"{exc.message}\nit names {others[0]}, which a registry need not hold, and this one insists on it",
+                    hint="name it by tag and for one platform in the recipe, or relax `validation` in the registry.",
+                ) from exc
             if not self._send_again(repository, node):
                 raise
             return self.registry.put_manifest(repository, node.raw, node.descriptor.media_type, selector)

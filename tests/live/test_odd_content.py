@@ -20,8 +20,10 @@ from tests.parts import second_reader
 from tests.parts.bundles import KEYS
 from tests.parts.containerd import Containerd
 from tests.parts.faulty_registry import FaultyRegistry
+from tests.parts.go_programs import go_program
 from tests.parts.images import OCI, File, Layer, LayoutWriter, compact
 from tests.parts.programs import Program, from_source
+from tests.parts.registry import DEBIAN_PROGRAM, Registry
 from tests.parts.registry_kinds import REGISTRIES, running
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 EMPTY = "application/vnd.oci.empty.v1+json"
 THING = "application/vnd.example.thing"
 VENDORS = {
-    "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
     "digest": "sha256:" + "1" * 64,
     "size": 5,
     "urls": ["https://vendor.example/layer"],
@@ -259,3 +261,21 @@ def test_linux_is_carried_where_windows_lies_at_its_vendor(tmp_path: Path, *, by
         with tempfile.TemporaryDirectory(prefix="af-") as name, Containerd(Path(name)) as node:
             done = installer(volume).result("import", "--containerd", node.folder / "c.sock", "--namespace", "odd")
             assert {item["source"] for item in done["images"]} == set(drafts.digests)
+
+
+@pytest.mark.parametrize("program", [DEBIAN_PROGRAM, "v3"])
+def test_a_registry_that_insists_on_what_lies_at_a_vendor(tmp_path: Path, program: str) -> None:
+    """As the distribution project's does by default: what it refuses is named, all other images are loaded."""
+    drafts = Drafts(tmp_path / "bundle")
+    writer = drafts.writer("plain")
+    with FaultyRegistry() as upstream:
+        publish_indexes(drafts, upstream, by_digest=True)
+        drafts.entries = [entry for entry in drafts.entries if "vendor" in str(entry)]
+        drafts.add("plain", writer, drafts.files(writer, **ON_LINUX, comment="plain"))
+        volume = bundle(drafts.folder, drafts)
+    with Registry(tmp_path / "registry", program=go_program("registry") if program == "v3" else program) as registry:
+        done = installer(volume).run("load", "--registry", registry.address, "--output", "json")
+    assert (done.returncode, "relax `validation`" in done.stderr) == (23, True), done.stderr
+    (refused,) = json.loads(done.stdout)["refused"]
+    assert "/odd/vendor@" in refused
+    assert [item["source"] for item in json.loads(done.stdout)["images"]] == ["docker.io/odd/plain:1"]
