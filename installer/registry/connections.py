@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
 from installer.errors import UsageError
 from installer.registry import failures
@@ -136,7 +136,12 @@ class _Verbatim(HTTPConnection):
 
 
 class _VerbatimTLS(_Verbatim, HTTPSConnection):
-    pass
+    def connect(self) -> None:
+        """See urllib3, for which a silence while TLS begins is one of the server's answer."""
+        try:
+            super().connect()
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(self, "TLS does not begin in time") from exc
 
 
 class _Pool(urllib3.HTTPConnectionPool):

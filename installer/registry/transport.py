@@ -123,7 +123,8 @@ class Transport:
         while response.status == 401 and _at_home(request, response):
             with response:
                 error = self._refusal(request, response)
-            offers = parse_challenges(response.header("WWW-Authenticate"))
+            # Who asks for nothing by name is given the password, as Helm does.
+            offers = parse_challenges(response.header("WWW-Authenticate")) or parse_challenges("Basic")
             again = self._authorizer.answer(request.endpoint, request.scopes, offers, authorization, tried)
             if again is None:
                 raise error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -1091,6 +1092,14 @@ class TestUnreachable:
     def test_a_name_that_does_not_exist(self, client: Client) -> None:
         with pytest.raises(RegistryUnreachableError, match=r"registry\.invalid:443: the name cannot be resolved"):
             client.registry.manifest(TagRef(Repository("registry.invalid", "a"), "1"))
+
+    def test_silence_while_tls_begins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("installer.registry.connections.CONNECT_SECONDS", 0.2)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            host = f"127.0.0.1:{silent.getsockname()[1]}"
+            client = Client({host: HostSettings(plain_http=False)})
+            with pytest.raises(RegistryUnreachableError, match="no connection in time"):
+                client.registry.manifest(TagRef(Repository(host, "a"), "1"))
 
     def test_no_tls_where_tls_is_expected(self, server: FaultyRegistry) -> None:
         client = Client({server.address: HostSettings(plain_http=False)})

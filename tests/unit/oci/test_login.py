@@ -217,6 +217,17 @@ class TestOffers:
         held.on("GET", "/manifests/", admits(lambda sent: sent.startswith("Basic"), challenge(offers)))
         assert known(held).registry.manifest(ref(held)).raw == MANIFEST
 
+    @pytest.mark.parametrize("header", ["", "Negotiate, Digest realm=x", "nonsense="])
+    def test_a_401_that_offers_nothing_we_know(self, held: FaultyRegistry, header: str) -> None:
+        """Without a challenge the password is sent, to a challenge that is none of ours nothing."""
+        held.on("GET", "/manifests/", challenge(header, always=False))
+        client = known(held)
+        if "Negotiate" in header:
+            with pytest.raises(RegistryAccessError):
+                client.registry.manifest(ref(held))
+        else:
+            client.registry.manifest(ref(held))
+
     def test_an_identity_token_is_no_password(self, held: FaultyRegistry) -> None:
         held.on("GET", "/manifests/", challenge('Basic realm="x"'))
         with pytest.raises(RegistryAccessError, match="401"):
