@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SEND_SLICE = 1 << 20
 MAX_ERROR_BODY = 64 << 10
 READ_SLICE = 64 << 10
-_GZIP = b"\x1f\x8b"
-_GZIP_WINDOW = 31
+GZIP = b"\x1f\x8b"
+GZIP_WINDOW = 31
 
 Body = Callable[[], Iterable[memoryview | bytes]]
 """Gives the parts of a request's body, anew for each try."""
@@ -102,6 +102,11 @@ class Response:
         found = self.header("Content-Encoding").strip().lower()
         return "" if found == "identity" else found
 
+    @property
+    def gzipped(self) -> bool:
+        """Whether the body is said to be packed with gzip."""
+        return self.encoding in ("gzip", "x-gzip")
+
     def read(self, limit: int, *, packed: bool = False) -> bytes:
         """The whole body, of at most `limit` bytes; `packed`: a gzip file is what is wanted.
 
@@ -120,15 +125,15 @@ class Response:
             error = f"{place(self.url)}: the answer ends {self._raw.length} bytes early"
             raise TransientError(RegistryUnreachableError(error, hint="run the same command again."))
         found = bytes(data)
-        if self.encoding in ("gzip", "x-gzip") and found.startswith(_GZIP):
+        if self.gzipped and found.startswith(GZIP):
             plain = self._unpacked(found, limit)
-            found = plain if not packed or plain.startswith(_GZIP) else found
+            found = plain if not packed or plain.startswith(GZIP) else found
         if found[:512].lstrip().startswith(b"<"):
             raise failures.web_page(self.url)
         return found
 
     def _unpacked(self, data: bytes, limit: int) -> bytes:
-        unpacking = zlib.decompressobj(_GZIP_WINDOW)
+        unpacking = zlib.decompressobj(GZIP_WINDOW)
         try:
             plain = unpacking.decompress(data, limit + 1)
         except zlib.error as exc:

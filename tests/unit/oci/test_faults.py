@@ -189,12 +189,27 @@ class TestDownload:
         assert download(client, server, blob()) == DATA
         assert server.seen[0].headers["accept-encoding"] == "identity"
 
-    @pytest.mark.parametrize("length", ["", str(len(gzip.compress(DATA)))], ids=["chunks", "length"])
-    def test_says_who_packs_a_blob_on_the_way(self, server: FaultyRegistry, client: Client, length: str) -> None:
+    @pytest.mark.parametrize("length", [True, False], ids=["length", "chunks"])
+    @pytest.mark.parametrize("kind", [media_types.OCI_LAYER, media_types.OCTETS])
+    def test_a_blob_that_is_packed_on_the_way_is_unpacked(
+        self, server: FaultyRegistry, client: Client, kind: str, *, length: bool
+    ) -> None:
+        data = bytes(200_000) + DATA
+        server.put_blob(data)
+        packed = gzip.compress(data)
+        label = {"Content-Encoding": "gzip", "Content-Length": str(len(packed)) if length else ""}
+        server.on("GET", "/blobs/", changed(body=packed[:100_000], headers=label), times=1)
+        server.on("GET", "/blobs/", changed(body=packed, headers=label))
+        found = Descriptor(kind, Digest.of(data), len(data))
+        assert download(client, server, found) == data
+        assert download(client, server, found, 210_000) == data[210_000:]
+
+    def test_says_what_comes_in_an_encoding_of_its_own(self, server: FaultyRegistry, client: Client) -> None:
         server.put_blob(DATA)
-        packed = {"Content-Encoding": "gzip", "Content-Length": length}
-        server.on("GET", "/blobs/", changed(body=gzip.compress(DATA), headers=packed))
-        with pytest.raises(ContentError, match=r"Content-Encoding 'gzip'\), though asked not to"):
+        server.on(
+            "GET", "/blobs/", changed(body=DATA[:1000], headers={"Content-Encoding": "br", "Content-Length": "1000"})
+        )
+        with pytest.raises(ContentError, match="Content-Encoding 'br', though asked for without"):
             download(client, server, blob())
 
     @pytest.mark.parametrize("length", ["", "18"], ids=["chunks", "length"])
