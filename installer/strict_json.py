@@ -2,7 +2,7 @@
 
 Go matches keys without regard to case, Python does not, and both resolve duplicate keys silently; so the same bytes
 can name other layers to a registry than to us. Such documents are refused. Where keys are free, as those of annotations
-and labels are, both read the same, and keys may differ in case only.
+and labels are, both read the same.
 """
 
 import json
@@ -21,40 +21,47 @@ def parse(
 
     With `known`, only the outermost object and those below these keys have keys with a meaning; others are free.
     """
-    similar = False
+    doubts = _Doubts()
 
     def refuse(reason: str) -> NoReturn:
         raise error(f"{what}: {reason}", hint=hint)
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal similar
-        found = dict(items)
-        if len(found) != len(items):
-            refuse("a key stands twice in one object")
-        similar = similar or _similar(found)
-        return found
 
     def constant(text: str) -> NoReturn:
         refuse(f"{text} is not JSON")
 
     try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-        ambiguous = similar and _ambiguous(document, known)
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=doubts.collect, parse_constant=constant)
+        reason = doubts.about(document, known)
     except (ValueError, RecursionError) as exc:
         raise error(f"{what}: not JSON ({type(exc).__name__})", hint=hint) from exc
-    if ambiguous:
-        refuse("two keys of one object differ only in case")
+    if reason:
+        refuse(reason)
     return document
 
 
-def _similar(found: dict[str, Any]) -> bool:
-    return len(found) != len({key.casefold() for key in found})
+class _Doubts:
+    """The objects of a document that have two keys which are one to some reader, and why."""
 
+    def __init__(self) -> None:
+        # With the objects themselves: the ids of those that are gone are used again.
+        self._found: dict[int, tuple[dict[str, Any], str]] = {}
 
-def _ambiguous(value: Any, known: Collection[str] | None) -> bool:
-    if isinstance(value, list):
-        return any(_ambiguous(item, known) for item in value)
-    if not isinstance(value, dict):
-        return False
-    inner = (item for key, item in value.items() if known is None or key in known)
-    return _similar(value) or any(_ambiguous(item, known) for item in inner)
+    def collect(self, items: list[tuple[str, Any]]) -> dict[str, Any]:
+        """The object of `items`."""
+        made = dict(items)
+        if len(made) != len(items):
+            self._found[id(made)] = made, "a key stands twice in one object"
+        elif len(made) != len({key.casefold() for key in made}):
+            self._found[id(made)] = made, "two keys of one object differ only in case"
+        return made
+
+    def about(self, value: Any, known: Collection[str] | None) -> str:
+        """The reason to refuse `value`; empty if there is none."""
+        if not self._found or not isinstance(value, dict | list):
+            return ""
+        if id(value) in self._found:
+            return self._found[id(value)][1]
+        inner = value
+        if isinstance(value, dict):
+            inner = [item for key, item in value.items() if known is None or key in known]
+        return next((reason for item in inner if (reason := self.about(item, known))), "")

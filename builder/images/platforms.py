@@ -1,6 +1,7 @@
 """Which manifest of an image runs where.
 
-Variants follow containerd (`platforms/compare.go`): a processor runs what was made for older ones of its kind.
+Spellings and variants follow containerd (`platforms/database.go`, `platforms/compare.go`): a processor runs what was
+made for older ones of its kind.
 """
 
 import json
@@ -23,6 +24,15 @@ NEWER, ANY = 100, 200
 _VARIANTS = {"amd64": ("v1", "v2", "v3", "v4"), "arm": ("v5", "v6", "v7", "v8"), "arm64": ("v8", "v9")}
 _USUAL = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
 """What no variant means."""
+_SPELLINGS = {
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "i386": "386",
+    "aarch64": "arm64",
+    "armhf": "arm/v7",
+    "armel": "arm/v6",
+}
+"""Architectures as some tools write them, and as the specification does."""
 _ALSO = {("amd64", "386"): 50, ("arm64", "arm"): NEWER + 50}
 """Ranks of other architectures that processors run, as good as all of them or some."""
 
@@ -33,6 +43,7 @@ def fit(have: Platform, want: Platform) -> int | None:
     From NEWER on not every processor of `want` runs it, as a later variant than it stands for by saying none; ANY is
     for no platform in particular.
     """
+    have, want = _normal(have), _normal(want)
     if have.architecture == WASM:
         return ANY
     if have.os != want.os:
@@ -48,6 +59,14 @@ def fit(have: Platform, want: Platform) -> int | None:
     if want.variant:
         return None
     return NEWER + (known.index(mine) if mine in known else len(known))
+
+
+def _normal(platform: Platform) -> Platform:
+    """`platform` as the specification spells it: `x86_64` is amd64, `arm/7` is arm/v7."""
+    spelled = platform.architecture.lower()
+    architecture, _, implied = _SPELLINGS.get(spelled, spelled).partition("/")
+    variant = (platform.variant.lower() or implied).removesuffix(".0")
+    return Platform(platform.os.lower(), architecture, f"v{variant}" if variant.isdecimal() else variant)
 
 
 class Upstream:

@@ -220,9 +220,11 @@ def _descriptor(item: Any, what: str) -> Descriptor:
     if not isinstance(media_type, str) or not isinstance(digest, str) or type(size) is not int:
         raise ContentError(f"{what}: a descriptor lacks mediaType, digest or size", hint=ANEW)
     annotations = item.get("annotations") or {}
-    if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
+    if not isinstance(annotations, dict) or not all(isinstance(value, str | None) for value in annotations.values()):
         raise ContentError(f"{what}: annotations are not text", hint=ANEW)
-    return Descriptor(media_type, Digest(digest), size, _platform(item.get("platform"), what), annotations)
+    # Go reads null as the empty text.
+    texts = {key: value or "" for key, value in annotations.items()}
+    return Descriptor(media_type, Digest(digest), size, _platform(item.get("platform"), what), texts)
 
 
 def _platform(item: Any, what: str) -> Platform | None:

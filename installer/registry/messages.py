@@ -120,7 +120,7 @@ class Response:
             data += buffer[:count]
         if len(data) > limit:
             self.abort()
-            raise ContentError(f"{place(self.url)}: the answer is larger than {limit} bytes")
+            raise self._too_large(limit)
         if self._raw.length:
             error = f"{place(self.url)}: the answer ends {self._raw.length} bytes early"
             raise TransientError(RegistryUnreachableError(error, hint="run the same command again."))
@@ -132,6 +132,10 @@ class Response:
             raise failures.web_page(self.url)
         return found
 
+    def _too_large(self, limit: int) -> ContentError:
+        hint = "nothing of that kind may be larger, in registries neither; its publisher has to make it smaller."
+        return ContentError(f"{place(self.url)}: the answer is larger than {limit} bytes", hint=hint)
+
     def _unpacked(self, data: bytes, limit: int) -> bytes:
         unpacking = zlib.decompressobj(GZIP_WINDOW)
         try:
@@ -139,7 +143,7 @@ class Response:
         except zlib.error as exc:
             raise ContentError(f"{place(self.url)}: the answer is no gzip, as its Content-Encoding says") from exc
         if len(plain) > limit:
-            raise ContentError(f"{place(self.url)}: the answer is larger than {limit} bytes")
+            raise self._too_large(limit)
         if not unpacking.eof:
             raise ContentError(f"{place(self.url)}: the answer is a gzip without its end")
         return plain

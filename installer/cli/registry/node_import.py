@@ -58,8 +58,9 @@ def node_import(
     """Bring the images onto this node, where the site has no registry. Run it on every node.
 
     With `on_nodes: true` below `registry` in site.yaml, `install` and `render` rely on it. Without --site images keep
-    their upstream names. What is there already is left alone. In containerd images are pinned, so that the kubelet
-    does not clear them away: `ctr images rm` does.
+    their upstream names. What is there already is left alone. Artifacts, which no node can unpack, are left out and
+    named; an image that the node refuses stops no other. In containerd images are pinned, so that the kubelet does not
+    clear them away: `ctr images rm` does.
 
     An image folder takes one file, which k3s and RKE2 read within seconds, versions before 2025 only when they start;
     at each start they read it again, unless there is a file `.cache.json`. Delete the files of earlier bundles there.

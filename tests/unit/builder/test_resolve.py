@@ -207,6 +207,18 @@ def test_a_configuration_that_names_no_platform(places: Places, drafts: Drafts, 
         assert "says no platform" in found.notes[0]
 
 
+def test_a_configuration_that_is_too_large_to_be_read(
+    places: Places, drafts: Drafts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.images.platforms.MAX_SMALL_BLOB", 1000)
+    for padding, platforms in ((10, (AMD64,)), (1000, ())):
+        root = drafts.manifest({"os": "linux", "architecture": "amd64", "author": "x" * padding})
+        drafts.finish(root)
+        found = resolve(places, wanted(), [AMD64])
+        assert (found.image.digest.text, found.image.platforms) == (root["digest"], platforms)
+        assert len(found.carried.blobs) == 2
+
+
 @pytest.mark.parametrize("platform", [None, {"os": "linux", "architecture": ""}, {}])
 def test_an_entry_that_names_no_platform_has_that_of_its_configuration(
     places: Places, drafts: Drafts, platform: dict[str, str] | None
@@ -295,6 +307,10 @@ def test_an_index_that_says_something_wrong_of_its_member(
         ("linux/amd64", "linux/386 linux/arm64 windows/amd64", "linux/386", False),
         ("linux/arm64", "linux/386 linux/arm/v7", "linux/arm/v7", True),
         ("linux/386", "linux/amd64", "", False),
+        ("linux/amd64", "linux/aarch64 Linux/x86_64", "Linux/x86_64", False),
+        ("linux/arm64", "linux/armhf linux/aarch64/8", "linux/aarch64/8", False),
+        ("linux/arm/v7", "linux/armel linux/arm/7", "linux/arm/7", False),
+        ("linux/arm64/v9", "linux/arm64/v9.0", "linux/arm64/v9.0", False),
     ],
 )
 def test_variants(places: Places, drafts: Drafts, asked: str, there: str, taken: str, told: bool) -> None:
