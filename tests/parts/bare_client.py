@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urljoin
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ACCEPT = f"{OCI.index}, {DOCKER.index}, {OCI.manifest}, {DOCKER.manifest}"
 SECONDS = 30.0
+_BEARER = re.compile("Bearer (.*)", re.IGNORECASE)
+_PARAMETER = re.compile(r'([a-z]+)="([^"]*)"')
 
 
 class RefusedError(Exception):
@@ -28,12 +31,13 @@ class RefusedError(Exception):
 
 
 class BareClient:
-    """A client of the registry at `address` (`HOST:PORT`, without TLS)."""
+    """A client of the registry at `address` (`HOST:PORT`, without TLS), by password or by the token that it wants."""
 
     def __init__(self, address: str, user: tuple[str, str] | None = None) -> None:
         self._base = f"http://{address}/v2/"
-        headers = urllib3.make_headers(basic_auth=":".join(user)) if user else {}
-        self._http = urllib3.PoolManager(headers=headers, retries=False, timeout=SECONDS)
+        self._basic = dict(urllib3.make_headers(basic_auth=":".join(user))) if user else {}
+        self._login = self._basic
+        self._http = urllib3.PoolManager(retries=urllib3.Retry(None, connect=0, read=0, redirect=3), timeout=SECONDS)
 
     def push(self, odd: OddImage, repository: str) -> None:
         """Bring all of `odd` into `repository`, the last manifest under the tag 1. Raises RefusedError."""
@@ -82,5 +86,18 @@ class BareClient:
         return answer
 
     def _send(self, method: str, path: str, data: bytes = b"", media_type: str = "") -> urllib3.BaseHTTPResponse:
-        headers = dict(self._http.headers) | ({"Content-Type": media_type} if media_type else {"Accept": ACCEPT})
-        return self._http.request(method, urljoin(self._base, path), body=data, headers=headers)
+        kind = {"Content-Type": media_type} if media_type else {}
+        accept = {"Accept": ACCEPT} if "/manifests/" in path and method == "GET" else {}
+
+        def once() -> urllib3.BaseHTTPResponse:
+            headers = {**self._login, **kind, **accept}
+            return self._http.request(method, urljoin(self._base, path), body=data, headers=headers)
+
+        answer = once()
+        if answer.status == 401 and (challenge := _BEARER.match(answer.headers.get("WWW-Authenticate", ""))):
+            asked = dict(_PARAMETER.findall(challenge[1]))
+            query = urlencode({key: value for key, value in asked.items() if key != "realm"})
+            token = self._http.request("GET", f"{asked['realm']}?{query}", headers=self._basic).json()
+            self._login = {"Authorization": f"Bearer {token.get('token') or token['access_token']}"}
+            answer = once()
+        return answer
