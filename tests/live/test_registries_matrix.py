@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.parts.carriers import Place
-    from tests.parts.odd_images import OddImage
+    from tests.parts.odd_maker import OddImage
     from tests.parts.registry_matrix import Step
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root")

@@ -15,10 +15,9 @@ from urllib.parse import urlencode, urljoin
 import urllib3
 
 from tests.parts.images import DOCKER, OCI, compact
-from tests.parts.odd_images import sha256
 
 if TYPE_CHECKING:
-    from tests.parts.odd_images import OddImage
+    from tests.parts.odd_maker import Held, OddImage
 
 ACCEPT = f"{OCI.index}, {DOCKER.index}, {OCI.manifest}, {DOCKER.manifest}"
 SECONDS = 30.0
@@ -40,37 +39,32 @@ class BareClient:
         self._http = urllib3.PoolManager(retries=urllib3.Retry(None, connect=0, read=0, redirect=3), timeout=SECONDS)
 
     def push(self, odd: OddImage, repository: str) -> None:
-        """Bring all of `odd` into `repository`, the last manifest under the tag 1. Raises RefusedError."""
+        """Bring all of `odd` into `repository`, each manifest under its tag. Raises RefusedError."""
         for digest, data in odd.blobs.items():
             begun = self._ask("POST", f"{repository}/blobs/uploads/", 202)
             place = urljoin(self._base, begun.headers["Location"])
             place += f"{'&' if '?' in place else '?'}{urlencode({'digest': digest})}"
             self._ask("PUT", place, 201, data, "application/octet-stream")
-        for number, (media_type, raw) in enumerate(odd.manifests, start=1):
-            name = "1" if number == len(odd.manifests) else sha256(raw)
-            answer = self._ask("PUT", f"{repository}/manifests/{name}", 201, raw, media_type)
-            if b'"subject":' in raw and "OCI-Subject" not in answer.headers:
-                self._list(repository, media_type, raw)
+        for held in odd.manifests:
+            path = f"{repository}/manifests/{held.tag or held.digest}"
+            answer = self._ask("PUT", path, 201, held.raw, held.media_type)
+            if b'"subject":' in held.raw and "OCI-Subject" not in answer.headers:
+                self._list(repository, held)
 
-    def _list(self, repository: str, media_type: str, raw: bytes) -> None:
+    def _list(self, repository: str, held: Held) -> None:
         """Enter a manifest in the list that clients keep where a registry keeps none (section "Referrers Tag Schema").
 
         Nothing else refers to the same subject.
         """
-        about: str = json.loads(raw)["subject"]["digest"]
-        entry = {"mediaType": media_type, "digest": sha256(raw), "size": len(raw)}
+        about: str = json.loads(held.raw)["subject"]["digest"]
+        entry = {"mediaType": held.media_type, "digest": held.digest, "size": len(held.raw)}
         listed = compact({"schemaVersion": 2, "mediaType": OCI.index, "manifests": [entry]})
         self._ask("PUT", f"{repository}/manifests/{about.replace(':', '-')}", 201, listed, OCI.index)
 
     def lacks(self, odd: OddImage, repository: str) -> set[str]:
         """The digests of `odd` that are needed and not there, or not with their own content."""
-        manifests = {sha256(raw) for _, raw in odd.manifests}
+        manifests = {held.digest for held in odd.manifests}
         return {digest for digest in odd.needed if not self._has(repository, digest, digest in manifests)}
-
-    def tag(self, repository: str) -> str:
-        """The digest of what the tag 1 names; empty if there is none."""
-        answer = self._send("GET", f"{repository}/manifests/1")
-        return sha256(answer.data) if answer.status == 200 else ""
 
     def _has(self, repository: str, digest: str, manifest: bool) -> bool:
         answer = self._send("GET", f"{repository}/{'manifests' if manifest else 'blobs'}/{digest}")

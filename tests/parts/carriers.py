@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import click
 
     from tests.parts.containerd import Containerd
-    from tests.parts.odd_images import OddImage
+    from tests.parts.odd_maker import OddImage
 
 SECONDS = 120
 

@@ -1,309 +1,169 @@
-"""Images as people publish them, the odd ones among them, and artifacts: each of a few kB, all bytes fixed.
-
-for odd in odd_images():
-    hold(place, odd)            # tests/parts/bare_client.py
-"""
+"""Images as people publish them, the odd ones among them, and artifacts: each of a few kB, all bytes fixed."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import json
 import random
-import subprocess
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tests.parts.images import DOCKER, OCI, Family, File, Layer, compact
+from tests.parts.images import DOCKER, OCI
+from tests.parts.odd_indexes import odd_indexes
+from tests.parts.odd_maker import ABSENT, ARM64, Maker, packed, plain, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
+
+    from tests.parts.odd_maker import OddImage
 
 LARGE_CONFIG = 12_000_000
-LARGE_MANIFEST = 4 * 1024 * 1024 - 100
+LIMIT = 4 * 1024 * 1024
+"""Larger manifests need not be taken by a registry (distribution-spec 1.1, "Pushing Manifests")."""
 EMPTY = "application/vnd.oci.empty.v1+json"
-AMD64, ARM64 = {"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"}
-WINDOWS = {"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.2113"}
-UNKNOWN = {"os": "unknown", "architecture": "unknown"}
-
-
-@dataclass(frozen=True)
-class OddImage:
-    """An image under the tag 1: `blobs` by digest, `manifests` children first, the last one under the tag.
-
-    `whole` asks for all platforms of an index, else for linux/amd64; `root` is the manifest that is carried then.
-        `referrers` asks for what refers to it, too.
-    """
-
-    name: str
-    about: str
-    blobs: Mapping[str, bytes]
-    manifests: tuple[tuple[str, bytes], ...]
-    needed: frozenset[str]
-    on_node: frozenset[str]
-    whole: bool = False
-    referrers: bool = False
-
-    @property
-    def top(self) -> str:
-        """The digest that the tag names."""
-        return sha256(self.manifests[-1][1])
-
-
-def sha256(data: bytes) -> str:
-    """The digest of `data`."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-@dataclass
-class _Maker:
-    """Collects what an image consists of; descriptors are what refers to it."""
-
-    name: str
-    about: str
-    family: Family = OCI
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    manifests: list[tuple[str, bytes]] = field(default_factory=list)
-    absent: set[str] = field(default_factory=set)
-
-    def blob(self, content: bytes, media_type: str, **more: Any) -> dict[str, Any]:
-        self.blobs[sha256(content)] = content
-        return {"mediaType": media_type, "digest": sha256(content), "size": len(content), **more}
-
-    def layer(self, text: str = "hello\n", **more: Any) -> dict[str, Any]:
-        return self.blob(_packed(text), self.family.layer_gzip, **more)
-
-    def config(self, *texts: str, **more: Any) -> dict[str, Any]:
-        """The configuration of an image whose layers are those that `layer` makes of `texts`."""
-        rootfs = {"type": "layers", "diff_ids": [sha256(_plain(text)) for text in texts]}
-        return self.blob(compact({**AMD64, "config": {}, "rootfs": rootfs, **more}), self.family.config)
-
-    def manifest(self, **parts: Any) -> dict[str, Any]:
-        """A manifest; without parts, of one layer. A part that is ABSENT is left out."""
-        document = {
-            "schemaVersion": 2,
-            "mediaType": self.family.manifest,
-            "config": parts.get("config") or self.config("hello\n"),
-            "layers": parts["layers"] if "layers" in parts else [self.layer()],
-            **{key: value for key, value in parts.items() if key not in ("config", "layers")},
-        }
-        return self.put(document, self.family.manifest)
-
-    def put(self, document: dict[str, Any], media_type: str) -> dict[str, Any]:
-        raw = compact({key: value for key, value in document.items() if value is not ABSENT})
-        self.manifests.append((media_type, raw))
-        return {"mediaType": media_type, "digest": sha256(raw), "size": len(raw)}
-
-    def child(self, text: str, platform: Mapping[str, str] | None, **stated: str) -> dict[str, Any]:
-        """The entry of an image for `platform`, whose configuration states `stated` instead where that is given."""
-        config = self.config(text, **(stated or platform or AMD64))
-        made = self.manifest(config=config, layers=[self.layer(text)])
-        return {**made, **({} if platform is None else {"platform": dict(platform)})}
-
-    def index(self, *entries: dict[str, Any], **parts: Any) -> dict[str, Any]:
-        document = {"schemaVersion": 2, "mediaType": self.family.index, "manifests": list(entries), **parts}
-        return self.put(document, self.family.index)
-
-    def image(self, subject: dict[str, Any] | None = None) -> OddImage:
-        """All that was made is needed, on a node the `subject` of the rest if there is one."""
-        every = {*self.blobs, *(sha256(raw) for _, raw in self.manifests)}
-        return self._odd(every, self._parts(subject) if subject else every, referrers=subject is not None)
-
-    def one(self, entry: dict[str, Any]) -> OddImage:
-        """Of an index, only `entry` is needed."""
-        return self._odd(self._parts(entry), self._parts(entry))
-
-    def whole(self, entry: dict[str, Any], *above: dict[str, Any]) -> OddImage:
-        """Of an index, all is needed; on a node its `entry` for linux/amd64, and the indexes `above` it."""
-        every = {*self.blobs, *(sha256(raw) for _, raw in self.manifests)}
-        on_node = self._parts(entry) | {index["digest"] for index in above}
-        return self._odd(every, on_node, whole=True)
-
-    def _parts(self, entry: dict[str, Any]) -> set[str]:
-        raw = next(raw for _, raw in self.manifests if sha256(raw) == entry["digest"])
-        named = {digest for digest in self.blobs if digest.encode() in raw}
-        assert len(named) > 1
-        return {entry["digest"], *named}
-
-    def _odd(self, needed: set[str], on_node: set[str], **more: bool) -> OddImage:
-        blobs = {digest: data for digest, data in self.blobs.items() if digest not in self.absent}
-        found = frozenset(needed - self.absent)
-        return OddImage(self.name, self.about, blobs, tuple(self.manifests), found, frozenset(on_node), **more)
-
-
-ABSENT = object()
-"""In the place of a part of a document that shall not be there."""
-
-
-def _plain(text: str) -> bytes:
-    return Layer({"/etc/text": File(text.encode())}).tar()
-
-
-def _packed(text: str) -> bytes:
-    return gzip.compress(_plain(text), 1, mtime=0)
 
 
 def odd_images() -> list[OddImage]:
     """All of them, each name once."""
-    found = [*_plain_ones(), *_indexes(), *_odd_manifests(), *_odd_contents(), *_artifacts()]
+    found = [*_plain_ones(), *odd_indexes(), *_manifests(), *_configs(), *_layers(), *_artifacts(), *_referrers()]
     assert len({odd.name for odd in found}) == len(found)
     return found
 
 
-def _plain_ones() -> list[OddImage]:
-    oci, docker = _Maker("oci", "an OCI image"), _Maker("docker", "a Docker image", DOCKER)
-    for maker in (oci, docker):
+def _plain_ones() -> Iterator[OddImage]:
+    for maker in (Maker("oci", "an OCI image"), Maker("docker", "a Docker image", DOCKER)):
         maker.manifest()
-    several = []
-    for family, kind in ((OCI, "index"), (DOCKER, "list")):
-        words = "an OCI index" if family is OCI else "a Docker manifest list"
-        one = _Maker(f"{kind}-one", f"{words}, one platform wanted", family)
-        entry = one.child("amd64\n", AMD64)
-        one.index(entry, one.child("arm64\n", ARM64))
-        both = _Maker(f"{kind}-whole", f"{words}, whole", family)
-        entry = both.child("amd64\n", AMD64)
-        top = both.index(entry, both.child("arm64\n", ARM64))
-        several += [one.one(entry), both.whole(entry, top)]
-    return [oci.image(), docker.image(), *several]
+        yield maker.image()
 
 
-def _indexes() -> list[OddImage]:
-    found = []
-    for whole in (False, True):
-        suffix, words = ("-whole", ", whole") if whole else ("", "")
-
-        def done(maker: _Maker, entry: dict[str, Any], *above: dict[str, Any], whole: bool = whole) -> None:
-            found.append(maker.whole(entry, *above) if whole else maker.one(entry))
-
-        maker = _Maker(f"no-architecture{suffix}", f'an entry with `"architecture": ""` beside a good one{words}')
-        entry = maker.child("good\n", AMD64)
-        top = maker.index(entry, maker.child("other\n", {"os": "linux", "architecture": ""}))
-        done(maker, entry, top)
-
-        maker = _Maker(f"attested{suffix}", f"an entry without platform, and its attestation{words}")
-        entry = maker.child("good\n", None)
-        about = {"vnd.docker.reference.digest": entry["digest"], "vnd.docker.reference.type": "attestation-manifest"}
-        statement = maker.blob(b'{"_type":"https://in-toto.io/Statement/v0.1"}', "application/vnd.in-toto+json")
-        attestation = maker.manifest(config=maker.config(**UNKNOWN), layers=[statement])
-        top = maker.index(entry, {**attestation, "platform": UNKNOWN, "annotations": about})
-        done(maker, entry, top)
-
-        maker = _Maker(f"foreign{suffix}", f"a Windows entry with a layer that its vendor alone holds{words}")
-        entry = maker.child("good\n", AMD64)
-        top = maker.index(entry, _windows(maker, "vendor\n"))
-        maker.absent = {sha256(_packed("vendor\n"))}
-        done(maker, entry, top)
-
-        maker = _Maker(f"foreign-held{suffix}", f"the same, and the registry holds that layer{words}")
-        entry = maker.child("good\n", AMD64)
-        top = maker.index(entry, _windows(maker, "held\n"))
-        done(maker, entry, top)
-
-        maker = _Maker(f"unknown-entry{suffix}", f"an entry of a type that nobody knows{words}")
-        entry = maker.child("good\n", AMD64)
-        top = maker.index(entry, maker.blob(b"anything\n", "application/vnd.example.thing.v1"))
-        done(maker, entry, top)
-
-        maker = _Maker(f"nested{suffix}", f"an index within an index{words}")
-        entry = maker.child("good\n", AMD64)
-        inner = maker.index(entry)
-        top = maker.index(inner, maker.child("arm64\n", ARM64))
-        done(maker, entry, inner, top)
-    return found
-
-
-def _windows(maker: _Maker, text: str) -> dict[str, Any]:
-    urls = ["http://127.0.0.1:1/vendor/layer"]
-    media_type = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-    foreign = maker.blob(_packed(text), media_type, urls=urls)
-    config = maker.config(text, "own\n", **WINDOWS)
-    return {**maker.manifest(config=config, layers=[foreign, maker.layer("own\n")]), "platform": WINDOWS}
-
-
-def _odd_manifests() -> list[OddImage]:
-    found = []
-
-    def image(name: str, about: str, **parts: Any) -> None:
-        maker = _Maker(name, about)
-        maker.manifest(**parts)
-        found.append(maker.image())
-
-    image("no-media-type", "a manifest without `mediaType`", mediaType=ABSENT)
-    for name, layers, words in (
-        ("layers-empty", [], "`layers: []`"),
-        ("layers-null", None, "`layers: null`"),
-        ("layers-absent", ABSENT, "no `layers`"),
-    ):
-        maker = _Maker(name, f"an image with {words}")
-        maker.manifest(config=maker.config(), layers=layers)
-        found.append(maker.image())
+def _manifests() -> Iterator[OddImage]:
     odd = {"": "empty", "Ä ö": "Umlaute", "__proto__": "x", "k" * 300: "", "a b/c\n": "\u0000\u2028"}
-    image("annotations", "annotations with odd keys and texts", annotations=odd)
-    cases = {"com.Example": "1", "com.example": "2"}
-    image("annotation-cases", "annotations whose keys differ in case only", annotations=cases)
-    large = {"padding": "x" * (LARGE_MANIFEST - 700)}
-    image("large-manifest", "a manifest of nearly 4 MiB", annotations=large)
-    maker = _Maker("twice", "the same layer twice")
-    maker.manifest(config=maker.config("hello\n", "hello\n"), layers=[maker.layer(), maker.layer()])
-    found.append(maker.image())
-    maker = _Maker("data", "descriptors with `data`")
-    layer, config = maker.layer(data=_text(_packed("hello\n"))), maker.config("hello\n")
-    config["data"] = _text(maker.blobs[config["digest"]])
-    maker.manifest(config=config, layers=[layer])
-    found.append(maker.image())
     there = {"mediaType": OCI.manifest, "digest": sha256(b"somewhere else"), "size": 14}
-    image("subject", "an image about another one that is not there", subject=there)
-    maker = _Maker("referrer", "an image with a signature that refers to it")
+    for name, about, parts in (
+        ("no-media-type", "a manifest without `mediaType`", {"mediaType": ABSENT}),
+        ("annotations", "annotations with odd keys and texts", {"annotations": odd}),
+        (
+            "annotation-cases",
+            "annotations whose keys differ in case only",
+            {"annotations": {"com.Example": "1", "com.example": "2"}},
+        ),
+        ("large-manifest", "a manifest of nearly 4 MiB", {"annotations": {"padding": "x" * (LIMIT - 800)}}),
+        ("larger-manifest", "a manifest of more than 4 MiB", {"annotations": {"padding": "x" * (LIMIT + 800)}}),
+        ("subject", "an image about another one that is not there", {"subject": there}),
+    ):
+        maker = Maker(name, about)
+        maker.manifest(**parts)
+        yield maker.image()
+    for name, about, layers in (
+        ("layers-empty", "an image with `layers: []`", []),
+        ("layers-null", "an image with `layers: null`", None),
+        ("layers-absent", "an image without `layers`", ABSENT),
+    ):
+        maker = Maker(name, about)
+        maker.manifest(config=maker.config(), layers=layers)
+        yield maker.image()
+    maker = Maker("indented", "a manifest in indented lines, with a newline at its end")
+    maker.manifest()
+    compacted = maker.manifests.pop()
+    maker.raw(json.dumps(json.loads(compacted.raw), indent=3).encode() + b"\n", compacted.media_type)
+    yield maker.image()
+    maker = Maker("data", "descriptors with `data`")
+    layer, config = maker.layer(data=_text(packed("hello\n"))), maker.config("hello\n")
+    maker.manifest(config={**config, "data": _text(maker.blobs[config["digest"]])}, layers=[layer])
+    yield maker.image()
+    maker = Maker("mixed", "an OCI manifest of Docker's config and layers", DOCKER)
+    config, layer = maker.config("hello\n"), maker.layer()
+    document = {"schemaVersion": 2, "mediaType": OCI.manifest, "config": config, "layers": [layer]}
+    maker.put(document, OCI.manifest)
+    yield maker.image()
+
+
+def _configs() -> Iterator[OddImage]:
+    padding = random.Random(1).randbytes(LARGE_CONFIG // 2).hex()
+    for name, about, family, parts in (
+        (
+            "appended",
+            'a config with `"os": "", "architecture": ""`, as `crane append` makes it',
+            DOCKER,
+            {"os": "", "architecture": ""},
+        ),
+        ("labels", "labels that differ in case only", OCI, {"config": {"Labels": {"By": "a", "by": "b"}}}),
+        ("large-config", "a config of 12 MB", OCI, {"config": {"Labels": {"padding": padding}}}),
+        ("other-platform", "an image for linux/arm64 alone", OCI, ARM64),
+    ):
+        maker = Maker(name, about, family)
+        maker.manifest(config=maker.config("hello\n", **parts))
+        yield maker.image()
+    maker = Maker("empty-config", "an image whose config is `{}`")
+    maker.manifest(config=maker.blob(b"{}", OCI.config))
+    yield maker.image()
+
+
+def _layers() -> Iterator[OddImage]:
+    for name, about, content, media_type in (
+        ("zstd", "layers in zstd", _zstd(plain("hello\n")), f"{OCI.layer}+zstd"),
+        ("uncompressed", "layers that are not compressed", plain("hello\n"), OCI.layer),
+        ("encrypted", "an encrypted layer", b"nobody can read this\n", f"{OCI.layer_gzip}+encrypted"),
+        ("wasm", "a layer of a type of its own", b"\0asm\1\0\0\0", "application/vnd.wasm.content.layer.v1+wasm"),
+    ):
+        maker = Maker(name, about)
+        maker.manifest(config=maker.config("hello\n"), layers=[maker.blob(content, media_type)])
+        yield maker.image()
+    maker = Maker("zero", "a layer of no bytes")
+    config = maker.config(rootfs={"type": "layers", "diff_ids": [sha256(b"")]})
+    maker.manifest(config=config, layers=[maker.blob(b"", OCI.layer)])
+    yield maker.image()
+    maker = Maker("twice", "the same layer twice")
+    maker.manifest(config=maker.config("hello\n", "hello\n"), layers=[maker.layer(), maker.layer()])
+    yield maker.image()
+    maker = Maker("two-types", "the same layer under two media types")
+    other = {**maker.layer(), "mediaType": DOCKER.layer_gzip}
+    maker.manifest(config=maker.config("hello\n", "hello\n"), layers=[maker.layer(), other])
+    yield maker.image()
+    maker = Maker("wrong-size", "a layer that has more bytes than its descriptor says")
+    layer = maker.layer()
+    maker.manifest(layers=[{**layer, "size": layer["size"] - 1}])
+    yield maker.image()
+    maker = Maker("sha512", "a layer named by SHA-512")
+    content = packed("hello\n")
+    digest = f"sha512:{hashlib.sha512(content).hexdigest()}"
+    maker.blobs[digest] = content
+    layer = {"mediaType": OCI.layer_gzip, "digest": digest, "size": len(content)}
+    maker.manifest(config=maker.config("hello\n"), layers=[layer])
+    yield maker.image()
+
+
+def _artifacts() -> Iterator[OddImage]:
+    for name, about, config in (
+        ("artifact", "an artifact with an empty config of a type of its own", b"{}"),
+        ("artifact-zero", "an artifact with a config of no bytes", b""),
+    ):
+        maker = Maker(name, about)
+        content = maker.blob(b"anything\n", "application/vnd.example.content.v1")
+        maker.manifest(config=maker.blob(config, "application/vnd.example.config.v1"), layers=[content])
+        yield maker.image()
+    maker = Maker("artifact-type", "an artifact that only `artifactType` tells")
+    nothing = maker.blob(b"{}", EMPTY)
+    maker.manifest(config=nothing, layers=[nothing], artifactType="application/vnd.example.thing.v1")
+    yield maker.image()
+
+
+def _referrers() -> Iterator[OddImage]:
+    maker = Maker("referrer", "an image with a signature that refers to it")
     subject = maker.manifest()
     empty, signature = maker.blob(b"{}", EMPTY), maker.blob(b"signed\n", "application/vnd.example.signature.v1")
     maker.manifest(config=empty, layers=[signature], subject=subject, artifactType="application/vnd.example.signature")
     maker.manifests.reverse()
-    found.append(maker.image(subject))
-    return found
-
-
-def _odd_contents() -> list[OddImage]:
-    found = []
-
-    def image(name: str, about: str, family: Family = OCI, **config: Any) -> None:
-        maker = _Maker(name, about, family)
-        maker.manifest(config=maker.config("hello\n", **config))
-        found.append(maker.image())
-
-    image("appended", 'a config with `"os": "", "architecture": ""`, as `crane append` makes it', DOCKER,
-          os="", architecture="")  # fmt: skip
-    image("labels", "labels that differ in case only", config={"Labels": {"Maintainer": "a", "maintainer": "b"}})
-    padding = random.Random(1).randbytes(LARGE_CONFIG // 2).hex()
-    image("large-config", "a config of 12 MB", config={"Labels": {"padding": padding}})
-    for name, about, packed, media_type in (
-        ("zstd", "layers compressed by zstd", _zstd(_plain("hello\n")), f"{OCI.layer}+zstd"),
-        ("uncompressed", "layers that are not compressed", _plain("hello\n"), OCI.layer),
-    ):
-        maker = _Maker(name, about)
-        maker.manifest(config=maker.config("hello\n"), layers=[maker.blob(packed, media_type)])
-        found.append(maker.image())
-    maker = _Maker("zero", "a layer of no bytes")
-    config = maker.config(rootfs={"type": "layers", "diff_ids": [sha256(b"")]})
-    maker.manifest(config=config, layers=[maker.blob(b"", OCI.layer)])
-    found.append(maker.image())
-    maker = _Maker("sha512", "a layer named by SHA-512")
-    packed = _packed("hello\n")
-    digest = f"sha512:{hashlib.sha512(packed).hexdigest()}"
-    maker.blobs[digest] = packed
-    layer = {"mediaType": OCI.layer_gzip, "digest": digest, "size": len(packed)}
-    maker.manifest(config=maker.config("hello\n"), layers=[layer])
-    found.append(maker.image())
-    return found
-
-
-def _artifacts() -> list[OddImage]:
-    typed = _Maker("artifact", "an artifact with an empty config of a type of its own")
-    content = typed.blob(b"anything\n", "application/vnd.example.content.v1")
-    typed.manifest(config=typed.blob(b"{}", "application/vnd.example.config.v1+json"), layers=[content])
-    empty = _Maker("artifact-type", "an artifact that only `artifactType` tells")
-    nothing = empty.blob(b"{}", EMPTY)
-    empty.manifest(config=nothing, layers=[nothing], artifactType="application/vnd.example.thing.v1")
-    return [typed.image(), empty.image()]
+    yield maker.image(subject)
+    maker = Maker("cosign", "an image with a signature under the tag that cosign 2 gives it")
+    subject = maker.manifest()
+    payload: Any = maker.blob(b"signed\n", "application/vnd.dev.cosign.simplesigning.v1+json")
+    config = maker.blob(b'{"architecture":"","os":""}', OCI.config)
+    maker.manifest(config=config, layers=[{**payload, "annotations": {"dev.cosignproject.cosign/signature": "MEQ="}}])
+    maker.manifests.reverse()
+    maker.manifests[0] = replace(maker.manifests[0], tag=f"{subject['digest'].replace(':', '-')}.sig")
+    yield maker.image(subject)
 
 
 def _text(data: bytes) -> str:
@@ -311,4 +171,6 @@ def _text(data: bytes) -> str:
 
 
 def _zstd(data: bytes) -> bytes:
-    return subprocess.run(["zstd", "-q", "-c"], input=data, capture_output=True, check=True).stdout
+    """A frame of one block as it is (RFC 8878, section 3.1.1), of at most 128 KiB."""
+    header = (0xFD2FB528).to_bytes(4, "little") + b"\xa0" + len(data).to_bytes(4, "little")
+    return header + (len(data) << 3 | 1).to_bytes(3, "little") + data

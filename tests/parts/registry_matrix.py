@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.parts.carriers import Carrier
     from tests.parts.containerd import Containerd
-    from tests.parts.odd_images import OddImage
+    from tests.parts.odd_maker import OddImage
 
 Step = Literal["build", "load", "serve", "import"]
 STEPS: tuple[Step, ...] = ("build", "load", "serve", "import")
