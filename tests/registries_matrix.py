@@ -155,7 +155,7 @@ def _inside(cells: Sequence[Cell]) -> str:
 
 def _arguments() -> str:
     about = {odd.name: odd.about for odd in odd_images()}
-    return table(["Step", "Image", "Why"], [[step, about[image], why] for (step, image), why in ARGUED.items()])
+    return table(["Image", "Why"], [[about[image], why] for image, why in ARGUED.items()])
 
 
 def _version(*command: str) -> str:

@@ -1,4 +1,4 @@
-"""What odd images are made with: layers, configurations, manifests and indexes, any part of which can be another one."""
+"""What odd images are made with: layers, configs, manifests and indexes, any part of which can be another one."""
 
 from __future__ import annotations
 

@@ -34,8 +34,14 @@ AIRFERRY = Airferry.name
 OWNER = "zoo"
 """The first part of the names of all repositories: in some registries that is an account."""
 
-ARGUED: dict[tuple[Step, str], str] = {}
-"""Why airferry stands back, by step and image."""
+ARGUED = {
+    "index-empty": "a recipe that asks for it has lost its image, which is told before anybody travels",
+    "larger-manifest": 'registries need not take it (distribution-spec 1.1, "Pushing Manifests"), and most do not',
+    "other-platform": "the recipe asks for linux/amd64; with `platforms: [linux/arm64]` it is carried",
+    "wrong-size": "`plan` knows a bundle to the byte before anything is fetched; crane and containerd refuse it, too",
+    "sha512": "a bundle names all content by SHA-256 in `SHA256SUMS`, so that stock tools can check it",
+}
+"""Why airferry stands back, by image."""
 
 
 @dataclass(frozen=True)
@@ -158,16 +164,16 @@ class Matrix:
         return found
 
 
-def unargued(cells: Sequence[Cell], argued: Mapping[tuple[Step, str], str]) -> list[str]:
+def unargued(cells: Sequence[Cell], argued: Mapping[str, str]) -> list[str]:
     """What must not be: a cell where airferry stands back without an argument, and an argument that none of them needs.
 
-    Arguments stand by step and image.
+    Arguments stand by image.
     """
     back = [cell for cell in cells if cell.stands_back]
     found = [
         f"{cell.step} of {cell.image} with {cell.registry}: {cell.ended[AIRFERRY]}; but for {', '.join(cell.went)}"
         for cell in back
-        if (cell.step, cell.image) not in argued
+        if cell.image not in argued
     ]
-    needless = {(cell.step, cell.image) for cell in cells} - {(cell.step, cell.image) for cell in back}
-    return found + [f"{step} of {image}: needs no argument" for step, image in argued if (step, image) in needless]
+    needless = {cell.image for cell in cells if not cell.refused} - {cell.image for cell in back}
+    return found + [f"{image}: needs no argument" for image in argued if image in needless]
