@@ -2,7 +2,8 @@
 
 The templates that look at the cluster are rendered for every minor version that the recipe says, since some ask for
 something on one alone, and for the newest patch. Where two of these ask for other images, so they are for one in
-between, until it is known between which two versions each change lies.
+between, until it is known between which two versions each change lies. Upgrades, and what is optional, are rendered for
+the oldest and the newest version, and only if they move between these, for the others.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from installer.value import Value
 
 Asked = tuple[str, str]
 """A template, and the text that it asks for."""
+Way = tuple[str, bool, bool]
+"""See `Rendering.way`."""
 
 
 class Moving(Value, order=True):
@@ -58,10 +61,14 @@ class _Versions:
         self.versions = [version for minor in kubernetes.versions for version in minor]
         self.made = {kubernetes.version: made}
         self.looking = made.tree.readers("Capabilities", merged(made.release.values, made.release.further))
+        # Which values are rendered for versions in between, and whether as upgrade: what moves, and in any case one.
+        self.ways = {(PROFILE, False)}
 
     def moving(self) -> list[Moving]:
         if not self.looking:
             return []
+        oldest, newest = self._at(self.versions[0]), self._at(self.versions[-1])
+        self.ways |= {way[:2] for way in oldest.shown if self._differing(oldest, newest, way)}
         ends = [self.versions.index(minor[0]) for minor in self.kubernetes.versions]
         for low, high in pairwise([*ends, len(self.versions) - 1]):
             self._look(low, high)
@@ -110,28 +117,34 @@ class _Versions:
         return self.made[version]
 
     def _rendered(self, version: str) -> Renderer:
-        made, looking = self.base.apart(version), self.base.tree.variant(only=self.looking)
+        made, last = self.base.at(version, self.looking), version in (self.versions[0], self.versions[-1])
         try:
-            made.installed(PROFILE, {}, looking)
-            made.upgraded(PROFILE, {}, empty=looking, answered=False)
+            self._render(made, PROFILE, {}, last=last)
         except RecipeError as exc:
             if self.kubernetes.stated:
                 raise RecipeError(f"for Kubernetes {version}: {exc.message}", hint=exc.hint) from exc
         if self.overlay is not None:
             try:
-                made.upgraded(self.name, self.overlay, empty=looking, answered=False)
+                self._render(made, self.name, self.overlay, last=last)
             except RecipeError as exc:
                 made.failed(f"for Kubernetes {version}", exc, ())
         return made
 
-    def _differing(self, one: Renderer, other: Renderer) -> set[Asked]:
-        """What one of the two asks for and the other, rendered the same way, does not."""
+    def _render(self, made: Renderer, name: str, overlay: Mapping[str, Any], *, last: bool) -> None:
+        if last or (name, False) in self.ways:
+            made.installed(name, overlay)
+        if last or (name, True) in self.ways:
+            made.upgraded(name, overlay, answered=False)
+
+    def _differing(self, one: Renderer, other: Renderer, *ways: Way) -> set[Asked]:
+        """What one of the two asks for and the other, rendered the same way (one of `ways`), does not."""
         found = set[Asked]()
-        for way in one.shown.keys() & other.shown.keys():
-            found |= self._shown(one, way) ^ self._shown(other, way)
+        for way in ways or one.shown.keys():
+            if way in one.shown and way in other.shown:
+                found |= self._shown(one, way) ^ self._shown(other, way)
         return found
 
-    def _shown(self, made: Renderer, way: tuple[str, bool, bool]) -> set[Asked]:
+    def _shown(self, made: Renderer, way: Way) -> set[Asked]:
         """What templates that look at the cluster were seen to ask for."""
         return {_asked(seen) for seen in made.shown[way] if self.base.tree.file(seen.template) in self.looking}
 

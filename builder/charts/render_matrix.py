@@ -1,7 +1,7 @@
 """All the renderings of one chart by which its images are found.
 
 Each chart is rendered with the profile's values and with everything on, as a first installation and as an upgrade, and
-both while the cluster is empty and while `lookup` finds what it looks for (`installer.chart.lookups`): templates may
+both while the cluster is empty and while `lookup` finds what it looks for (`chart.templates.lookups`): templates may
 branch on each of these. Some can be upgraded only in a cluster in which `lookup` finds something.
 
 "Everything" are the conditions of all subcharts, and the booleans `enabled` and `install` that stand beside or above an
@@ -16,6 +16,7 @@ from typing import Any
 
 from builder.charts.cluster_versions import Moving, moving
 from builder.charts.rendering import PROFILE, TEMPLATE, Release, Renderer
+from builder.charts.tree import WHOLE, Cut
 from builder.charts.values_images import spellings, switches_above
 from builder.images.parallel import RENDERINGS, in_parallel
 from builder.recipe.findings import Failure
@@ -61,9 +62,9 @@ class Renderings:
         self.made.failures |= {
             Failure(chart.name, path, "the archive lacks this subchart", (), ()) for path in self.tree.missing
         }
-        self.made.installed(PROFILE, {})
-        self.made.answered(PROFILE, {}, upgrade=False)
-        self.made.upgraded(PROFILE, {}, empty=None)
+        self.made.installed(PROFILE, {}, WHOLE)
+        self.made.repeated(PROFILE, {}, WHOLE)
+        self.made.upgraded(PROFILE, {}, WHOLE)
         off = {
             switch for switch in self.tree.switches if at_path(self.defaults, switch) is not True
         } | self.inner.keys()
@@ -95,14 +96,14 @@ class Renderings:
 
     def _everything(self, off: set[str]) -> tuple[set[str], set[str]]:
         """Render with everything on; which switches it came to be, and which had to be left out."""
-        on, blamed, silent = set(off), set[str](), self.tree.variant()
+        on, blamed = set(off), set[str]()
         for upgrade in (False, True):
             while True:
                 try:
                     if upgrade:
-                        self.made.upgraded(EVERYTHING, self._on(on), empty=silent)
+                        self.made.upgraded(EVERYTHING, self._on(on))
                     else:
-                        self.made.installed(EVERYTHING, self._on(on), silent)
+                        self.made.installed(EVERYTHING, self._on(on))
                 except RecipeError as exc:
                     if not on and not self.release.further:
                         self.made.failed("", exc, ())
@@ -177,12 +178,12 @@ class Renderings:
         """
         failure: RecipeError | None = None
         for small in (switches, None):
-            chart = self.tree.variant(empty=empty, switches=small)
+            cut = Cut(empty=empty, switches=small)
             try:
                 if upgrade:
-                    made.upgraded(only(switches), self._on(set(switches)), empty=chart, answered=False)
+                    made.upgraded(only(switches), self._on(set(switches)), cut, answered=False)
                 else:
-                    made.installed(only(switches), self._on(set(switches)), chart)
+                    made.installed(only(switches), self._on(set(switches)), cut)
             except RecipeError as exc:
                 failure = exc
                 continue

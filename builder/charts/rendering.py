@@ -1,6 +1,5 @@
 """One chart rendered in one way, and what was seen in it."""
 
-import json
 import re
 from collections.abc import Mapping
 from copy import copy
@@ -8,14 +7,15 @@ from typing import Any
 
 from builder.charts.fetch import FetchedChart
 from builder.charts.operators import Sighted, sighted
-from builder.charts.tree import ChartTree
+from builder.charts.tree import UNCHECKED, ChartTree, Cut
 from builder.recipe.findings import Failure
 from builder.recipe.recipe import KubernetesEntry
-from installer.chart.helm import Chart, Object
+from installer.chart.helm import Object
 from installer.chart.images import Found, references
-from installer.chart.lookups import held
 from installer.chart.retarget import merged
 from installer.chart.spelling.rules import NO_RULES, Rules
+from installer.chart.templates.lookups import held
+from installer.chart.templates.readers import OPERATION
 from installer.errors import AirferryError, RecipeError
 from installer.oci.reference import Reference
 from installer.value import Value
@@ -47,7 +47,7 @@ class Rendering(Value):
     """One rendering: with `overlay` over the values of the profile, and what was seen in it.
 
     `kubernetes` is the version of the cluster; Helm's own default where empty. Without `whole`, only templates were
-    rendered that look at what differs: what `lookup` finds, or that version.
+    rendered that look at what differs: the operation, what `lookup` finds, or that version.
     """
 
     name: str
@@ -103,26 +103,27 @@ class Seen(Value):
 class Renderer:
     """Renders one chart, and keeps what was seen, and in `failures` what could not be looked into.
 
-    `shown` are the references of each way of rendering (see `Rendering.way`), and `version` is the cluster's. Without
-    `whole`, it is given charts with empty templates.
+    `shown` are the references of each way of rendering (see `Rendering.way`), and `version` is the cluster's. Where
+    other templates than `only` are known to make the same as elsewhere, they are left out.
     """
 
     def __init__(self, release: Release, kubernetes: KubernetesEntry) -> None:
         self.release, self.tree = release, release.tree
-        self.chart = release.fetched.chart
         self.version, self.api_versions = kubernetes.version, kubernetes.api_versions
-        self.whole = True
+        self.only: frozenset[str] | None = None
         self.shown: dict[tuple[str, bool, bool], frozenset[Seen]] = {}
         self.failures: set[Failure] = set()
         self.renderings: list[Rendering] = []
         # What brings images that are not rendered, with the profile's values.
         self.operators: set[Sighted] = set()
-        # What each object names: most are the same in all renderings.
-        self._looked: dict[tuple[str, str], frozenset[Seen]] = {}
         # What `lookup` finds, and the templates in which it has to stay what it is, since they fail on that.
         self._held: dict[str, str] = {}
         self._unanswered: set[str] = set()
-        self._asking = self.tree.readers("lookup", merged(release.values, release.further))
+        values = merged(release.values, release.further)
+        self._asking = self.tree.readers("lookup", values)
+        # What may be another thing in an upgrade, and why an empty cluster cannot be upgraded.
+        self._changing = self.tree.readers(OPERATION, values)
+        self._refused: RecipeError | None = None
 
     @property
     def seen(self) -> dict[str, frozenset[Seen]]:
@@ -132,15 +133,19 @@ class Renderer:
             found[name] = found.get(name, frozenset()) | seen
         return found
 
-    def apart(self, version: str = "") -> "Renderer":
-        """The same before anything was seen, for another thread, or for another version of the cluster.
-
-        For the latter, charts are meant in which other templates are empty.
-        """
+    def apart(self) -> "Renderer":
+        """The same before anything was seen, for another thread."""
         other = copy(self)
         other.shown, other.failures, other.renderings, other.operators = {}, set(), [], set()
-        if version:
-            other.version, other.whole = version, False
+        return other
+
+    def at(self, version: str, looking: frozenset[str]) -> "Renderer":
+        """The same before anything was seen, for another version of the cluster, at which the templates `looking` look.
+
+        These alone are rendered.
+        """
+        other = self.apart()
+        other.version, other.only = version, looking
         return other
 
     def take(self, other: "Renderer") -> None:
@@ -151,47 +156,46 @@ class Renderer:
         self.renderings += other.renderings
         self.operators |= other.operators
 
-    def installed(self, name: str, values: Mapping[str, Any], chart: Chart | None = None) -> None:
+    def installed(self, name: str, values: Mapping[str, Any], cut: Cut = UNCHECKED) -> None:
         """Render a first installation in an empty cluster. Raises RecipeError."""
-        objects = self._rendered(name, values, upgrade=False, chart=chart)
-        if self.whole:
+        objects = self._rendered(name, values, cut, self.only, upgrade=False)
+        if self.only is None:
             self._held = held(objects)
 
-    def upgraded(self, name: str, values: Mapping[str, Any], *, empty: Chart | None, answered: bool = True) -> None:
-        """Render an upgrade where `lookup` finds nothing, with the chart `empty`, and where it finds something.
+    def upgraded(self, name: str, values: Mapping[str, Any], cut: Cut = UNCHECKED, *, answered: bool = True) -> None:
+        """Render an upgrade after `installed`: where `lookup` finds nothing, and where it finds something.
 
         Without `answered`, the latter only if the first fails. Raises RecipeError if both fail.
         """
-        failure: RecipeError | None = None
-        try:
-            self._rendered(name, values, upgrade=True, chart=empty)
-        except RecipeError as exc:
-            failure = exc
-        whole, notes = failure is not None, failure is not None and empty is None
-        if (
-            (failure or answered)
-            and not self.answered(name, values, upgrade=True, whole=whole, notes=notes)
-            and failure
-        ):
+        failure = self._refused
+        if failure is None:
+            try:
+                self._rendered(name, values, cut, self._among(self._changing), upgrade=True)
+            except RecipeError as exc:
+                failure = exc
+        if failure is None and not answered:
+            return
+        asking = self._asking if failure is None else self._asking | self._changing
+        done = self._answered(name, values, cut, self._among(asking), upgrade=True)
+        if failure is None:
+            return
+        if not done:
             raise failure
+        self._refused = failure
 
-    def answered(
-        self, name: str, values: Mapping[str, Any], *, upgrade: bool, whole: bool = False, notes: bool = False
-    ) -> bool:
-        """Render with `lookup` finding what it looks for; templates that fail on that keep the empty answer.
+    def repeated(self, name: str, values: Mapping[str, Any], cut: Cut = UNCHECKED) -> None:
+        """Render an installation after `installed`, where `lookup` finds something."""
+        self._answered(name, values, cut, self._among(self._asking), upgrade=False)
 
-        Without `whole` only those that look for anything. False if none is left.
+    def _answered(self, name: str, values: Mapping[str, Any], cut: Cut, only: frozenset[str], *, upgrade: bool) -> bool:
+        """Render `only` these with `lookup` finding what it looks for.
+
+        Templates that fail on that keep the empty answer. False if none is left.
         """
-        only = None if whole else self._asking
         while asking := [file for file in self.tree.asking if file not in self._unanswered]:
             try:
-                chart = self.tree.variant(only=only, left=self._unanswered, held=self._held, notes=notes)
-                self._rendered(name, values, upgrade=upgrade, chart=chart, answered=True, whole=whole)
+                self._rendered(name, values, cut, only, upgrade=upgrade, answered=True)
             except RecipeError as exc:
-                if only is not None:
-                    # Perhaps it needs what was left empty.
-                    only = None
-                    continue
                 named = TEMPLATE.findall(exc.message)
                 self.failed(named[0] if named else "", exc, ())
                 files = {self.tree.file(path) for path in named}
@@ -203,42 +207,42 @@ class Renderer:
             return True
         return False
 
+    def _among(self, files: frozenset[str]) -> frozenset[str]:
+        return files if self.only is None else files & self.only
+
     def failed(self, template: str, exc: RecipeError, switches: tuple[str, ...]) -> None:
         """Keep that `template` could not be looked into with `switches` on."""
         # What the chart says stands at the end, after the way there.
         text = " ".join(str(exc.__cause__ or exc.message).split()).rpartition("error calling ")[2][-MAX_ERROR:]
         text = text.encode("ascii", "replace").decode()
-        self.failures.add(Failure(self.chart.name, template, text, switches, ()))
+        self.failures.add(Failure(self.tree.chart.name, template, text, switches, ()))
 
     def _rendered(
         self,
         name: str,
         values: Mapping[str, Any],
+        cut: Cut,
+        only: frozenset[str] | None,
         *,
         upgrade: bool,
-        chart: Chart | None = None,
         answered: bool = False,
-        whole: bool = True,
     ) -> list[Object]:
-        rendering = (chart or self.chart).render(
-            merged(self.release.values, values),
-            release=self.release.name,
-            namespace=self.release.namespace,
-            kube_version=self.version,
-            api_versions=self.api_versions,
-            upgrade=upgrade,
-        )
-        manifests = rendering.manifests
-        seen = frozenset(found for template, item in manifests for found in self._names(template, item))
+        manifests: tuple[tuple[str, Object], ...] = ()
+        if only is None or only:
+            chart = self.tree.variant(cut, only=only, left=self._unanswered, held=self._held if answered else None)
+            manifests = chart.render(
+                merged(self.release.values, values),
+                release=self.release.name,
+                namespace=self.release.namespace,
+                kube_version=self.version,
+                api_versions=self.api_versions,
+                upgrade=upgrade,
+            ).manifests
+        rules = self.release.rules
+        seen = frozenset(Seen(path, found) for path, item in manifests for found in references([item], rules))
         if name == PROFILE:
             self.operators |= sighted(item for _, item in manifests)
-        made = Rendering(name, values, self.version, upgrade, answered, self.whole and whole, len(manifests), len(seen))
+        made = Rendering(name, values, self.version, upgrade, answered, only is None, len(manifests), len(seen))
         self.shown[made.way] = seen
         self.renderings.append(made)
-        return rendering.objects
-
-    def _names(self, template: str, item: Object) -> frozenset[Seen]:
-        key = template, json.dumps(item)
-        if key not in self._looked:
-            self._looked[key] = frozenset(Seen(template, found) for found in references([item], self.release.rules))
-        return self._looked[key]
+        return [item for _, item in manifests]

@@ -7,14 +7,37 @@ pkg/chart/v2/util/dependencies.go (conditions, tags).
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from installer.apps.profile import at_path
 from installer.chart.archive import packed
 from installer.chart.helm import Chart
-from installer.chart.lookups import answered, asking
-from installer.chart.parts import Part, defaults, files_of, parts_of
-from installer.chart.readers import OBJECTS, narrowed, readers, without_definitions
+from installer.chart.parts import Part, defaults, file_of, files_of, folder_of, part_of, parts_of
+from installer.chart.templates.drafts import drafted
+from installer.chart.templates.lookups import answered, asking
+from installer.chart.templates.readers import OBJECTS, narrowed, readers, without_definitions
+from installer.value import Value
+
+_CHECKS = ("/templates/NOTES.txt", "/values.schema.json")
+
+
+class Cut(Value):
+    """What of a chart is rendered: without the templates `empty` (paths as in a rendering).
+
+    Unless `checked`, its notes and schemas are left out, which make no objects and may refuse values.
+
+    With `switches`, only the subcharts that these switch on, or if they switch on none, only the chart itself: a small
+    part of a large chart is rendered in a small part of the time.
+    """
+
+    empty: tuple[str, ...] = ()
+    switches: tuple[str, ...] | None = None
+    checked: bool = False
+
+
+WHOLE = Cut(checked=True)
+UNCHECKED = Cut()
 
 
 @dataclass(frozen=True)
@@ -62,35 +85,39 @@ class ChartTree:
 
     def part(self, template: str) -> Part:
         """The part that the rendered file `template` belongs to."""
-        fitting = [part for part in self.parts if template.startswith(f"{part.instance}/")]
-        return max(fitting, key=lambda part: len(part.instance), default=self.parts[0])
+        return part_of(self.parts, template)
 
     def variant(
         self,
+        cut: Cut = WHOLE,
         *,
-        empty: Collection[str] = (),
         only: Collection[str] | None = None,
-        switches: Collection[str] | None = None,
         left: Collection[str] = (),
         held: Mapping[str, str] | None = None,
-        notes: bool = False,
     ) -> Chart:
-        """The chart, without `notes`, and with the templates `empty` (paths as in a rendering) left empty.
+        """What `cut` leaves of the chart, as a draft.
 
-        With `only`, all but these (files) are empty whose names tell that they make objects, and definitions left out.
-        With `switches`, only the subcharts that these switch on are left, or if they switch on none, only the chart
-        itself: a small part of a large chart is rendered in a small part of the time. With `held`, every `lookup` finds
-        an object with that data, except in the templates `left`.
+        With `only`, all templates but these (files) are empty whose names tell that they make objects, and definitions
+        left out. With `held`, every `lookup` finds an object with that data, except in the templates `left`.
         """
-        files = {name: data for name, data in self.files.items() if notes or not name.endswith("/templates/NOTES.txt")}
-        if switches is not None:
-            files = self._small(files, switches)
-        files = {**files, **{self.file(name): b"" for name in empty}}
+        files = {name: data for name, data in self._drafted.items() if cut.checked or not name.endswith(_CHECKS)}
+        if cut.switches is not None:
+            files = self._small(files, cut.switches)
+        files = {**files, **{self.file(name): b"" for name in cut.empty}}
         if only is not None:
             files = narrowed(files, only)
         if held is not None:
             files = answered(files, [name for name in self.asking if name in files and name not in left], held)
         return replace(self.chart, archive=packed(files, level=0))
+
+    @cached_property
+    def draft(self) -> Chart:
+        """All of the chart, as a draft."""
+        return self.variant(WHOLE)
+
+    @cached_property
+    def _drafted(self) -> dict[str, bytes]:
+        return drafted(self.files)
 
     def _small(self, files: Mapping[str, bytes], switches: Collection[str]) -> dict[str, bytes]:
         """Those of `files` that `switches` need.
@@ -110,26 +137,24 @@ class ChartTree:
 
     def folder(self, part: Part) -> str:
         """The folder in the archive that holds `part`."""
-        chain = [item for item in self.parts if f"{part.instance}/".startswith(f"{item.instance}/")]
-        return "/charts/".join(item.name for item in sorted(chain, key=lambda item: len(item.instance)))
+        return folder_of(self.parts, part)
 
     def file(self, template: str) -> str:
         """The name in the archive of what a rendering calls `template`."""
-        part = self.part(template)
-        return f"{self.folder(part)}{template.removeprefix(part.instance)}"
+        return file_of(self.parts, template)
 
     def defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """`values` over the defaults of all parts, whether they are switched on or not, aliases resolved."""
-        return defaults(self.chart, self.parts, values)
+        return defaults(self.draft, self.parts, values)
 
     def owner(self, path: tuple[str, ...]) -> Part:
         """The part whose values stand at `path`."""
         fitting = [part for part in self.parts if path[: len(part.path)] == part.path]
         return max(fitting, key=lambda part: len(part.path))
 
-    def readers(self, word: str, values: Mapping[str, Any]) -> frozenset[str]:
-        """The templates that may come upon `word` when they are rendered with `values`."""
-        return readers(self.files, word, json.dumps(values))
+    def readers(self, words: str, values: Mapping[str, Any]) -> frozenset[str]:
+        """The templates that may come upon one of `words` (a pattern) when they are rendered with `values`."""
+        return readers(self.files, words, json.dumps(values))
 
     def reads(self, part: Part, path: tuple[str, ...]) -> bool:
         """Whether a template of `part` reads the value at `path` of the root's values."""

@@ -28,7 +28,7 @@ def edited(chart: Chart, edits: Iterable[TemplateEdit]) -> bytes:
 
     Raises ContentError where a template is not there, or the chart is no chart.
     """
-    files, made = files_of(chart), list(edits)
+    files, made = dict(files_of(chart)), list(edits)
     root = min(name.partition("/")[0] for name in files)
     for edit in made:
         folder, _, leaf = edit.template.rpartition("/")
@@ -42,7 +42,7 @@ def edited(chart: Chart, edits: Iterable[TemplateEdit]) -> bytes:
     annotations = {**(chart.metadata.get("annotations") or {}), EDITED: " ".join(edit.template for edit in made)}
     # JSON is YAML.
     text = json.dumps({**chart.metadata, "annotations": annotations}, indent=2, sort_keys=True)
-    return packed({**files, f"{root}/Chart.yaml": text.encode()}, level=9)
+    return packed({**files, f"{root}/Chart.yaml": text.encode()}, level=6)
 
 
 def _template(inner: str, edit: TemplateEdit) -> str:

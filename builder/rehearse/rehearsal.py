@@ -85,7 +85,7 @@ class _Trial(Value):
                 api_versions=self.cluster.api_versions,
                 blank=True,
                 left_out=self.left_out,
-                pinned=False,
+                draft=True,
             )
         except SiteError as exc:
             return _Outcome(wrong=(f"{where}{exc.message}",))

@@ -40,7 +40,11 @@ def movement(
     named = ((name, Digest.of(name.encode())) for name in images)
     relocation = Relocation.of(named, REGISTRY, PROJECT, rules=release.rules)
     operations = Operations(
-        chart, release.name, release.namespace, kube_version=cluster.version, api_versions=cluster.api_versions
+        release.tree.draft,
+        release.name,
+        release.namespace,
+        kube_version=cluster.version,
+        api_versions=cluster.api_versions,
     )
     found = [into_enclave(operations, merged(release.values, overlay), relocation) for overlay in overlays]
     fixed = frozenset[tuple[str, str]]().union(*(item.fixed for item in found))

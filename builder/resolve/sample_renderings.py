@@ -159,7 +159,7 @@ class SampleRenderings:
     def _rendered(self, asked: _Asked) -> Objects | RecipeError:
         release = self.releases[asked.step]
         try:
-            made = release.fetched.chart.render(
+            made = release.tree.draft.render(
                 json.loads(asked.values),
                 release=release.name,
                 namespace=asked.namespace,

@@ -6,6 +6,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from installer.errors import AirferryError
@@ -55,11 +56,15 @@ def stated(archive: bytes, source: str, error: type[AirferryError]) -> tuple[Any
 
 def packed(files: Mapping[str, bytes], *, level: int) -> bytes:
     """A chart of `files`, compressed with gzip's `level`; the same input gives the same bytes."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        # Helm takes the chart's name from the first member.
-        for name in sorted(files, key=lambda name: (name.count("/"), name)):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(files[name]), 0o644
-            tar.addfile(info, io.BytesIO(files[name]))
-    return gzip.compress(buffer.getvalue(), compresslevel=level, mtime=0)
+    # Helm takes the chart's name from the first member.
+    names = sorted(files, key=lambda name: (name.count("/"), name))
+    members = b"".join([_member(name, files[name]) for name in names]) + bytes(2 * tarfile.BLOCKSIZE)
+    return gzip.compress(members + bytes(-len(members) % tarfile.RECORDSIZE), compresslevel=level, mtime=0)
+
+
+@lru_cache(maxsize=4096)
+def _member(name: str, data: bytes) -> bytes:
+    """A file in a tar. Charts are packed again and again with nearly the same files."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    return info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)

@@ -52,6 +52,9 @@ _MAX_LIST = 10_000
 _MAX_PARSED = 512 << 10
 _MAX_NODES = 100_000
 _MAX_EMBEDDED = 3
+_MAX_KEPT = 64 << 10
+_MAX_KEPT_OBJECTS = 2048
+_kept: dict[tuple[str, str], tuple["Found", ...]] = {}
 
 
 class Found(Value, order=True):
@@ -101,10 +104,26 @@ def references(objects: Iterable[Object], rules: Rules = NO_RULES) -> list[Found
     References of containers and image volumes are found even if malformed; all others only if they parse. Each is
     told once for a field. Raises ContentError for an object with more than 10,000.
     """
+    ruled = json.dumps({kind: list(rules[kind]) for kind in rules})
     found: list[Found] = []
     for item in objects:
-        found += _Walk(item, rules=rules).run()
+        found += _known(item, rules, ruled)
     return found
+
+
+def _known(item: Object, rules: Rules, ruled: str) -> tuple[Found, ...]:
+    """What one object names. A chart is rendered again and again, and most of its objects stay the same."""
+    try:
+        text = json.dumps(item, default=str)
+    except RecursionError:
+        text = ""
+    if not 0 < len(text) <= _MAX_KEPT:
+        return tuple(_Walk(item, rules=rules).run())
+    if (text, ruled) not in _kept:
+        if len(_kept) >= _MAX_KEPT_OBJECTS:
+            _kept.clear()
+        _kept[text, ruled] = tuple(_Walk(item, rules=rules).run())
+    return _kept[text, ruled]
 
 
 class _Walk:

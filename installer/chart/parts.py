@@ -7,6 +7,8 @@ dependencies" (a condition is a path in the values of the parent; several are se
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from installer.chart.archive import MAX_MEMBERS, MAX_UNPACKED, unpacked
@@ -57,13 +59,35 @@ def defaults(chart: Chart, parts: Sequence[Part], values: Mapping[str, Any]) -> 
     return found
 
 
-def files_of(chart: Chart) -> dict[str, bytes]:
+def part_of(parts: Sequence[Part], template: str) -> Part:
+    """The one of `parts` that the rendered file `template` belongs to."""
+    fitting = [part for part in parts if template.startswith(f"{part.instance}/")]
+    return max(fitting, key=lambda part: len(part.instance), default=parts[0])
+
+
+def folder_of(parts: Sequence[Part], part: Part) -> str:
+    """The folder in the archive that holds `part`."""
+    chain = [item for item in parts if f"{part.instance}/".startswith(f"{item.instance}/")]
+    return "/charts/".join(item.name for item in sorted(chain, key=lambda item: len(item.instance)))
+
+
+def file_of(parts: Sequence[Part], template: str) -> str:
+    """The name in the archive of what a rendering calls `template`."""
+    part = part_of(parts, template)
+    return f"{folder_of(parts, part)}{template.removeprefix(part.instance)}"
+
+
+def files_of(chart: Chart) -> Mapping[str, bytes]:
     """The files of a chart's archive, packed subcharts unpacked too; one that lies there unpacked as well goes first.
 
     Raises ContentError for an archive that is too large.
     """
-    source = chart.source
-    files = unpacked(chart.archive, source, ContentError)
+    return _files(chart.archive, chart.source)
+
+
+@lru_cache(maxsize=4)
+def _files(archive: bytes, source: str) -> Mapping[str, bytes]:
+    files = unpacked(archive, source, ContentError)
     for _ in range(MAX_DEPTH):
         archives = [name for name in files if re.search(r"/charts/[^/]+\.tgz$", name)]
         if not archives:
@@ -74,7 +98,7 @@ def files_of(chart: Chart) -> dict[str, bytes]:
                 files.setdefault(f"{folder}/{inner}", data)
         if len(files) > MAX_MEMBERS or sum(map(len, files.values())) > MAX_UNPACKED:
             raise ContentError(f"{source}: more than {MAX_MEMBERS} files or {MAX_UNPACKED} bytes")
-    return files
+    return MappingProxyType(files)
 
 
 class _Reader:

@@ -44,12 +44,12 @@ def into_enclave(operations: Operations, values: Mapping[str, Any], relocation: 
     over = overrides(chart, values, relocation)
     changed = merged(own, over)
     try:
-        rendering = operations.upgrade(changed)
+        rendering = operations.install(changed)
     except AirferryError:
         if not over:
             raise
         # A schema or a template admits the names alone that it knows.
-        changed, rendering = own, operations.upgrade(own)
+        changed, rendering = own, operations.install(own)
     texts = [item.found.text for item in stray(rendering.objects, relocation)]
     if spoilt := [text for text in texts if relocation.registry.partition(":")[0] in text]:
         # What looks like a name of its own is one part of a longer name, or the template takes it to pieces.

@@ -3,13 +3,18 @@
 For charts that ask the cluster with `lookup`, also the upgrade in a cluster that holds what was installed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
+from installer.chart.archive import packed
 from installer.chart.helm import Chart, Rendering
-from installer.chart.lookups import after_installation, asking
-from installer.chart.parts import files_of
+from installer.chart.parts import Part, file_of, files_of, parts_of
+from installer.chart.templates.lookups import after_installation, asking
+from installer.chart.templates.readers import OPERATION, narrowed, readers
 
 Render = Callable[[Mapping[str, Any]], Rendering]
 _KEPT = 4
@@ -28,7 +33,7 @@ class Operations:
         self._kube_version, self._api_versions = kube_version, api_versions
         self._made: list[tuple[str, Mapping[str, Any], Rendering]] = []
         # Charts that make passwords cannot be upgraded in an empty cluster: for these it holds what was installed.
-        self._answered: Chart | None = None
+        self._refuses = False
 
     def install(self, values: Mapping[str, Any]) -> Rendering:
         """The first installation, in an empty cluster."""
@@ -40,13 +45,13 @@ class Operations:
 
     def later(self, values: Mapping[str, Any]) -> Rendering:
         """What may be other objects in an upgrade where `lookup` finds what was installed; see `renders`."""
-        return self._once("later", values, lambda: self._after(values))
+        return self._once("later", values, lambda: self._answered(values, self._readers("lookup", values)))
 
     def renders(self) -> Iterator[Render]:
         """What renders each operation that is unlike the others."""
-        yield self.upgrade
         yield self.install
-        if self._answered is None and self._asks:
+        yield self.upgrade
+        if not self._refuses and asking(self._files):
             yield self.later
 
     def rendered(self, render: Render, values: Mapping[str, Any]) -> Rendering | None:
@@ -59,12 +64,19 @@ class Operations:
             raise
 
     def all(self, values: Mapping[str, Any]) -> list[Rendering]:
-        """Every operation, `upgrade` and `install` first; without `later` if the chart fails on what it finds."""
+        """Every operation, `install` and `upgrade` first; without `later` if the chart fails on what it finds."""
         return [made for render in self.renders() if (made := self.rendered(render, values))]
 
     @cached_property
-    def _asks(self) -> bool:
-        return bool(asking(files_of(self.chart)))
+    def _files(self) -> Mapping[str, bytes]:
+        return files_of(self.chart)
+
+    @cached_property
+    def _parts(self) -> Sequence[Part]:
+        return parts_of(self.chart, self._files)[0]
+
+    def _readers(self, words: str, values: Mapping[str, Any]) -> frozenset[str]:
+        return readers(self._files, words, json.dumps(values))
 
     def _once(self, what: str, values: Mapping[str, Any], make: Callable[[], Rendering]) -> Rendering:
         for kind, known, rendering in self._made:
@@ -75,18 +87,34 @@ class Operations:
         return rendering
 
     def _upgraded(self, values: Mapping[str, Any]) -> Rendering:
-        if self._answered is None:
+        """The installation, with those templates rendered anew that can tell an upgrade from it."""
+        installed, changing = self.install(values), self._readers(OPERATION, values)
+        if not changing:
+            return installed
+        files = narrowed(self._files, changing)
+        if not self._refuses:
             try:
-                return self._render(self.chart, values, upgrade=True)
+                return self._over(installed, files, self._render(self._packed(files), values, upgrade=True))
             except self.chart.values_error:
-                self._answered = after_installation(self.chart, self.install(values).objects)
-                if self._answered is None:
+                if not asking(self._files):
                     raise
-        return self._render(self._answered, values, upgrade=True)
+                self._refuses = True
+        changing |= self._readers("lookup", values)
+        return self._over(installed, narrowed(self._files, changing), self._answered(values, changing))
 
-    def _after(self, values: Mapping[str, Any]) -> Rendering:
-        answered = after_installation(self.chart, self.install(values).objects, values)
+    def _over(self, installed: Rendering, files: Mapping[str, bytes], made: Rendering) -> Rendering:
+        """`installed`, with what the `files` that are not empty make in its place."""
+        crds, others = installed.manifests[: len(installed.crds)], installed.manifests[len(installed.crds) :]
+        kept = [pair for pair in others if not files.get(file_of(self._parts, pair[0]))]
+        return replace(installed, manifests=(*crds, *sorted((*kept, *made.manifests), key=itemgetter(0))))
+
+    def _answered(self, values: Mapping[str, Any], only: Collection[str]) -> Rendering:
+        """An upgrade in a cluster that holds what was installed, of `only` these templates."""
+        answered = after_installation(self.chart, self.install(values).objects, only)
         return self._render(answered or self.chart, values, upgrade=True)
+
+    def _packed(self, files: Mapping[str, bytes]) -> Chart:
+        return replace(self.chart, archive=packed(files, level=0))
 
     def _render(self, chart: Chart, values: Mapping[str, Any], *, upgrade: bool = False) -> Rendering:
         return chart.render(

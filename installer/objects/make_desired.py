@@ -24,7 +24,7 @@ def desired(
     api_versions: Iterable[str] = (),
     blank: bool = False,
     left_out: Collection[str] = (),
-    pinned: bool = True,
+    draft: bool = False,
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
 ) -> Desired:
     """What `bundle` shall be at `site`, completed by `driver`.
@@ -33,7 +33,8 @@ def desired(
 
     `request` says where a controller shall read its chart.
     With `blank` no secret of the site is read, and Secrets have empty values. The bundle may lack the images `left_out`
-    (full names), as for a site that is not going to ask for them. Unless `pinned`, tags stay where digests could be.
+    (full names), as for a site that is not going to ask for them. A `draft` is made quickly, only to be looked at: tags
+    stay where digests could be, and charts make up their keys.
     Raises SiteError if an image reference leads out of the enclave or the values do not fit the charts, BundleError
     if the bundle does not hold together, UsageError if there is nothing to install.
     """
@@ -42,7 +43,7 @@ def desired(
         raise UsageError("the bundle has no chart: there is nothing to install", hint="load its images with `load`.")
     application.check(site)
     maker = Maker(
-        bundle, application, site, kube_version, tuple(api_versions), blank=blank, left_out=left_out, pinned=pinned
+        bundle, application, site, kube_version, tuple(api_versions), blank=blank, left_out=left_out, draft=draft
     )
     steps = _all(maker.made(step) for step in application.profile.steps)
     done = driver.completed(Completed(steps), maker, request, blank=blank)

@@ -16,6 +16,7 @@ from installer.chart.helm import documents, hook_events, parse_values
 from installer.chart.images import Found, references
 from installer.chart.relocation import Relocation
 from installer.chart.spelling.text import as_reference
+from installer.chart.templates.drafts import draft
 from installer.cluster.cluster import Object
 from installer.cluster.workload import STEP_LABEL, ReleaseName
 from installer.diagnosis.controller_log import LogSign
@@ -46,10 +47,10 @@ class Maker:
         *,
         blank: bool,
         left_out: Collection[str] = (),
-        pinned: bool = True,
+        draft: bool = False,
     ) -> None:
         self.bundle, self.application, self.site, self._blank = bundle, application, site, blank
-        self._left_out, self._pinned = left_out, pinned
+        self._left_out, self._draft = left_out, draft
         self._kube_version, self._api_versions = kube_version, api_versions
         images = [(image.source, image.digest) for image in bundle.manifest.images]
         self.relocation = Relocation.of(
@@ -172,25 +173,29 @@ class Maker:
         """The chart `entry` with final values, its references proven."""
         chart = chart_of(self.bundle, entry, SiteError)
         operations = Operations(
-            chart, name.name, name.namespace, kube_version=self._kube_version, api_versions=self._api_versions
+            draft(chart) if self._draft else chart,
+            name.name,
+            name.namespace,
+            kube_version=self._kube_version,
+            api_versions=self._api_versions,
         )
         found = means.into_enclave(operations, given, self.relocation)
         values = dict(found.values)
         if self.site.on_nodes:
-            values = retarget.merged(values, retarget.without_pulls(operations.upgrade(values).coalesced))
+            values = retarget.merged(values, retarget.without_pulls(operations.install(values).coalesced))
         if pull_secret := self.site.answers.registry.pull_secret_name:
-            values = with_pull_secret(values, pull_secret, lambda values: operations.upgrade(values).objects)
-        if self._pinned:
-            pins = pinning.pins(operations.upgrade(values), values, self.relocation, operations.upgrade)
+            values = with_pull_secret(values, pull_secret, lambda values: operations.install(values).objects)
+        if not self._draft:
+            pins = pinning.pins(operations.install(values), values, self.relocation, operations.install)
             values = retarget.merged(values, pins)
         made = operations.all(values)
         for template, item in (pair for rendering in made for pair in rendering.manifests):
             _check_object(item, f"chart {entry.name}: {template}", SiteError)
-        upgraded, installed, *_ = made
+        installed, upgraded, *_ = made
         both = (*installed.objects, *upgraded.objects)
         known = [item for rendering in made for item in rendering.objects]
         above = self.application.place_of_values(step)
-        images, suspects = self._proven(f"chart {entry.name}", known, above, upgraded.coalesced)
+        images, suspects = self._proven(f"chart {entry.name}", known, above, installed.coalesced)
         hooks = {
             (item.get("kind"), item["metadata"]["name"]): item
             for item in both

@@ -19,8 +19,8 @@ from builder.resolve.make_lock import locked_registries
 from installer.apps.application import application_of
 from installer.apps.samples import REGISTRY
 from installer.chart.helm import hook_events
-from installer.chart.lookups import after_installation
 from installer.chart.retarget import merged
+from installer.chart.templates.lookups import after_installation
 from installer.objects.make_desired import desired
 from installer.registry.credentials import CredentialStore
 from installer.workflows.driver import driver_of

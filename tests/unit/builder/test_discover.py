@@ -17,7 +17,7 @@ from builder.charts.version_overrides import pinned
 from builder.recipe.lock import LockedManifest, Origin
 from builder.recipe.recipe import ChartEntry, KubernetesEntry
 from installer.chart.helm import Chart
-from installer.chart.readers import readers
+from installer.chart.templates.readers import readers
 from installer.errors import RecipeError
 from installer.oci import media_types
 from installer.oci.model import Descriptor

@@ -120,6 +120,7 @@ def test_templates_that_call_each_other_are_the_error_of_the_chart() -> None:
 
 def test_a_process_that_is_killed_is_an_error_once() -> None:
     chart = loaded(ENDLESS)
+    assert documents("a: 1", "text", ContentError)  # starts a process
     before = [process.pid for process in children(os.getpid())]
     killer = "import os, signal, sys, time; time.sleep(1); [os.kill(int(pid), signal.SIGKILL) for pid in sys.argv[1:]]"
     with (
@@ -151,6 +152,7 @@ def test_a_signal_ends_a_command_that_renders_and_helm_with_it(number: signal.Si
 def test_an_interruption_while_waiting_ends_helm_at_once() -> None:
     before = children(os.getpid())
     chart = loaded(ENDLESS)
+    assert documents("a: 1", "text", ContentError)  # starts a process
     (helm,) = [process for process in children(os.getpid()) if process not in before]
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()

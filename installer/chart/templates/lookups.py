@@ -12,12 +12,11 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from installer.chart.archive import packed
 from installer.chart.helm import Chart, Object
 from installer.chart.parts import files_of
-from installer.chart.readers import narrowed, readers
+from installer.chart.templates.readers import narrowed
 
 _TEMPLATE = re.compile(r"/templates/.*\.(?:ya?ml|tpl)$|/templates/[^.]*$")
 _ACTION = re.compile(rb"\{\{.*?\}\}", re.DOTALL)
@@ -61,21 +60,19 @@ def answered(files: Mapping[str, bytes], templates: Collection[str], data: Mappi
     }
 
 
-def after_installation(
-    chart: Chart, objects: Iterable[Object], values: Mapping[str, Any] | None = None
-) -> Chart | None:
+def after_installation(chart: Chart, objects: Iterable[Object], only: Collection[str] | None = None) -> Chart | None:
     """`chart` as an upgrade sees the cluster that holds `objects`; None if it does not ask.
 
-    With `values`, only those of its objects are left that may be others there.
+    With `only`, no other templates than these (files) are left that make objects.
     """
     files = files_of(chart)
     templates = asking(files)
     if not templates:
         return None
-    if values is not None:
-        files = narrowed(files, readers(files, "lookup", json.dumps(values)))
+    if only is not None:
+        files = narrowed(files, only)
     return replace(chart, archive=packed(answered(files, templates, held(objects)), level=0))
 
 
 def _asks(data: bytes) -> bool:
-    return any(_LOOKUP.search(action) for action in _ACTION.findall(data))
+    return b"lookup" in data and any(_LOOKUP.search(action) for action in _ACTION.findall(data))

@@ -1,0 +1,1 @@
+"""What the templates of a chart read, and what they become before they are rendered at home."""
