@@ -44,6 +44,10 @@ class BlobUnknownError(ContentError):
     """A registry does not know a part of the manifest that it was given."""
 
 
+class RegistryFailedError(RegistryUnreachableError):
+    """A registry answers each time that it fails (5xx): as a whole, or over what it is asked for."""
+
+
 class TransientError(Exception):
     """A failure that may pass: `error` is what to raise when it does not.
 
@@ -191,7 +195,8 @@ def refusal(method: str, url: str, status: int, body: bytes, registry: str, *, r
         return RegistryUnreachableError(message, hint="the registry limits requests: wait, or log in.")
     if may_pass(status, body):
         hint = "look at the registry's own log (full disk, read-only?), then run the same command again."
-        return RegistryUnreachableError(message, hint=_PORTAL if status == _BEHIND_A_PORTAL else hint)
+        portal = status == _BEHIND_A_PORTAL
+        return RegistryUnreachableError(message, hint=_PORTAL) if portal else RegistryFailedError(message, hint=hint)
     return ContentError(message, hint="the registry does not take or give this; its log may say why.")
 
 

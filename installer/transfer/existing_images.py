@@ -5,12 +5,13 @@ from collections.abc import Mapping
 
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
-from installer.errors import ContentError, NotFoundError, RegistryAccessError
+from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.parallel import each
 from installer.registry.client import Registry
+from installer.registry.failures import RegistryFailedError
 
 
 def existing_images(
@@ -18,16 +19,17 @@ def existing_images(
 ) -> frozenset[str]:
     """The sources of the images in `bundle` that `registry` holds already at their `targets`.
 
-    An image that it does not answer for counts as one that it lacks. Raises RegistryAccessError if it lets us see none.
+    An image that it does not answer for counts as one that it lacks. Raises RegistryAccessError or
+    RegistryUnreachableError if it lets us see none.
     """
     found: set[str] = set()
-    barred: list[RegistryAccessError] = []
+    barred: list[AirferryError] = []
 
     def look(image: BundleImage) -> None:
         try:
             if image_exists(bundle, registry, targets[image.source], image):
                 found.add(image.source)
-        except RegistryAccessError as exc:
+        except (RegistryAccessError, RegistryFailedError) as exc:
             barred.append(exc)
         except (ContentError, NotFoundError):
             pass

@@ -16,13 +16,17 @@ from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import Reference, Repository, TagRef
 from installer.parallel import take_part
 from installer.registry.client import Registry
-from installer.registry.failures import BlobUnknownError
+from installer.registry.failures import BlobUnknownError, RegistryFailedError
 from installer.report import Reporter
 from installer.transfer.blob_body import BlobBody, body_from_registry
 from installer.transfer.existing_images import chart_as_image, image_exists, tag_or_digest
 from installer.transfer.load_result import LoadedChart
 from installer.value import Value
 
+OF_ONE_IMAGE = (*REFUSALS, RegistryFailedError)
+"""What may be of one image alone, or of one repository."""
+_FAILURES = 2
+"""A blob that a registry has failed over in so many repositories is tried in no other: each takes a while."""
 _REPOSITORIES = 6
 """Repositories handled concurrently per shared blob."""
 
@@ -56,12 +60,36 @@ class Job(Value):
     repositories: tuple[Repository, ...]
 
 
+class _Attempts:
+    """What is tried in several repositories for one blob. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.refused: dict[Repository, AirferryError] = {}
+        self._failures: list[RegistryFailedError] = []
+
+    def guarded(self, step: Callable[[Repository], bool]) -> Callable[[Repository], bool]:
+        """`step`, but True with the reason in `refused` where it is refused, and once the registry fails anywhere."""
+
+        def once(place: Repository) -> bool:
+            try:
+                if len(self._failures) >= _FAILURES:
+                    raise self._failures[-1]
+                return step(place)
+            except OF_ONE_IMAGE as exc:
+                self.refused[place] = exc
+                if isinstance(exc, RegistryFailedError):
+                    self._failures.append(exc)
+                return True
+
+        return once
+
+
 class Pusher:
     """Pushes one thing at a time into all repositories that need it. Safe to use from several threads.
 
     `holders` are repositories that hold blobs which the bundle leaves out. `tally` counts bytes. What runs gives up
-    soon after `stop` is set. All methods raise the errors of `installer.transfer.load.load`; those in REFUSALS are of
-    one image, and the others may go on.
+    soon after `stop` is set. All methods raise the errors of `installer.transfer.load.load`; with those in
+    OF_ONE_IMAGE the others may go on.
     """
 
     def __init__(
@@ -87,43 +115,34 @@ class Pusher:
         hand; with `across` that volume is asked for instead.
         """
         blob, known = job.descriptor, self._holders.get(job.descriptor.digest)
-        refused: dict[Repository, AirferryError] = {}
+        attempts = _Attempts()
 
-        def unless_refused(step: Callable[[Repository], bool], places: Sequence[Repository]) -> list[bool]:
-            """`step` for each of `places`; True for one that refuses."""
-
-            def once(place: Repository) -> bool:
-                try:
-                    return step(place)
-                except REFUSALS as exc:
-                    refused[place] = exc
-                    return True
-
+        def each_place(step: Callable[[Repository], bool], places: Sequence[Repository]) -> list[bool]:
+            once = attempts.guarded(step)
             # Whoever asks for other media must read alone.
             return [once(place) for place in places] if across else self._in_each(once, places)
 
-        held = unless_refused(lambda place: place == known or self.registry.has_blob(place, blob), job.repositories)
-        holders = [place for place, has in zip(job.repositories, held, strict=True) if has and place not in refused]
-        lacking = [place for place in job.repositories if place not in holders and place not in refused]
+        held = each_place(lambda place: place == known or self.registry.has_blob(place, blob), job.repositories)
+        asked = [place for place in job.repositories if place not in attempts.refused]
+        holders = [place for place, has in zip(job.repositories, held, strict=True) if has and place in asked]
+        lacking = [place for place in asked if place not in holders]
         present = blob.size * len(holders)
         if known and not holders:
             holders = [known]
         reported = bool(holders)
         while lacking and not holders:
             first = lacking.pop(0)
-            if not all(unless_refused(partial(self._supply, blob=blob, holder=None, across=across), [first])):
+            if not all(each_place(partial(self._supply, blob=blob, holder=None, across=across), [first])):
                 return None
-            holders = [] if first in refused else [first]
+            holders = [] if first in attempts.refused else [first]
         if reported or not holders:
             self.reporter.advance(blob.size)
-        if holders and not all(
-            unless_refused(partial(self._supply, blob=blob, holder=holders[0], across=across), lacking)
-        ):
+        if holders and not all(each_place(partial(self._supply, blob=blob, holder=holders[0], across=across), lacking)):
             if reported:
                 self.reporter.advance(-blob.size)
             return None
         self.tally.add(present=present)
-        return refused
+        return attempts.refused
 
     def _supply(self, repository: Repository, blob: Descriptor, holder: Repository | None, *, across: bool) -> bool:
         """Bring a blob into one repository, mounted from `holder` if possible; False if a volume is not at hand."""
@@ -145,7 +164,7 @@ class Pusher:
             body = BlobBody(self.bundle, blob, buffer, reporter, self.stop, sha256=self._sha256, across=absent)
             try:
                 earlier = self.registry.upload(repository, blob, body, slowly=absent)
-            except REFUSALS:
+            except OF_ONE_IMAGE:
                 body.refused()
                 raise
             body.arrived()
@@ -238,7 +257,7 @@ class Pusher:
                     for refusal in (self.push_blob(Job(blob, (target.repository,))) or {}).values():
                         raise refusal
                 self.push_image(target, image)
-        except REFUSALS as exc:
+        except OF_ONE_IMAGE as exc:
             return LoadedChart(chart.name, chart.version, target, chart.artifact, present=False, refusal=exc.message)
         return LoadedChart(chart.name, chart.version, target, chart.artifact, present)
 

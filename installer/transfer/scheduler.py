@@ -17,15 +17,19 @@ from installer.bundle.manifest import BundleBlob, BundleChart, BundleImage
 from installer.bundle.reader import Bundle
 from installer.chart.bundled import check_chart
 from installer.chart.relocation import Relocation
-from installer.errors import REFUSALS, AirferryError, BundleError, IncompleteError, StorageError
+from installer.errors import AirferryError, BundleError, IncompleteError, StorageError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference, Repository
 from installer.parallel import SMALL, each
+from installer.registry.failures import RegistryFailedError
 from installer.transfer.existing_images import chart_exists
 from installer.transfer.load_result import LoadedChart
-from installer.transfer.pusher import Job, Pusher
+from installer.transfer.pusher import OF_ONE_IMAGE, Job, Pusher
 from installer.value import replace
+
+_PATIENCE = 4
+"""A registry that fails over so many images in a row fails over all: its disk is full, or it is going down."""
 
 
 class Scheduler:
@@ -33,7 +37,7 @@ class Scheduler:
 
     Images that need a blob in `lacking`, which nobody has, are left out. With `whole_only`, so are those that need
     something damaged or missing; else that is an error. `left_out` gives the reason by image or chart. An image that
-    the registry refuses stops no other: `refused` tells why, by source.
+    the registry refuses stops no other: `refused` tells why, by source. One that fails time and again ends the load.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Scheduler:
         self._whole_only, self._threads = whole_only, threads
         self.left_out: dict[str, str] = {}
         self.refused: dict[str, AirferryError] = {}
+        self._failures = 0
         self.loaded_charts: list[LoadedChart] = []
         self._images = {image.source: image for image in images}
         nowhere = {blob.digest for blob in lacking}
@@ -164,7 +169,8 @@ class Scheduler:
         if image.source in self._images and not self._volumes_of_manifests(image):
             try:
                 self._pusher.push_image(self._targets[image.source], image)
-            except REFUSALS as exc:
+                self._failures = 0
+            except OF_ONE_IMAGE as exc:
                 self._refuse(image, exc)
             self._images.pop(image.source, None)
 
@@ -175,7 +181,7 @@ class Scheduler:
         def push(chart: BundleChart) -> None:
             target = self._relocation.chart(chart.name, chart.version)
             if self._volumes_of_chart(chart):
-                with contextlib.suppress(*REFUSALS):  # told when its volume is there
+                with contextlib.suppress(*OF_ONE_IMAGE):  # told when its volume is there
                     if chart_exists(self._bundle, self._pusher.registry, target, chart):
                         settled[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
                 return
@@ -246,6 +252,9 @@ class Scheduler:
     def _refuse(self, image: BundleImage, reason: AirferryError) -> None:
         if self._images.pop(image.source, None):
             self.refused[image.source] = reason
+            self._failures += isinstance(reason, RegistryFailedError)
+            if self._failures >= _PATIENCE:
+                raise reason
 
     def _leave_out(self, image: BundleImage, reason: str) -> None:
         if self._images.pop(image.source, None):

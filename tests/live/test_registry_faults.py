@@ -223,6 +223,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, int, type[AirferryError]]] = {
     "a manifest that is called invalid": (("PUT",), "/{}/manifests/", 400, ContentError),
     "a repository that is not ours": (("HEAD", "GET", "POST"), "/{}/", 403, RegistryAccessError),
     "a repository that nobody has made": (("POST",), "/{}/", 404, NotFoundError),
+    "a manifest that the registry fails over": (("PUT",), "/{}/manifests/", 500, RegistryUnreachableError),
+    "a repository that the registry fails over": (("HEAD", "POST", "PUT"), "/{}/", 500, RegistryUnreachableError),
     "a last request for a blob": (("PUT",), "/{}/blobs/", 422, ContentError),
     "a tag that stays unknown": (("HEAD", "GET"), "/{}/manifests/1$", 404, ContentError),
 }
@@ -305,6 +307,6 @@ def test_a_full_disc_at_the_registry_is_an_error(kind: str, shipment: Shipment, 
     script = f'mount -t tmpfs -o size=6m tmpfs "{folder}/storage" && exec "$@"'
     with running(kind, folder, prefix=("unshare", *user, "--mount", "sh", "-c", script, "sh")) as address:
         with pytest.raises(RegistryUnreachableError, match="500") as caught:
-            bring(shipment.path, address)
+            bring(shipment.path, address).check()
         assert "full disk" in caught.value.hint
         assert whole_tags(address) < shipment.tags
