@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from builder.images.source import Places
 from builder.recipe.lock import MAX_DEPTH, Origin
 from installer.bundle.limits import MAX_SMALL_BLOB
-from installer.errors import ContentError
+from installer.errors import ContentError, RegistryAccessError
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest, Platform
@@ -90,7 +90,11 @@ class Upstream:
 
     def _holds(self, blob: Descriptor) -> bool:
         if blob.digest not in self._held:
-            self._held[blob.digest] = self.places.holds(self.origin, blob)
+            try:
+                self._held[blob.digest] = self.places.holds(self.origin, blob)
+            except (ContentError, RegistryAccessError):
+                # The manifest was given away, this was not: some answer so for what they do not have.
+                self._held[blob.digest] = False
         return self._held[blob.digest]
 
     def platform(self, manifest: Manifest) -> Platform | None:

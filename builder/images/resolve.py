@@ -107,7 +107,7 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
     notes += [f"{wanted.source}: {note}" for note in walk(source, root, carried, made)]
     runs_on = source.platforms(root)
     if runs_on or source.platforms(root, lacking=True):
-        notes += _check_platforms(wanted, runs_on, platforms, notes)
+        notes += _check_platforms(wanted, root, runs_on, platforms, notes)
     elif isinstance(root, Index) or root.config.media_type in media_types.IMAGE_CONFIGS:
         notes.append(f"{wanted.source}: says no platform; it is carried whatever it runs on")
     if is_mutable(wanted.source):
@@ -221,12 +221,26 @@ def walk(source: Upstream, node: Manifest | Index, carried: Carried, text: str =
     ]
     for child in node.children:
         if child.digest not in carried.manifests:
-            notes += walk(source, source.child(child), carried, depth=depth + 1)
+            notes += walk(source, _member(source, node, child), carried, depth=depth + 1)
     return notes
 
 
+def _member(source: Upstream, index: Index, entry: Descriptor) -> Manifest | Index:
+    try:
+        return source.child(entry)
+    except NotFoundError as exc:
+        raise NotFoundError(
+            f"{source.origin}: {entry.digest} is gone, a member of the index {index.descriptor.digest}: {exc.message}",
+            hint="its publisher has removed it: name the image by tag, or the member that is needed by its digest.",
+        ) from exc
+
+
 def _check_platforms(
-    wanted: Wanted, runs_on: set[Platform], platforms: Sequence[Platform], notes: Sequence[str]
+    wanted: Wanted,
+    root: Manifest | Index,
+    runs_on: set[Platform],
+    platforms: Sequence[Platform],
+    notes: Sequence[str],
 ) -> list[str]:
     """Remarks about platforms that are missing, or there for newer processors only.
 
@@ -239,7 +253,8 @@ def _check_platforms(
         if rank is None:
             missing.append(want)
         elif NEWER <= rank < ANY:
-            found.append(f"{wanted.source}: for {want} there is only {have}, which not every such processor runs")
+            more = ", and which containerd does not take from an index" if isinstance(root, Index) else ""
+            found.append(f"{wanted.source}: for {want} there is only {have}, which not every such processor runs{more}")
     if len(missing) == len(platforms):
         raise _not_for(wanted, runs_on, platforms, notes)
     if missing:

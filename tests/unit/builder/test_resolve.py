@@ -275,8 +275,9 @@ def test_a_member_of_an_index_that_is_gone(places: Places, drafts: Drafts) -> No
     assert (found.image.upstream.text, found.image.platforms) == (whole, (AMD64,))
     assert "is gone" in found.notes[0]
     for asked, platforms in ((by_digest(whole), [AMD64]), (wanted(), [AMD64, ARM64])):
-        with pytest.raises(NotFoundError, match="1" * 64):
+        with pytest.raises(NotFoundError, match="1" * 64) as caught:
             resolve(places, asked, platforms)
+        assert caught.value.hint
 
 
 @pytest.mark.parametrize(("field", "value"), [("size", 7), ("mediaType", images.OCI.index)])
@@ -325,9 +326,10 @@ def test_variants(places: Places, drafts: Drafts, asked: str, there: str, taken:
         with pytest.raises(NotFoundError, match=f"not for {asked}"):
             resolve(places, wanted(), [want])
         return
-    found = resolve(places, wanted(), [want])
+    found, whole = resolve(places, wanted(), [want]), resolve(places, wanted(), [want, AMD64])
     assert found.image.digest.text == entries[taken]["digest"]
     assert found.image.platforms == (Platform.parse(taken),)
+    assert any("containerd does not take from an index" in note for note in whole.notes) >= told
     assert bool(found.notes) == told == (f"for {asked} there is only {taken}, which not" in "".join(found.notes))
     drafts.finish(entries[taken])
     assert bool(resolve(places, wanted(), [want]).notes) == told
