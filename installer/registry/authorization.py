@@ -112,7 +112,7 @@ class Authorizer:
         if challenge is None:
             return ""
         stated = _stated(challenge) if not scopes else ()
-        return self._header(endpoint, scopes, self._scopes.get((endpoint, scopes), scopes or stated), challenge, "")
+        return self._header(endpoint, scopes, self._scopes.get((endpoint, scopes), scopes or stated), challenge)[0]
 
     def token_server(self, endpoint: Endpoint) -> str:
         """The address that the endpoint has tokens made at, as far as it has said so; else empty."""
@@ -132,34 +132,41 @@ class Authorizer:
         scopes: tuple[str, ...],
         offers: list[Challenge],
         failed: str,
-        tried: set[tuple[str, ...]],
+        tried: dict[tuple[str, ...], Exception | None],
     ) -> str | None:
         """What to send after a 401 answer with `offers` to a request that was sent with `failed`.
 
-        `tried` is empty at first, and keeps from answer to answer what was tried for this request. None if there is
-        nothing else to try. Raises RegistryAccessError, TransientError where no token is to be had.
+        `tried` is empty at first, and keeps from answer to answer what was tried for this request, and why it did not
+        come to that. None if there is nothing else to try. Raises RegistryAccessError, TransientError where no token is
+        to be had.
         """
         first, denied = not tried, False
-        problem: Exception | None = None
+        for key in [key for key, token in [*self._tokens.items()] if token.header == failed]:
+            self._tokens.pop(key, None)
         for challenge, wanted in self._ways(endpoint, scopes, offers):
             way = (challenge.scheme, *wanted)
             if way in tried or len(tried) == _MOST_WAYS or (denied and challenge.scheme == "bearer"):
                 continue
-            tried.add(way)
+            tried[way] = None
             try:
-                header = self._header(endpoint, scopes, wanted, challenge, failed)
+                header, fresh = self._header(endpoint, scopes, wanted, challenge)
             except (AirferryError, TransientError) as exc:
-                problem = problem or exc
+                tried[way] = exc
                 # Who asked for too much (400) may ask for less; a password that is wrong is not sent there again.
                 denied = not isinstance(exc, ContentError)
                 continue
+            if not fresh:
+                # The registry may have forgotten a token that others have been given.
+                del tried[way]
             if header != failed:
                 self._challenges[endpoint] = challenge
                 if challenge.scheme == "bearer" and scopes:
                     self._scopes[endpoint, scopes] = wanted
                 return header
-        if first and problem:
-            raise problem
+        # What is offered besides is of no use, but a token server that failed in passing is.
+        for problem in tried.values():
+            if problem and (first or isinstance(problem, TransientError)):
+                raise problem
         return None
 
     def _ways(
@@ -185,21 +192,22 @@ class Authorizer:
         scopes: tuple[str, ...],
         wanted: tuple[str, ...],
         challenge: Challenge,
-        failed: str,
-    ) -> str:
+    ) -> tuple[str, bool]:
+        """What to send, and whether nobody was given it before."""
         credentials = self.credentials(endpoint, scopes)
         if challenge.scheme == "basic":
-            return credentials.basic() if credentials and credentials.username else ""
+            return credentials.basic() if credentials and credentials.username else "", True
         key = (endpoint.origin, challenge.parameters["realm"], wanted)
         # One thread asks for a token; the others that need the same one wait for it.
         with self._lock:
             lock = self._locks[key]
         with lock:
             token = self._tokens.get(key)
-            if token is None or token.header == failed or token.until <= self._clock():
+            fresh = token is None or token.until <= self._clock()
+            if token is None or fresh:
                 token = self._new_token(endpoint, wanted, challenge, credentials)
                 self._tokens[key] = token
-            return token.header
+            return token.header, fresh
 
     def _new_token(
         self, endpoint: Endpoint, scopes: tuple[str, ...], challenge: Challenge, credentials: Credentials | None

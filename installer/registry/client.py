@@ -335,6 +335,8 @@ class Registry:
             tag = referrers.tag_of(repository, manifest.subject.digest)
             if raw := referrers.extended(self._list(repository, manifest.subject.digest), manifest):
                 self.put_manifest(repository, raw, media_types.OCI_INDEX, tag.tag)
+                # Another entry is made to what is read then.
+                self.confirm(tag, Digest.of(raw))
 
     def put_manifest(self, repository: Repository, raw: bytes, media_type: str, selector: str) -> bool:
         """Store a manifest under a tag or its digest (end-7). Whether it is there, `confirm` tells.

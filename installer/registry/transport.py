@@ -115,11 +115,15 @@ class Transport:
         response = self._admitted(request, authorization)
         stranger = not authorization and "Authorization" not in request.headers
         if stranger and response.status in HIDING and _at_home(request, response):
-            authorization = self._revealing(request)
+            try:
+                authorization = self._revealing(request)
+            except BaseException:
+                response.close()
+                raise
             if authorization:
                 response.close()
                 response = self._admitted(request, authorization)
-        tried = set[tuple[str, ...]]()
+        tried = dict[tuple[str, ...], Exception | None]()
         while response.status == 401 and _at_home(request, response):
             with response:
                 error = self._refusal(request, response)

@@ -315,9 +315,24 @@ class TestTokens:
         offer = parse_challenges('Bearer realm="https://r.site/token",service="r"')
         with ThreadPoolExecutor(4) as pool:
             scopes = [(f"repository:{name}:pull",) for name in "abab"]
-            answers = pool.map(lambda scope: authorizer.answer(registry, scope, offer, "", set()), scopes)
+            answers = pool.map(lambda scope: authorizer.answer(registry, scope, offer, "", {}), scopes)
             assert list(answers) == ["Bearer t"] * 4
         assert len(asked) == 2
+
+    def test_one_that_the_registry_has_forgotten(self) -> None:
+        """Another request has it still, and is refused with it; it gets a new one, and no third."""
+        numbers = iter(range(10))
+        authorizer = Authorizer(
+            lambda *_: b'{"token":"t%d"}' % next(numbers), lambda *_: None, lambda _: (), lambda: 0.0
+        )
+        registry, scopes = Endpoint("r.site", "https://r.site"), ("repository:a:pull",)
+        offer = parse_challenges('Bearer realm="https://r.site/token",service="r"')
+        assert authorizer.answer(registry, scopes, offer, "", {}) == "Bearer t0"
+        sent, tried = "Basic x", dict[tuple[str, ...], Exception | None]()
+        for expected in ("Bearer t0", "Bearer t1", None):
+            found = authorizer.answer(registry, scopes, offer, sent, tried)
+            assert found == expected
+            sent = found or ""
 
 
 class TestEndpoints:

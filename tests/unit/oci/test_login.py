@@ -84,6 +84,15 @@ class TestHidden:
         assert held.count("GET", "^/v2/$") == 1
         assert held.count("GET", "^/token") == (scheme == "bearer")
 
+    def test_a_root_that_fails_in_passing(self, held: FaultyRegistry) -> None:
+        """The request that was to be answered counts no longer as one that is under way."""
+        held.on("GET", "^/v2/$", status(503), times=1)
+        held.on("GET", "^/v2/$", challenge('Basic realm="x"'))
+        held.on("GET", "/team/app/", admits(bool, status(404)))
+        client = known(held)
+        assert client.registry.manifest(ref(held)).raw == MANIFEST
+        assert client.transport.throttle(held.address)._running == 0
+
     def test_what_is_not_there_is_looked_for_as_somebody(self, held: FaultyRegistry) -> None:
         held.on("GET", "^/v2/$", challenge('Basic realm="x"'))
         for method in ("GET", "HEAD"):
@@ -227,6 +236,14 @@ class TestOffers:
                 client.registry.manifest(ref(held))
         else:
             client.registry.manifest(ref(held))
+
+    def test_a_token_server_that_fails_in_passing(self, held: FaultyRegistry) -> None:
+        """The password is of no use here, although it is offered."""
+        held.on("GET", "^/token", status(503), after=1, times=1)
+        gives(held, lambda asked: asked)
+        offers = f'Bearer realm="{held.url}/token",scope="repository:inner/app:pull", Basic realm="x"'
+        held.on("GET", "/manifests/", admits(lambda sent: "inner" in sent, challenge(offers)))
+        assert known(held).registry.manifest(ref(held)).raw == MANIFEST
 
     def test_an_identity_token_is_no_password(self, held: FaultyRegistry) -> None:
         held.on("GET", "/manifests/", challenge('Basic realm="x"'))

@@ -169,6 +169,17 @@ def test_a_registry_says_whether_it_lists_what_it_gets(server: FaultyRegistry, c
     assert client.registry.capabilities(server.address).lists_referrers is lists
 
 
+def test_a_list_that_is_seen_a_moment_later(server: FaultyRegistry, client: Client) -> None:
+    """What replicas do not know yet is not overwritten."""
+    for method, times in (("GET", 3), ("HEAD", 1)):
+        server.on(method, "/manifests/sha256-", status(404), times=times)
+    repository, made = Repository(server.address, "app"), [about(SUBJECT, "one"), about(SUBJECT, "two")]
+    for manifest in made:
+        client.registry.list_referrer(repository, manifest)
+    server.on("GET", "/referrers/", status(404))
+    assert listed(client, server) == [manifest.descriptor.digest for manifest in made]
+
+
 def test_what_is_about_nothing_is_not_listed(server: FaultyRegistry, client: Client) -> None:
     alone = json.loads(about(SUBJECT).raw)
     del alone["subject"]
