@@ -11,7 +11,7 @@ cluster test-cluster: PACKAGES := cluster
 bench bench-short: PACKAGES := bench
 
 .DEFAULT_GOAL := help
-.PHONY: help dev fmt lint type check demo test programs pytest docs cluster cluster-down test-cluster kills bench bench-short clean
+.PHONY: help dev fmt lint type check demo test programs pytest docs cluster cluster-down test-cluster kills chances bench bench-short clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ pytest: dev
 kills: dev ## builds, copies onto media and loads, killed at 216 random moments
 	@$(PYTHON) -m tests.packages $(PACKAGES)
 	AIRFERRY_TEST_ROUNDS=6 $(BIN)/pytest -s -m 'not frozen' -k 'interrupted and not debian' tests/journeys/test_interrupted.py
+
+chances: dev ## 2000 journeys between registries that answer by chance as they may, and 2400 with one that answers as none may (half an hour)
+	AIRFERRY_TEST_ROUNDS=2000 $(BIN)/pytest -s tests/journeys/test_any_registry.py
 
 cluster: dev ## build (once) and start the enclave: a real cluster of one node without a way out
 	@$(PYTHON) -m tests.packages $(PACKAGES)

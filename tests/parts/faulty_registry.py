@@ -80,7 +80,7 @@ class FaultyRegistry(Served):
         self.upload = b""
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
-        super().__init__(_Server((host, 0), type("Bound", (handler or Handler,), {"registry": self})))
+        super().__init__(Server((host, 0), type("Bound", (handler or Handler,), {"registry": self})))
         self.address = f"{host}:{self._server.server_address[1]}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
         if tls is not None:
@@ -132,7 +132,9 @@ class FaultyRegistry(Served):
         return None
 
 
-class _Server(ThreadingHTTPServer):
+class Server(ThreadingHTTPServer):
+    """A server whose connections can be reset."""
+
     def shutdown_request(self, request: Any) -> None:
         """Close without the FIN that the base class sends first: it would come before a reset."""
         self.close_request(request)
