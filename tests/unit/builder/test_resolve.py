@@ -173,6 +173,8 @@ def test_what_lies_at_its_vendor_is_taken_from_an_index_by_tag(places: Places, d
     document = json.loads(found.carried.blobs[found.image.digest].content)
     assert document == {"schemaVersion": 2, "mediaType": images.OCI.index, "manifests": [good]}
     assert len(found.carried.blobs) == 4
+    pinned = replace(wanted(), pin=found.image.upstream)
+    assert resolve(places, pinned, [AMD64, Platform.parse("windows/amd64")]).image == found.image
     assert found.image.single.text == good["digest"]
     said = "\n".join(found.notes)
     for text in (f"layer {ELSEWHERE['digest']} of windows/amd64 stays", "made here", "not published for windows/amd64"):
@@ -186,7 +188,7 @@ def test_an_index_by_digest_stays_what_it_is(places: Places, drafts: Drafts) -> 
     assert (found.image.digest.text, found.image.platforms) == (whole, (AMD64,))
     assert {digest.text for digest in found.carried.blobs} == set(drafts.writer.sizes)
     assert "windows/amd64 stays at its vendor and is in no registry; it is carried without;" in found.notes[1]
-    assert f"of type {THING} is gone" in found.notes[0]
+    assert f"of type {THING} cannot be had" in found.notes[0]
 
 
 def test_nothing_but_what_lies_at_its_vendor_is_refused(places: Places, drafts: Drafts) -> None:
