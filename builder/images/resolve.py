@@ -217,7 +217,8 @@ def walk(source: Upstream, node: Manifest | Index, carried: Carried, text: str =
     if depth == MAX_DEPTH:
         raise too_deep(str(source.origin))
     notes = [
-        f"its entry {item.digest} of type {item.media_type:.100} cannot be had; it is carried without" for item in absent
+        f"its entry {item.digest} of type {item.media_type:.100} cannot be had; it is carried without"
+        for item in absent
     ]
     for child in node.children:
         if child.digest not in carried.manifests:
