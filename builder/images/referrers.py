@@ -14,7 +14,7 @@ from builder.images.source import Places
 from builder.recipe.lock import MAX_DEPTH, Origin
 from installer.errors import ContentError, NotFoundError, RegistryAccessError
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor, Index, Manifest
+from installer.oci.model import Index, Manifest
 from installer.registry.referrers import tag_for
 from installer.value import replace
 
@@ -72,7 +72,7 @@ class _Search:
                     hint="set `referrers: false`, and name those that are needed in images, by digest.",
                 )
 
-    def listed(self, subject: Digest) -> tuple[Descriptor, ...]:
+    def listed(self, subject: Digest) -> tuple[str, ...]:
         """What is listed as being about `subject`; nothing where that is refused."""
         try:
             return self.places.referrers(self.origin, subject)
@@ -95,26 +95,29 @@ class _Search:
     def _about(self, subject: Digest) -> list[Digest]:
         """The manifests about `subject` that were not carried before."""
         known, new = set(self.carried.manifests), []
-        for descriptor in self.listed(subject):
-            if descriptor.digest not in self.found and self._take_listed(descriptor, subject):
-                self.found.add(descriptor.digest)
-                new.append(descriptor.digest)
+        for text in self.listed(subject):
+            manifest = self._about_it(text, subject)
+            if manifest and manifest.descriptor.digest not in self.found and self._take(manifest):
+                self.found.add(manifest.descriptor.digest)
+                new.append(manifest.descriptor.digest)
         for tag, manifest in self.tagged_about(subject):
             if self._take(manifest):
                 self.tagged[tag] = manifest.descriptor.digest
                 new.append(manifest.descriptor.digest)
         return [digest for digest in dict.fromkeys(new) if digest not in known]
 
-    def _take_listed(self, descriptor: Descriptor, subject: Digest) -> bool:
+    def _about_it(self, listed: str, subject: Digest) -> Manifest | Index | None:
+        """The manifest with the digest `listed` if it can be had, and is about `subject`."""
         try:
-            manifest = self.places.child(self.origin, descriptor)
+            digest = Digest(listed)
+            manifest = self.places.manifest(self.origin, digest)
         except _UNAVAILABLE as exc:
             self.left_out.append(exc.message)
-            return False
+            return None
         if manifest.subject is None or manifest.subject.digest != subject:
-            self.left_out.append(f"{descriptor.digest} is listed as being about {subject}, and is not")
-            return False
-        return self._take(manifest)
+            self.left_out.append(f"{digest} is listed as being about {subject}, and is not")
+            return None
+        return manifest
 
     def _take(self, manifest: Manifest | Index) -> bool:
         """Whether a manifest can be had with all that it consists of; then it is carried."""

@@ -123,8 +123,8 @@ class Places:
         except NotFoundError:
             return False
 
-    def referrers(self, origin: Origin, digest: Digest) -> tuple[Descriptor, ...]:
-        """The manifests about `digest` that lie beside it; only registries keep any."""
+    def referrers(self, origin: Origin, digest: Digest) -> tuple[str, ...]:
+        """The digests of manifests about `digest` that lie beside it, as they are listed; only registries keep any."""
         return self.registry.referrers(origin.repository, digest) if origin.kind == "registry" else ()
 
     def tagged(self, origin: Origin, tag: str) -> Manifest | Index | None:

@@ -16,7 +16,7 @@ from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.registry import referrers
 from installer.registry.capabilities import Capabilities
-from installer.registry.endpoint import Endpoint
+from installer.registry.endpoint import Endpoint, place
 from installer.registry.failures import TransientError
 from installer.registry.messages import READ_SLICE, Request, Response
 from installer.registry.remote_blob import RemoteBlob
@@ -78,6 +78,14 @@ class Registry:
 
     def manifest(self, ref: Reference) -> Manifest | Index:
         """The manifest or index that `ref` names, its digest checked (end-3)."""
+        raw, media_type = self._raw_manifest(ref)
+        try:
+            return parse_manifest(raw, media_type)
+        except ContentError as exc:
+            raise ContentError(f"{ref}: {exc.message}", hint=exc.hint) from exc
+
+    def _raw_manifest(self, ref: Reference) -> tuple[bytes, str]:
+        """What `ref` names, its digest checked, and what the registry says that it is."""
         request = self._request(ref.repository, "GET", f"manifests/{ref.selector}", _OK, accept=media_types.ACCEPT)
 
         def once() -> tuple[bytes, str, str]:
@@ -90,10 +98,7 @@ class Registry:
             ref.digest.check(raw, str(ref))
         elif stated:
             _stated_digest(stated, str(ref)).check(raw, str(ref))
-        try:
-            return parse_manifest(raw, media_type)
-        except ContentError as exc:
-            raise ContentError(f"{ref}: {exc.message}", hint=exc.hint) from exc
+        return raw, media_type
 
     def head_manifest(self, ref: Reference) -> Digest | None:
         """The digest of the manifest that `ref` names, None if the registry does not have it (end-3).
@@ -274,16 +279,19 @@ class Registry:
             self._resumes[start.endpoint] = upload.resumable
         return upload.earlier
 
-    def referrers(self, repository: Repository, digest: Digest) -> tuple[Descriptor, ...]:
-        """The manifests that refer to `digest` (end-12a); in a registry that lists none, those that clients list."""
+    def referrers(self, repository: Repository, digest: Digest) -> tuple[str, ...]:
+        """The manifests that refer to `digest` (end-12a); in a registry that lists none, those that clients list.
+
+        They are digests as the list writes them, of any algorithm.
+        """
         request = self._request(repository, "GET", f"referrers/{digest}", _LISTS, accept=media_types.OCI_INDEX)
-        found: list[Descriptor] = []
+        found: list[str] = []
         for _ in range(referrers.PAGES):
             page, link = self._transport.retrying(partial(self._page, request))
             if page is None:
                 tagged = self._list(repository, digest)
-                return referrers.listed(tagged) if tagged else ()
-            found += referrers.listed(page)
+                return referrers.listed(tagged, f"{repository}@{digest}") if tagged else ()
+            found += page
             if not (url := referrers.following(request, link)):
                 return tuple(found)
             request = replace(request, url=url)
@@ -308,25 +316,30 @@ class Registry:
         tags = document.get("tags") if isinstance(document, dict) else None
         return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], link
 
-    def _page(self, request: Request) -> tuple[Manifest | Index | None, str]:
+    def _page(self, request: Request) -> tuple[tuple[str, ...] | None, str]:
         """A page of a list and where it goes on; None from a registry without lists, which may answer anything."""
         with self._transport.exchange(request) as response:
             if response.status != 200:
                 return None, ""
             kind = response.header("Content-Type").partition(";")[0].strip()
             try:
-                return parse_manifest(response.read(MAX_MANIFEST), kind), response.header("Link")
+                return referrers.listed(response.read(MAX_MANIFEST), place(request.url)), response.header("Link")
             except (ContentError, RegistryAccessError):
                 if kind == media_types.OCI_INDEX:
                     raise
                 return None, ""
 
-    def _list(self, repository: Repository, digest: Digest) -> Manifest | Index | None:
-        """The list of referrers of `digest` that clients keep under a tag."""
+    def _list(self, repository: Repository, digest: Digest) -> bytes:
+        """The list of referrers of `digest` that clients keep under a tag; empty if there is none.
+
+        Anybody may give such a tag to anything: `cosign copy` gives it to the image itself.
+        """
         try:
-            return self.manifest(referrers.tag_of(repository, digest))
-        except NotFoundError:
-            return None
+            raw, _ = self._raw_manifest(referrers.tag_of(repository, digest))
+            referrers.listed(raw, "")
+        except (NotFoundError, ContentError):
+            return b""
+        return b"" if Digest.of(raw) == digest else raw
 
     def list_referrer(self, repository: Repository, manifest: Manifest | Index) -> None:
         """Enter `manifest` in the list of what refers to its subject, where the registry keeps none itself."""

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from installer.errors import RegistryAccessError
+from installer import strict_json
+from installer.errors import ContentError, RegistryAccessError
 from installer.oci import media_types
 from installer.oci.digest import Digest
-from installer.oci.model import Descriptor, Index, Manifest
+from installer.oci.model import Index, Manifest
 from installer.oci.reference import Repository, TagRef
 from installer.registry.endpoint import joined, origin
 from installer.registry.messages import Request
@@ -35,9 +36,26 @@ def tag_of(repository: Repository, subject: Digest) -> TagRef:
     return TagRef(repository, tag_for(subject))
 
 
-def listed(document: Manifest | Index) -> tuple[Descriptor, ...]:
-    """What a list names; nothing if it is no list, for anybody may give such a tag to anything."""
-    return document.manifests if isinstance(document, Index) else ()
+def listed(raw: bytes, what: str) -> tuple[str, ...]:
+    """What a list names: digests as they are written, since one that is odd must not hide the others.
+
+    Raises ContentError if it is no list.
+    """
+    document = strict_json.parse(raw, what, ContentError, known=("manifests",))
+    entries = _entries(document)
+    if entries is None:
+        raise ContentError(f"{what}: no image index, which lists of referrers are")
+    return tuple(entry["digest"] for entry in entries)
+
+
+def _entries(document: Any) -> list[dict[str, Any]] | None:
+    """The entries of a list that name a digest; None if `document` is no index."""
+    if not isinstance(document, dict) or document.get("schemaVersion") != 2 or {"config", "layers"} & document.keys():
+        return None
+    found = document.get("manifests", 0)
+    if found is not None and not isinstance(found, list):
+        return None
+    return [entry for entry in found or () if isinstance(entry, dict) and isinstance(entry.get("digest"), str)]
 
 
 def following(request: Request, link: str) -> str:
@@ -61,9 +79,12 @@ def _leads_on(parameters: str) -> bool:
     return "next" in relations.strip('"').lower().split()
 
 
-def extended(before: Manifest | Index | None, manifest: Manifest | Index) -> bytes | None:
-    """The list `before` with `manifest` in it; what others have entered stays. None if nothing changes."""
-    entries = json.loads(before.raw)["manifests"] if isinstance(before, Index) else []
+def extended(before: bytes, manifest: Manifest | Index) -> bytes | None:
+    """The list `before` (empty if there is none) with `manifest` in it; what others have entered stays.
+
+    None if nothing changes.
+    """
+    entries = _entries(json.loads(before)) or [] if before else []
     if manifest.descriptor.digest.text in {each["digest"] for each in entries}:
         return None
     return list_of([*entries, entry(manifest)])

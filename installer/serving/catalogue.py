@@ -78,7 +78,8 @@ class Catalogue:
         if (kind != "manifests" or ":" in reference) and not _DIGEST.fullmatch(reference):
             return Refusal(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", reference)
         if kind == "referrers":
-            return repository.referrers(reference, query.get("artifactType", ""))
+            # A type holds no space: who sends a plus sign as it is means that.
+            return repository.referrers(reference, query.get("artifactType", "").replace(" ", "+"))
         manifests = kind == "manifests"
         found = (repository.manifests if manifests else repository.blobs).get(reference)
         code = "MANIFEST_UNKNOWN" if manifests else "BLOB_UNKNOWN"

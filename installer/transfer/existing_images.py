@@ -77,9 +77,9 @@ def _is_tagged(registry: Registry, tag: TagRef, digest: Digest) -> bool:
 
 def _lists_referrers(bundle: Bundle, registry: Registry, repository: Repository, image: BundleImage) -> bool:
     """Whether the registry lists all referrers of the image. Reads no blob: its volume need not be at hand."""
-    unlisted = set(image.referrers)
+    unlisted = {digest.text for digest in image.referrers}
     parts = bundle.manifest.parts(image) if unlisted else ()
     for subject in sorted(parts, key=lambda blob: blob.digest != image.digest):
         if unlisted and subject.is_manifest:
-            unlisted -= {listed.digest for listed in registry.referrers(repository, subject.digest)}
+            unlisted -= set(registry.referrers(repository, subject.digest))
     return not unlisted

@@ -134,6 +134,18 @@ def test_many_that_cannot_be_had_are_told_in_short(places: Places, server: Fault
     assert (len(notes), notes[-1]) == (4, f"{server.address}/app:1: and 2 more that speak about it")
 
 
+def test_what_is_listed_by_a_digest_of_another_kind(places: Places, server: FaultyRegistry) -> None:
+    image, odd = image_in(server), {"mediaType": media_types.OCI_MANIFEST, "digest": f"sha512:{'0' * 128}", "size": 1}
+    sbom = {"mediaType": media_types.OCI_MANIFEST, "digest": referring(server, image, "packages"), "size": 1}
+    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [odd, sbom]}
+    headers = {"Content-Type": media_types.OCI_INDEX}
+    server.on("GET", f"/referrers/{image}", status(200, headers, json.dumps(index).encode()))
+    rest = found(places, server)
+    assert [digest.text for digest in rest.image.referrers] == [sbom["digest"]]
+    (note,) = rest.notes
+    assert "sha512:" in note
+
+
 def test_a_list_that_is_refused(places: Places, server: FaultyRegistry) -> None:
     server.on("GET", "/referrers/", status(403))
     rest = found(places, server)

@@ -107,9 +107,10 @@ def test_referrers(client: Client) -> None:
         kind: digest.text for kind, digest in client.about.items()
     }
     assert "oci-filters-applied" not in whole.headers
-    some = client.ask(f"{path}?artifactType=application/spdx%2Bjson")
-    assert [entry["digest"] for entry in some.document["manifests"]] == [client.about[SBOM].text]
-    assert some.headers["oci-filters-applied"] == "artifactType"
+    for plus in ("%2B", "+"):
+        some = client.ask(f"{path}?artifactType=application/spdx{plus}json")
+        assert [entry["digest"] for entry in some.document["manifests"]] == [client.about[SBOM].text]
+        assert some.headers["oci-filters-applied"] == "artifactType"
     for subject in (ABSENT.text, client.about[SBOM].text, f"sha512:{'0' * 128}"):
         none = client.ask(f"/v2/{PAGE}/referrers/{subject}")
         assert (none.status, none.headers["content-type"], none.document["manifests"]) == (

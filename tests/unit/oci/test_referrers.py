@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,7 +37,7 @@ def about(subject: Digest, name: str = "") -> Manifest:
 
 
 def listed(client: Client, server: FaultyRegistry) -> list[Digest]:
-    return [found.digest for found in client.registry.referrers(Repository(server.address, "app"), SUBJECT)]
+    return [Digest(found) for found in client.registry.referrers(Repository(server.address, "app"), SUBJECT)]
 
 
 def test_a_list_of_several_pages(server: FaultyRegistry, client: Client) -> None:
@@ -134,16 +134,39 @@ def test_a_tag_that_is_no_list(server: FaultyRegistry, client: Client) -> None:
     assert listed(client, server) == []
 
 
+def test_a_tag_of_the_image_itself_is_no_list(server: FaultyRegistry, client: Client) -> None:
+    """`cosign copy` gives it to each manifest that it copies, also to an index, whose entries are about nothing."""
+    digest = Digest(server.put_manifest(page(ONE, TWO), media_types.OCI_INDEX))
+    server.put_manifest(page(ONE, TWO), media_types.OCI_INDEX, f"sha256-{digest.hex}")
+    assert client.registry.referrers(Repository(server.address, "app"), digest) == ()
+
+
+@pytest.mark.parametrize(
+    "odd", [{"digest": "sha512:00", "mediaType": "x/y", "size": 1}, {"digest": ONE.text}, {}, None]
+)
+def test_an_odd_entry_hides_no_other(server: FaultyRegistry, client: Client, odd: Any) -> None:
+    entries = [odd, *json.loads(page(TWO))["manifests"]]
+    raw_page = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    server.on("GET", "/referrers/", status(200, {"Content-Type": media_types.OCI_INDEX}, raw_page))
+    assert client.registry.referrers(Repository(server.address, "app"), SUBJECT)[-1] == TWO.text
+
+
+def test_an_empty_list_may_be_null(server: FaultyRegistry, client: Client) -> None:
+    empty = b'{"schemaVersion":2,"manifests":null}'
+    server.on("GET", "/referrers/", status(200, {"Content-Type": media_types.OCI_INDEX}, empty))
+    assert listed(client, server) == []
+
+
 def test_what_is_listed_is_no_list(server: FaultyRegistry, client: Client) -> None:
     server.on("GET", "/referrers/", status(200, {"Content-Type": media_types.OCI_INDEX}, b"{}"))
-    with pytest.raises(ContentError, match="schema version"):
+    with pytest.raises(ContentError, match="no image index"):
         listed(client, server)
 
 
 def test_others_stay_in_a_list_that_is_extended() -> None:
     before = parse_manifest(page(ONE), media_types.OCI_INDEX)
     signature = about(SUBJECT)
-    raw = referrers.extended(before, signature)
+    raw = referrers.extended(before.raw, signature)
     assert raw is not None
     entries = json.loads(raw)["manifests"]
     assert entries[0] == json.loads(before.raw)["manifests"][0]
@@ -153,7 +176,7 @@ def test_others_stay_in_a_list_that_is_extended() -> None:
         "size": signature.descriptor.size,
         "artifactType": "application/x",
     }
-    assert referrers.extended(parse_manifest(raw, media_types.OCI_INDEX), signature) is None
+    assert referrers.extended(raw, signature) is None
 
 
 @pytest.mark.parametrize("lists", [True, False])
