@@ -119,7 +119,7 @@ size: 3
         ("registry: text", "registry: must be a mapping of keys"),
         ("registry: {}", "registry.host: missing"),
         (f"registry: {{host: h}}\nmysql: '{CANARY}'", "mysql: must be a mapping of keys"),
-        ("registry: {host: h, xyz: 1}", "registry.xyz: unknown key; known here: ca, credentials, host, names, "),
+        ("registry: {host: h, xyz: 1}", "registry.xyz: unknown key; known here: answer_seconds, ca, credentials, "),
         ("registry: {host: h, plain_http: 'yes'}", "registry.plain_http: Input should be a valid boolean"),
         ("registry: {host: h, project: A}", "registry.project: not a repository path: 'A'"),
         ("registry: {host: h, ca: f, plain_http: true}", "registry: `ca` has no meaning with `plain_http`"),
