@@ -78,6 +78,7 @@ def load(
         refused={
             image.source: scheduler.refused[image.source] for image in images if image.source in scheduler.refused
         },
+        unattached=pusher.unattached,
         destinations=tuple(repositories(bundle.manifest, relocation)),
         lacking=blobs.lacking,
         capabilities=registry.capabilities(relocation.registry),

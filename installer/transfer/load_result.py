@@ -41,8 +41,9 @@ class LoadResult:
 
     `resumed` counts bytes that an interrupted load had sent of blobs that this one completed. `left_out` are images
     and charts that were not loaded, with the reason; `refused` are images that the registry did not take, by source;
-    `destinations` are the repositories that all need; `lacking` are blobs that an update leaves out and that the
-    registry does not hold; `capabilities` are those of the registry, as its answers showed them.
+    `unattached` are manifests about images, and why the registry does not take them; `destinations` are the
+    repositories that all need; `lacking` are blobs that an update leaves out and that the registry does not hold;
+    `capabilities` are those of the registry, as its answers showed them.
     """
 
     images: tuple[LoadedImage, ...]
@@ -53,6 +54,7 @@ class LoadResult:
     resumed: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, AirferryError] = field(default_factory=dict)
+    unattached: Mapping[str, str] = field(default_factory=dict)
     destinations: tuple[Repository, ...] = ()
     lacking: tuple[BundleBlob, ...] = ()
     capabilities: Capabilities = field(default_factory=Capabilities)
@@ -81,6 +83,7 @@ class LoadResult:
                 source: {"code": error.exit_code, "message": error.message, "next": error.hint}
                 for source, error in self.refused.items()
             },
+            "unattached": dict(self.unattached),
             "sent": self.sent,
             "resumed": self.resumed,
             "mounted": self.mounted,

@@ -104,6 +104,7 @@ class Pusher:
         self.bundle, self.registry, self.reporter = bundle, registry, reporter
         self._holders, self._sha256 = holders, sha256
         self.tally, self.stop = Tally(), threading.Event()
+        self.unattached: dict[str, str] = {}
         self._buffers = Buffers(CHUNK)
 
     # --- blobs ---
@@ -181,17 +182,33 @@ class Pusher:
     # --- images and charts, whose blobs are there ---
 
     def push_image(self, target: Reference, image: BundleImage) -> None:
-        """Push the manifests of an image, children first, its own under its tag, then what is about it. Confirm it."""
+        """Push the manifests of an image, children first, its own under its tag, then what is about it. Confirm it.
+
+        Not every registry takes what is about images: a refusal of that is noted, and kept in `unattached`.
+        """
         if image.parts and self.bundle.volumes.missing:
             self.bundle.images.closure(image)  # nobody had all manifests at once before
-        for node in self.bundle.images.manifests(image):
-            digest = node.descriptor.digest
-            tags = [target.tag] if digest == image.digest and target.tag else []
-            tags += [tag for tag, about in image.tagged if about == digest and self._is_ours(target, tag, node)]
-            listed = [self._put_as(target.repository, node, selector) for selector in tags or [digest.text]]
-            if digest in image.referrers and not all(listed):
-                self.registry.list_referrer(target.repository, node)
+        nodes = self.bundle.images.manifests(image)
+        own = [node.descriptor.digest for node in nodes].index(image.digest) + 1
+        for node in nodes[:own]:
+            self._put_node(target, image, node)
+        for node in nodes[own:]:
+            try:
+                self._put_node(target, image, node)
+            except OF_ONE_IMAGE as exc:
+                name = f"{image.source}: {node.descriptor.digest}"
+                self.unattached[name] = exc.message
+                self.reporter.note(f"note: {name}, which is about it, is refused: {exc.message}")
         self.registry.confirm(tag_or_digest(target), image.digest)
+
+    def _put_node(self, target: Reference, image: BundleImage, node: Manifest | Index) -> None:
+        """Put a manifest of an image, or about it, under all its names; list it where the registry keeps no list."""
+        digest = node.descriptor.digest
+        tags = [target.tag] if digest == image.digest and target.tag else []
+        tags += [tag for tag, about in image.tagged if about == digest and self._is_ours(target, tag, node)]
+        listed = [self._put_as(target.repository, node, selector) for selector in tags or [digest.text]]
+        if digest in image.referrers and not all(listed):
+            self.registry.list_referrer(target.repository, node)
 
     def _put_as(self, repository: Repository, node: Manifest | Index, selector: str) -> bool:
         """Put a manifest under a tag or its digest; whether the registry lists it as a referrer."""

@@ -24,6 +24,8 @@ from installer.registry.referrers import tag_of
 from installer.registry.transport import Transport
 from tests.parts.application import KEY
 from tests.parts.bundles import KEYS
+from tests.parts.faulty_proxy import FaultyProxy
+from tests.parts.faulty_registry import status
 from tests.parts.go_programs import go_program
 from tests.parts.images import File, Image, Layer, push, write_layout
 from tests.parts.programs import Program, from_source
@@ -228,6 +230,25 @@ def test_they_arrive_and_are_found(publisher: Publisher, kind: str, tmp_path: Pa
         assert [image["present"] for image in done["images"]] == [False]
         done = publisher.load(address)
         assert [image["present"] for image in done["images"]] == [True]
+
+
+@pytest.mark.parametrize("kind", ["debian", "crane"])
+def test_a_registry_that_does_not_take_them_takes_the_image(publisher: Publisher, kind: str, tmp_path: Path) -> None:
+    sbom = publisher.place.refer(publisher.root, SBOM, b"packages")
+    tag = publisher.place.sign(publisher.root.digest, "of the publisher")
+    with running(kind, tmp_path / "enclave") as address, FaultyProxy(address) as strict:
+        strict.on("PUT", f"/manifests/{sbom.digest}$", status(400))
+        strict.on("PUT", f"/manifests/{tag}$", status(415))
+        done = publisher.load(strict.address)
+        (arrived,) = done["images"]
+        assert len(done["unattached"]) == 2
+        assert any(f"{sbom.digest}" in name and "400" in why for name, why in done["unattached"].items())
+        target = Place(Registry(Transport()), Repository(address, parse_reference(arrived["target"]).repository.path))
+        assert target.client.head_manifest(TagRef(target.repository, "1.0")) == publisher.root.digest
+        assert not target.about(publisher.root)
+        assert publisher.load(address)["unattached"] == {}
+        assert set(target.about(publisher.root)) == {sbom.digest}
+        assert target.signatures(tag) == ["of the publisher"]
 
 
 @pytest.mark.parametrize("kind", ["debian", "v3", "crane"])
