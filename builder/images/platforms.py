@@ -18,7 +18,7 @@ from installer.oci.model import Descriptor, Index, Manifest, Platform
 UNKNOWN = "unknown"
 """Operating system of index entries that are no images, such as BuildKit's attestations."""
 WASM = "wasm"
-"""An architecture that every node runs for which somebody has set it up."""
+"""How architectures begin that every node runs for which somebody has set it up: `wasm`, `wasm32`."""
 NEWER, ANY = 100, 200
 """Ranks of `fit` from where on processors may not run it, and for what is not made for any in particular."""
 _VARIANTS = {"amd64": ("v1", "v2", "v3", "v4"), "arm": ("v5", "v6", "v7", "v8"), "arm64": ("v8", "v9")}
@@ -44,7 +44,7 @@ def fit(have: Platform, want: Platform) -> int | None:
     for no platform in particular.
     """
     have, want = _normal(have), _normal(want)
-    if have.architecture == WASM:
+    if have.architecture.startswith(WASM):
         return ANY
     if have.os != want.os:
         return None

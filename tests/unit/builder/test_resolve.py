@@ -307,6 +307,7 @@ def test_an_index_that_says_something_wrong_of_its_member(
         ("linux/riscv64", "linux/riscv64/new", "linux/riscv64/new", True),
         ("linux/amd64", "wasip1/wasm", "wasip1/wasm", False),
         ("linux/amd64", "wasip1/wasm linux/amd64", "linux/amd64", False),
+        ("linux/arm64", "wasi/wasm32", "wasi/wasm32", False),
         ("linux/amd64", "linux/386 linux/arm64 windows/amd64", "linux/386", False),
         ("linux/arm64", "linux/386 linux/arm/v7", "linux/arm/v7", True),
         ("linux/386", "linux/amd64", "", False),
