@@ -12,6 +12,7 @@ ENOUGH = 64
 """With so many at a time again, nothing is held back any more."""
 WORTH_TELLING = 5.0
 TELL_SECONDS = 30.0
+SHORTEST_GAP, LONGEST_GAP = 0.05, 5.0
 
 
 class Turn:
@@ -24,7 +25,8 @@ class Turn:
     def refuse(self, pause: float, *, said: bool = True) -> bool:
         """It was one too many; the host wants `pause` seconds without any, and `said` so.
 
-        Whether others were under way with it: then it may succeed as one of fewer, and has not failed yet.
+        Whether others were under way with it, or were answered since the last refusal: then it may succeed as one of
+        fewer, and has not failed yet.
         """
         return self._throttle.refuse(self, pause, said=said)
 
@@ -37,7 +39,8 @@ class Throttle:
     """Admits requests to one host. Safe to use from several threads.
 
     A refusal for too many requests halves what is admitted at a time, and holds all back for as long as the host asks,
-    which `tell` hears; as many answers as are admitted let one more in.
+    which `tell` hears; as many answers as are admitted let one more in. Where one at a time is too many, it counts
+    requests in a time: gaps between them double with each refusal, and shrink with each answer.
     """
 
     def __init__(
@@ -50,8 +53,8 @@ class Throttle:
         self._host, self._sleep, self._clock, self._tell = host, sleep, clock, tell
         self._free = threading.Condition()
         self._inside = Counter[int]()
-        self._running = self._answered = self._number = 0
-        self._until = self._told_until = 0.0
+        self._running = self._answered = self._served = self._number = 0
+        self._until = self._told_until = self._gap = 0.0
         self.most: int | None = None
         self.refusals = 0
 
@@ -81,13 +84,16 @@ class Throttle:
         """See `Turn.refuse`."""
         with self._free:
             turn.refused = True
-            crowded = turn.number != self._number or self._running > 1
+            crowded = turn.number != self._number or self._running > 1 or self._served > 0
+            self._served = 0
             self.refusals += said
             self._until = max(self._until, self._clock() + pause)
             # All that were under way together are refused together: that counts once.
             if turn.number == self._number:
                 self._number += 1
                 self._answered = 0
+                if self.most == 1:
+                    self._gap = min(max(2 * self._gap, SHORTEST_GAP), LONGEST_GAP)
                 many = min(self._running, self.most or self._running)
                 self.most = max(many - many // 2, 1)
             return crowded
@@ -102,12 +108,21 @@ class Throttle:
             self._inside[turn.thread] -= 1
             if not self._inside[turn.thread]:
                 del self._inside[turn.thread]
-            if self.most is not None and not turn.refused:
-                self._answered += 1
-                if self._answered > self.most:
-                    self._answered = 0
-                    self.most = self.most + 1 if self.most < ENOUGH else None
+            if not turn.refused:
+                self._served += 1
+                self._grow()
+            if self._gap:
+                self._until = max(self._until, self._clock() + self._gap)
             self._free.notify_all()
+
+    def _grow(self) -> None:
+        if self._gap:
+            self._gap = 0.0 if self._gap <= SHORTEST_GAP else self._gap * 0.7
+        elif self.most is not None:
+            self._answered += 1
+            if self._answered > self.most:
+                self._answered = 0
+                self.most = self.most + 1 if self.most < ENOUGH else None
 
     def _announce(self, left: float) -> None:
         """Say from time to time, for all who wait, how long that still is."""

@@ -30,6 +30,9 @@ from installer.value import replace
 # A registry hashes and moves a blob before it answers an upload; object stores copy it.
 SLOWEST_COMMIT = 10e6
 ATTEMPTS = 5
+# Who waits for other requests of ours to end looks again after a second or so, for a minute or so.
+SOON = 3
+REFUSALS = 60
 PROGRESS = 1 << 20
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 30.0
@@ -293,19 +296,20 @@ class Tries:
 
     def __init__(self, transport: Transport, progress: int, position: int = 0) -> None:
         self._transport, self._progress, self._reached = transport, progress, position
-        self._failed, self._since = 0, transport.clock()
+        self._failed = self._refused = 0
+        self._since = transport.clock()
 
     def failed(self, exc: TransientError, position: int) -> None:
         """Wait for the next try, to be made from `position` on. Raises the error of `exc` if there is none."""
         if position >= self._reached + self._progress:
             self._failed, self._reached = 0, position
-        if not exc.crowded:
-            self._failed += 1
+        self._refused += exc.crowded
+        self._failed += not exc.crowded or self._refused > REFUSALS
         if self._failed == ATTEMPTS:
             raise exc.error from exc
         if self._transport.clock() - self._since > TELL_SECONDS:
             self._transport.tell(f"{exc.error.message}; trying again")
-        self._transport.pause(max(self._failed, 1))
+        self._transport.pause(max(self._failed, min(self._refused, SOON)))
 
 
 class _Throttles(dict[str, Throttle]):

@@ -358,6 +358,27 @@ def crowded(most: int, seconds: float = 0.0) -> Fault:
     return fault
 
 
+def paced(rate: float) -> Fault:
+    """The right answer to `rate` requests in a second, 429 to more, as nginx's `limit_req` with `burst` says."""
+    lock = threading.Lock()
+    left, seen = rate, time.monotonic()
+    refuse = status(429)
+
+    def fault(handler: Handler) -> None:
+        nonlocal left, seen
+        with lock:
+            now = time.monotonic()
+            left, seen = min(rate, left + (now - seen) * rate), now
+            admitted = left >= 1
+            left -= admitted
+        if admitted:
+            handler.reply(handler.answer())
+        else:
+            refuse(handler)
+
+    return fault
+
+
 def chunked(extra: bytes = b"", label: str = "") -> Fault:
     """The right body and `extra` without Content-Length, in chunks (RFC 9112, section 7.1); a Content-Encoding."""
 

@@ -43,6 +43,7 @@ from tests.parts.faulty_registry import (
     chunked,
     crowded,
     limited,
+    paced,
     raw,
     reset,
     status,
@@ -330,6 +331,28 @@ class TestRetries:
         with ThreadPoolExecutor(24) as pool:
             assert list(pool.map(lambda layer: download(client, server, blob(layer)), layers)) == layers
         assert server.count("GET") < 24 * 3
+
+    def test_a_server_that_counts_requests_is_sent_as_many_as_it_takes(self, server: FaultyRegistry) -> None:
+        layers = [b"%d" % number for number in range(60)]
+        for layer in layers:
+            server.put_blob(layer)
+        server.on("GET", "/blobs/", paced(15))
+        client = Client(sleep=time.sleep, clock=time.monotonic)
+        with ThreadPoolExecutor(24) as pool:
+            assert list(pool.map(lambda layer: download(client, server, blob(layer)), layers)) == layers
+
+    def test_what_stays_refused_beside_others_is_an_error_in_the_end(self, server: FaultyRegistry) -> None:
+        server.put_blob(DATA)
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
+        server.on("GET", "/blobs/", status(503))
+        client = Client()
+        with ThreadPoolExecutor(1) as pool:
+            broken = pool.submit(download, client, server, blob())
+            while not broken.done():
+                client.registry.manifest(TagRef(repository(server), "1"))
+            with pytest.raises(RegistryUnreachableError, match="503"):
+                broken.result()
+        assert server.count("GET", "/blobs/") <= 70
 
     def test_who_is_refused_a_connection_comes_back_alone(self) -> None:
         client = Client()

@@ -99,6 +99,30 @@ def test_one_at_a_time_is_the_least() -> None:
             assert throttle.most == 1
 
 
+def test_where_one_at_a_time_is_too_many_there_are_gaps() -> None:
+    throttle, clock = made()
+    for _ in range(4):
+        with admitted(throttle) as turn:
+            turn.refuse(0)
+    assert [round(pause, 3) for pause in clock.pauses] == [0.05, 0.1]
+    for _ in range(30):
+        with admitted(throttle):
+            pass
+    assert round(max(clock.pauses), 3) == 0.2
+    assert sum(clock.pauses) < 2
+    assert throttle.most
+    assert throttle.most > 1, "and none in the end"
+
+
+def test_who_is_refused_while_others_are_answered_has_not_failed() -> None:
+    throttle, _ = made()
+    answers = []
+    for refused in (True, False, True, True):
+        with admitted(throttle) as turn:
+            answers += [turn.refuse(0)] if refused else []
+    assert answers == [False, True, False]
+
+
 def test_who_is_refused_beside_another_has_not_failed() -> None:
     throttle, _ = made()
     assert refuse_together(throttle, 2) == [True, True]
