@@ -98,12 +98,14 @@ def _names(name: str, namespace: str) -> Iterator[str]:
     """What a client may mean by a repository's name, first things first.
 
     `namespace` is the upstream host that containerd tells its mirrors, also those with a path of their own
-    (`override_path`), whose names have the host already.
+    (`override_path`), whose names have the host already. Without it a name without a host is one of docker.io.
     """
     for text in ((f"{namespace}/{name}",) if namespace else ()) + (name,):
         yield text
         with suppress(AirferryError):
-            yield path_of(parse_repository(text))
+            repository = parse_repository(text)
+            if text != name or not namespace or str(repository) == name:
+                yield path_of(repository)
 
 
 def _page(

@@ -52,7 +52,8 @@ class Repository:
             digest = Digest.of(raw)
             listed = Answer.of(raw, media_types.OCI_INDEX, (("Docker-Content-Digest", digest.text),))
             # It is not among `tags`: who copies all tags would copy it as an image.
-            self.manifests |= {digest.text: listed, referrers.tag_for(subject): listed}
+            self.manifests[digest.text] = listed
+            self.manifests.setdefault(referrers.tag_for(subject), listed)
 
     def referrers(self, subject: str, artifact_type: str) -> Answer:
         """The list of what is about the manifest with the digest `subject`, or of those of one type."""

@@ -208,6 +208,14 @@ def test_the_names_of_an_image(client: Client, name: str) -> None:
     assert client.ask(f"/v2/{name}").headers["docker-content-digest"] == client.image.text
 
 
+@pytest.mark.parametrize(
+    "name", ["library/page/manifests/1?ns=quay.io", "page/manifests/1?ns=quay.io", "demo/old/manifests/1"]
+)
+def test_an_image_of_another_host_is_another(client: Client, name: str) -> None:
+    """A mirror must not answer for it."""
+    assert client.ask(f"/v2/{name}").code == "NAME_UNKNOWN"
+
+
 def test_a_chart_has_the_tag_that_helm_asks_for(client: Client) -> None:
     assert client.ask("/v2/charts/greeter/tags/list").document["tags"] == ["0.1.0_build"]
 
