@@ -9,7 +9,7 @@ from installer.errors import AirferryError, ContentError, NotFoundError, Registr
 from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor
-from installer.registry.endpoint import Endpoint, joined, origin
+from installer.registry.endpoint import Endpoint, joined, origin, place
 from installer.registry.failures import TransientError
 from installer.registry.messages import Request, Response
 from installer.registry.transport import Transport
@@ -24,6 +24,7 @@ WORTH_ASKING = 4 << 20
 SMALLEST = 1 << 20
 """Requests of so many bytes are accepted even by an nginx that nobody told otherwise."""
 TOO_LARGE = 413
+OUT_OF_ORDER = 416
 SUCCESS = frozenset(range(200, 300))
 """Statuses count by their class: Amazon's ECR answers 201 to each chunk, Pulp 204."""
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -87,12 +88,19 @@ class Upload:
         while self.position < size:
             # Whole multiples of `most`, as long as there are any: nobody reads a chunk of the bundle twice.
             length = min(most - self.position % most, size - self.position)
-            request = self._request("PATCH", self._url, SUCCESS, length)
+            request = self._request("PATCH", self._url, SUCCESS | {OUT_OF_ORDER}, length)
             request = request.with_header("Content-Range", f"{self.position}-{self.position + length - 1}")
             with self._exchange(request) as response:
                 if response.status == TOO_LARGE:
                     return length
                 self._move(response)
+                if response.status == OUT_OF_ORDER:
+                    # It has another count of bytes than its last answer let us think (end-5).
+                    self._answered = False
+                    if self._continued:
+                        self._forget()
+                    what = f"{place(request.url)}: an upload that has come to {self.position} bytes cannot go on there"
+                    raise TransientError(ContentError(what, hint="run the same command again."))
                 self.position += _taken(response, self.position, length)
         return self._close(0)
 
@@ -202,8 +210,8 @@ def _taken(response: Response, position: int, length: int) -> int:
     What is no count of these some registries write who count otherwise, and 0-0 those who count nothing.
     """
     found = _RANGE.fullmatch(response.header("Range").strip())
-    kept = int(found[1]) + 1 - position if found else length
-    return kept if 1 < kept < length else length
+    kept = int(found[1]) + 1 - position if found and int(found[1]) else length
+    return kept if 0 < kept < length else length
 
 
 def check_stated(response: Response, digest: Digest, what: str) -> None:

@@ -249,6 +249,7 @@ def test_whatever_registries_may_answer(registries: tuple[FreeRegistry, FreeRegi
             if seed % 8 == 0:
                 assert not journey.load(path).sent
                 journey.check()
+            path.unlink()
 
 
 @pytest.mark.usefixtures("small")
