@@ -119,9 +119,9 @@ class Authorizer:
         challenge = self._challenges.get(endpoint)
         return challenge.parameters.get("realm", "") if challenge and challenge.scheme == "bearer" else ""
 
-    def expect(self, endpoint: Endpoint, offers: list[Challenge]) -> bool:
+    def expect(self, endpoint: Endpoint, scopes: tuple[str, ...], offers: list[Challenge]) -> bool:
         """Heed what the endpoint has offered to another request; whether there is something to answer it with."""
-        for challenge, _ in self._ways(endpoint, (), offers):
+        for challenge, _ in self._ways(endpoint, scopes, offers):
             self._challenges[endpoint] = challenge
             return True
         return False

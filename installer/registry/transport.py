@@ -199,9 +199,11 @@ class Transport:
         with it). A chart repository is given the credentials, as Helm does. Empty where nothing is to be sent.
         """
         place = request.endpoint
+        if not self._is_known(request):
+            return ""
         with self._lock:
             if place not in self._hiding:
-                self._hiding[place] = self._is_known(request) and self._challenged(request)
+                self._hiding[place] = self._challenged(request)
         return self._authorizer.header(place, request.scopes) if self._hiding[place] else ""
 
     def _is_known(self, request: Request) -> bool:
@@ -215,13 +217,13 @@ class Transport:
         """Whether the endpoint asks for credentials at its root; the authorizer knows then how."""
         registry = f"{request.endpoint.origin}/v2/"
         if not request.url.startswith(registry):
-            return self._authorizer.expect(request.endpoint, parse_challenges("Basic"))
+            return self._authorizer.expect(request.endpoint, request.scopes, parse_challenges("Basic"))
         ping = Request(request.endpoint, "GET", registry, request.expect)
         with self._admitted(ping, "", urgent=True) as response:
             if failures.may_pass(response.status, b""):
                 raise self._refusal(ping, response)
             offers = parse_challenges(response.header("WWW-Authenticate")) if response.status == 401 else []
-        return self._authorizer.expect(request.endpoint, offers)
+        return self._authorizer.expect(request.endpoint, request.scopes, offers)
 
     def _follow(self, request: Request, authorization: str) -> Response:
         """Send a request and follow its redirects, the authorization staying with the origin it is for."""

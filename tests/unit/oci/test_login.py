@@ -103,6 +103,17 @@ class TestHidden:
         known_as = [bool(seen.headers.get("authorization")) for seen in held.seen]
         assert known_as == [False, False, *[True] * (len(known_as) - 2)]
 
+    def test_credentials_for_a_part_of_it(self, held: FaultyRegistry) -> None:
+        """Other parts stay hidden, whichever is asked first."""
+        held.on("GET", "^/v2/$", challenge('Basic realm="x"'))
+        held.on("GET", "/manifests/", admits(bool, status(404)))
+        auths = {f"{held.address}/team": {"username": "u", "password": "p"}}
+        client = Client(store=CredentialStore({"auths": auths}))
+        for _ in range(2):
+            with pytest.raises(NotFoundError):
+                client.registry.manifest(ref(held, "other/app"))
+            assert client.registry.manifest(ref(held)).raw == MANIFEST
+
     def test_a_registry_that_is_open_is_asked_once(self, held: FaultyRegistry) -> None:
         client = known(held)
         for _ in range(3):
