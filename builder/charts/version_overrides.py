@@ -8,13 +8,25 @@ from typing import Any
 
 from builder.charts.tree import ChartTree
 from builder.charts.values_images import overlay, spellings
-from installer.apps.profile import Profile
+from installer.apps.profile import Artifact, Profile
 from installer.chart.retarget import merged
+from installer.errors import RecipeError
 
 
 def tags(profile: Profile, stated: Mapping[str, str]) -> dict[str, str]:
     """The tag of each image that `profile` names in its versions, by the end of its repository; `stated` by version."""
     return {end: stated[key] for key, ends in profile.versions.items() if key in stated for end in ends}
+
+
+def tag_of(artifact: Artifact, wanted: Mapping[str, str]) -> str:
+    """The tag of `artifact` among those `wanted`. Raises RecipeError if the recipe states none."""
+    found = [tag for end, tag in wanted.items() if f"/{artifact.repository}".endswith(f"/{end}")]
+    if not found:
+        raise RecipeError(
+            f"no version of the recipe is the tag of {artifact.repository}",
+            hint="name it in `versions` of the profile, and state that version in the recipe.",
+        )
+    return found[0]
 
 
 def pinned(tree: ChartTree, values: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, Any]:

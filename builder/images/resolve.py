@@ -26,12 +26,16 @@ from installer.value import Value
 
 
 class Wanted(Value):
-    """An image to be resolved: its full name, where to fetch it, why, and the digest it is already pinned to."""
+    """An image to be resolved: its full name, where to fetch it, why, and the digest it is already pinned to.
+
+    One that is data is not run by any node: it is carried as it is, an index whole, whatever it is for.
+    """
 
     source: str
     origin: Origin
     reasons: tuple[Reason, ...]
     pin: Digest | None = None
+    data: bool = False
 
     @property
     def reference(self) -> Reference:
@@ -97,7 +101,7 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
     asked = reference.digest if isinstance(reference, DigestRef) else wanted.pin
     root = upstream = places.manifest(wanted.origin, asked)
     source, notes, made = Upstream(places, wanted.origin), list[str](), ""
-    if isinstance(upstream, Index) and not isinstance(reference, DigestRef):
+    if isinstance(upstream, Index) and not isinstance(reference, DigestRef) and not wanted.data:
         if len(platforms) == 1:
             root = _choose(source, wanted, upstream, platforms[0])
         else:
@@ -105,8 +109,10 @@ def resolve(places: Places, wanted: Wanted, platforms: Sequence[Platform]) -> Re
             made = root.raw.decode("ascii") if root is not upstream else ""
     carried = Carried()
     notes += [f"{wanted.source}: {note}" for note in walk(source, root, carried, made)]
-    runs_on = source.platforms(root)
-    if runs_on or source.platforms(root, lacking=True):
+    runs_on = set[Platform]()
+    if wanted.data:
+        pass  # nobody runs it
+    elif (runs_on := source.platforms(root)) or source.platforms(root, lacking=True):
         notes += _check_platforms(wanted, root, runs_on, platforms, notes)
     elif isinstance(root, Index) or root.config.media_type in media_types.IMAGE_CONFIGS:
         notes.append(f"{wanted.source}: says no platform; it is carried whatever it runs on")

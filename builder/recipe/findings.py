@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from installer.errors import BundleError
 from installer.value import Value
 
+ARTIFACT = "artifact"
+"""The kind of what stands in an artifact that a controller fetches; objects of Kubernetes have kinds in capitals."""
+
 
 class Reason(Value, order=True):
     """Why an image is there: a field of an object that a chart renders, or that stands in a document of the bundle
-    (`chart` is empty then), or the recipe (`kind` is empty, too).
+    (`chart` is empty then), or the recipe (`kind` is empty, too); or a key of an artifact (`kind` is ARTIFACT).
 
     `hooks` are the events of a Helm hook, separated by commas, empty for an ordinary object. `template` is the file
-    that makes the object, `switches` are the values that all have to be true for it to be made, `values` the places in
+    that makes the object, `switches` are the values that all have to be true for it to be made (or what
+    `KEY=VALUE` says: null for a field of a resource that must not be there), `values` the places in
     the chart's values that may spell the image.
     """
 
@@ -29,6 +33,8 @@ class Reason(Value, order=True):
     def __str__(self) -> str:
         if not self.kind:
             return f"recipe {self.field}"
+        if self.kind == ARTIFACT:
+            return f"artifact {self.name}: {self.field}"
         container = f", container {self.container}" if self.container else ""
         hooks = f" (hook {self.hooks})" if self.hooks else ""
         where = f"chart {self.chart}" if self.chart else self.template
@@ -107,4 +113,9 @@ class Failure(Value, order=True):
 
 def told(switches: Sequence[str]) -> str:
     """` with a=true, b=true`; empty for none."""
-    return f" with {', '.join(f'{switch}=true' for switch in switches)}" if switches else ""
+    return f" with {', '.join(map(spelt_out, switches))}" if switches else ""
+
+
+def spelt_out(switch: str) -> str:
+    """`a` → `a=true`; one that says its value stays."""
+    return switch if "=" in switch else f"{switch}=true"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builder.assemble.plan import image_bytes
-from builder.recipe.findings import Reason, told
+from builder.recipe.findings import Reason, spelt_out, told
 from builder.recipe.lock import Lock, is_mutable
 from builder.resolve.completeness_report import brought_in, gathered, unused_in
 from builder.resolve.requirements import Needs
@@ -167,7 +167,7 @@ def _moved_lines(chart: Mapping[str, Any]) -> list[str]:
 
 
 def _optional_lines(image: Mapping[str, Any]) -> list[str]:
-    found = [" and ".join(f"{switch}=true" for switch in switches) for switches in image["switches"]]
+    found = [" and ".join(map(spelt_out, switches)) for switches in image["switches"]]
     more = [f"    or {len(found) - MAX_REASONS} more"] if len(found) > MAX_REASONS else []
     with_all = ["    with everything on"] if found == [""] else [f"    {text}" for text in found[:MAX_REASONS]]
     return [f"{image['image']}{MUTABLE if image['mutable'] else ''}", *with_all, *more]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from builder.images.parallel import in_parallel
 from builder.images.referrers import with_referrers
-from builder.images.resolve import Carried, Resolved, Wanted, origin_of, resolve, substituted
+from builder.images.resolve import Carried, Resolved, Wanted, resolve
 from builder.images.source import Places
 from builder.recipe import lock as locked
 from builder.recipe.findings import OptionalImage
@@ -13,7 +13,7 @@ from builder.recipe.recipe import Recipe, RegistryEntry
 from builder.resolve.completeness_report import PROOF_NAME, proof
 from builder.resolve.effects import heard
 from builder.resolve.rehearsed import movable, rehearsed
-from builder.resolve.requirements import LoadSite, Needs, locked_charts, needs
+from builder.resolve.requirements import LoadSite, Needs, locked_charts, needs, origins
 from builder.resolve.site_template import NAME as SITE
 from builder.resolve.site_template import site_template
 from builder.resolve.steps import Resolved as Steps
@@ -27,26 +27,20 @@ from installer.chart.relocation import PROJECT, path_of
 from installer.errors import AirferryError, ContentError, RecipeError
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
-from installer.oci.reference import MAX_NAME, parse_reference
+from installer.oci.reference import MAX_NAME
 from installer.report import Reporter, count
 from installer.value import replace
 
 
 def wanted_images(recipe: Recipe, found: Needs, old: Lock | None, update: Collection[str] | None) -> list[Wanted]:
     """The images to resolve. Those in `old` keep their digests, except the names in `update`; None means all."""
-    pins = _pins(old, update)
-    local = {}
-    for entry in recipe.images:
-        if entry.layout is not None or entry.archive is not None:
-            kind = "layout" if entry.layout else "archive"
-            inside = entry.asked if entry.entry is None else entry.entry
-            local[locked.full_name(entry.asked)] = Origin(kind, entry.layout or entry.archive or "", inside)
-        elif entry.engine is not None:
-            local[locked.full_name(entry.asked)] = Origin("engine", entry.engine)
+    pins, where, artifacts = _pins(old, update), origins(recipe), found.artifacts
     wanted = []
     for source, reasons in found.images.items():
-        origin = local.get(source) or origin_of(substituted(parse_reference(source), recipe.substitutions))
-        wanted.append(Wanted(source, origin, reasons, pins.get((source, origin))))
+        origin = where(source)
+        # Of an artifact, what was read is carried, whatever its tag says by now.
+        pin = artifacts.get(source) or pins.get((source, origin))
+        wanted.append(Wanted(source, origin, reasons, pin, data=source in artifacts))
     return wanted
 
 
@@ -93,7 +87,7 @@ def make_lock(
     Pins of `old` are kept, except for the images in `update`, or all of them where that is None. Raises
     NotFoundError, ContentError, RecipeError and the errors of registries, in one error for all images that fail.
     """
-    found = needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update))
+    found = needs(recipe, recipe_file, places, reporter, site, _chart_pins(old, update), _pins(old, update))
     found = _decided(found, recipe, places, reporter, old, update)
     if found.application and found.steps:
         if any(found.application.samples()):

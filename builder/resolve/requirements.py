@@ -1,18 +1,22 @@
 """What a recipe needs before any image is resolved: charts fetched and rendered, documents, and the names of images."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from builder.charts.discover import Discovery, discover, merged
 from builder.charts.fetch import ChartFetcher, FetchedChart
 from builder.charts.nulls import taken_away
 from builder.charts.operators import Brought, Sighted, brought, sighted
 from builder.charts.rendering import Release
+from builder.images.artifact import read_artifact
 from builder.images.parallel import RENDERINGS, in_parallel
+from builder.images.resolve import origin_of, substituted
 from builder.images.source import Places
 from builder.recipe import lock as locked
 from builder.recipe.findings import Excluded, Failure, Reason, Suspected
-from builder.recipe.lock import LockedChart
+from builder.recipe.lock import LockedChart, Origin
 from builder.recipe.recipe import Recipe
+from builder.resolve.artifacts import InArtifacts, Read, in_artifacts
 from builder.resolve.documents import Documents
 from builder.resolve.on_site import on_site
 from builder.resolve.steps import Resolved, resolved, written
@@ -22,12 +26,17 @@ from installer.apps.samples import Sample
 from installer.chart.images import Found, references
 from installer.chart.retarget import merged as values_over
 from installer.errors import AirferryError, BundleError, RecipeError
+from installer.oci.digest import Digest
+from installer.oci.reference import parse_reference
 from installer.report import Reporter, count
 from installer.site.site import ApplicationAnswers, RegistryOnly, Site
 from installer.value import Value, replace
 
 LoadSite = Callable[[ApplicationAnswers], Site]
 """Reads the answers of a site, for an application."""
+
+
+NO_DIGESTS: Mapping[tuple[str, Origin], Digest] = MappingProxyType({})
 
 
 class InDocuments(Value):
@@ -50,7 +59,8 @@ class Needs(Value):
     `asked` is all that is asked for or suspected, by full names. `images` are those to be carried; `optional` are those
     that further switches ask for and that stay behind. `brought` are those that operators are known to bring without
     being rendered. `application` and `steps` are None for a bundle of images alone; `site` holds the answers that it is
-    for, if any. `samples` are answers that ask for other images than a site with few answers does.
+    for, if any. `artifacts` are the digests of those that controllers read, by name.
+    `samples` are answers that ask for other images than a site with few answers does.
     """
 
     charts: tuple[FetchedChart, ...]
@@ -67,6 +77,7 @@ class Needs(Value):
     brought: tuple[Brought, ...]
     documents: Documents
     notes: tuple[str, ...]
+    artifacts: Mapping[str, Digest] = MappingProxyType({})
     samples: tuple[Asking, ...] = ()
 
 
@@ -77,12 +88,13 @@ def needs(
     reporter: Reporter,
     site: LoadSite | None = None,
     pins: Mapping[tuple[str, str], str] | None = None,
+    digests: Mapping[tuple[str, Origin], Digest] = NO_DIGESTS,
 ) -> Needs:
     """Fetch and render the charts of `recipe`, and collect the images that they, its manifests and the recipe name.
 
     `recipe_file` is the recipe's own file, relative to the folder of `places`. The answers of `site` are merged over
     the values as the installer will do it. `pins` are versions that a former lock found for ranges, by chart and
-    range. Raises the errors of all charts.
+    range, and `digests` what it found for names at their origins. Raises the errors of all charts.
     """
     documents = Documents(places)
     documents.add_file(recipe_file, "recipe")
@@ -106,8 +118,14 @@ def needs(
         lambda release: discover(release, recipe.kubernetes), releases, "charts cannot be rendered", threads=RENDERINGS
     )
     others = _in_documents(app, steps, answers) if app and steps else InDocuments({}, {})
-    optional = merged([found.optional for found in discoveries])
-    images = merged([*(found.images for found in discoveries), others.images, _named_in(recipe)])
+    fetched_by_controllers = InArtifacts({}, {}, {})
+    if app and steps and steps.profile.artifacts:
+        reporter.note(f"reading {count(len(steps.profile.artifacts), 'artifact')}")
+        fetched_by_controllers = in_artifacts(app, steps, answers, _reader(recipe, places, digests))
+    optional = merged([*(found.optional for found in discoveries), fetched_by_controllers.optional])
+    images = merged(
+        [*(found.images for found in discoveries), others.images, fetched_by_controllers.images, _named_in(recipe)]
+    )
     suspected = merged([*(found.suspected for found in discoveries), others.suspected])
     supposed = merged([found.supposed for found in discoveries])
     verdicts = decided(recipe, steps.profile if steps else None, images, optional, suspected, supposed)
@@ -128,6 +146,7 @@ def needs(
         failures=tuple(sorted({failure for found in discoveries for failure in found.failures})),
         brought=outside,
         documents=documents,
+        artifacts=fetched_by_controllers.digests,
         notes=(
             *verdicts.notes,
             *(f"{item}; name them in images: `airferry observe` finds them on a staging cluster" for item in outside),
@@ -142,6 +161,24 @@ def _named_in(recipe: Recipe) -> dict[str, tuple[Reason, ...]]:
         locked.full_name(entry.asked): (Reason("", "", "", "", "", f"images[{number}]", ""),)
         for number, entry in enumerate(recipe.images)
     }
+
+
+def origins(recipe: Recipe) -> Callable[[str], Origin]:
+    """Where the image of a full name is fetched from."""
+    local = {}
+    for entry in recipe.images:
+        if entry.layout is not None or entry.archive is not None:
+            kind = "layout" if entry.layout else "archive"
+            inside = entry.asked if entry.entry is None else entry.entry
+            local[locked.full_name(entry.asked)] = Origin(kind, entry.layout or entry.archive or "", inside)
+        elif entry.engine is not None:
+            local[locked.full_name(entry.asked)] = Origin("engine", entry.engine)
+    return lambda source: local.get(source) or origin_of(substituted(parse_reference(source), recipe.substitutions))
+
+
+def _reader(recipe: Recipe, places: Places, digests: Mapping[tuple[str, Origin], Digest]) -> Read:
+    where = origins(recipe)
+    return lambda source: read_artifact(places, where(source), digests.get((source, where(source))))
 
 
 def _application(steps: Resolved) -> Application:

@@ -12,7 +12,7 @@ from typing import Any
 from builder.charts.fetch import FetchedChart
 from builder.charts.rendering import Release
 from builder.charts.tree import ChartTree
-from builder.charts.version_overrides import pinned, tags
+from builder.charts.version_overrides import pinned, tag_of, tags
 from builder.charts.version_ranges import newest
 from builder.recipe.recipe import Recipe
 from builder.resolve.documents import Documents
@@ -30,7 +30,7 @@ _FIXED = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 
 
 class Resolved(Value):
-    """A profile whose names are those of charts and documents in the bundle.
+    """A profile whose names are those of charts and documents in the bundle; `tags` are those of `versions`.
 
     `releases` are its charts as they are going to be installed, those of controllers too; `objects` are the objects of
     its resources and manifests by document, without the values of charts in them.
@@ -39,6 +39,7 @@ class Resolved(Value):
     profile: Profile
     releases: tuple[Release, ...]
     objects: Mapping[str, list[Object]]
+    tags: Mapping[str, str]
 
 
 def written(recipe: Recipe, recipe_file: str, documents: Documents) -> Profile | None:
@@ -82,6 +83,8 @@ class _Resolver:
             raise RecipeError(
                 f"{self.file}: no step names the charts {', '.join(unused)}", hint="add steps, or remove the charts."
             )
+        for artifact in document.get("artifacts", ()):
+            artifact["step"] = self.named.get(artifact["step"], artifact["step"])
         for step in steps:
             step["controller"] = self.named.get(step.get("controller", ""), step.get("controller"))
         document["steps"] = [{key: value for key, value in step.items() if value is not None} for step in steps]
@@ -93,7 +96,7 @@ class _Resolver:
         profile = validate(Profile, document, self.file or "the recipe's steps", RecipeError)
         if defects := list(_misplaced(profile, self.releases, self.objects)):
             raise RecipeError("\n  ".join([f"{self.file}: answers that have no place:", *defects]))
-        return Resolved(profile, tuple(self.releases.values()), self.objects)
+        return Resolved(profile, tuple(self.releases.values()), self.objects, self.tags)
 
     def _step(self, number: int, step: Step) -> dict[str, Any]:
         """The step `number`, resolved."""
@@ -189,10 +192,24 @@ class _Resolver:
         found = {"name": name, "namespace": namespace if namespace != self.profile.namespace else None}
         if step.installs:
             return {**found, **self._installing(step.installs, path, document, name, namespace)}
-        self.documents.add_file(path, "resource")
-        made = PurePosixPath(path).name
-        self.objects[made] = [document]
+        wanted = self._versioned(step, document)
+        made = self._document(path, "resource", f"{name}-resource.json", document, wanted)
+        self.objects[made] = [wanted]
         return {**found, "resource": made}
+
+    def _versioned(self, step: Step, document: Object) -> Object:
+        """`document` with the tags of the artifacts that its controller fetches."""
+        for artifact in self.profile.artifacts:
+            if artifact.step == step.label:
+                tag = tag_of(artifact, self.tags)
+                stated = at_path(document, artifact.version_at)
+                if stated not in (None, tag):
+                    raise RecipeError(
+                        f"{step.resource}: {artifact.version_at} is {stated}, and the recipe's versions say {tag}",
+                        hint="remove it there: lock sets it.",
+                    )
+                document = merged(document, placed(artifact.version_at, tag))
+        return document
 
     def _installing(
         self, installs: Installs, path: str, document: Object, name: str, namespace: str | None

@@ -16,7 +16,7 @@ from installer.apps.question_model import defect
 from installer.apps.questions import Question
 from installer.chart.spelling import rules
 from installer.errors import AirferryError
-from installer.oci.reference import parse_reference
+from installer.oci.reference import parse_reference, parse_repository
 from installer.schema import Strict, json_schema, validate
 from installer.site.answers import SiteAnswers
 from installer.strict_yaml import load_yaml
@@ -44,6 +44,22 @@ def is_ascii(text: str) -> str:
 def _is_rule(text: str) -> str:
     if wrong := rules.defect(text):
         raise ValueError(wrong)
+    return text
+
+
+def _is_place(text: str) -> str:
+    if "{" in text or rules.defect(text):
+        raise ValueError("not a path of keys like redis.*.image")
+    return text
+
+
+def _is_repository(text: str) -> str:
+    try:
+        full = str(parse_repository(text))
+    except AirferryError as exc:
+        raise ValueError(exc.message) from None
+    if full != text:
+        raise ValueError(f"not a full name: write {full}")
     return text
 
 
@@ -76,6 +92,8 @@ Values = Annotated[Any, AfterValidator(_is_values)]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(is_ascii)]
 ObjectKind = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")]
 ImageRule = Annotated[str, Field(max_length=1000), AfterValidator(_is_rule)]
+Place = Annotated[str, Field(max_length=300), AfterValidator(_is_place)]
+FullRepository = Annotated[str, Field(max_length=400), AfterValidator(_is_repository)]
 ImagePattern = Annotated[str, Field(min_length=1, max_length=600), AfterValidator(_is_pattern)]
 """An image, or a pattern over full names of images (`docker.io/library/redis:7`) in which `*` and `?` stand for any."""
 
@@ -185,6 +203,44 @@ class LogPattern(Strict):
     next: Annotated[str, Field(min_length=1, max_length=500)]
 
 
+class Contract(Strict):
+    """The contract of an artifact: the whole number at `key`, which has to be one of `supported`; documents without it
+    follow the first of these."""
+
+    key: KeyPath
+    supported: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+
+
+class NamedImage(Strict):
+    """An image that an artifact names: whether it has to, and the field of the resource that makes it superfluous."""
+
+    required: bool = True
+    unless: KeyPath | None = None
+
+
+class Artifact(Strict):
+    """An OCI artifact of YAML documents that a controller fetches by itself, and that names images which it runs.
+
+    It is fetched from `repository`, with the tag that `versions` of the profile gives it, for the resource of `step`,
+    where the tag goes to the field `version_at`. `readers` are charts whose controllers read it, with the range of
+    versions that read it as said here. `images` is a closed list: what the documents name in any other place is an
+    error. What stands at one of the places `first_file` counts in the first file alone that has the map above it.
+    """
+
+    repository: FullRepository
+    step: StepName
+    version_at: KeyPath
+    readers: dict[ChartName, Text] = Field(default_factory=dict)
+    contract: Contract | None = None
+    first_file: list[Place] = Field(default_factory=list)
+    images: Annotated[dict[Place, NamedImage], Field(min_length=1)]
+
+    @property
+    def name(self) -> str:
+        """The last part of its repository."""
+        return self.repository.rpartition("/")[2]
+
+
 class Profile(Strict):
     """A profile, as written or resolved. Steps have names that differ.
 
@@ -202,6 +258,7 @@ class Profile(Strict):
     pull_secret: PullSecret = PullSecret()
     logs: list[LogPattern] = Field(default_factory=list)
     images: dict[ObjectKind, list[ImageRule]] = Field(default_factory=dict)
+    artifacts: list[Artifact] = Field(default_factory=list)
     accept_suspected: list[ImagePattern] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
     settled: list[str] = Field(default_factory=list)
@@ -220,6 +277,11 @@ class Profile(Strict):
         self._check_questions(names)
         if self.version_from and self.version_from not in self.versions:
             raise ValueError(f"version_from: there is no version {self.version_from!r}")
+        for artifact in self.artifacts:
+            if not any(step.resource and not step.installs for step in self.steps if step.label == artifact.step):
+                raise ValueError(
+                    f"artifacts: {artifact.name}: step {artifact.step!r} is no resource, or one that installs"
+                )
         for name in self.pull_secret.values:
             if name not in names:
                 raise ValueError(f"pull_secret.values: there is no step {name!r}; known are {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""The archive that a chart is published as: its files, and a chart made of files."""
+"""Archives as charts are published in: their files, and a chart made of files."""
 
 import gzip
 import io
@@ -19,15 +19,20 @@ _METADATA = re.compile(r"[^/]+/Chart\.yaml")
 
 
 def unpacked(
-    archive: bytes, source: str, error: type[AirferryError], wanted: re.Pattern[str] = _ANY
+    archive: bytes,
+    source: str,
+    error: type[AirferryError],
+    wanted: re.Pattern[str] = _ANY,
+    *,
+    plain: bool = False,
 ) -> dict[str, bytes]:
-    """The regular files of `archive` by name, those whose whole name fits `wanted`.
+    """The regular files of `archive` by name, those whose whole name fits `wanted`; a `plain` one is not compressed.
 
-    Raises `error`, which names `source`, for what is no chart's archive.
+    Raises `error`, which names `source`, for what is no such archive.
     """
     found: dict[str, bytes] = {}
     try:
-        with gzip.open(io.BytesIO(archive)) as stream:
+        with io.BytesIO(archive) if plain else gzip.open(io.BytesIO(archive)) as stream:
             raw = stream.read(MAX_UNPACKED + 1)
         if len(raw) > MAX_UNPACKED:
             raise error(f"{source}: more than {MAX_UNPACKED} bytes unpacked")
@@ -40,7 +45,7 @@ def unpacked(
                 if content is not None:
                     found[name] = content.read()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as exc:
-        raise error(f"{source}: no packed chart: {exc}", hint="fetch the chart again.") from exc
+        raise error(f"{source}: no archive that can be unpacked: {exc}", hint="fetch it again.") from exc
     return found
 
 

@@ -58,7 +58,12 @@ class Workshop:
         (self.folder / name).write_text(text)
 
     def needs(self, profile: Mapping[str, Any] | None = None, **recipe: Any) -> Needs:
-        return needs(self.recipe(profile, recipe), "recipe.yaml", self.places, Silent())
+        self.recipe(profile, recipe)
+        return self.found()
+
+    def found(self) -> Needs:
+        """What the recipe in the folder needs."""
+        return needs(Recipe.load(self.folder / "recipe.yaml"), "recipe.yaml", self.places, Silent())
 
     def lock(
         self,
@@ -74,10 +79,11 @@ class Workshop:
         images = [{"layout": layout.path.name, "entry": "x", "name": name} for name in (*found.images, *more)]
         return self.lock_of(self.recipe(profile, {**recipe, "images": images}), site)
 
-    def lock_of(self, recipe: Recipe, site: LoadSite | None = None) -> Lock:
+    def lock_of(self, recipe: Recipe, site: LoadSite | None = None, *, old: Lock | None = None) -> Lock:
         """The lock of `recipe`, whose images are where it says."""
         reporter = _Noting(self.notes)
-        return make_lock(recipe, "recipe.yaml", self.places, reporter, now="2026-01-01T00:00:00Z", site=site)
+        now = "2026-01-01T00:00:00Z"
+        return make_lock(recipe, "recipe.yaml", self.places, reporter, now=now, old=old, site=site)
 
     def archive(self, lock: Lock, chart: LockedChart) -> bytes:
         """The archive of a locked chart as `build` makes it."""

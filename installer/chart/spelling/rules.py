@@ -30,7 +30,10 @@ def named(rule: str, item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The texts that `rule` makes of the object `item`, each with the path of one of its parts; nothing where a part is
     missing or empty."""
     places = _places(rule)
-    found = {place: {stars: (path, text) for stars, path, text in _at(item, place.split("."))} for place in places}
+    found = {
+        place: {stars: (path, str(node)) for stars, path, node in _at(item, place.split(".")) if _is_text(node)}
+        for place in places
+    }
     widest = max(places, key=_stars)
     for stars, (path, _) in found[widest].items():
         parts = {place: found[place].get(stars[: _stars(place)]) for place in places}
@@ -38,6 +41,12 @@ def named(rule: str, item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if len(texts) == len(parts):
             pieces = _PLACE.split(rule) if "{" in rule else ["", rule, ""]
             yield path, "".join(texts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
+
+
+def nodes(place: str, item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What stands at `place` in `item`, a path of keys in which `*` stands for any: each with its own path."""
+    for _, path, node in _at(item, place.split(".")):
+        yield path, node
 
 
 def _places(rule: str) -> list[str]:
@@ -48,16 +57,19 @@ def _stars(place: str) -> int:
     return place.split(".").count("*")
 
 
-def _at(node: Any, keys: Sequence[str], path: str = "") -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """The texts at `keys` below `node`: what each `*` stands for, the path, and the text."""
+def _is_text(node: Any) -> bool:
+    return isinstance(node, str | int | float) and not isinstance(node, bool) and node != ""
+
+
+def _at(node: Any, keys: Sequence[str], path: str = "") -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    """The nodes at `keys` below `node`: what each `*` stands for, the path, and the node."""
     if not keys:
-        if isinstance(node, str | int | float) and not isinstance(node, bool) and node != "":
-            yield (), path, str(node)
+        yield (), path, node
         return
     key, *rest = keys
     below = {f"[{number}]": part for number, part in enumerate(node)} if isinstance(node, list) and key == "*" else node
     for name in (below if key == "*" else [key]) if isinstance(below, Mapping) else ():
         if name in below:
             here = f"{path}{name}" if str(name).startswith("[") else f"{path}.{name}".removeprefix(".")
-            for stars, found, text in _at(below[name], rest, here):
-                yield ((str(name), *stars) if key == "*" else stars), found, text
+            for stars, found, part in _at(below[name], rest, here):
+                yield ((str(name), *stars) if key == "*" else stars), found, part
