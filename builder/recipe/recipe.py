@@ -279,6 +279,8 @@ class RegistryEntry(Strict):
     def _one_scheme(self) -> Self:
         if self.mirror and self.plain_http is not None:
             raise ValueError("`mirror` says http or https itself: remove `plain_http`")
+        if self.mirror and {"answer_seconds", "pause_seconds"} & self.model_fields_set:
+            raise ValueError("`mirror` is asked instead: its own host has `answer_seconds` and `pause_seconds`")
         return self
 
 

@@ -120,6 +120,8 @@ registries: {localhost:5000: {plain_htttp: true}}
         (SMALL + "registries: {docker.io: {mirror: 'http://user:word@x'}}\n", "not an http(s) URL without user name"),
         (SMALL + "registries: {'no/host': {}}\n", "not a registry host"),
         (SMALL + "registries: {h.example: {mirror: 'https://m', plain_http: true}}\n", "remove `plain_http`"),
+        (SMALL + "registries: {h.example: {mirror: 'https://m', answer_seconds: 9}}\n", "its own host has"),
+        (SMALL + "registries: {h.example: {answer_seconds: 0}}\n", "registries.h.example.answer_seconds"),
         ("name: a\nversion: '1'\nimages: [busybox, docker.io/library/busybox:latest]\n", "image stands twice"),
         ("name: a\nversion: '1'\nimages: [{layout: x, archive: y, name: z}]\n", "needs one of"),
         ("name: a\nversion: '1'\nimages: [{ref: x, name: z}]\n", "use `substitutions`"),
