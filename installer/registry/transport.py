@@ -5,7 +5,8 @@ An *exchange* is one request with everything that belongs to it: authorization, 
 
 What is sent where: an `Authorization` header goes to the origin (scheme, host, port) it was made for and to no other;
 redirects are followed for GET and HEAD only, never from https to http; cookies are neither kept nor sent; bodies are
-taken as they are (`Accept-Encoding: identity`), never decompressed.
+asked for as they are (`Accept-Encoding: identity`). How long is waited, and how many requests are sent at a time,
+`HostSettings` and `throttle` say.
 """
 
 import secrets
