@@ -63,7 +63,7 @@ class Customs:
     scope: str
     """Of a challenge: `none`, `own`, or `other`: the registry calls its repositories otherwise."""
     uses: int
-    """After so many the first token for the same has expired."""
+    """After so many the first token for the same has expired; more than threads that may get it from each other."""
     head_blob: int
     head_manifest: int
     """Statuses of answers to HEAD; 0 is 200 without a length, 1 is 200 with the length 0."""
@@ -87,7 +87,7 @@ class Customs:
         return cls(
             auth=rng.choice(["none", "none", "basic", "bearer", "bearer", "hidden"]),
             scope=scope,
-            uses=10_000 if scope == "other" else rng.choice([3, 10, 10_000]),
+            uses=10_000 if scope == "other" else rng.choice([30, 60, 10_000]),
             head_blob=rng.choice([200, 200, 200, 0, 1, 400, 403, 405, 501]),
             head_manifest=rng.choice([200, 200, 200, 0, 1, 400, 403, 404, 405, 501]),
             redirect=rng.choice([0, 0, 301, 302, 303, 307, 308]),
