@@ -11,6 +11,9 @@ import pytest
 
 ASSETS = "AIRFERRY_TEST_ASSETS"
 CHARTS = "AIRFERRY_TEST_CHARTS"
+WANDB_V2 = "AIRFERRY_TEST_WANDB_V2"
+MARKED = {"charts": ASSETS, "wandb_v2": WANDB_V2}
+"""Marks of tests, and the variable that names the folder which these need."""
 LEFT_OUT = pytest.StashKey[list[str]]()
 
 
@@ -28,15 +31,15 @@ def pytest_report_header() -> list[str]:
     left_out = {
         ASSETS: "the real W&B charts: tests marked `charts` are left out",
         CHARTS: "charts of others: only our own are rendered by helm, too",
+        WANDB_V2: "charts and server manifests of W&B's operator v2: tests marked `wandb_v2` are left out",
     }
     return [f"{name} names no folder with {text}" for name, text in left_out.items() if not os.environ.get(name)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs the real charts where they are not given."""
-    if os.environ.get(ASSETS):
-        return
-    without = [item for item in items if item.get_closest_marker("charts")]
+    """Deselect what needs the files of others where they are not given."""
+    absent = [mark for mark, name in MARKED.items() if not os.environ.get(name)]
+    without = [item for item in items if any(item.get_closest_marker(mark) for mark in absent)]
     if without:
         items[:] = [item for item in items if item not in without]
         config.hook.pytest_deselected(items=without)
@@ -55,7 +58,7 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say by name what was left out, with or without pytest-xdist."""
     if names := config.stash.get(LEFT_OUT, []):
-        terminalreporter.write_sep("=", f"left out, because {ASSETS} does not name a folder")
+        terminalreporter.write_sep("=", f"left out, because no folder is named by {' or '.join(MARKED.values())}")
         for name in names:
             terminalreporter.write_line(f"  {name}")
 
@@ -63,7 +66,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder with the real W&B charts."""
-    folder = Path(os.environ[ASSETS]).resolve()
+    return _folder(ASSETS)
+
+
+@pytest.fixture(scope="session")
+def wandb_v2() -> Path:
+    """The folder with charts and server manifests of W&B's operator v2."""
+    return _folder(WANDB_V2)
+
+
+def _folder(name: str) -> Path:
+    folder = Path(os.environ[name]).resolve()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{ASSETS} names {folder}, which is no folder")
+        raise FileNotFoundError(f"{name} names {folder}, which is no folder")
     return folder

@@ -48,6 +48,7 @@ GROUPS: dict[str, str] = {
     "preflight": "installer.preflight.*",
     "workflows": "installer.workflows.*",
     "wandb": "installer.apps.wandb.*",
+    "wandb_v2": "installer.apps.wandb_v2.*",
     "target": "installer.cli.target",
     "installer_cli": "installer.__main__ installer.cli.*",
     "templates": "templates",
@@ -92,6 +93,7 @@ MATRIX: dict[str, str] = {
     "preflight",
     "wandb": "errors value report documents oci registry chart bundle cluster diagnosis site wandb_answers objects "
     "preflight workflows",
+    "wandb_v2": "errors chart cluster diagnosis apps objects workflows",
     "target": "errors files frozen shell chart cluster",
     "installer_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening "
     "shell transfer serving cluster diagnosis site apps objects preflight workflows target",
@@ -150,7 +152,10 @@ LIBRARIES: dict[str, str] = {
 """The only importers of each library; one that is not listed has none. A star means modules of that package."""
 
 APPLICATIONS: dict[str, tuple[str, str]] = {
-    "W&B": ("installer/apps/wandb templates/wandb", r"wandb|w&b|weights\s*(and|&)\s*biases"),
+    "W&B": (
+        "installer/apps/wandb installer/apps/wandb_v2 templates/wandb templates/wandb-v2",
+        r"wandb|w&b|weights\s*(and|&)\s*biases",
+    ),
 }
 """Applications that have code of their own: their folders, and the words that only those may hold."""
 

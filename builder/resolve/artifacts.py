@@ -92,19 +92,22 @@ def _named(
         _check_agreement(artifact, f"{source}: {name}", document, counting)
         document = values_over(document, counting)
     covered: set[str] = set()
+    lacking: list[str] = []
     for place, rule in artifact.images.items():
         found = dict(nodes(place, document))
         covered.update(found)
         texts = {path: text for path, node in found.items() if (text := _image_at(node, f"{source}: {path}"))}
         off = rule.unless if rule.unless and at_path(resource, rule.unless) is not None else ""
         if rule.required and not texts and not off:
-            raise ContentError(
-                f"{source}: names no image at {place}, and its controller needs one",
-                hint="take another version; or if it is right, say `required: false` there in the profile.",
-            )
+            lacking.append(place)
         switches = (f"{off}=null",) if off else ()
         for path, text in texts.items():
             yield text, Reason("", ARTIFACT, "", source.rpartition("/")[2], "", path, "", switches=switches)
+    if lacking:
+        raise ContentError(
+            f"{source}: names no image at {', '.join(lacking)}, and its controller needs one there",
+            hint="take another version; or if it is right, say `required: false` there in the profile.",
+        )
     _check_closed(source, document, covered)
 
 

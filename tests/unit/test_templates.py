@@ -45,7 +45,7 @@ def load(text: str, folder: Path, asked: ApplicationAnswers | None = None) -> Si
 
 
 def test_the_profiles() -> None:
-    assert PROFILES == ["empty", "wandb"]
+    assert PROFILES == ["empty", "wandb", "wandb-v2"]
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -74,7 +74,7 @@ def test_what_the_recipe_comments_out_is_valid() -> None:
     assert len(recipe.registries) == 4
 
 
-@pytest.mark.parametrize(("name", "steps", "questions"), [("wandb", 4, 0), ("empty", 3, 3)])
+@pytest.mark.parametrize(("name", "steps", "questions"), [("wandb", 4, 0), ("wandb-v2", 4, 0), ("empty", 3, 3)])
 def test_what_a_profile_comments_out_is_valid(name: str, steps: int, questions: int) -> None:
     profile = profile_of(name, uncommented((FOLDER / name / "profile.yaml").read_text()))
     assert (len(profile.steps), len(profile.questions)) == (steps, questions)
