@@ -6,7 +6,7 @@ WORKERS ?= 3
 # Debian packages that a target needs (tests/packages.py): asked for at once, and first of all.
 PACKAGES := python
 demo: PACKAGES := demo
-test kills: PACKAGES := test
+test kills docs: PACKAGES := test
 cluster test-cluster: PACKAGES := cluster
 bench bench-short: PACKAGES := bench
 
@@ -36,8 +36,11 @@ type: dev ## static types
 demo: dev ## the whole way with real commands, between two registries that it starts (KUBECONFIG: and into a cluster)
 	@$(BIN)/python -m tests.demo
 
-docs: dev ## write anew what README.md and docs/ take from the code and the charts
+docs: dev ## write anew what README.md and docs/ take from the code, the charts, and registries that it starts
+	@$(PYTHON) -m tests.packages $(PACKAGES)
 	$(BIN)/python -m tests.exit_codes README.md
+	@if [ "$$(id -u)" = 0 ]; then set -x; $(BIN)/python -m tests.registries_matrix docs/registries-matrix.md; \
+	else echo "docs/registries-matrix.md stays as it is: containerd wants root"; fi
 	@if [ -n "$$AIRFERRY_TEST_ASSETS" ]; then set -x; $(BIN)/python -m tests.image_table docs/images.md; \
 	else echo "docs/images.md stays as it is: AIRFERRY_TEST_ASSETS names no folder with the W&B charts"; fi
 	@if [ -n "$$AIRFERRY_TEST_CHARTS" ]; then set -x; $(BIN)/python -m tests.foreign_charts docs/foreign-charts.md; \

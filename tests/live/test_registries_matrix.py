@@ -12,13 +12,14 @@ import pytest
 from tests.parts.carriers import Airferry
 from tests.parts.containerd import Containerd
 from tests.parts.odd_images import odd_images
-from tests.parts.registry_matrix import AIRFERRY, ARGUED, Matrix, pair, unargued
+from tests.parts.registry_matrix import AIRFERRY, ARGUED, Matrix, needless, pair, unargued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.parts.carriers import Place
     from tests.parts.odd_maker import OddImage
+    from tests.parts.registry_matrix import Step
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containerd needs root")
 
@@ -34,13 +35,14 @@ def node() -> Iterator[Containerd]:
 def test_no_peer_carries_what_airferry_does_not(kind: str, node: Containerd) -> None:
     """In the most lenient of the registries that are built in seconds, and in the strictest. Peers are asked where
     airferry fails; `make docs` asks them everywhere, and in all registries."""
-    matrix = Matrix(node.folder.parent, node, lazy=True)
+    matrix = Matrix(node.folder.parent, [node], lazy=True)
     with pair(kind, node.folder.parent) as two:
         cells = [cell for odd in odd_images() for cell in matrix.row(two, odd)]
     assert unargued(cells, ARGUED) == []
     carried = {cell.image for cell in cells if cell.step == "load" and AIRFERRY in cell.went}
     refused = {cell.image for cell in cells if cell.refused}
-    assert carried == {odd.name for odd in odd_images()} - refused - ARGUED.keys()
+    argued = {image for step, image in ARGUED if step == "build"}
+    assert carried == {odd.name for odd in odd_images()} - refused - argued
     assert len(carried) > 40
 
 
@@ -56,7 +58,7 @@ class Forgetful(Airferry):
 
 def test_a_carrier_that_leaves_something_behind_is_seen(node: Containerd) -> None:
     """Neither what a program says of itself counts, nor an argument that nobody needs."""
-    matrix = Matrix(node.folder.parent, node, Forgetful(), lazy=True)
+    matrix = Matrix(node.folder.parent, [node], Forgetful(), lazy=True)
     with pair("memory", node.folder.parent) as two:
         wanted = [odd for odd in odd_images() if odd.name in ("oci", "docker", "list")]
         cells = [cell for odd in wanted for cell in matrix.row(two, odd)]
@@ -65,5 +67,6 @@ def test_a_carrier_that_leaves_something_behind_is_seen(node: Containerd) -> Non
         ("load", "oci"),
         ("load", "docker"),
     ]
-    wrong = unargued(cells, {"oci": "no wish to", "list": "no reason to"})
-    assert [line.partition(":")[0] for line in wrong] == ["load of docker with memory", "list"]
+    arguments: dict[tuple[Step, str], str] = {("build", "oci"): "no wish to", ("import", "list"): "no reason to"}
+    assert [line.partition(":")[0] for line in unargued(cells, arguments)] == ["load of docker with memory"]
+    assert [line.partition(":")[0] for line in needless(cells, arguments)] == ["import of list"]

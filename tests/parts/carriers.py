@@ -23,6 +23,7 @@ from installer.shell import run
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, signing_key
 from tests.parts.go_programs import go_program
+from tests.parts.images import CREATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,6 +117,8 @@ class Ctr:
 
     def __init__(self, node: Containerd) -> None:
         self._node = node
+        # The service that newer clients leave a pull to unpacks with the snapshotters of its configuration only.
+        self._by_client = ["--local"] if b"--local" in node.ctr("images", "pull", "--help") else []
 
     def take(self, place: Place, odd: OddImage, folder: Path) -> str:
         platform = ["--all-platforms"] if odd.whole else ["--platform", "linux/amd64"]
@@ -132,9 +135,8 @@ class Ctr:
     def pull(self, place: Place, odd: OddImage, folder: Path) -> str:
         """Bring the image onto the node, unpacked: what the kubelet has it do."""
         reference = place.reference(odd)
-        ended = self._ctr(
-            folder, "images", "pull", "--plain-http", *self._login(place), "--snapshotter=native", reference
-        )
+        options = ["--plain-http", "--snapshotter=native", *self._by_client, *self._login(place)]
+        ended = self._ctr(folder, "images", "pull", *options, reference)
         return ended or _lack(odd.on_node, self.holds(folder))
 
     def holds(self, folder: Path) -> set[str]:
@@ -166,6 +168,7 @@ class Airferry:
         recipe = {
             "name": "one",
             "version": "1",
+            "created": CREATED,
             "images": [source],
             "referrers": odd.referrers,
             "registries": {"docker.io": {"mirror": f"http://{place.address}"}},
@@ -189,11 +192,12 @@ class Airferry:
         where = ("--registry", place.address, "--project", project, "--plain-http")
         return self._run(installer, place, folder, "load", *self._trusted(folder), *where)
 
-    def node_import(self, folder: Path, socket: Path, namespace: str) -> str:
-        """Import the bundle into a namespace of the containerd at `socket`."""
+    def node_import(self, folder: Path, node: Containerd, namespace: str) -> str:
+        """Import the bundle into a namespace of `node`."""
         place = Place("127.0.0.1", "none")
-        where = ("--containerd", str(socket), "--namespace", namespace)
-        with _environment(CONTAINERD_SNAPSHOTTER="native"):
+        where = ("--containerd", str(node.socket), "--namespace", namespace)
+        path = f"{node.programs}:{os.environ['PATH']}"
+        with _environment(CONTAINERD_SNAPSHOTTER="native", PATH=path):
             return self._run(installer, place, folder, "import", *self._trusted(folder), *where)
 
     def bundle(self, folder: Path) -> Path:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.parts import process
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
 START_SECONDS = 30.0
@@ -16,7 +16,7 @@ CONFIGURATION = """\
 version = 2
 root = "{folder}/root"
 state = "{folder}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
 [grpc]
 address = "{folder}/c.sock"
 [plugins."io.containerd.internal.v1.opt"]
@@ -29,12 +29,13 @@ content_sharing_policy = "isolated"
 class Containerd:
     """A containerd that starts in `start` or `with` and ends in `stop`; it needs root. `folder` gets all it writes.
 
-    What one of its namespaces holds, another one does not have yet. The path of `folder` must be short: that of a
-    socket has at most 107 bytes (unix(7)).
+    `programs` is where `containerd` and `ctr` are. What one of its namespaces holds, another one does not have yet. The
+    path of `folder` must be short: that of a socket has at most 107 bytes (unix(7)).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, programs: Path = Path("/usr/bin")) -> None:
+        self.folder, self.programs = folder, programs
+        self.name = folder.name
         self.log = folder / "containerd.log"
         self.socket = folder / "c.sock"
         self.process: process.Process | None = None
@@ -44,7 +45,9 @@ class Containerd:
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "config.toml"
         configuration.write_text(CONFIGURATION.format(folder=self.folder))
-        self.process = process.start(["containerd", "--config", str(configuration)], stdout=self.log)
+        self.process = process.start(
+            [str(self.programs / "containerd"), "--config", str(configuration)], stdout=self.log
+        )
         if not process.wait_until(lambda: self._answers() or self._gone(), START_SECONDS) or self._gone():
             self.stop()
             raise RuntimeError(f"containerd did not start: {self.log.read_text()[-2000:]}")
@@ -52,7 +55,7 @@ class Containerd:
 
     def ctr(self, *arguments: str | Path) -> bytes:
         """Standard output of containerd's own client. Raises CalledProcessError."""
-        command = ["ctr", "--address", self.socket, *arguments]
+        command = [self.programs / "ctr", "--address", self.socket, *arguments]
         return subprocess.run(command, check=True, capture_output=True).stdout
 
     def stop(self) -> None:

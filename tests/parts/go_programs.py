@@ -32,6 +32,7 @@ SEALED_SECRETS = "github.com/bitnami-labs/sealed-secrets", "v0.27.1"
 CONFORMANCE_OF_2023 = "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20231101194043-f2182352d4cc"
 # The last version all of whose modules the proxy has; it has no parts of its own for browsers, and we need none.
 GITEA = "code.gitea.io/gitea", "v1.26.0"
+CONTAINERD = "github.com/containerd/containerd/v2", "v2.4.2"
 
 
 def go_program(name: str) -> Path:
@@ -68,6 +69,16 @@ def gitea() -> tuple[Path, Path]:
     return path, source
 
 
+def containerd() -> Path:
+    """The folder of a containerd and a `ctr` newer than Debian's, built like `go_program`: a minute and a half."""
+    module, version = CONTAINERD
+    folder = FOLDER / f"containerd-{version}"
+    source = Path(download(find_go(), FOLDER, f"{module}@{version}")["Dir"])
+    for name in ("containerd", "ctr"):
+        _ensure(folder / name, f"./cmd/{name}", source)
+    return folder
+
+
 def stand_in_controller() -> Path:
     """The stand-in for the W&B controller, built now if its sources changed. Raises RuntimeError like `go_program`."""
     return _own("stand_in_controller", "controller")
@@ -94,7 +105,7 @@ def _ensure(
     """Install `package`, or its test, as `path` unless that is there; go runs in `folder`."""
     if path.exists():
         return
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with (FOLDER / ".lock").open("w") as lock, tempfile.TemporaryDirectory(dir=FOLDER) as place:
         # Two test processes want it at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -8,7 +8,8 @@ from the registry, and brought onto a node (`import`), where containerd may get 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
+import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -29,25 +30,32 @@ if TYPE_CHECKING:
     from tests.parts.odd_maker import OddImage
 
 Step = Literal["build", "load", "serve", "import"]
-STEPS: tuple[Step, ...] = ("build", "load", "serve", "import")
 AIRFERRY = Airferry.name
 OWNER = "zoo"
 """The first part of the names of all repositories: in some registries that is an account."""
 
-ARGUED = {
-    "index-empty": "a recipe that asks for it has lost its image, which is told before anybody travels",
-    "larger-manifest": 'registries need not take it (distribution-spec 1.1, "Pushing Manifests"), and most do not',
-    "other-platform": "the recipe asks for linux/amd64; with `platforms: [linux/arm64]` it is carried",
-    "wrong-size": "`plan` knows a bundle to the byte before anything is fetched; crane and containerd refuse it, too",
-    "sha512": "a bundle names all content by SHA-256 in `SHA256SUMS`, so that stock tools can check it",
+_NO_CONTAINER = "no container starts from it; `import` says that it was left out, and `load` and `serve` bring it"
+_LARGER = 'no registry need take it (distribution-spec, "Pushing Manifests"); what is built on distribution does not'
+ARGUED: dict[tuple[Step, str], str] = {
+    ("build", "index-empty"): "a recipe that asks for it has lost its image, which is told before anybody travels",
+    ("build", "larger-manifest"): _LARGER,
+    ("build", "other-platform"): "the recipe asks for linux/amd64; with `platforms: [linux/arm64]` it is carried",
+    (
+        "build",
+        "wrong-size",
+    ): "`plan` is exact to the byte before anything is fetched; crane and containerd refuse it",
+    ("build", "sha512"): "a bundle names all content by SHA-256 in `SHA256SUMS`, so that stock tools can check it",
+    ("import", "artifact"): _NO_CONTAINER,
+    ("import", "artifact-type"): _NO_CONTAINER,
 }
-"""Why airferry stands back, by image."""
+"""Why airferry stands back, by step and image; what is not built has no further steps."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """What came of a step: for each carrier what stood in the way, nothing if it went well.
 
+    `registry` is its kind, of an import the name of the containerd.
     `refused` is what the registry said if it does not take the image at all.
     """
 
@@ -86,16 +94,19 @@ def pair(kind: str, folder: Path) -> Iterator[Pair]:
 
 
 class Matrix:
-    """Tries images in pairs of registries; `folder` has a short path and takes what is carried.
+    """Tries images in pairs of registries; `folder` has a short path and takes what is carried. The first of `nodes` is
+    also containerd as one of the peers.
 
     With `lazy`, peers are asked only where airferry fails: whether it stands back is told all the same.
     """
 
-    def __init__(self, folder: Path, node: Containerd, ferry: Airferry | None = None, *, lazy: bool = False) -> None:
-        self._folder, self._node, self._lazy = folder, node, lazy
-        self._airferry, self._ctr = ferry or Airferry(), Ctr(node)
-        self._peers: tuple[Carrier, ...] = (Skopeo(), Crane(), self._ctr)
-        self._bundles: set[str] = set()
+    def __init__(
+        self, folder: Path, nodes: Sequence[Containerd], ferry: Airferry | None = None, *, lazy: bool = False
+    ) -> None:
+        self._folder, self._nodes, self._lazy = folder, nodes, lazy
+        self._airferry = ferry or Airferry()
+        self._peers: tuple[Carrier, ...] = (Skopeo(), Crane(), Ctr(nodes[0]))
+        self._bundles: set[frozenset[str]] = set()
 
     def row(self, pair: Pair, odd: OddImage) -> Iterator[Cell]:
         """The cells of an image in a kind of registry."""
@@ -130,14 +141,15 @@ class Matrix:
         return f"{len(lacking)} of its parts are not there, such as {min(lacking)}" if lacking else ""
 
     def _inside(self, pair: Pair, odd: OddImage, source: Place, took: Mapping[str, str]) -> Iterator[Cell]:
-        """What becomes of the bundle; one of the same bytes is not tried again."""
+        """What becomes of the bundle; one that holds the same is not tried again."""
         bundle = self._airferry.bundle(self._place(AIRFERRY, pair, odd))
-        digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
-        if digest in self._bundles:
+        content = _content(bundle)
+        if content in self._bundles:
             return
-        self._bundles.add(digest)
+        self._bundles.add(content)
         yield Cell("serve", pair.kind, odd.name, self._serve(pair, odd, bundle, took))
-        yield Cell("import", pair.kind, odd.name, self._import(pair, odd, source))
+        for node in self._nodes:
+            yield Cell("import", node.name, odd.name, self._import(pair, odd, source, node))
 
     def _serve(self, pair: Pair, odd: OddImage, bundle: Path, took: Mapping[str, str]) -> dict[str, str]:
         with open_bundle([bundle]) as opened, Server(opened, "127.0.0.1", 0, Silent()) as server:
@@ -153,27 +165,37 @@ class Matrix:
                     return {AIRFERRY: f"{peer.name} cannot read it: {said}", peer.name: ""}
         return {AIRFERRY: "", **{name: said for name, said in took.items() if name != AIRFERRY}}
 
-    def _import(self, pair: Pair, odd: OddImage, source: Place) -> dict[str, str]:
-        namespace = self._folder / f"imported-{pair.kind}-{odd.name}"
-        ended = self._airferry.node_import(self._place(AIRFERRY, pair, odd), self._node.socket, namespace.name)
-        if not ended and (lacking := odd.on_node - self._ctr.holds(namespace)):
+    def _import(self, pair: Pair, odd: OddImage, source: Place, node: Containerd) -> dict[str, str]:
+        client, namespace = Ctr(node), self._folder / f"imported-{pair.kind}-{odd.name}"
+        ended = self._airferry.node_import(self._place(AIRFERRY, pair, odd), node, namespace.name)
+        if not ended and (lacking := odd.on_node - client.holds(namespace)):
             ended = f"{len(lacking)} of its parts are not there, such as {min(lacking)}"
         found = {AIRFERRY: ended}
         if ended or not self._lazy:
-            found[self._ctr.name] = self._ctr.pull(source, odd, self._folder / f"pulled-{pair.kind}-{odd.name}")
+            found[client.name] = client.pull(source, odd, self._folder / f"pulled-{pair.kind}-{odd.name}")
         return found
 
 
-def unargued(cells: Sequence[Cell], argued: Mapping[str, str]) -> list[str]:
-    """What must not be: a cell where airferry stands back without an argument, and an argument that none of them needs.
+def _content(bundle: Path) -> frozenset[str]:
+    """The digests of all that a bundle holds, but that of its recipe, which names the registry."""
+    with tarfile.open(bundle) as archive:
+        metadata = archive.extractfile("bundle.json")
+        assert metadata is not None
+        found = json.load(metadata)
+    recipe = {item["digest"] for item in found["documents"] if item["kind"] == "recipe"}
+    return frozenset({blob["digest"] for blob in found["blobs"]} - recipe)
 
-    Arguments stand by image.
-    """
-    back = [cell for cell in cells if cell.stands_back]
-    found = [
+
+def unargued(cells: Sequence[Cell], argued: Mapping[tuple[Step, str], str]) -> list[str]:
+    """A line for each cell where airferry stands back without an argument."""
+    return [
         f"{cell.step} of {cell.image} with {cell.registry}: {cell.ended[AIRFERRY]}; but for {', '.join(cell.went)}"
-        for cell in back
-        if cell.image not in argued
+        for cell in cells
+        if cell.stands_back and not {(cell.step, cell.image), ("build", cell.image)} & argued.keys()
     ]
-    needless = {cell.image for cell in cells if not cell.refused} - {cell.image for cell in back}
-    return found + [f"{image}: needs no argument" for image in argued if image in needless]
+
+
+def needless(cells: Sequence[Cell], argued: Mapping[tuple[Step, str], str]) -> list[str]:
+    """A line for each argument that no cell needs."""
+    needed = {(cell.step, cell.image) for cell in cells if cell.stands_back}
+    return [f"{step} of {image}: needs no argument" for step, image in argued.keys() - needed]
