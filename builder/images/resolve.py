@@ -51,14 +51,14 @@ class Carried:
     blobs: dict[Digest, LockedBlob] = field(default_factory=dict)
 
     def add_blob(self, blob: LockedBlob) -> None:
-        """Take a blob in. Two names for one content may differ in type: the smaller one stays, so order is no matter.
+        """Take a blob in. Of two types for one content one stays, whatever the order: see `_preference`.
 
         Raises ContentError if sizes differ.
         """
         held = self.blobs.get(blob.digest)
         if held is not None and held.size != blob.size:
             raise ContentError(f"{blob.digest}: said to have {held.size} bytes and {blob.size} bytes")
-        if held is None or blob.media_type < held.media_type:
+        if held is None or _preference(blob.media_type) < _preference(held.media_type):
             self.blobs[blob.digest] = blob
 
     def add(self, manifest: Manifest | Index, *, text: str = "", without: Collection[Digest] = ()) -> None:
@@ -85,6 +85,15 @@ class Carried:
         self.manifests.update(other.manifests)
         for blob in other.blobs.values():
             self.add_blob(blob)
+
+
+def _preference(media_type: str) -> tuple[bool, bool, str]:
+    """The smallest type stays: one that says what its content is for, and not what else somebody uses it as.
+
+    The installer knows by the types alone what is a manifest, and what a node can unpack.
+    """
+    is_manifest = media_type in media_types.INDEXES | media_types.MANIFESTS
+    return not is_manifest, not media_type.startswith(media_types.LAYERS), media_type
 
 
 class Resolved(Value):

@@ -25,6 +25,7 @@ from installer.bundle.manifest import NEVER
 from installer.chart.misspelt import misspelt
 from installer.chart.relocation import PROJECT, path_of
 from installer.errors import AirferryError, ContentError, RecipeError
+from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.model import Platform
 from installer.oci.reference import MAX_NAME
@@ -223,6 +224,7 @@ def _assemble(
         for blob in chart.blobs:
             part.add_blob(blob)
         carried.merge(part)
+    _check_roles(resolved, carried)
     images = tuple(sorted((item.image for item in resolved), key=lambda image: image.source))
     if found.steps:
         found.documents.add_text(DOCUMENT, "profile", dumped(found.steps.profile))
@@ -252,6 +254,20 @@ def _assemble(
         manifests=tuple(sorted(carried.manifests.values(), key=lambda manifest: manifest.digest)),
         blobs=tuple(sorted(carried.blobs.values(), key=lambda blob: blob.digest)),
     )
+
+
+def _check_roles(resolved: Sequence[Resolved], carried: Carried) -> None:
+    """Raises RecipeError for what is a manifest of one image and a layer or configuration of another one: a bundle
+    holds it once, and an installer would push it as one of both."""
+    for item in resolved:
+        for manifest in item.carried.manifests.values():
+            if carried.blobs[manifest.digest].media_type in media_types.INDEXES:
+                continue
+            if both := carried.manifests.keys() & set(manifest.content):
+                raise RecipeError(
+                    f"{item.image.source}: its content {min(both)} is also a manifest in this bundle",
+                    hint="carry that image in a bundle of its own.",
+                )
 
 
 def _check_charts(charts: Sequence[LockedChart], old: Lock) -> None:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parts.carriers import Airferry
+from tests.parts.bare_client import BareClient, RefusedError
+from tests.parts.carriers import Airferry, Ctr, Place
 from tests.parts.containerd import Containerd
 from tests.parts.odd_images import odd_images
-from tests.parts.registry_matrix import AIRFERRY, ARGUED, Matrix, needless, pair, unargued
+from tests.parts.registry_kinds import running
+from tests.parts.registry_matrix import AIRFERRY, ARGUED, OWNER, Matrix, needless, pair, unargued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.parts.carriers import Place
     from tests.parts.odd_maker import OddImage
     from tests.parts.registry_matrix import Step
 
@@ -44,6 +45,33 @@ def test_no_peer_carries_what_airferry_does_not(kind: str, node: Containerd) -> 
     argued = {image for step, image in ARGUED if step == "build"}
     assert carried == {odd.name for odd in odd_images()} - refused - argued
     assert len(carried) > 40
+
+
+def test_one_bundle_with_all_of_them(node: Containerd) -> None:
+    """Images that share content, each of which calls it something else; what one registry or node refuses is named, and
+    keeps nothing else back."""
+    folder, ferry, ctr = node.folder.parent, Airferry(), Ctr(node)
+    argued = {image for step, image in ARGUED if step == "build"}
+    wanted = {f"{OWNER}/{odd.name}": odd for odd in odd_images() if odd.name not in argued}
+    with running("crane", folder / "from") as source, running("memory", folder / "to") as target:
+        for path, odd in wanted.items():
+            BareClient(source).push(odd, path)
+        said = ferry.take_all(wanted, Place(source, ""), folder / "conflict")
+        assert said.startswith("41: ")
+        assert f"{OWNER}/artifact-of-manifest:1: its content" in said
+        del wanted[f"{OWNER}/artifact-of-manifest"]
+        assert ferry.take_all(wanted, Place(source, ""), folder / "all") == ""
+        told = ferry.bring_all(folder / "all", Place(target, OWNER))
+        refused = {path for path, odd in wanted.items() if f"docker.io/{path}{'@' if odd.whole else ':'}" in told}
+        client = BareClient(target)
+        assert refused == {path for path, odd in wanted.items() if client.lacks(odd, f"{OWNER}/docker.io/{path}")}
+        for path in refused:
+            with pytest.raises(RefusedError):
+                client.push(wanted[path], f"{OWNER}/again/{path}")
+        ferry.node_import(folder / "all", node, "all")
+        held = ctr.holds(Path("all"))
+        for path, odd in wanted.items():
+            assert held >= odd.on_node or ctr.pull(Place(source, path), odd, folder / odd.name), path
 
 
 class Forgetful(Airferry):

@@ -26,7 +26,7 @@ from tests.parts.go_programs import go_program
 from tests.parts.images import CREATED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import click
@@ -163,14 +163,17 @@ class Airferry:
     name = "airferry"
 
     def take(self, place: Place, odd: OddImage, folder: Path) -> str:
+        return self.take_all({place.repository: odd}, place, folder)
+
+    def take_all(self, wanted: Mapping[str, OddImage], place: Place, folder: Path) -> str:
+        """Take the images of several repositories into one bundle; that of `place` is no matter."""
         folder.mkdir(parents=True)
-        source = f"docker.io/{place.repository}{f'@{odd.top}' if odd.whole else ':1'}"
         recipe = {
             "name": "one",
             "version": "1",
             "created": CREATED,
-            "images": [source],
-            "referrers": odd.referrers,
+            "images": [f"docker.io/{path}{f'@{odd.top}' if odd.whole else ':1'}" for path, odd in wanted.items()],
+            "referrers": any(odd.referrers for odd in wanted.values()),
             "registries": {"docker.io": {"mirror": f"http://{place.address}"}},
         }
         (folder / "recipe.yaml").write_text(json.dumps(recipe))
@@ -185,9 +188,13 @@ class Airferry:
             found = second_reader.read([bundle.read_bytes()], KEYS / "test-only.pub", KEYS / "test-only.minisign.pub")
         except second_reader.RefusedError as exc:
             return f"the bundle: {exc}"
-        return _lack(odd.needed, set(found.blobs))
+        return _lack(frozenset().union(*(odd.needed for odd in wanted.values())), set(found.blobs))
 
     def bring(self, folder: Path, odd: OddImage, place: Place) -> str:
+        return self.bring_all(folder, place)
+
+    def bring_all(self, folder: Path, place: Place) -> str:
+        """Load all of the bundle; what comes first in the repository of `place` is the project."""
         project = place.repository.partition("/")[0]
         where = ("--registry", place.address, "--project", project, "--plain-http")
         return self._run(installer, place, folder, "load", *self._trusted(folder), *where)

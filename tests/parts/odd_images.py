@@ -143,6 +143,12 @@ def _artifacts() -> Iterator[OddImage]:
         content = maker.blob(b"anything\n", "application/vnd.example.content.v1")
         maker.manifest(config=maker.blob(config, "application/vnd.example.config.v1"), layers=[content])
         yield maker.image()
+    # What is a manifest elsewhere lies here as a blob.
+    maker = Maker("artifact-of-manifest", "an artifact whose content is the manifest of the first image")
+    (manifest,) = next(_plain_ones()).manifests
+    content = maker.blob(manifest.raw, "application/json")
+    maker.manifest(config=maker.blob(b"{}", EMPTY), layers=[content], artifactType="application/vnd.example.copy")
+    yield maker.image()
     maker = Maker("artifact-type", "an artifact that only `artifactType` tells")
     nothing = maker.blob(b"{}", EMPTY)
     maker.manifest(config=nothing, layers=[nothing], artifactType="application/vnd.example.thing.v1")
