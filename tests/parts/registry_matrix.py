@@ -47,6 +47,7 @@ ARGUED: dict[tuple[Step, str], str] = {
     ("build", "sha512"): "a bundle names all content by SHA-256 in `SHA256SUMS`, so that stock tools can check it",
     ("import", "artifact"): _NO_CONTAINER,
     ("import", "artifact-type"): _NO_CONTAINER,
+    ("import", "artifact-of-manifest"): _NO_CONTAINER,
 }
 """Why airferry stands back, by step and image; what is not built has no further steps."""
 
