@@ -16,14 +16,16 @@ from builder.resolve.steps import Resolved
 from installer.apps.application import Application
 from installer.apps.profile import Artifact, at_path
 from installer.chart.images import references
+from installer.chart.relocation import NOWHERE, path_of
 from installer.chart.retarget import merged as values_over
 from installer.chart.spelling.keys import meaning
 from installer.chart.spelling.parts import Above, joined
 from installer.chart.spelling.rules import nodes
-from installer.chart.spelling.text import as_reference
+from installer.chart.spelling.text import as_reference, parted
 from installer.errors import ContentError, RecipeError
 from installer.oci.digest import Digest
 from installer.oci.model import ANEW
+from installer.oci.reference import parse_reference
 from installer.site.site import Site
 from installer.value import Value
 
@@ -33,11 +35,13 @@ Read = Callable[[str], ArtifactDocuments]
 
 class InArtifacts(Value):
     """What artifacts name: `images` are needed, the artifacts too; `optional` are those that the resource makes
-    superfluous. `digests` are what the names of the artifacts stand for."""
+    superfluous. `digests` are what the names of the artifacts stand for. `second` are further names by which
+    controllers ask for some of all these in an enclave (see `installer.chart.relocation`), each with the image."""
 
     images: Mapping[str, tuple[Reason, ...]]
     optional: Mapping[str, tuple[Reason, ...]]
     digests: Mapping[str, Digest]
+    second: Mapping[str, str]
 
 
 def in_artifacts(app: Application, steps: Resolved, site: Site | None, read: Read) -> InArtifacts:
@@ -49,18 +53,26 @@ def in_artifacts(app: Application, steps: Resolved, site: Site | None, read: Rea
     images: list[Mapping[str, tuple[Reason, ...]]] = []
     optional: list[Mapping[str, tuple[Reason, ...]]] = []
     digests: dict[str, Digest] = {}
+    second: dict[str, str] = {}
     for artifact in steps.profile.artifacts:
         _check_readers(artifact, steps)
         step = steps.profile.step(artifact.step)
         document = steps.objects[step.resource or ""][0]
-        source = f"{artifact.repository}:{tag_of(artifact, steps.tags)}"
+        tag = tag_of(artifact, steps.tags)
+        source = f"{artifact.repository}:{tag}"
         found = read(source)
-        digests[source] = found.digest
+        names = {f"{NOWHERE}/{path}:{tag}": source for path in artifact.also_at}
+        digests |= dict.fromkeys((source, *names), found.digest)
         images.append({source: (_asking(artifact, document, step.resource or ""),)})
         resource = values_over(document, app.fields(step, site)) if site else document
-        for name, reason in _named(artifact, source, found.documents, resource):
-            (optional if reason.switches else images).append({name: (reason,)})
-    return InArtifacts(merged(images), merged(optional), digests)
+        for text, reason in _named(artifact, source, found.documents, resource):
+            reference = parse_reference(text)
+            (optional if reason.switches else images).append({str(reference): (reason,)})
+            second_name = f"{NOWHERE}/{text}"
+            if parted(text)[0] != path_of(reference.repository) and as_reference(second_name):
+                names[second_name] = str(reference)
+        second |= names
+    return InArtifacts(merged(images), merged(optional), digests, second)
 
 
 def _check_readers(artifact: Artifact, steps: Resolved) -> None:
@@ -84,7 +96,7 @@ def _asking(artifact: Artifact, resource: Mapping[str, Any], document: str) -> R
 def _named(
     artifact: Artifact, source: str, files: Mapping[str, Mapping[str, Any]], resource: Mapping[str, Any]
 ) -> Iterator[tuple[str, Reason]]:
-    """The images by full name, each with the key that names it; with a switch where the resource needs none."""
+    """The images as they are written, each with the key that names it; with a switch where the resource needs none."""
     document: dict[str, Any] = {}
     for name, held in files.items():
         _check_contract(artifact, source, name, held)
@@ -145,7 +157,7 @@ def _check_contract(artifact: Artifact, source: str, name: str, document: Mappin
 
 
 def _image_at(node: Any, what: str) -> str:
-    """The full name of the image that stands in `node`, in one text or in parts; empty where none does."""
+    """The name of the image that stands in `node`, in one text or in parts; empty where none does."""
     if isinstance(node, dict):
         if not any(node.values()):
             return ""
@@ -154,10 +166,9 @@ def _image_at(node: Any, what: str) -> str:
         if node in (None, ""):
             return ""
         texts = [str(node)]
-    reference = as_reference(texts[0]) if len(texts) == 1 else None
-    if reference is None:
+    if len(texts) != 1 or not as_reference(texts[0]):
         raise ContentError(f"{what}: not an image: {', '.join(texts) or node!r:.200}", hint=ANEW)
-    return str(reference)
+    return texts[0]
 
 
 def _check_closed(source: str, document: Mapping[str, Any], covered: set[str]) -> None:

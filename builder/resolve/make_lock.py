@@ -38,7 +38,7 @@ def wanted_images(recipe: Recipe, found: Needs, old: Lock | None, update: Collec
     pins, where, artifacts = _pins(old, update), origins(recipe), found.artifacts
     wanted = []
     for source, reasons in found.images.items():
-        origin = where(source)
+        origin = where(found.second.get(source, source))
         # Of an artifact, what was read is carried, whatever its tag says by now.
         pin = artifacts.get(source) or pins.get((source, origin))
         wanted.append(Wanted(source, origin, reasons, pin, data=source in artifacts))

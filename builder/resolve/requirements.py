@@ -59,8 +59,8 @@ class Needs(Value):
     `asked` is all that is asked for or suspected, by full names. `images` are those to be carried; `optional` are those
     that further switches ask for and that stay behind. `brought` are those that operators are known to bring without
     being rendered. `application` and `steps` are None for a bundle of images alone; `site` holds the answers that it is
-    for, if any. `artifacts` are the digests of those that controllers read, by name.
-    `samples` are answers that ask for other images than a site with few answers does.
+    for, if any. `artifacts` are the digests of those that controllers read, by name, and `second` further names, each
+    with the image that it means. `samples` are answers that ask for other images than a site with few answers does.
     """
 
     charts: tuple[FetchedChart, ...]
@@ -78,6 +78,7 @@ class Needs(Value):
     documents: Documents
     notes: tuple[str, ...]
     artifacts: Mapping[str, Digest] = MappingProxyType({})
+    second: Mapping[str, str] = MappingProxyType({})
     samples: tuple[Asking, ...] = ()
 
 
@@ -118,7 +119,7 @@ def needs(
         lambda release: discover(release, recipe.kubernetes), releases, "charts cannot be rendered", threads=RENDERINGS
     )
     others = _in_documents(app, steps, answers) if app and steps else InDocuments({}, {})
-    fetched_by_controllers = InArtifacts({}, {}, {})
+    fetched_by_controllers = InArtifacts({}, {}, {}, {})
     if app and steps and steps.profile.artifacts:
         reporter.note(f"reading {count(len(steps.profile.artifacts), 'artifact')}")
         fetched_by_controllers = in_artifacts(app, steps, answers, _reader(recipe, places, digests))
@@ -139,7 +140,7 @@ def needs(
         site=answers,
         discoveries=tuple(discoveries),
         asked=verdicts.asked,
-        images=verdicts.images,
+        images=merged([verdicts.images, _by_second_names(verdicts.images, fetched_by_controllers.second)]),
         optional=verdicts.optional,
         suspected=verdicts.suspected,
         excluded=verdicts.excluded,
@@ -147,6 +148,7 @@ def needs(
         brought=outside,
         documents=documents,
         artifacts=fetched_by_controllers.digests,
+        second=fetched_by_controllers.second,
         notes=(
             *verdicts.notes,
             *(f"{item}; name them in images: `airferry observe` finds them on a staging cluster" for item in outside),
@@ -154,6 +156,12 @@ def needs(
             *(note for release in releases for note in _nulled(steps, release)),
         ),
     )
+
+
+def _by_second_names(
+    images: Mapping[str, tuple[Reason, ...]], second: Mapping[str, str]
+) -> dict[str, tuple[Reason, ...]]:
+    return {name: images[image] for name, image in second.items() if image in images}
 
 
 def _named_in(recipe: Recipe) -> dict[str, tuple[Reason, ...]]:

@@ -93,6 +93,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(is_asc
 ObjectKind = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")]
 ImageRule = Annotated[str, Field(max_length=1000), AfterValidator(_is_rule)]
 Place = Annotated[str, Field(max_length=300), AfterValidator(_is_place)]
+FullPath = Annotated[str, Field(max_length=200, pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$")]
 FullRepository = Annotated[str, Field(max_length=400), AfterValidator(_is_repository)]
 ImagePattern = Annotated[str, Field(min_length=1, max_length=600), AfterValidator(_is_pattern)]
 """An image, or a pattern over full names of images (`docker.io/library/redis:7`) in which `*` and `?` stand for any."""
@@ -221,13 +222,15 @@ class NamedImage(Strict):
 class Artifact(Strict):
     """An OCI artifact of YAML documents that a controller fetches by itself, and that names images which it runs.
 
-    It is fetched from `repository`, with the tag that `versions` of the profile gives it, for the resource of `step`,
-    where the tag goes to the field `version_at`. `readers` are charts whose controllers read it, with the range of
-    versions that read it as said here. `images` is a closed list: what the documents name in any other place is an
-    error. What stands at one of the places `first_file` counts in the first file alone that has the map above it.
+    It is fetched from `repository` (in an enclave perhaps from the paths `also_at` below its project), with the tag
+    that `versions` of the profile gives it, for the resource of `step`, where the tag goes to the field `version_at`.
+    `readers` are charts whose controllers read it, with the range of versions that read it as said here. `images` is a
+    closed list: what the documents name in any other place is an error. What stands at one of the places `first_file`
+    counts in the first file alone that has the map above it.
     """
 
     repository: FullRepository
+    also_at: list[FullPath] = Field(default_factory=list)
     step: StepName
     version_at: KeyPath
     readers: dict[ChartName, Text] = Field(default_factory=dict)

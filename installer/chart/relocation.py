@@ -1,7 +1,8 @@
 """Where the images and charts of a bundle lie in the enclave's registry.
 
 An image `host/path:tag` lies in the enclave at `<registry>/<project>/<host>/<path>:tag`: reversible and free of
-collisions.
+collisions. Controllers that put a prefix before the names which they read, as these are written there, ask for others,
+without a host for example. For them an image has a second name, at the host NOWHERE, which is left out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,13 +17,18 @@ from installer.oci.reference import DigestRef, Reference, Repository, TagRef, ip
 PROJECT = "airferry"
 """The path before all images in the enclave, unless a site says another one."""
 
+NOWHERE = "nowhere.invalid"
+"""The host of second names, which no registry can have (RFC 2606)."""
+
 
 def path_of(repository: Repository) -> str:
-    """The name of `repository` below the enclave's registry and project: `<host>/<path>`.
+    """The name of `repository` below the enclave's registry and project: `<host>/<path>`, or `<path>` at NOWHERE.
 
     What no path can hold is spelt as no host name can be: a port is joined by two underscores, and an address of IPv6
     is `ipv6__` and its eight groups, `[fd00::1]:5000` so `ipv6__fd00-0-0-0-0-0-0-1__5000`.
     """
+    if repository.host == NOWHERE:
+        return repository.path
     host, address = repository.host.lower(), ip6(repository.host)
     if address:
         groups = "-".join(f"{int(group, 16):x}" for group in address.exploded.split(":"))

@@ -7,7 +7,7 @@ CRI-O and podman. Neither falls back to the upstream registry, which an enclave 
 from collections.abc import Iterable
 
 from installer.bundle.reader import Bundle
-from installer.chart.relocation import target
+from installer.chart.relocation import NOWHERE, target
 from installer.oci.reference import Repository
 from installer.site.site import Site
 
@@ -18,7 +18,7 @@ def node_mirrors(bundle: Bundle, site: Site) -> dict[str, bytes]:
     """The files by path. Those below `containerd` belong to /etc/containerd, those below `containers` to
     /etc/containers."""
     plain, ca = site.answers.registry.plain_http, site.registry_ca
-    hosts = sorted({image.reference.repository.host for image in bundle.manifest.images})
+    hosts = sorted({image.reference.repository.host for image in bundle.manifest.images} - {NOWHERE})
     found = {f"{_PODMAN}/registries.conf.d/airferry.conf": _podman(hosts, site, insecure=plain)}
     if ca:
         found[f"{_PODMAN}/certs.d/{site.registry}/ca.crt"] = ca

@@ -15,7 +15,7 @@ from installer.errors import RecipeError
 from installer.strict_yaml import load_yaml
 from tests.parts.helm_program import helm
 from tests.parts.image_texts import Images, full
-from tests.parts.images import File, Image, Layer, write_layout
+from tests.parts.images import OCI, File, Image, Layer, write_layout
 from tests.parts.programs import Program, from_source
 from tests.parts.registry import Registry
 from tests.parts.willing_registry import WillingRegistry
@@ -120,6 +120,13 @@ def desk(request: pytest.FixtureRequest, wandb_v2: Path, in_charts: Images, tmp_
         yield made
 
 
+def digest_in(registry: Registry, repository: str, tag: str) -> str:
+    asked = {"Accept": OCI.manifest}
+    request = urllib.request.Request(f"{registry.url}/v2/{repository}/manifests/{tag}", headers=asked)
+    with urllib.request.urlopen(request) as answer:
+        return f"sha256:{hashlib.sha256(answer.read()).hexdigest()}"
+
+
 def parsed(data: bytes) -> Any:
     return load_yaml(data, "file", RecipeError)
 
@@ -154,7 +161,9 @@ def test_what_lock_finds_is_what_others_find(desk: Desk, wandb_v2: Path) -> None
     assert repositories(in_manifest) == SERVICES | ALWAYS
     desk.airferry.result("lock")
     listed = desk.airferry.result("list")["images"]
-    assert {item["image"] for item in listed} == in_manifest | desk.charts.all | {desk.artifact}
+    second = {"amazon/aws-cli:2.35.10", f"wandb/server-manifest:{desk.release}"}
+    names = in_manifest | desk.charts.all | {desk.artifact, *(f"nowhere.invalid/{name}" for name in second)}
+    assert {item["image"] for item in listed} == names
     reasons = {item["image"]: [reason["text"] for reason in item["reasons"]] for item in listed}
     assert f"artifact server-manifest:{desk.release}: kafka.images.etcd" in reasons["quay.io/coreos/etcd:v3.5.31"]
     assert "wandb-resource.json: WeightsAndBiases wandb: spec.wandb.version" in reasons[desk.artifact]
@@ -168,7 +177,7 @@ def test_services_of_the_site_leave_out_their_images(desk: Desk) -> None:
     desk.edit("wandb.yaml", {"spec": resource["spec"] | services})
     found = desk.airferry.result("list", "--recipe")
     needed, optional = ({item["image"] for item in found[key]} for key in ("images", "optional"))
-    assert repositories(needed - desk.charts.all) == ALWAYS | {MANIFEST}
+    assert repositories(needed - desk.charts.all) == ALWAYS | {MANIFEST, "nowhere.invalid/wandb/server-manifest"}
     assert repositories(optional) >= SERVICES
     assert "spec.mysql.default.externalMysql=null" in desk.airferry.run("list", "--recipe").stdout
 
@@ -202,10 +211,11 @@ def test_it_goes_into_the_registry_of_an_enclave(desk: Desk, tmp_path: Path) -> 
         inside.result("load", "--site", "site.yaml")
         place = f"{registry.address}/p/{MANIFEST}"
         [entry] = json.loads((desk.folder / "manifest" / "index.json").read_text())["manifests"]
-        asked = {"Accept": entry["mediaType"]}
-        request = urllib.request.Request(f"{registry.url}/v2/p/{MANIFEST}/manifests/{desk.release}", headers=asked)
-        with urllib.request.urlopen(request) as answer:
-            assert f"sha256:{hashlib.sha256(answer.read()).hexdigest()}" == entry["digest"]
+        for name in (MANIFEST, "wandb/server-manifest"):
+            assert digest_in(registry, f"p/{name}", desk.release) == entry["digest"]
+        # As the operator asks for it.
+        tool = digest_in(registry, "p/amazon/aws-cli", "2.35.10")
+        assert tool == digest_in(registry, "p/docker.io/amazon/aws-cli", "2.35.10")
     inside.result("render", "--site", "site.yaml", "--output-dir", "out")
     [resource] = [
         item

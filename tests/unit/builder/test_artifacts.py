@@ -16,7 +16,7 @@ from tests.parts.registry import Registry
 from tests.parts.workshop import Workshop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from builder.recipe.recipe import Recipe
@@ -43,10 +43,15 @@ NAMED = {
     "docker.io/demo/tool:3": "artifact catalog:2.0: queue.images.tool",
     "vendor.example/demo/web:2.0": "artifact catalog:2.0: parts.web.image",
     "vendor.example/demo/api:2.0": "artifact catalog:2.0: parts.api.image",
+    "nowhere.invalid/demo/tool:3": "artifact catalog:2.0: queue.images.tool",
+    "nowhere.invalid/demo/list:2.0": "platform-resource.json: Platform platform: spec.release",
     SOURCE: "platform-resource.json: Platform platform: spec.release",
 }
+SECOND = {"nowhere.invalid/demo/tool:3": "docker.io/demo/tool:3", "nowhere.invalid/demo/list:2.0": SOURCE}
+"""Names as controllers spell them, who put the enclave's registry and project before."""
 ARTIFACT: dict[str, Any] = {
     "repository": "vendor.example/demo/catalog",
+    "also_at": ["demo/list"],
     "step": "platform.yaml",
     "version_at": "spec.release",
     "readers": {"demo-app": ">=1.0.0-beta.4"},
@@ -65,7 +70,7 @@ ARTIFACT: dict[str, Any] = {
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with Registry(tmp_path_factory.mktemp("upstream")) as running:
         image = write_layout(tmp_path_factory.mktemp("image"), Image((Layer({}),)), tag="x")
-        for name in (*NAMED.keys() - {SOURCE}, *APP_IMAGES):
+        for name in (*NAMED.keys() - {SOURCE, *SECOND}, *APP_IMAGES):
             push(image, f"{running.address}/{name.partition('/')[2]}")
         yield running
 
@@ -88,11 +93,12 @@ class Vendor:
         push(layout, f"{self.place}:{TAG}")
         return layout
 
-    def recipe(self, **changes: Any) -> Recipe:
+    def recipe(self, exclude: Sequence[Mapping[str, str]] = (), **changes: Any) -> Recipe:
         profile = {
             "versions": {"release": ["demo/catalog"]},
             "steps": [{"chart": "demo-app"}, {"resource": "platform.yaml", "controller": "demo-app"}],
             "artifacts": [{**ARTIFACT, **changes}],
+            "exclude": exclude,
         }
         near = f"{self.registry.address}/"
         substitutions = {"vendor.example/": near, "docker.io/": near, "vendor.example/demo/catalog": self.place}
@@ -144,6 +150,8 @@ def test_what_an_artifact_names_is_carried_and_the_artifact_as_it_is(vendor: Ven
     assert {name: images[name] for name in images.keys() - {*APP_IMAGES}} == NAMED
     [artifact] = [image for image in lock.images if image.source == SOURCE]
     assert (artifact.digest.text, artifact.upstream.text) == (layout.digest, layout.digest)
+    digests = {image.source: image.digest for image in lock.images}
+    assert {name: digests[name] for name in SECOND} == {name: digests[image] for name, image in SECOND.items()}
     [resource] = [item for item in lock.documents if item.kind == "resource"]
     written = json.loads(lock.blobs_by_digest()[resource.digest].content)
     assert written["spec"] == {"size": "small", "release": TAG}
@@ -224,6 +232,30 @@ def test_an_image_in_a_place_that_the_profile_does_not_know_is_refused(
 ) -> None:
     vendor.publish(changed(path, value))
     assert said in vendor.refusal(RecipeError)
+
+
+@pytest.mark.parametrize(
+    ("written", "image", "second"),
+    [
+        ({"registry": "docker.io", "repository": "tool", "tag": "3"}, "docker.io/library/tool:3", {"docker.io/tool:3"}),
+        ("demo/tool:3", "docker.io/demo/tool:3", {"demo/tool:3"}),
+        ("docker.io/demo/tool:3", "docker.io/demo/tool:3", set()),
+        # What no path in a registry can be.
+        ("tools.example:5000/tool:3", "tools.example:5000/tool:3", set()),
+    ],
+)
+def test_a_name_that_is_not_written_in_full_is_a_second_one(
+    vendor: Vendor, written: Any, image: str, second: set[str]
+) -> None:
+    vendor.publish(changed("queue.images.tool", written))
+    named = NAMED.keys() - {"docker.io/demo/tool:3", "nowhere.invalid/demo/tool:3"}
+    assert vendor.names() - named == {image, *(f"nowhere.invalid/{name}" for name in second)}
+
+
+def test_what_is_excluded_is_so_by_all_names(vendor: Vendor) -> None:
+    vendor.publish()
+    vendor.recipe(exclude=[{"image": "docker.io/demo/tool:3", "reason": "the site has one"}])
+    assert not [name for name in vendor.workshop.found().images if "tool:3" in name]
 
 
 def test_an_absent_contract_is_the_first_one(vendor: Vendor) -> None:

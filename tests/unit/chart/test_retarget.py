@@ -56,6 +56,10 @@ def test_a_repository_keeps_its_host_in_the_enclave(name: str, project: str, exp
     assert str(target(parse_repository(name), REGISTRY, project)) == f"{REGISTRY}/{expected}"
 
 
+def test_a_second_name_is_what_stands_behind_a_prefix() -> None:
+    assert str(target(parse_repository("nowhere.invalid/a/b"), REGISTRY, "p")) == f"{REGISTRY}/p/a/b"
+
+
 def test_two_repositories_never_meet() -> None:
     names = ["a/b", "quay.io/a/b", "docker.io/quay.io/a/b", "quay.io:443/a/b", "a.b/c", "a.b:1/c", "localhost/a.b/c"]
     names += ["[::1]/c", "[::1:1]/c", "[::1]:1/c", "ipv6:1/c"]

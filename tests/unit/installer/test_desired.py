@@ -338,12 +338,14 @@ def test_without_a_registry_nothing_is_pulled(tmp_path: Path) -> None:
 def test_mirrors_cover_every_upstream_registry(tmp_path: Path) -> None:
     application = demo_app(tmp_path / "b", "app")
     application.images["upstream.example:5001/a/b:1"] = pause()
+    application.images["nowhere.invalid/a/b:1"] = pause()
     with open_bundle([application.write()]) as bundle:
         found = node_mirrors(bundle, site(tmp_path, bundle))
     prefix = "nodes/containerd/certs.d"
     mirrored = found[f"{prefix}/upstream.example_5001_/hosts.toml"].decode()
     assert f'[host."https://{REGISTRY}/v2/airferry/upstream.example__5001"]' in mirrored
     assert f"{prefix}/docker.io/hosts.toml" in found
+    assert not [name for name in found if "nowhere" in name]
     own = found[f"{prefix}/registry.enclave_5000_/hosts.toml"].decode()
     assert f'server = "https://{REGISTRY}"\n' in own
     assert "override_path" not in own

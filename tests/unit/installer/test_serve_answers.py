@@ -84,6 +84,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     layout = write_layout(folder / "page", Image((Layer({"/page": File(b"page")}, "none"),)))
     image, *_ = [cargo.image(f"{PAGE}:{tag}", layout) for tag in ("1", "2", "3")]
     cargo.image(f"{PORT}:1", layout)
+    cargo.image("nowhere.invalid/demo/page:1", layout)
     cargo.chart(packed_chart("greeter", "0.1.0+build"))
     cargo.tag_about(f"{PAGE}:1", b"signature", "sig")
     about = {kind: cargo.refer(f"{PAGE}:1", kind.encode(), kind).digest for kind in (SBOM, NOTE)}
@@ -124,6 +125,10 @@ def test_referrers(client: Client) -> None:
     assert digest == Digest.of(tagged.body).text
     assert client.ask(f"/v2/{PAGE}/manifests/{digest}").body == tagged.body
     assert client.ask(f"/v2/{PAGE}/manifests/sha256-{ABSENT.hex}").code == "MANIFEST_UNKNOWN"
+
+
+def test_a_second_name_has_no_host(client: Client) -> None:
+    assert client.ask("/v2/demo/page/manifests/1").headers["docker-content-digest"] == client.image.text
 
 
 def test_what_cosign_tags_lies_beside_the_image(client: Client) -> None:
@@ -179,7 +184,7 @@ def test_tags_are_listed_in_parts(client: Client, query: str, tags: list[str], l
 
 
 def test_all_repositories_are_listed(client: Client) -> None:
-    everything = ["charts/greeter", PAGE, PORT.replace(":", "__")]
+    everything = ["charts/greeter", "demo/page", PAGE, PORT.replace(":", "__")]
     assert client.ask("/v2/_catalog").document == {"repositories": everything}
     some = client.ask("/v2/_catalog?n=1")
     assert some.document == {"repositories": everything[:1]}
