@@ -120,6 +120,7 @@ to one application: the loader finds it by its name.
 """
 
 LIBRARIES: dict[str, str] = {
+    "backports": "builder.images.compression",
     "blake3": "builder.release.media_copy installer.bundle.part_files installer.bundle.reader",
     "click": "builder.cli.* installer.cli.* installer.commands installer.shell",
     "cryptography": "builder.release.sign installer.bundle.signature installer.registry.trust "

@@ -13,6 +13,8 @@ import zlib
 from enum import Enum
 from typing import BinaryIO, Self, cast
 
+from backports import zstd
+
 from installer.errors import ContentError
 
 READ_SIZE = 1 << 20
@@ -90,7 +92,8 @@ class Plain:
             case Compression.XZ:
                 self._file = cast(BinaryIO, _Xz(file))
             case Compression.ZSTD:
-                raise ContentError(f"{what} is compressed with zstd", hint="unpack it (zstd -d), or use skopeo.")
+                # By default it takes no frame that wants more than 128 MiB.
+                self._file = cast(BinaryIO, zstd.ZstdFile(file))
 
     def readinto(self, view: memoryview) -> int:
         """See `BlobStream`."""
@@ -101,7 +104,7 @@ class Plain:
     def _read(self, view: memoryview) -> int:
         try:
             count = cast(io.RawIOBase, self._file).readinto(view[:READ_SIZE]) or 0
-        except (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError) as exc:
+        except (OSError, EOFError, lzma.LZMAError, zlib.error, zstd.ZstdError, tarfile.TarError) as exc:
             raise ContentError(f"{self._what} is damaged: {exc}", hint="have it made anew.") from exc
         self._left -= count
         if self._left < 0:

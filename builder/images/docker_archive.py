@@ -40,7 +40,11 @@ MAX_HEADER = 1 << 20
 MAX_CONFIG = 64 << 20
 MAX_LINKS = 8
 _CARRIED: Mapping[Compression, str] = MappingProxyType(
-    {Compression.NONE: media_types.OCI_LAYER, Compression.GZIP: media_types.OCI_LAYER_GZIP}
+    {
+        Compression.NONE: media_types.OCI_LAYER,
+        Compression.GZIP: media_types.OCI_LAYER_GZIP,
+        Compression.ZSTD: media_types.OCI_LAYER_ZSTD,
+    }
 )
 """The types of layers that are carried as they lie in the archive; others are unpacked."""
 

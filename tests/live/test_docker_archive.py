@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from backports import zstd
 
 from builder.images.docker_archive import DockerArchive
 from installer.oci import media_types
@@ -108,6 +109,7 @@ READABLE: dict[str, Callable[[], Members]] = {
     "plain": lambda: saved(LAYERS),
     "layers in gzip": lambda: packed_layers(gzip.compress),
     "layers in bzip2": lambda: packed_layers(bz2.compress),
+    "layers in zstd": lambda: packed_layers(zstd.compress),
     "layers in xz": lambda: packed_layers(lzma.compress),
     "keys of jib before 2.3": small_keys,
     "names with ./": lambda: {f"./{name}": data for name, data in saved(LAYERS).items()},
@@ -124,6 +126,14 @@ WHOLE: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
+    "zstd": zstd.compress,
+}
+
+
+UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    media_types.OCI_LAYER: bytes,
+    media_types.OCI_LAYER_GZIP: gzip.decompress,
+    media_types.OCI_LAYER_ZSTD: zstd.decompress,
 }
 
 
@@ -158,7 +168,7 @@ def check(path: Path, selector: str = "", ours: Path | None = None) -> None:
         plain = []
         for layer in found.layers:
             data = read(source, layer)
-            plain.append(gzip.decompress(data) if layer.media_type == media_types.OCI_LAYER_GZIP else data)
+            plain.append(UNPACK[layer.media_type](data))
     assert [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in plain] == [
         layer["digest"] for layer in manifest["layers"]
     ]
