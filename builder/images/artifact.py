@@ -43,11 +43,7 @@ def read_artifact(places: Places, origin: Origin, pin: Digest | None) -> Artifac
     Raises ContentError for what a program would not read, or not as we do; NotFoundError and the errors of its place.
     """
     root = places.manifest(origin, pin)
-    raw: dict[str, bytes] = {}
-    for name, data in _files(places, origin, _read_by_programs(places, origin, root)):
-        if name in raw:
-            raise ContentError(f"{origin}: {name} stands in it twice", hint=ANEW)
-        raw[name] = data
+    raw = _files(places, origin, _read_by_programs(places, origin, root))
     if not raw:
         raise ContentError(f"{origin}: no .yaml file in it", hint="is it the artifact that was meant?")
     documents = {name: _document(raw[name], f"{origin}: {name}") for name in sorted(raw)}
@@ -69,10 +65,11 @@ def _read_by_programs(places: Places, origin: Origin, root: Manifest | Index) ->
     return node
 
 
-def _files(places: Places, origin: Origin, manifest: Manifest) -> list[tuple[str, bytes]]:
+def _files(places: Places, origin: Origin, manifest: Manifest) -> dict[str, bytes]:
+    """The files by name; one of a later layer replaces that of an earlier one."""
     if len(manifest.layers) > MAX_LAYERS:
         raise ContentError(f"{origin}: {len(manifest.layers)} layers; {MAX_LAYERS} are read", hint=ANEW)
-    found: list[tuple[str, bytes]] = []
+    found: dict[str, bytes] = {}
     for layer in manifest.layers:
         if layer.media_type not in _PLAIN:
             raise ContentError(
@@ -82,7 +79,7 @@ def _files(places: Places, origin: Origin, manifest: Manifest) -> list[tuple[str
             )
         data = places.read(origin, layer, MAX_LAYER)
         what = f"{origin}: layer {layer.digest}"
-        found += unpacked(data, what, ContentError, _YAML, plain=_PLAIN[layer.media_type]).items()
+        found |= unpacked(data, what, ContentError, _YAML, plain=_PLAIN[layer.media_type])
     return found
 
 

@@ -222,7 +222,9 @@ def application(profile: Profile) -> Application:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as exc:
-        if exc.name != name and exc.name != name.rpartition(".")[0]:
+        if exc.name == name:
+            return Application(profile)
+        if exc.name != name.rpartition(".")[0]:
             raise
         raise BundleError(
             f"the bundle's application needs the driver {profile.driver!r}, which this program does not have",

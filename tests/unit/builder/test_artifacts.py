@@ -175,6 +175,12 @@ def test_of_an_index_the_first_manifest_is_read_and_the_whole_is_carried(vendor:
     assert layout.digest in {image.digest.text for image in lock.images}
 
 
+def test_a_later_layer_replaces_files(vendor: Vendor, tmp_path: Path) -> None:
+    layers = (layer_of(changed("queue.images.tool", "demo/tool:1")), layer_of(FILES))
+    vendor.push(write_layout(tmp_path / "layers", Image(layers), tag="x"))
+    assert vendor.names() == NAMED.keys()
+
+
 def test_an_index_that_begins_with_an_attestation_is_refused(vendor: Vendor, tmp_path: Path) -> None:
     writer = LayoutWriter(tmp_path / "index")
     image = writer.put_image(Image((layer_of(FILES),)), OCI)
