@@ -61,9 +61,9 @@ class Workshop:
         self.recipe(profile, recipe)
         return self.found()
 
-    def found(self) -> Needs:
+    def found(self, site: LoadSite | None = None) -> Needs:
         """What the recipe in the folder needs."""
-        return needs(Recipe.load(self.folder / "recipe.yaml"), "recipe.yaml", self.places, Silent())
+        return needs(Recipe.load(self.folder / "recipe.yaml"), "recipe.yaml", self.places, Silent(), site)
 
     def lock(
         self,

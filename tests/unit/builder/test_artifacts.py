@@ -11,6 +11,7 @@ import yaml
 from builder.resolve.listing import image_list, image_table
 from installer.errors import AirferryError, ContentError, RecipeError
 from tests.parts.charts import APP_IMAGES
+from tests.parts.demo_site import site_of
 from tests.parts.images import DOCKER, OCI, File, Image, Layer, Layout, LayoutWriter, compact, push, write_layout
 from tests.parts.registry import Registry
 from tests.parts.workshop import Workshop
@@ -93,12 +94,18 @@ class Vendor:
         push(layout, f"{self.place}:{TAG}")
         return layout
 
-    def recipe(self, exclude: Sequence[Mapping[str, str]] = (), **changes: Any) -> Recipe:
+    def recipe(
+        self,
+        exclude: Sequence[Mapping[str, str]] = (),
+        questions: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Recipe:
         profile = {
             "versions": {"release": ["demo/catalog"]},
             "steps": [{"chart": "demo-app"}, {"resource": "platform.yaml", "controller": "demo-app"}],
             "artifacts": [{**ARTIFACT, **changes}],
             "exclude": exclude,
+            "questions": questions or {},
         }
         near = f"{self.registry.address}/"
         substitutions = {"vendor.example/": near, "docker.io/": near, "vendor.example/demo/catalog": self.place}
@@ -279,6 +286,16 @@ def test_what_the_resource_makes_superfluous_is_optional(vendor: Vendor) -> None
     # And need not be there.
     vendor.publish(changed("store", None))
     assert vendor.names() == NAMED.keys() - {"vendor.example/demo/store:1"}
+
+
+def test_answers_of_a_site_make_superfluous_too(vendor: Vendor) -> None:
+    vendor.publish()
+    place = {"step": "platform.yaml", "path": "spec.store.external.host"}
+    question = {"type": "text", "help": "Where the store is.", "example": "db.example", "to": [place]}
+    vendor.recipe(questions={"store": question})
+    assert "vendor.example/demo/store:1" in vendor.workshop.found().images
+    found = vendor.workshop.found(lambda app: site_of(app, vendor.workshop.folder, store="db.example"))
+    assert "vendor.example/demo/store:1" in found.optional
 
 
 def test_a_chart_that_reads_it_in_another_way_is_refused(vendor: Vendor) -> None:
