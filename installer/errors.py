@@ -52,10 +52,10 @@ class IncompleteError(AirferryError):
 
 
 class PolicyError(AirferryError):
-    """The bundle is genuine but must not be used here and now: expired, too new, not yet valid."""
+    """The bundle is genuine but must not be used here and now: expired, too new, not yet valid, too old."""
 
     exit_code = 13
-    meaning = "the bundle is genuine but refused: expired, made in the future, or for a newer program"
+    meaning = "the bundle is genuine but refused: expired, made in the future, for a newer program, or a step back"
 
 
 class LackingError(AirferryError):

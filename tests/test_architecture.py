@@ -33,6 +33,7 @@ GROUPS: dict[str, str] = {
     "chart": "installer.chart.*",
     "moving": "installer.moving.*",
     "verify": "installer.verify.*",
+    "floor": "installer.floor.*",
     "frozen": "installer.frozen.*",
     "opening": "installer.opening.*",
     "shell": "installer.shell installer.commands",
@@ -77,10 +78,11 @@ MATRIX: dict[str, str] = {
     "chart": "errors value files documents oci bundle",
     "moving": "errors value oci chart",
     "verify": "errors value report files parallel documents oci bundle chart",
+    "floor": "errors value files oci registry bundle",
     "frozen": "errors value files bundle",
     "opening": "errors value report files oci bundle frozen",
     "shell": "errors value report files registry frozen",
-    "transfer": "errors value report files parallel documents oci registry chart bundle",
+    "transfer": "errors value report files parallel documents oci registry chart bundle floor",
     "serving": "errors value report parallel oci registry chart bundle transfer",
     "cluster": "errors value report files documents registry chart",
     "diagnosis": "errors value report oci chart cluster",
@@ -89,14 +91,14 @@ MATRIX: dict[str, str] = {
     "wandb_answers": "errors value documents chart site apps",
     "objects": "errors value report files documents oci registry chart moving bundle cluster diagnosis site apps",
     "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",
-    "workflows": "errors value report files documents oci registry chart bundle cluster diagnosis site apps objects "
-    "preflight",
+    "workflows": "errors value report files documents oci registry chart bundle floor cluster diagnosis site apps "
+    "objects preflight",
     "wandb": "errors value report documents oci registry chart bundle cluster diagnosis site wandb_answers objects "
     "preflight workflows",
     "wandb_v2": "errors chart cluster diagnosis apps objects workflows",
     "target": "errors files frozen shell chart cluster",
-    "installer_cli": "errors value report files parallel documents oci registry chart bundle verify frozen opening "
-    "shell transfer serving cluster diagnosis site apps objects preflight workflows target",
+    "installer_cli": "errors value report files parallel documents oci registry chart bundle floor verify frozen "
+    "opening shell transfer serving cluster diagnosis site apps objects preflight workflows target",
     "templates": "",
     "recipe": "errors value report files documents oci registry chart moving bundle apps",
     "images": "errors value report files parallel documents oci registry chart bundle opening recipe",

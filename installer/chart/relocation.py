@@ -113,6 +113,14 @@ class Relocation:
         path = "/".join(part for part in (self.project, "charts", name) if part)
         return TagRef(Repository(self.registry, path), version.replace("+", "_"))
 
+    @property
+    def floors(self) -> Repository:
+        """Where the enclave keeps which release is the newest: `<registry>/<project>/airferry/floors`.
+
+        No host has such a name, so no image lies there. Raises UsageError.
+        """
+        return Repository(self.registry, "/".join(filter(None, (self.project, "airferry", "floors"))))
+
     def moved(self, name: str) -> Repository | None:
         """Where the repository that `name` means is in the enclave; None if the bundle has no image of it."""
         try:

@@ -15,6 +15,12 @@ take_over_option = click.option(
     help="Overwrite what others have set, and replace Helm releases of others; all of it is named.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+back_to_option = click.option(
+    "--back-to",
+    type=click.IntRange(1),
+    metavar="NUMBER",
+    help="Go back on purpose: the number (sequence) of this bundle, which is older than what was brought there.",
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 site_option = click.option("--site", "site_file", type=FILE, required=True, help="Answers about this site.")
 

@@ -9,10 +9,10 @@ from installer.oci.reference import Repository
 
 
 def repositories(manifest: BundleManifest, relocation: Relocation) -> list[Repository]:
-    """All repositories that the images and charts of a bundle are loaded into, in order, each once."""
+    """All repositories that a load of a bundle writes into, in order, each once."""
     images = [relocation.target(image.reference).repository for image in manifest.images]
     charts = [relocation.chart(chart.name, chart.version).repository for chart in manifest.charts]
-    return sorted({*images, *charts}, key=str)
+    return sorted({*images, *charts, relocation.floors}, key=str)
 
 
 def projects(found: Sequence[Repository]) -> list[str]:

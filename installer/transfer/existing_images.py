@@ -1,4 +1,5 @@
-"""Which images and charts a registry holds already, under the very name and digest that a load gives them."""
+"""Which images and charts a registry holds already, under the very name and digest that a load gives them, and what the
+tags of others name until then."""
 
 import threading
 from collections.abc import Mapping
@@ -12,23 +13,30 @@ from installer.oci.reference import DigestRef, Reference, Repository, TagRef
 from installer.parallel import each
 from installer.registry.client import Registry
 from installer.registry.failures import RegistryFailedError
+from installer.value import Value
+
+
+class Held(Value):
+    """What a registry holds of an image: `whole` if all of it is there; `before` is what else its tag names."""
+
+    whole: bool
+    before: Digest | None
 
 
 def existing_images(
     bundle: Bundle, registry: Registry, targets: Mapping[str, Reference], *, threads: int
-) -> frozenset[str]:
-    """The sources of the images in `bundle` that `registry` holds already at their `targets`.
+) -> Mapping[str, Held]:
+    """What `registry` holds already at the `targets` of the images in `bundle`, by their sources.
 
     An image that it does not answer for counts as one that it lacks. Raises RegistryAccessError or
     RegistryUnreachableError if it lets us see none.
     """
-    found: set[str] = set()
+    found: dict[str, Held] = dict.fromkeys(targets, Held(whole=False, before=None))
     barred: list[AirferryError] = []
 
     def look(image: BundleImage) -> None:
         try:
-            if image_exists(bundle, registry, targets[image.source], image):
-                found.add(image.source)
+            found[image.source] = held_at(bundle, registry, targets[image.source], image)
         except (RegistryAccessError, RegistryFailedError) as exc:
             barred.append(exc)
         except (ContentError, NotFoundError):
@@ -37,26 +45,29 @@ def existing_images(
     each(look, bundle.manifest.images, threads=threads, stop=threading.Event(), waits=lambda _: True)
     if barred and len(barred) == len(bundle.manifest.images):
         raise barred[0]
-    return frozenset(found)
+    return found
 
 
-def image_exists(bundle: Bundle, registry: Registry, target: Reference, image: BundleImage) -> bool:
+def held_at(bundle: Bundle, registry: Registry, target: Reference, image: BundleImage) -> Held:
     """Whether `target` names the image already; a registry accepts a manifest only with all its parts.
 
     The registry must list its referrers, too: a load that was interrupted may have pushed and not yet listed them. Tags
     about it must be there; one that names another manifest now than the one that was pushed was changed by the site.
     """
-    return (
-        registry.head_manifest(tag_or_digest(target)) == image.digest
-        and all(registry.head_manifest(DigestRef(target.repository, digest)) for digest in image.referrers)
+    named = registry.head_manifest(tag_or_digest(target))
+    if named != image.digest:
+        return Held(whole=False, before=named)
+    whole = (
+        all(registry.head_manifest(DigestRef(target.repository, digest)) for digest in image.referrers)
         and all(_is_tagged(registry, TagRef(target.repository, tag), digest) for tag, digest in image.tagged)
         and _lists_referrers(bundle, registry, target.repository, image)
     )
+    return Held(whole, before=None)
 
 
 def chart_exists(bundle: Bundle, registry: Registry, target: TagRef, chart: BundleChart) -> bool:
     """Whether `target` names the chart already."""
-    return image_exists(bundle, registry, target, chart_as_image(bundle, chart, target))
+    return held_at(bundle, registry, target, chart_as_image(bundle, chart, target)).whole
 
 
 def chart_as_image(bundle: Bundle, chart: BundleChart, target: TagRef) -> BundleImage:

@@ -16,16 +16,20 @@ from installer.value import Value, plain
 
 
 class LoadedImage(Value):
-    """An image in the registry: `target` is its name there; `present` if it was there before the load."""
+    """An image in the registry: `target` is its name there; `present` if it was there before the load.
+
+    `before` is what its tag named until then, if it was something else.
+    """
 
     source: str
     target: Reference
     digest: Digest
     present: bool
+    before: Digest | None = None
 
 
 class LoadedChart(Value):
-    """A chart as an OCI artifact in the registry, or why the registry does not take it: `refusal`."""
+    """A chart as an OCI artifact in the registry, or why the registry does not take it (`refusal`)."""
 
     name: str
     version: str
@@ -33,6 +37,7 @@ class LoadedChart(Value):
     digest: Digest
     present: bool
     refusal: str = ""
+    before: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +75,8 @@ class LoadResult:
     def document(self) -> dict[str, Any]:
         """As plain values, without what is lacking."""
         return {
-            "images": [
-                {"source": item.source, "target": str(item.target), "digest": item.digest.text, "present": item.present}
-                for item in self.images
-            ],
-            "charts": [
-                {"chart": item.name, "target": str(item.target), "digest": item.digest.text, "refusal": item.refusal}
-                for item in self.charts
-            ],
+            "images": [{"source": item.source, "present": item.present, **_named(item)} for item in self.images],
+            "charts": [{"chart": item.name, "refusal": item.refusal, **_named(item)} for item in self.charts],
             "left_out": dict(self.left_out),
             "refused": {
                 source: {"code": error.exit_code, "message": error.message, "next": error.hint}
@@ -94,8 +93,8 @@ class LoadResult:
     def lines(self) -> list[str]:
         """The same for people, without the counts."""
         return [
-            *(f"{item.target}  {_state(present=item.present)}" for item in self.images),
-            *(f"{item.target}  {item.refusal or _state(present=item.present)}" for item in self.charts),
+            *(f"{item.target}  {_state(item)}" for item in self.images),
+            *(f"{item.target}  {item.refusal or _state(item)}" for item in self.charts),
             *(f"{name}  left out: {reason}" for name, reason in self.left_out.items()),
             *(f"{source}  refused: {error.message}" for source, error in self.refused.items()),
         ]
@@ -114,8 +113,15 @@ class LoadResult:
             raise with_destinations(several(errors, f"refusals; {rest}"), self.destinations)
 
 
-def _state(*, present: bool) -> str:
-    return "was there" if present else "loaded"
+def _named(item: LoadedImage | LoadedChart) -> dict[str, str]:
+    before = item.before.text if item.before else ""
+    return {"target": str(item.target), "before": before, "digest": item.digest.text}
+
+
+def _state(item: LoadedImage | LoadedChart) -> str:
+    if item.before:
+        return f"loaded: {item.before.text[:19]} -> {item.digest.text[:19]}"
+    return "was there" if item.present else "loaded"
 
 
 def summary(result: LoadResult) -> str:

@@ -19,7 +19,7 @@ from installer.registry.client import Registry
 from installer.registry.failures import BlobUnknownError, RegistryFailedError
 from installer.report import Reporter
 from installer.transfer.blob_body import BlobBody, body_from_registry
-from installer.transfer.existing_images import chart_as_image, image_exists, tag_or_digest
+from installer.transfer.existing_images import chart_as_image, held_at, tag_or_digest
 from installer.transfer.load_result import LoadedChart
 from installer.value import Value
 
@@ -267,8 +267,8 @@ class Pusher:
         """Push a chart with its layer, unless it is there. A refusal by the registry is part of the result."""
         image = chart_as_image(self.bundle, chart, target)
         try:
-            present = image_exists(self.bundle, self.registry, target, image)
-            if not present:
+            held = held_at(self.bundle, self.registry, target, image)
+            if not held.whole:
                 (node,) = self.bundle.images.manifests(image)
                 for blob in node.blobs if isinstance(node, Manifest) else ():
                     for refusal in (self.push_blob(Job(blob, (target.repository,))) or {}).values():
@@ -276,7 +276,7 @@ class Pusher:
                 self.push_image(target, image)
         except OF_ONE_IMAGE as exc:
             return LoadedChart(chart.name, chart.version, target, chart.artifact, present=False, refusal=exc.message)
-        return LoadedChart(chart.name, chart.version, target, chart.artifact, present)
+        return LoadedChart(chart.name, chart.version, target, chart.artifact, held.whole, before=held.before)
 
 
 def _content(node: Manifest | Index) -> set[object]:

@@ -17,6 +17,7 @@ from installer.cluster import volumes
 from installer.cluster.cluster import Cluster, describe
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
+from installer.floor.floor import floor_after
 from installer.objects.desired import ChartRelease, Desired, DesiredStep, Manifests
 from installer.objects.driver import ChartSourceRequest, TemporaryRepository
 from installer.preflight import preflight
@@ -73,17 +74,19 @@ def prepare(
     registry: Registry | None,
     reporter: Reporter,
     time: str,
-    policy: upgrade.Policy | None = None,
+    upgrading: bool = False,
+    back_to: int | None = None,
     take_over: bool = False,
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
 ) -> Prepared:
-    """Check that `bundle` can be installed at `site`; `policy` says that it is to be an upgrade, and which.
+    """Check that `bundle` can be installed at `site`, or, `upgrading`, take the place of another one; `back_to` is the
+    number of an older one that a person means.
 
     `releases` gives the Helm releases of a namespace, `registry` takes the images (None: nodes have them), `time` is
     now (UTC), and `request` says where a controller shall read its chart. Changes nothing.
     Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
-    to be applied (unless `take_over`); UsageError if it is an upgrade without `policy`, NothingHereError if there is
-    nothing to upgrade, PolicyError for a downgrade that the policy does not allow, SiteError if a release would move.
+    to be applied (unless `take_over`); UsageError if it is an upgrade without `upgrading`, NothingHereError if
+    there is nothing to upgrade, PolicyError if it is older without `back_to`, SiteError if a release would move.
     """
     name = driver_name(bundle)
     looked = preflight.look(bundle, site, driver_of(name), cluster, registry, releases, request, take_over=take_over)
@@ -91,18 +94,18 @@ def prepare(
     note = record.record(bundle.manifest, bundle.verdict.sums, name, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
     past = history.read(cluster, note)
-    if policy is None and before and before.sums != note.sums and past.settled:
+    if not upgrading and before and before.sums != note.sums and past.settled:
         raise UsageError(
             f"{before.bundle} {before.version} is installed, and this bundle holds {note.version}",
             hint="run `upgrade` with the same arguments: it shows what changes, and asks.",
         )
     if before:
+        floor_after(bundle.manifest, before.floor, f"namespace {before.namespace}", back_to)
         upgrade.stays_in_place(before, note)
     overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over)
-    if policy is None:
-        changes = Changes((), (), (), ())
-    else:
-        changes = upgrade.changes(releases, policy, wanted, note, before, past)
+    changes = Changes((), (), (), ())
+    if upgrading:
+        changes = upgrade.changes(releases, wanted, note, before, past)
     names = [step.name for step in (*note.steps, *upgrade.dropped(past, note)) if step.chart]
     kept = tuple(map(str, volumes.at_stake(cluster, releases, names, wanted.claims)))
     changes = replace(changes, overwritten=overwritten, volumes=kept)

@@ -15,6 +15,7 @@ from installer.cluster.readiness import Readiness
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.controller_log import LogSign
 from installer.errors import ClusterError, NothingHereError, UsageError
+from installer.floor.floor import Floor, release_of
 from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Manifests, Resource
 from installer.oci.digest import Digest
 from installer.value import Value, plain, replace, typed
@@ -97,7 +98,8 @@ class InstalledStep(Value):
 class Record(Value):
     """An installation. `sums` is the digest of the bundle's SHA256SUMS, `time` when it last changed (UTC).
 
-    `steps` stand in the order of installation; `driver` is empty or the application's. `secrets` are `namespace/name`.
+    `steps` stand in the order of installation; `driver` is empty or the application's. `secrets` are `namespace/name`;
+    `release` is as in `Floor`, empty in older records.
     """
 
     format: str
@@ -110,6 +112,12 @@ class Record(Value):
     driver: str
     steps: tuple[InstalledStep, ...]
     secrets: tuple[str, ...]
+    release: str = ""
+
+    @property
+    def floor(self) -> Floor:
+        """What no bundle goes below without being told to."""
+        return Floor(0, self.sequence, self.release)
 
     @property
     def charts(self) -> tuple[InstalledStep, ...]:
@@ -153,6 +161,7 @@ def record(manifest: BundleManifest, sums: Digest, driver: str, wanted: Desired,
         driver=driver,
         steps=tuple(installed_step(step) for step in wanted.steps),
         secrets=tuple(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in wanted.secrets),
+        release=release_of(manifest),
     )
 
 

@@ -69,7 +69,7 @@ def prepare(
     if missing:
         raise ClusterError(
             "\n  ".join([f"revision {goal.number} cannot be had again; the cluster no longer holds:", *missing]),
-            hint="run `upgrade --allow-downgrade` with the bundle of that version instead.",
+            hint="run `upgrade --back-to NUMBER` with the bundle of that version instead.",
         )
     names = [step.name for step in (*goal.record.steps, *_added(past, goal.record)) if step.chart]
     kept = tuple(map(str, volumes.at_stake(cluster, releases, names, goal.claims)))

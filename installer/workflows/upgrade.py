@@ -9,43 +9,26 @@ from typing import Any
 from installer.apps.profile import at_path
 from installer.chart.releases import Releases
 from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError, in_namespace
-from installer.errors import NothingHereError, PolicyError, SiteError
+from installer.errors import NothingHereError, SiteError
 from installer.objects.desired import ChartRelease, Desired
-from installer.value import Value
 from installer.workflows.changes import Changes, compared, compared_images, compared_values
 from installer.workflows.history import History
 from installer.workflows.record import InstalledObject, InstalledStep, Record, installed_step
 from installer.workflows.removal import objects_left, steps_left
 
 
-class Policy(Value):
-    """What an upgrade may do. `downgrade`: also to a bundle that was made before the installed one."""
-
-    downgrade: bool = False
-
-
 def changes(
     releases: Callable[[str], Releases],
-    policy: Policy,
     wanted: Desired,
     note: Record,
     before: Record | None,
     past: History,
 ) -> Changes:
-    """What an upgrade from `before` to `note` changes.
-
-    Raises NothingHereError if nothing is installed, PolicyError for a downgrade.
-    """
+    """What an upgrade from `before` to `note` changes. Raises NothingHereError if nothing is installed."""
     if before is None:
         raise NothingHereError(
             f"no installation of {note.bundle} in namespace {note.namespace}",
             hint="run `install`; if it is in another namespace, site.yaml has to say so.",
-        )
-    if note.sequence < before.sequence and not policy.downgrade:
-        raise PolicyError(
-            f"this bundle ({note.version}, number {note.sequence}) is older than what is installed "
-            f"({before.version}, number {before.sequence})",
-            hint="`rollback` goes back to what ran before; --allow-downgrade installs the older bundle all the same.",
         )
     # Compared with what was reached last: an interrupted upgrade is shown as a whole again.
     settled = past.settled

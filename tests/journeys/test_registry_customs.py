@@ -108,7 +108,7 @@ def test_projects_that_do_not_exist_yet(loader: Program, enclave: Registry, tmp_
         assert f"{harbor.address}/airferry/charts/demo-app" in places["repositories"]
         assert not harbor.seen
         load = ("load", "--registry", harbor.address)
-        for options, names in (((), "airferry"), (("--project", ""), "charts, docker.io")):
+        for options, names in (((), "airferry"), (("--project", ""), "airferry, charts, docker.io")):
             done = loader.run(*load, *options)
             assert_refused(done, 22, "not found", f"projects: {names}\n", "demo/worker", "--create-projects")
         assert_refused(loader.run(*load, "--create-projects"), 21, "needs a user name")

@@ -120,9 +120,10 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 def tags(registry: Registry) -> dict[str, str]:
-    """The digest of every tag, by what the registry has stored."""
+    """The digest of every tag of an image, by what the registry has stored."""
     links = registry.storage.rglob("_manifests/tags/*/current/link")
-    return {str(link.relative_to(registry.storage).parent.parent): link.read_text() for link in links}
+    names = {str(link.relative_to(registry.storage).parent.parent): link for link in links}
+    return {name: link.read_text() for name, link in names.items() if "/floors/" not in name}
 
 
 def test_a_year(sender: Sender, near: Registry, far: Registry, tmp_path: Path) -> None:

@@ -89,9 +89,9 @@ def installer(carried: Carried, shelf: Path, tmp_path: Path) -> Program:
 
 
 def names(registry: Registry) -> set[str]:
-    """The last part of the repositories that hold a manifest."""
+    """The last part of the repositories that hold a manifest of the bundle."""
     links = registry.storage.rglob("_manifests/revisions/sha256/*/link")
-    return {path.parts[path.parts.index("_manifests") - 1] for path in links}
+    return {path.parts[path.parts.index("_manifests") - 1] for path in links} - {"floors"}
 
 
 def name_of(target: str) -> str:

@@ -132,9 +132,9 @@ def test_a_release_that_an_upgrade_dropped_comes_back_with_its_bundle_only(
     done = program.run("rollback", "--name", name, "--yes")
     assert done.returncode == 33, done.stderr
     assert f"revision 1 of Helm release {more}" in done.stderr
-    assert "run `upgrade --allow-downgrade` with the bundle of that version" in done.stderr
+    assert "run `upgrade --back-to NUMBER` with the bundle of that version" in done.stderr
     assert versions(enclave, namespace) == before
-    assert f"release {more}" in program.result(program.upgrade(first, "--allow-downgrade"))["changed"]
+    assert f"release {more}" in program.result(program.upgrade(first, "--back-to", "1"))["changed"]
 
 
 def test_an_object_that_somebody_removed_is_restored(

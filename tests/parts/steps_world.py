@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from installer.workflows.install import Installation, Prepared
     from installer.workflows.record import Record
     from installer.workflows.uninstall import Removal
-    from installer.workflows.upgrade import Policy
 
 THING = Kind("example.com", "v1", "Thing", "things")
 DEFINITION: Object = {
@@ -86,7 +85,9 @@ class World:
         made.resource("thing.yaml", **{"ready": {"condition": "Ready"}, "controller": "app", **changes})
         return made
 
-    def prepared(self, made: Application, policy: Policy | None = None, **answers: Any) -> Prepared:
+    def prepared(
+        self, made: Application, *, upgrading: bool = False, back_to: int | None = None, **answers: Any
+    ) -> Prepared:
         with open_bundle([made.write()]) as bundle:
             return install.prepare(
                 bundle,
@@ -96,11 +97,12 @@ class World:
                 registry=None,
                 reporter=self.notes,
                 time=f"2026-01-0{made.version}T00:00:00Z",
-                policy=policy,
+                upgrading=upgrading,
+                back_to=back_to,
             )
 
-    def install(self, made: Application, policy: Policy | None = None, **answers: Any) -> Installation:
-        return install.carry_out(self.prepared(made, policy, **answers), self.means(), None)
+    def install(self, made: Application, *, upgrading: bool = False, **answers: Any) -> Installation:
+        return install.carry_out(self.prepared(made, upgrading=upgrading, **answers), self.means(), None)
 
     def roll_back(self) -> Installation:
         back = rollback.prepare(self.cluster, self.helm, self.note, time="2026-01-09T00:00:00Z")

@@ -14,20 +14,20 @@ from installer.transfer.load_result import summary
 from installer.value import replace
 from installer.workflows.install import Prepared, carry_out, phases, prepare
 from installer.workflows.phases import described, documents
-from installer.workflows.upgrade import Policy
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A bundle on its way into a cluster. `policy` says that it is an upgrade, and which; `take_over` as the option."""
+    """A bundle on its way into a cluster, `upgrading` if another one is there; the rest as options."""
 
     session: Session
     bundle: Bundle
     target: Target
     site: Site
     request: ChartSourceRequest
-    policy: Policy | None
+    upgrading: bool
     take_over: bool
+    back_to: int | None
 
     def prepare(self, refusal: str = "") -> Prepared:
         """What is to be done; `refusal` is why the registry does not take the chart. Raises the errors of `prepare`."""
@@ -39,7 +39,8 @@ class Delivery:
             registry=registry_of(self.session, self.site),
             reporter=self.session.reporter,
             time=time_of(self.session),
-            policy=self.policy,
+            upgrading=self.upgrading,
+            back_to=self.back_to,
             take_over=self.take_over,
             request=replace(self.request, refusal=refusal),
         )
@@ -62,7 +63,7 @@ class Delivery:
             report(session, done, prepared.changes)
             return
         place = of_site(self.site)
-        loaded = load_into(session, self.bundle, place)
+        loaded = load_into(session, self.bundle, place, back_to=self.back_to)
         session.reporter.note(summary(loaded))
         loaded.check()
         if refusal := loaded.refusal(prepared.pulled_charts):

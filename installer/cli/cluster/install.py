@@ -7,7 +7,7 @@ import click
 from installer.cli.cluster.chart_choice import ChartChoice, chart_options
 from installer.cli.cluster.delivery import Delivery
 from installer.cli.opening import BundleChoice, bundle_options
-from installer.cli.options import dry_run_option, site_option, take_over_option, timeout_option
+from installer.cli.options import back_to_option, dry_run_option, site_option, take_over_option, timeout_option
 from installer.cli.site_file import read_site
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
@@ -20,6 +20,7 @@ from installer.verify.verification import verify
 @site_option
 @cluster_options
 @take_over_option
+@back_to_option
 @dry_run_option
 @chart_options
 @timeout_option
@@ -30,6 +31,7 @@ def install(
     site_file: Path,
     cluster: ClusterChoice,
     take_over: bool,
+    back_to: int | None,
     dry_run: bool,
     chart: ChartChoice,
     timeout: int,
@@ -48,7 +50,9 @@ def install(
     with choice.open(session) as bundle:
         target = cluster.target(session)
         site, request = read_site(session, bundle, site_file), chart.request(session, bundle, target)
-        delivery = Delivery(session, bundle, target, site, request, policy=None, take_over=take_over)
+        delivery = Delivery(
+            session, bundle, target, site, request, upgrading=False, take_over=take_over, back_to=back_to
+        )
         prepared = delivery.prepare()
         if dry_run:
             delivery.show(prepared)

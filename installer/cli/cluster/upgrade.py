@@ -8,13 +8,19 @@ from installer.cli.cluster.chart_choice import ChartChoice, chart_options
 from installer.cli.cluster.delivery import Delivery
 from installer.cli.cluster.mutation import ask
 from installer.cli.opening import BundleChoice, bundle_options
-from installer.cli.options import dry_run_option, site_option, take_over_option, timeout_option, yes_option
+from installer.cli.options import (
+    back_to_option,
+    dry_run_option,
+    site_option,
+    take_over_option,
+    timeout_option,
+    yes_option,
+)
 from installer.cli.site_file import read_site
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
 from installer.shell import Session
 from installer.verify.verification import verify
-from installer.workflows.upgrade import Policy
 
 
 @click.command(cls=Command)
@@ -24,7 +30,7 @@ from installer.workflows.upgrade import Policy
 @take_over_option
 @dry_run_option
 @yes_option
-@click.option("--allow-downgrade", is_flag=True, help="Accept a bundle that is older than the installed one.")
+@back_to_option
 @chart_options
 @timeout_option
 def upgrade(
@@ -36,7 +42,7 @@ def upgrade(
     take_over: bool,
     dry_run: bool,
     yes: bool,
-    allow_downgrade: bool,
+    back_to: int | None,
     chart: ChartChoice,
     timeout: int,
 ) -> None:
@@ -51,8 +57,9 @@ def upgrade(
     with choice.open(session) as bundle:
         target = cluster.target(session)
         site, request = read_site(session, bundle, site_file), chart.request(session, bundle, target)
-        policy = Policy(downgrade=allow_downgrade)
-        delivery = Delivery(session, bundle, target, site, request, policy=policy, take_over=take_over)
+        delivery = Delivery(
+            session, bundle, target, site, request, upgrading=True, take_over=take_over, back_to=back_to
+        )
         prepared = delivery.prepare()
         if dry_run:
             delivery.show(prepared)

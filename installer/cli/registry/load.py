@@ -9,6 +9,7 @@ from click.core import ParameterSource
 from installer.bundle.reader import Bundle
 from installer.chart.relocation import PROJECT
 from installer.cli.opening import BundleChoice, bundle_options
+from installer.cli.options import back_to_option
 from installer.cli.registry.lacking import ask_for
 from installer.cli.registry.load_images import load_into
 from installer.cli.registry_place import Place, of_site, relocation_to, transport_to
@@ -107,6 +108,7 @@ _destination_options = together(
 @_destination_options
 @click.option("--sha256", is_flag=True, help="Check every blob with SHA-256 too, before its last part is sent.")
 @click.option("--whole-images", is_flag=True, help="Leave out images that need something damaged or missing.")
+@back_to_option
 @click.option("--create-projects", is_flag=True, help="Have a Harbor make the projects first that are not there.")
 @click.option(
     "--ignore-quota", is_flag=True, help="Send even what does not fit into the registry's quota, by its size."
@@ -121,6 +123,7 @@ def load(
     destination: Destination,
     sha256: bool,
     whole_images: bool,
+    back_to: int | None,
     create_projects: bool,
     ignore_quota: bool,
     list_repositories: bool,
@@ -130,7 +133,8 @@ def load(
     """Load the images, and the charts as OCI artifacts, into the registry of this enclave.
 
     Volumes on discs are asked for one after the other, if there is a terminal; else run it again with the next ones.
-    What is there already is not sent again. Without credentials in site.yaml those of `docker login` are used.
+    What is there already is not sent again, and a bundle that is older than what was loaded there is refused. Without
+    credentials in site.yaml those of `docker login` are used.
 
     \b
     Examples:
@@ -148,7 +152,13 @@ def load(
             _create_projects(session, bundle, place)
         try:
             result = load_into(
-                session, bundle, place, sha256=sha256, whole_only=whole_images, ignore_quota=ignore_quota
+                session,
+                bundle,
+                place,
+                sha256=sha256,
+                whole_only=whole_images,
+                ignore_quota=ignore_quota,
+                back_to=back_to,
             )
         except LackingError as exc:
             lacking = [blob for blob in bundle.manifest.blobs if blob.digest.text in exc.digests]

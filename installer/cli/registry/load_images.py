@@ -2,6 +2,8 @@
 
 from installer.bundle.reader import Bundle
 from installer.cli.registry_place import Place, registry_at, relocation_to
+from installer.floor.guard import Guard
+from installer.floor.registry_floor import RegistryFloor
 from installer.shell import Session
 from installer.transfer.load import load
 from installer.transfer.load_result import LoadResult
@@ -15,9 +17,16 @@ def load_into(
     sha256: bool = False,
     whole_only: bool = False,
     ignore_quota: bool = False,
+    back_to: int | None = None,
 ) -> LoadResult:
-    """Load all images of `bundle`. Options and errors are those of `installer.transfer.load.load`."""
+    """Load all images of `bundle`; `back_to` is the number of an older one that a person means.
+
+    Options and errors are those of `installer.transfer.load.load`.
+    """
     registry, relocation = registry_at(session, place, pushes=True), relocation_to(place, bundle)
+    floor = RegistryFloor(registry, relocation.floors, bundle.manifest.name)
+    there = relocation.prefix.rstrip("/")
+    guard = Guard(bundle.manifest, there, back_to, session.state(), session.reporter.note, floor)
     result = load(
         bundle,
         registry,
@@ -26,6 +35,7 @@ def load_into(
         sha256=sha256,
         whole_only=whole_only,
         ignore_quota=ignore_quota,
+        guard=guard,
     )
     if told := str(result.capabilities):
         session.reporter.note(f"{place.registry}: {told}")

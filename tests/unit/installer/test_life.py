@@ -23,7 +23,7 @@ from installer.value import replace
 from installer.workflows import rollback, status
 from installer.workflows.actions import SERVED_SECONDS
 from installer.workflows.record import InstalledStep, Record
-from installer.workflows.upgrade import Policy, stays_in_place
+from installer.workflows.upgrade import stays_in_place
 from tests.parts.demo_site import wanted
 from tests.parts.steps_world import DEFINITION, THING, World, config
 
@@ -101,20 +101,24 @@ def test_a_changed_bundle_is_an_upgrade_and_a_former_one_a_downgrade(world: Worl
     world.install(world.application())
     with pytest.raises(UsageError, match="demo 1 is installed, and this bundle holds 2"):
         world.prepared(world.application(version="2"))
-    changes = world.prepared(world.application(version="2", copies=5), Policy()).changes
+    changes = world.prepared(world.application(version="2", copies=5), upgrading=True).changes
     (bundle,) = changes.bundle
     assert str(bundle).startswith("~ demo: 1 (number 1, sha256:")
     (chart,) = changes.charts
     assert re.match(r"~ app as home/app: 1\.0\.0 sha256:\w+ -> 2\.0\.0 sha256:\w+$", str(chart))
-    world.install(world.application(version="2"), Policy())
-    with pytest.raises(PolicyError, match="is older than what is installed"):
-        world.prepared(world.application(), Policy())
-    assert world.prepared(world.application(), Policy(downgrade=True)).note.version == "1"
+    world.install(world.application(version="2"), upgrading=True)
+    with pytest.raises(PolicyError, match=r"number 2 of demo .* number 1, which is older"):
+        world.prepared(world.application(), upgrading=True)
+    assert world.prepared(world.application(), back_to=1, upgrading=True).note.version == "1"
+    other = world.application(config("more"), version="2")
+    with pytest.raises(PolicyError, match="another release of demo was brought there as number 2"):
+        world.prepared(other, upgrading=True)
+    assert world.prepared(other, back_to=2, upgrading=True).note.version == "2"
 
 
 def test_nothing_can_be_upgraded_that_is_not_there(world: World) -> None:
     with pytest.raises(NothingHereError, match="no installation of demo in namespace home"):
-        world.prepared(world.application(), Policy())
+        world.prepared(world.application(), upgrading=True)
 
 
 def test_an_upgrade_removes_what_the_new_bundle_does_without(world: World) -> None:
@@ -125,7 +129,7 @@ def test_an_upgrade_removes_what_the_new_bundle_does_without(world: World) -> No
     second = world.application(version="2")
     # Without the definition: objects of others may be of that kind.
     second.documents["base.yaml"] = (second.documents["base.yaml"][0].split(b"\n---\n")[1], "manifests")
-    done = world.install(second, Policy())
+    done = world.install(second, upgrading=True)
     assert done.changed[-2:] == ("ConfigMap home/more (removed)", "ConfigMap home/gone (removed)")
     assert world.names(CONFIG_MAP) == ["app", "kept"]
     assert world.names(CUSTOM_RESOURCE_DEFINITION) == ["things.example.com"]
@@ -141,7 +145,7 @@ def test_what_moves_to_another_step_or_version_stays(world: World) -> None:
     cluster = world.cluster
     cluster.given(BUDGETS)
     world.install(first)
-    done = world.install(second, Policy())
+    done = world.install(second, upgrading=True)
     assert not [what for what in done.changed if "removed" in what]
     assert world.names(CONFIG_MAP) == ["app", "kept", "moves"]
     assert world.names(BUDGET) == ["web"]
@@ -154,7 +158,7 @@ def test_a_rollback_brings_the_former_state_and_removes_what_came_since(world: W
     world.install(world.application(config("old"), copies=1))
     second = world.application(config("new"), version="2", copies=2)
     second.manifests("extra", config("more"))
-    world.install(second, Policy())
+    world.install(second, upgrading=True)
     assert (world.cluster.get(THING, "it", "home") or {})["spec"] == {"copies": 2}
     done = world.roll_back()
     assert done.record.version == "1"
@@ -181,12 +185,12 @@ def test_resources_of_two_kinds_may_have_the_same_name(world: World) -> None:
         return str((world.cluster.get(CONFIG_MAP, "it", "home") or {"data": {"text": "gone"}})["data"]["text"])
 
     world.install(made("1", "old"))
-    world.install(made("2", "new"), Policy())
+    world.install(made("2", "new"), upgrading=True)
     assert text() == "new"
     world.roll_back()
     assert text() == "old"
     assert (world.cluster.get(THING, "it", "home") or {})["spec"] == {"copies": 1}
-    done = world.install(made("3", "", both=False), Policy())
+    done = world.install(made("3", "", both=False), upgrading=True)
     assert done.changed[-1] == "ConfigMap home/it (removed)"
     assert text() == "gone"
     assert world.cluster.get(THING, "it", "home")
@@ -196,11 +200,11 @@ def test_what_a_rollback_needs_and_is_gone_is_told(world: World) -> None:
     world.install(world.application())
     with pytest.raises(NothingHereError, match="an earlier state of demo is not in the history"):
         rollback.prepare(world.cluster, world.helm, world.note, time="")
-    world.install(world.application(version="2"), Policy())
+    world.install(world.application(version="2"), upgrading=True)
     del world.helm.held["home", "app"][0]
     with pytest.raises(ClusterError, match="revision 1 of Helm release home/app") as caught:
         rollback.prepare(world.cluster, world.helm, world.note, time="")
-    assert "upgrade --allow-downgrade" in caught.value.hint
+    assert "upgrade --back-to" in caught.value.hint
 
 
 def test_a_removal_takes_the_steps_in_reverse_and_leaves_kinds(world: World) -> None:
