@@ -55,7 +55,8 @@ def keys(folder: Path, name: str) -> Sequence[str]:
 
 def test_the_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "new"
-    assert "say --profile wandb, --profile empty, --profile FOLDER" in run(capsys, str(folder), code=2)
+    said = run(capsys, str(folder), code=2)
+    assert "say --profile wandb, --profile wandb-v2, --profile empty, --profile FOLDER" in said
     assert not folder.exists()
     assert "next: edit" in run(capsys, "--profile", "wandb", str(folder))
     recipe, app = read(folder)
@@ -78,7 +79,7 @@ def test_a_profile_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (tmp_path / "new" / "policies" / "x.yaml").read_text() == "x"
     assert not (tmp_path / "new" / "airferry.lock").exists()
     assert "host" in json.loads((own / "site.schema.json").read_text())["properties"]
-    assert "neither one of wandb, empty, nor a folder" in run(capsys, "--profile", str(tmp_path), code=2)
+    assert "neither one of wandb, wandb-v2, empty, nor a folder" in run(capsys, "--profile", str(tmp_path), code=2)
     assert "two beginnings" in run(capsys, "--profile", "empty", "--chart", "x", code=2)
 
 
