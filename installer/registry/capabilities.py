@@ -1,7 +1,12 @@
 """Registry capabilities, observed from responses to requests that had to be made anyway; never probed."""
 
+from collections import Counter
+
+from installer.registry.endpoint import Endpoint
 from installer.report import size
 from installer.value import Value
+
+AGREEMENTS = 4
 
 
 class Capabilities(Value):
@@ -31,3 +36,33 @@ class Capabilities(Value):
         if self.lists_referrers is False:
             notes.append("what refers to an image is listed under a tag, since it keeps no such list")
         return "; ".join(notes)
+
+
+class Heads:
+    """In which registries a 404 to HEAD means that a manifest is not there. Safe to use from several threads.
+
+    Nexus knows no HEAD of manifests and answers 404 to each (registry-cli#43).
+    """
+
+    def __init__(self) -> None:
+        self._seeing, self._blind = set[Endpoint](), set[Endpoint]()
+        self._agreed = Counter[Endpoint]()
+
+    def found(self, endpoint: Endpoint) -> None:
+        """Note that HEAD has found a manifest."""
+        self._seeing.add(endpoint)
+
+    def missed(self, endpoint: Endpoint, *, there: bool) -> None:
+        """Note that HEAD has found none, and whether GET did."""
+        if there:
+            self._blind.add(endpoint)
+        else:
+            self._agreed[endpoint] += 1
+
+    def count(self, endpoint: Endpoint, *, surely: bool) -> bool:
+        """Whether a 404 counts: where HEAD has found something before.
+
+        Unless it must be known `surely`, also where a few GETs have agreed with HEAD and none has found more.
+        """
+        unsure = not surely and endpoint not in self._blind and self._agreed[endpoint] >= AGREEMENTS
+        return unsure or endpoint in self._seeing

@@ -15,7 +15,7 @@ from installer.oci.digest import Digest
 from installer.oci.model import MAX_MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from installer.oci.reference import DigestRef, Reference, Repository
 from installer.registry import referrers
-from installer.registry.capabilities import Capabilities
+from installer.registry.capabilities import Capabilities, Heads
 from installer.registry.endpoint import Endpoint, place
 from installer.registry.failures import TransientError
 from installer.registry.messages import READ_SLICE, Request, Response
@@ -60,8 +60,8 @@ class Registry:
         self._begun: dict[tuple[Repository, Digest], Begun] = {}
         self._resumes = dict[Endpoint, bool]()
         self._lists = dict[Endpoint, bool]()
-        # Registries that have answered a HEAD of a manifest, and those that have claimed to hold what they do not.
-        self._heads = set[Endpoint]()
+        self._heads = Heads()
+        # Registries that have claimed to hold what they do not.
         self._wrong = set[Endpoint]()
 
     @property
@@ -100,24 +100,27 @@ class Registry:
             _stated_digest(stated, str(ref)).check(raw, str(ref))
         return raw, media_type
 
-    def head_manifest(self, ref: Reference) -> Digest | None:
+    def head_manifest(self, ref: Reference, *, surely: bool = True) -> Digest | None:
         """The digest of the manifest that `ref` names, None if the registry does not have it (end-3).
 
-        Nexus knows no HEAD and answers 404: that counts in a registry alone whose HEAD has found something before.
+        Where HEAD answers 404, GET decides, unless `Heads` knows better; see there for `surely`.
         """
         request = self._request(ref.repository, "HEAD", f"manifests/{ref.selector}", _HEAD, accept=media_types.ACCEPT)
         with self._transport.send(request) as response:
             status, stated = response.status, response.header("Docker-Content-Digest")
         if status == 200:
-            self._heads.add(request.endpoint)
+            self._heads.found(request.endpoint)
             wanted = ref.digest if isinstance(ref, DigestRef) else None
             found = _stated_digest(stated, str(ref)) if stated else wanted
             if wanted and found != wanted:
                 raise ContentError(f"{ref}: the registry says that its digest is {found}")
             return found or self._get_digest(ref)
-        if status in _MISSING and request.endpoint in self._heads:
+        if status in _MISSING and self._heads.count(request.endpoint, surely=surely):
             return None
-        return self._get_digest(ref)
+        digest = self._get_digest(ref)
+        if status in _MISSING:
+            self._heads.missed(request.endpoint, there=digest is not None)
+        return digest
 
     def _get_digest(self, ref: Reference) -> Digest | None:
         try:

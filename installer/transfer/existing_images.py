@@ -53,8 +53,10 @@ def held_at(bundle: Bundle, registry: Registry, target: Reference, image: Bundle
 
     The registry must list its referrers, too: a load that was interrupted may have pushed and not yet listed them. Tags
     about it must be there; one that names another manifest now than the one that was pushed was changed by the site.
+
+    An image that is not noticed is pushed once more.
     """
-    named = registry.head_manifest(tag_or_digest(target))
+    named = registry.head_manifest(tag_or_digest(target), surely=False)
     if named != image.digest:
         return Held(whole=False, before=named)
     whole = (

@@ -454,6 +454,20 @@ class TestContent:
         server.on("HEAD", "/manifests/3", status(404))
         client.registry.confirm(TagRef(repository(server), "3"), Digest.of(MANIFEST))
 
+    def test_a_few_gets_that_agree_with_head_are_enough_before_a_load(
+        self, server: FaultyRegistry, client: Client
+    ) -> None:
+        """Sixty images that are all missing are no sixty GETs; where one is there after all, each is asked for."""
+        server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "there")
+        server.on("HEAD", "/", status(404))
+
+        def look(tag: str, *, surely: bool = False) -> Digest | None:
+            return client.registry.head_manifest(TagRef(repository(server), tag), surely=surely)
+
+        assert [look(str(number)) for number in range(10)] == [None] * 10
+        assert server.count("GET") == 4
+        assert look("there", surely=True) == look("there") == Digest.of(MANIFEST)
+
     def test_head_states_another_digest(self, server: FaultyRegistry, client: Client) -> None:
         digest = server.put_manifest(MANIFEST, media_types.OCI_MANIFEST, "1")
         server.on("HEAD", "/", changed(headers={"Docker-Content-Digest": "sha256:" + "0" * 64}), times=1)
