@@ -20,6 +20,10 @@ from installer.value import Value
 
 MAX_LAYER = 16 << 20
 MAX_LAYERS = 50
+MAX_DOCUMENTS = 16 << 20
+"""Bytes of all its documents."""
+MAX_NODES = 1_000_000
+"""Values in one document, each as often as aliases repeat it: its readers go through all of them."""
 _PLAIN = {
     media_types.OCI_LAYER: True,
     media_types.DOCKER_LAYER: True,
@@ -80,6 +84,8 @@ def _files(places: Places, origin: Origin, manifest: Manifest) -> dict[str, byte
         data = places.read(origin, layer, MAX_LAYER)
         what = f"{origin}: layer {layer.digest}"
         found |= unpacked(data, what, ContentError, _YAML, plain=_PLAIN[layer.media_type])
+        if sum(map(len, found.values())) > MAX_DOCUMENTS:
+            raise ContentError(f"{origin}: documents of more than {MAX_DOCUMENTS} bytes", hint=ANEW)
     return found
 
 
@@ -87,4 +93,10 @@ def _document(raw: bytes, what: str) -> Mapping[str, object]:
     document = load_yaml(raw, what, ContentError)
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ContentError(f"{what}: not a mapping of keys", hint=ANEW)
-    return document
+    waiting: list[object] = [document]
+    for _ in range(MAX_NODES):
+        if not waiting:
+            return document
+        node = waiting.pop()
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    raise ContentError(f"{what}: more than {MAX_NODES} values", hint=ANEW)

@@ -50,6 +50,8 @@ NAMED = {
 }
 SECOND = {"nowhere.invalid/demo/tool:3": "docker.io/demo/tool:3", "nowhere.invalid/demo/list:2.0": SOURCE}
 """Names as controllers spell them, who put the enclave's registry and project before."""
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 64))
+"""Few bytes that aliases make into more than any memory holds."""
 ARTIFACT: dict[str, Any] = {
     "repository": "vendor.example/demo/catalog",
     "also_at": ["demo/list"],
@@ -214,6 +216,8 @@ def test_a_layer_with_zstd_is_refused(vendor: Vendor, tmp_path: Path) -> None:
     [
         ({"catalog.yaml": f"{json.dumps(CATALOG)}\n---\n{{}}\n"}, "catalog.yaml: line 2, column 1"),
         ({"catalog.yaml": "[]"}, "not a mapping"),
+        ({"catalog.yaml": LAUGHS}, "more than 1000000 values"),
+        ({"catalog.yaml": "#" * (16 << 20), "more.yaml": "{}"}, "documents of more than 16777216 bytes"),
         ({"catalog.json": "{}"}, "no .yaml file in it"),
         (changed("contract", 2), "contract is 2; the profile knows 1"),
         (changed("contract", "1"), "contract is '1'"),
