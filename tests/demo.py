@@ -243,11 +243,13 @@ def summarize(console: Console, bundle: int, installer: int, stored: int) -> Non
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The user's environment with `airferry` on the path, without credentials, and without a proxy for loopback."""
+    """The user's environment with `airferry` on the path, without credentials, without a proxy for loopback, and
+    without what earlier loads have left there."""
     home = folder / "docker"
     home.mkdir()
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    return {**os.environ, "PATH": path, "DOCKER_CONFIG": str(home), "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+    own = {"PATH": path, "DOCKER_CONFIG": str(home), "XDG_STATE_HOME": str(folder / "state")}
+    return {**os.environ, **own, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
 
 
 def _stored(storage: Path) -> int:

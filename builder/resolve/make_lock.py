@@ -110,7 +110,7 @@ def make_lock(
     if old is not None and old.version != version and recipe.sequence <= old.sequence:
         reporter.note(
             f"note: sequence is {recipe.sequence} as for version {old.version}; let it rise with each release: an "
-            "enclave tells by it what is older"
+            "enclave that has one release refuses another of the same number"
         )
     named = recipe.model_copy(update={"version": version, "created": recipe.created or now})
     lock = _assemble(named, found, resolved, charts, platforms, site=site_file)

@@ -27,10 +27,10 @@ class Floor(Value, order=True):
 
 
 def release_of(manifest: BundleManifest) -> str:
-    """What a release is, as 32 hex digits, however it is packed: in which volumes, whole or as an update."""
+    """What a release holds, as 32 hex digits, whenever it was made and however packed: in volumes, or as an update."""
     what = [
-        [manifest.version, manifest.created, manifest.expires],
-        [[image.source, image.digest] for image in manifest.images],
+        manifest.version,
+        [[image.source, list(image.roots)] for image in manifest.images],
         [[chart.name, chart.version, chart.archive] for chart in manifest.charts],
         [[document.name, document.digest] for document in manifest.documents],
     ]

@@ -8,13 +8,20 @@ import os
 import signal
 import subprocess
 import tempfile
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from installer.errors import PolicyError
 from installer.floor.floor import Floor, release_of
+from installer.floor.guard import Guard
+from installer.floor.registry_floor import RegistryFloor
+from installer.oci.reference import parse_repository
+from installer.registry.client import Registry as Client
+from installer.registry.transport import Transport
 from tests.parts.bundles import KEYS, Cargo, open_bundle, packed_chart, signing_key, update_of
 from tests.parts.containerd import Containerd
 from tests.parts.faulty_proxy import FaultyProxy
@@ -50,7 +57,7 @@ class Releases:
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
-    """Numbers 1, 5 and 9, another 9, and 9 once more as an update."""
+    """Numbers 1, 5 and 9, another 9, and 9 made once more, as an update."""
     bundles, digests = {}, {}
     for name in ("1", "5", "9", "another 9", "9 as an update"):
         folder = tmp_path_factory.mktemp("release")
@@ -60,6 +67,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
         digests[name] = cargo.image(f"{PAGE}:latest", layout).digest.text
         cargo.chart(packed_chart("greeter", "1.0.0", {"release": name.split(" as ")[0]}))
         if "update" in name:
+            cargo.created = "2026-01-02T00:00:00Z"
             cargo = update_of(cargo, [blob for blob in cargo.blobs if blob.media_type.endswith("layer.v1.tar")])
         (bundles[name],) = cargo.write(folder, key=signing_key())
     return Releases(bundles, digests)
@@ -155,17 +163,53 @@ def test_a_deliberate_return(releases: Releases, tmp_path: Path) -> None:
         place.takes("9", here)
 
 
-def test_two_loads_at_once(place: Place, tmp_path: Path) -> None:
-    running = [
-        place.releases.program(name, tmp_path / name).start("load", "--registry", place.address) for name in ("9", "1")
-    ]
-    errors = [each.communicate(timeout=120)[1] for each in running]
-    newer, older = (each.returncode for each in running)
-    assert (newer, older in (0, 13)) == (0, True), errors
-    # Whichever came last: nobody is below the greater one afterwards.
-    place.takes("9", tmp_path / "third")
-    for machine in ("1", "fourth"):
-        place.refuses("5", tmp_path / machine, "number 9 of demo")
+def test_two_loads_of_which_both_have_asked(place: Place) -> None:
+    """Neither takes away what the other writes, whichever comes last; whoever asks then is below the greater one."""
+    registry = Client(Transport())
+    floor = RegistryFloor(registry, parse_repository(f"{place.address}/{FLOORS}"), "demo")
+    with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(open_bundle([path])).manifest for name, path in place.releases.bundles.items()
+        }
+
+        def guard(name: str) -> Guard:
+            return Guard(opened[name], "here", None, None, pytest.fail, floor)
+
+        for newer, older in (("5", "1"), ("9", "another 9")):
+            both = guard(newer), guard(older)
+            for each in both:
+                each.check()
+            for each in both:
+                each.keep()
+        kept = floor.read()
+        assert kept
+        assert (kept.returns, kept.sequence) == (0, 9)
+        for name in ("1", "5"):
+            with pytest.raises(PolicyError, match="number 9 of demo"):
+                guard(name).check()
+        # Of two that were one number one is left, the same for everybody.
+        passes = []
+        for name in ("9", "another 9"):
+            with suppress(PolicyError):
+                guard(name).check()
+                passes.append(release_of(opened[name]))
+        assert passes == [kept.release]
+
+
+def test_two_loads_at_once(releases: Releases, tmp_path: Path) -> None:
+    with Registry(tmp_path / "registry") as registry:
+        place = Place(registry.address, releases)
+        running = [
+            place.releases.program(name, tmp_path / name).start("load", "--registry", place.address)
+            for name in ("9", "1")
+        ]
+        errors = [each.communicate(timeout=120)[1] for each in running]
+        newer, older = (each.returncode for each in running)
+        assert (newer, older in (0, 13)) == (0, True), errors
+        # Whichever came last: nobody is below the greater one afterwards.
+        place.takes("9", tmp_path / "third")
+        for machine in ("1", "fourth"):
+            place.refuses("5", tmp_path / machine, "number 9 of demo")
 
 
 def test_floors_that_are_lost(releases: Releases, tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ class Publisher:
     def load(self, address: str, project: str = "site") -> Any:
         """Have what is there now in the registry at `address`."""
         bundle = self.bundle()
-        where = ("--registry", address, "--plain-http", "--project", project)
+        # All are number 1, whatever they hold.
+        where = ("--registry", address, "--plain-http", "--project", project, "--back-to", "1")
         return self.installer.result("load", "--bundle", bundle, "--key", KEY, *where)
 
     @contextlib.contextmanager

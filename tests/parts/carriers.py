@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from builder.cli.main import cli as builder
 from builder.release.sign import sign
 from installer.cli.main import cli as installer
+from installer.oci.digest import Digest
 from installer.shell import run
 from tests.parts import second_reader
 from tests.parts.bundles import KEYS, signing_key
@@ -169,7 +170,8 @@ class Airferry:
         """Take the images of several repositories into one bundle; that of `place` is no matter."""
         folder.mkdir(parents=True)
         recipe = {
-            "name": "one",
+            # Each is an application of its own: several go into one place.
+            "name": f"one-{Digest.of(os.fsencode(folder)).hex[:12]}",
             "version": "1",
             "created": CREATED,
             "images": [f"docker.io/{path}{f'@{odd.top}' if odd.whole else ':1'}" for path, odd in wanted.items()],
