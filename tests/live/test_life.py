@@ -156,7 +156,7 @@ def test_from_one_version_to_the_next_and_back(enclave: Enclave, program: Enclav
     assert program.result(upgrade(program, second, "--yes"))["changed"] == []
     older = upgrade(program, first, "--yes")
     assert older.returncode == 13
-    assert "older than what is installed" in older.stderr
+    assert "number 2 of life was brought there" in older.stderr
 
     back = program.result(program.run("rollback", *NAME, "--yes", "--output", "json"))
     assert back["installation"]["version"] == "1.0"

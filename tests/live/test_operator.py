@@ -140,7 +140,7 @@ def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_ch
 
     # The new chart reaches the operator although its pod is older; the former one stays for a rollback.
     application = demo_platform(program.folder / "good", "wandb", operator, values={"web": {"replicas": 1}})
-    application.version = "2.0"
+    application.version, application.sequence = "2.0", 2
     good = application.write()
     assert all(item["ready"] for item in program.result(program.install(good))["workloads"])
     maps = {item["metadata"]["name"]: item for item in objects(enclave, "configmaps", "wandb-operator")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -26,11 +27,18 @@ SOON = 60.0
 
 @dataclass(frozen=True)
 class EnclaveProgram:
-    """`python -m installer`, or with `executable` the frozen file; `folder` holds site.yaml and is HOME."""
+    """`python -m installer`, or with `executable` the frozen file; `folder` holds site.yaml and is HOME.
+
+    The enclave's registry outlives tests: it forgets then which applications of the same names were newer.
+    """
 
     enclave: Enclave
     folder: Path
     executable: Path | None = None
+
+    def __post_init__(self) -> None:
+        for floors in (self.enclave.folder / "registry").rglob("repositories/airferry/airferry/floors"):
+            shutil.rmtree(floors)
 
     def site(self, **answers: Any) -> Path:
         """Write site.yaml for the enclave's registry; `answers` are further keys. JSON is YAML."""
