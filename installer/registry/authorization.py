@@ -24,7 +24,7 @@ from installer import strict_json
 from installer.errors import AirferryError, ContentError, RegistryAccessError
 from installer.registry.credentials import Credentials
 from installer.registry.endpoint import Endpoint, ip_address, is_web_address
-from installer.registry.failures import TransientError
+from installer.registry.failures import LoginRefusedError, TransientError
 from installer.value import Value
 
 MAX_TOKEN_ANSWER = 1 << 20
@@ -78,6 +78,8 @@ class _Token(Value):
 
 _Key = tuple[str, str, tuple[str, ...]]
 """What a token is good for: the registry's origin, its token server, scopes."""
+_Login = tuple[str, Credentials]
+"""A token server, and who asks it."""
 
 
 class Authorizer:
@@ -99,6 +101,11 @@ class Authorizer:
         self._scopes: dict[tuple[Endpoint, tuple[str, ...]], tuple[str, ...]] = {}
         self._tokens: dict[_Key, _Token] = {}
         self._locks: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
+        # Who was let in by which token server, and who was not: a password that is wrong is tried once, since many
+        # servers lock an account after a few such tries.
+        self._let_in = set[_Login]()
+        self._denied: dict[_Login, LoginRefusedError] = {}
+        self._doors: defaultdict[_Login, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
     def credentials(self, endpoint: Endpoint, scopes: tuple[str, ...]) -> Credentials | None:
@@ -214,6 +221,28 @@ class Authorizer:
     ) -> _Token:
         realm = challenge.parameters["realm"]
         self._check_realm(realm, endpoint, secret=credentials is not None)
+        if credentials is None or (realm, credentials) in self._let_in:
+            return self._asked(endpoint, scopes, challenge, credentials)
+        login = realm, credentials
+        with self._lock:
+            door = self._doors[login]
+        with door:
+            if known := self._denied.get(login):
+                raise LoginRefusedError(known.message, hint=known.hint) from known
+            if login not in self._let_in:
+                try:
+                    token = self._asked(endpoint, scopes, challenge, credentials)
+                except LoginRefusedError as exc:
+                    self._denied[login] = exc
+                    raise
+                self._let_in.add(login)
+                return token
+        return self._asked(endpoint, scopes, challenge, credentials)
+
+    def _asked(
+        self, endpoint: Endpoint, scopes: tuple[str, ...], challenge: Challenge, credentials: Credentials | None
+    ) -> _Token:
+        realm = challenge.parameters["realm"]
         service = challenge.parameters.get("service", "")
         start = self._clock()
         if credentials is not None and credentials.identity_token:

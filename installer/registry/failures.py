@@ -44,6 +44,10 @@ class BlobUnknownError(ContentError):
     """A registry does not know a part of the manifest that it was given."""
 
 
+class LoginRefusedError(RegistryAccessError):
+    """Credentials are refused, or wanted (401)."""
+
+
 class RegistryFailedError(RegistryUnreachableError):
     """A registry answers each time that it fails (5xx): as a whole, or over what it is asked for."""
 
@@ -175,8 +179,12 @@ def refusal(method: str, url: str, status: int, body: bytes, registry: str, *, r
         hint = f"{registry} sends there for its content: check the clocks, and how it is set up with that store."
         return RegistryAccessError(message, hint=hint)
     if status in (401, 403):
-        what = "check the credentials" if status == 401 else "check that this account may do this"
-        return RegistryAccessError(message, hint=f"{what}: docker login {registry}, or credentials in the settings.")
+        kind, what = (
+            (LoginRefusedError, "check the credentials")
+            if status == 401
+            else (RegistryAccessError, "check that this account may do this")
+        )
+        return kind(message, hint=f"{what}: docker login {registry}, or credentials in the settings.")
     if status == 407:
         return RegistryAccessError(message, hint="the proxy wants credentials: http://user:password@proxy:port.")
     # Cloudflare's registry leaves out the first word.

@@ -50,14 +50,14 @@ def admits(wanted: Callable[[str], bool], otherwise: Fault) -> Fault:
     return fault
 
 
-def gives(server: FaultyRegistry, grants: Callable[[list[str]], list[str]]) -> None:
+def gives(server: FaultyRegistry, grants: Callable[[list[str]], list[str]], times: int = 1_000_000) -> None:
     """A token server at `/token`, whose tokens name the scopes that it grants."""
 
     def fault(handler: Handler) -> None:
         asked = parse_qs(handler.seen.query).get("scope", [])
         handler.reply(Answer(200, {}, json.dumps({"token": "|".join(["t", *grants(asked)])}).encode()))
 
-    server.on("GET", "^/token", fault)
+    server.on("GET", "^/token", fault, times=times)
 
 
 @pytest.fixture
@@ -333,3 +333,33 @@ class TestStore:
         held.on("GET", "/manifests/", challenge('Basic realm="x"'))
         with pytest.raises(AirferryError, match="docker-credential-absent: not found"):
             client.registry.manifest(ref(held))
+
+
+class TestWrongPassword:
+    @pytest.mark.parametrize("threads", [1, 8])
+    def test_a_wrong_password_is_sent_once(self, held: FaultyRegistry, threads: int) -> None:
+        """Whatever is asked for: many servers lock an account after a few tries."""
+        held.on("GET", "/manifests/", challenge(f'Bearer realm="{held.url}/token"'))
+        held.on("GET", "^/token", status(401))
+        client = known(held)
+
+        def ask(number: int) -> str:
+            with pytest.raises(RegistryAccessError) as raised:
+                client.registry.manifest(ref(held, f"team/app{number}"))
+            return raised.value.hint
+
+        with ThreadPoolExecutor(threads) as pool:
+            hints = set(pool.map(ask, range(20)))
+        assert [hint for hint in hints if "check the credentials" not in hint] == []
+        assert held.count("GET", "^/token") == 1
+
+    def test_who_was_let_in_is_not_shut_out_by_one_refusal(self, held: FaultyRegistry) -> None:
+        held.on("GET", "/team/", admits(bool, challenge(f'Bearer realm="{held.url}/token"')))
+        gives(held, lambda asked: asked, times=1)
+        held.on("GET", "^/token", status(401), times=1)
+        gives(held, lambda asked: asked)
+        client = known(held)
+        assert client.registry.manifest(ref(held)).raw == MANIFEST
+        with pytest.raises(RegistryAccessError):
+            client.registry.manifest(ref(held, "team/other"))
+        assert client.registry.manifest(ref(held, "team/third")).raw == MANIFEST
