@@ -263,8 +263,9 @@ def test_8_and_12_a_finalizer_for_a_release_that_never_was(site: Seen, operator:
     if site.program.run("status").returncode != 42:
         site.uninstall()
     changes = {"templates/refuse.yaml": REFUSING}
-    refused = demo_platform(tmp_path / "bundle", "seen", operator, changes=changes).write()
-    done = site.program.install(refused)
+    application = demo_platform(tmp_path / "bundle", "seen", operator, changes=changes)
+    application.sequence = 2
+    done = site.program.install(application.write())
     assert done.returncode == 32, done.stderr
     assert "this platform is closed on Mondays" in done.stderr
     assert site.resource()["metadata"]["finalizers"] == ["finalizer.app.wandb.com"]
