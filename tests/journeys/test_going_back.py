@@ -205,7 +205,9 @@ def test_two_loads_at_once(releases: Releases, tmp_path: Path) -> None:
         ]
         errors = [each.communicate(timeout=120)[1] for each in running]
         newer, older = (each.returncode for each in running)
-        assert (newer, older in (0, 13)) == (0, True), errors
+        # Each may find the other's tag where it has just set its own, and then says so.
+        assert newer in (0, 23), errors
+        assert older in (0, 13, 23), errors
         # Whichever came last: nobody is below the greater one afterwards.
         place.takes("9", tmp_path / "third")
         for machine in ("1", "fourth"):
