@@ -134,9 +134,8 @@ class Session:
 
         `REGISTRY_AUTH_FILE` alone if it is set, or `config.json` in `DOCKER_CONFIG`. Else `containers/auth.json` in
         `XDG_RUNTIME_DIR` (without it `/run/containers/UID/auth.json`) and then in `~/.config`, as skopeo and podman do
-        (containers-auth.json(5)), and last
-        `~/.docker/config.json`: the first that knows the registry. A file named by the environment must be readable;
-        of the others one that may not be read counts as none.
+        (containers-auth.json(5)), and last `~/.docker/config.json`: the first that knows the registry. A file named by
+        the environment must be readable; of the others one that may not be read counts as none.
         Raises UsageError, StorageError.
         """
         from installer.registry.credentials import CredentialStore

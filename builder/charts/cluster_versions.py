@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from builder.charts.rendering import PROFILE, Renderer, Seen
+from builder.charts.rendering import PROFILE, Renderer, Seen, Way
 from builder.recipe.recipe import KubernetesEntry
 from installer.chart.retarget import merged
 from installer.errors import RecipeError
@@ -18,8 +18,6 @@ from installer.value import Value
 
 Asked = tuple[str, str]
 """A template, and the text that it asks for."""
-Way = tuple[str, bool, bool]
-"""See `Rendering.way`."""
 
 
 class Moving(Value, order=True):
@@ -117,23 +115,23 @@ class _Versions:
         return self.made[version]
 
     def _rendered(self, version: str) -> Renderer:
-        made, last = self.base.at(version, self.looking), version in (self.versions[0], self.versions[-1])
+        made, outermost = self.base.at(version, self.looking), version in (self.versions[0], self.versions[-1])
         try:
-            self._render(made, PROFILE, {}, last=last)
+            self._render(made, PROFILE, {}, outermost=outermost)
         except RecipeError as exc:
             if self.kubernetes.stated:
                 raise RecipeError(f"for Kubernetes {version}: {exc.message}", hint=exc.hint) from exc
         if self.overlay is not None:
             try:
-                self._render(made, self.name, self.overlay, last=last)
+                self._render(made, self.name, self.overlay, outermost=outermost)
             except RecipeError as exc:
                 made.failed(f"for Kubernetes {version}", exc, ())
         return made
 
-    def _render(self, made: Renderer, name: str, overlay: Mapping[str, Any], *, last: bool) -> None:
-        if last or (name, False) in self.ways:
+    def _render(self, made: Renderer, name: str, overlay: Mapping[str, Any], *, outermost: bool) -> None:
+        if outermost or (name, False) in self.ways:
             made.installed(name, overlay)
-        if last or (name, True) in self.ways:
+        if outermost or (name, True) in self.ways:
             made.upgraded(name, overlay, answered=False)
 
     def _differing(self, one: Renderer, other: Renderer, *ways: Way) -> set[Asked]:

@@ -20,6 +20,8 @@ from installer.errors import AirferryError, RecipeError
 from installer.oci.reference import Reference
 from installer.value import Value
 
+Way = tuple[str, bool, bool]
+"""The name of the values, whether it is an upgrade, and whether `lookup` finds anything."""
 PROFILE = "profile"
 MAX_ERROR = 300
 TEMPLATE = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*/templates/[\w./+-]*\w", re.ASCII)
@@ -60,8 +62,8 @@ class Rendering(Value):
     references: int
 
     @property
-    def way(self) -> tuple[str, bool, bool]:
-        """The name of the values, whether it is an upgrade, and whether `lookup` finds anything."""
+    def way(self) -> Way:
+        """How it was rendered."""
         return self.name, self.upgrade, self.found_by_lookup
 
 
@@ -111,7 +113,7 @@ class Renderer:
         self.release, self.tree = release, release.tree
         self.version, self.api_versions = kubernetes.version, kubernetes.api_versions
         self.only: frozenset[str] | None = None
-        self.shown: dict[tuple[str, bool, bool], frozenset[Seen]] = {}
+        self.shown: dict[Way, frozenset[Seen]] = {}
         self.failures: set[Failure] = set()
         self.renderings: list[Rendering] = []
         # What brings images that are not rendered, with the profile's values.
@@ -173,13 +175,11 @@ class Renderer:
                 self._rendered(name, values, cut, self._among(self._changing), upgrade=True)
             except RecipeError as exc:
                 failure = exc
-        if failure is None and not answered:
-            return
-        asking = self._asking if failure is None else self._asking | self._changing
-        done = self._answered(name, values, cut, self._among(asking), upgrade=True)
         if failure is None:
+            if answered:
+                self._answered(name, values, cut, self._among(self._asking), upgrade=True)
             return
-        if not done:
+        if not self._answered(name, values, cut, self._among(self._asking | self._changing), upgrade=True):
             raise failure
         self._refused = failure
 

@@ -6,14 +6,13 @@ pkg/chart/v2/util/dependencies.go (conditions, tags).
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from installer.apps.profile import at_path
-from installer.chart.archive import packed
 from installer.chart.helm import Chart
-from installer.chart.parts import Part, defaults, file_of, files_of, folder_of, part_of, parts_of
+from installer.chart.parts import Part, defaults, file_of, files_of, folder_of, part_of, parts_of, with_files
 from installer.chart.templates.drafts import drafted
 from installer.chart.templates.lookups import answered, asking
 from installer.chart.templates.readers import OBJECTS, narrowed, readers, without_definitions
@@ -108,7 +107,7 @@ class ChartTree:
             files = narrowed(files, only)
         if held is not None:
             files = answered(files, [name for name in self.asking if name in files and name not in left], held)
-        return replace(self.chart, archive=packed(files, level=0))
+        return with_files(self.chart, files)
 
     @cached_property
     def draft(self) -> Chart:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Self, cast
 
 from builder.images import layout
 from builder.images.compression import MAX_PLAIN, READ_SIZE, START, Compression, Plain
-from builder.images.local_blob import LocalBlob, open_regular
+from builder.images.local_blob import LocalBlob, open_regular, read_whole
 from installer import strict_json
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.files import storage_error
@@ -167,12 +167,7 @@ class DockerArchive:
             raise ContentError(f"{self.path}: holds no {printable(name)[:200]!r}")
         if member.size > limit:
             raise ContentError(f"{self.path}: {printable(name)[:200]!r} has {member.size} bytes; at most {limit}")
-        data = bytearray(member.size)
-        view, count = memoryview(data), 0
-        with self._stream(_Blob(member, member.size)) as stream:
-            while part := stream.readinto(view[count:]):
-                count += part
-        return bytes(data)
+        return read_whole(self._stream(_Blob(member, member.size)), member.size)
 
     def _read_index(self) -> Index | None:
         if "index.json" not in self._members:

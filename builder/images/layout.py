@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from builder.images.local_blob import LocalBlob, open_regular, read_region
+from builder.images.local_blob import LocalBlob, open_regular, read_whole
 from installer import strict_json
 from installer.errors import AirferryError, ContentError, NotFoundError
 from installer.oci import media_types
@@ -86,7 +86,7 @@ class OciLayout(Value):
             size = os.fstat(fd).st_size
             if size > limit:
                 raise ContentError(f"{path}: {size} bytes; at most {limit} are read")
-            return read_region(fd, path, 0, size)
+            return read_whole(LocalBlob(fd, path, 0, size), size)
         finally:
             os.close(fd)
 

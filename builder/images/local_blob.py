@@ -7,6 +7,7 @@ from pathlib import Path
 
 from installer.errors import ContentError, NotFoundError
 from installer.files import storage_error
+from installer.oci.source import BlobStream
 
 
 def open_regular(path: Path) -> int:
@@ -77,11 +78,11 @@ class LocalBlob(io.RawIOBase):
         super().close()
 
 
-def read_region(fd: int, path: Path, start: int, size: int) -> bytes:
-    """`size` bytes of an open file from byte `start` on; the caller has bounded `size`."""
+def read_whole(stream: BlobStream, size: int) -> bytes:
+    """All `size` bytes of a stream, which ends; the caller has bounded `size`."""
     data = bytearray(size)
     view, count = memoryview(data), 0
-    with LocalBlob(fd, path, start, size) as blob:
-        while part := blob.readinto(view[count:]):
+    with stream:
+        while part := stream.readinto(view[count:]):
             count += part
     return bytes(data)

@@ -12,7 +12,7 @@ from builder.images.platforms import Upstream
 from builder.images.resolve import Carried, Resolved, Wanted, walk
 from builder.images.source import Places
 from builder.recipe.lock import MAX_DEPTH, Origin
-from installer.errors import ContentError, NotFoundError, RegistryAccessError
+from installer.errors import REFUSALS, ContentError
 from installer.oci.digest import Digest
 from installer.oci.model import Index, Manifest
 from installer.registry.referrers import tag_for
@@ -23,7 +23,6 @@ SHOWN = 3
 """Those left out that are told one by one."""
 SUFFIXES = ("sig", "att", "sbom")
 """What cosign puts behind a digest: signatures, attestations, an SBOM."""
-_UNAVAILABLE = (ContentError, NotFoundError, RegistryAccessError)
 
 
 def with_referrers(places: Places, wanted: Wanted, found: Resolved) -> Resolved:
@@ -76,7 +75,7 @@ class _Search:
         """What is listed as being about `subject`; nothing where that is refused."""
         try:
             return self.places.referrers(self.origin, subject)
-        except _UNAVAILABLE as exc:
+        except REFUSALS as exc:
             self.left_out.append(exc.message)
             return ()
 
@@ -86,7 +85,7 @@ class _Search:
             tag = f"{tag_for(subject)}.{suffix}"
             try:
                 manifest = self.places.tagged(self.origin, tag)
-            except _UNAVAILABLE as exc:
+            except REFUSALS as exc:
                 self.left_out.append(exc.message)
                 continue
             if manifest:
@@ -111,7 +110,7 @@ class _Search:
         try:
             digest = Digest(listed)
             manifest = self.places.manifest(self.origin, digest)
-        except _UNAVAILABLE as exc:
+        except REFUSALS as exc:
             self.left_out.append(exc.message)
             return None
         if manifest.subject is None or manifest.subject.digest != subject:
@@ -124,7 +123,7 @@ class _Search:
         part = Carried()
         try:
             walk(Upstream(self.places, self.origin), manifest, part)
-        except _UNAVAILABLE as exc:
+        except REFUSALS as exc:
             self.left_out.append(exc.message)
             return False
         self.carried.merge(part)

@@ -6,12 +6,12 @@ dependencies" (a condition is a path in the values of the parent; several are se
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from installer.chart.archive import MAX_MEMBERS, MAX_UNPACKED, unpacked
+from installer.chart.archive import MAX_MEMBERS, MAX_UNPACKED, packed, unpacked
 from installer.chart.helm import Chart
 from installer.errors import ContentError
 from installer.strict_yaml import load_yaml
@@ -99,6 +99,11 @@ def _files(archive: bytes, source: str) -> Mapping[str, bytes]:
         if len(files) > MAX_MEMBERS or sum(map(len, files.values())) > MAX_UNPACKED:
             raise ContentError(f"{source}: more than {MAX_MEMBERS} files or {MAX_UNPACKED} bytes")
     return MappingProxyType(files)
+
+
+def with_files(chart: Chart, files: Mapping[str, bytes]) -> Chart:
+    """`chart` with other `files`, to be rendered at once: it is packed without compression."""
+    return replace(chart, archive=packed(files, level=0))
 
 
 class _Reader:

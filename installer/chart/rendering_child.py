@@ -48,7 +48,7 @@ MEMORY = 2 << 30
 MAX_ANSWER = 64 << 20
 """Bytes of JSON. The largest charts in public make 5 MB."""
 ENVIRONMENT = {"GOGC": "800", "GOMEMLIMIT": "512MiB"}
-"""Go's collector of garbage comes late, which saves a quarter of the time for 100 MB, but not where memory runs out."""
+"""Go's collector of garbage comes late, which saves time and costs memory, but not where memory runs out."""
 REQUEST = struct.Struct("!III")
 """Before each job: the seconds that it may take, the bytes of its JSON, and of the archive that follows."""
 ANSWER = struct.Struct("!I")

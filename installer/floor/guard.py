@@ -4,13 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from installer.bundle.manifest import BundleManifest
-from installer.errors import REFUSALS, AirferryError, RegistryAccessError, StorageError
+from installer.errors import AirferryError, RegistryAccessError, StorageError
 from installer.floor.floor import Floor, floor_after
 from installer.floor.floor_file import FloorFile
 from installer.floor.registry_floor import RegistryFloor
-from installer.registry.failures import RegistryFailedError
-
-_NOT_THERE = (*REFUSALS, RegistryFailedError)
+from installer.registry.failures import OF_ONE_REQUEST
 
 
 class Guard:
@@ -57,7 +55,7 @@ class Guard:
                         f"note: {self._registry.repository} did not tell of number {self._lost.sequence} of "
                         f"{self._manifest.name}, which this machine has brought there: did somebody remove it?"
                     )
-            except _NOT_THERE as exc:
+            except OF_ONE_REQUEST as exc:
                 self._forgo_registry(exc)
         try:
             if self._file:
@@ -84,7 +82,7 @@ class Guard:
         except RegistryAccessError:
             # Many refuse what is not there yet: whether it may be, the write tells.
             pass
-        except _NOT_THERE as exc:
+        except OF_ONE_REQUEST as exc:
             self._forgo_registry(exc)
 
     def _forgo_registry(self, exc: AirferryError) -> None:

@@ -28,7 +28,7 @@ class RegistryFloor:
 
     def __init__(self, registry: Registry, repository: Repository, name: str) -> None:
         self._registry, self.repository, self._name = registry, repository, name
-        self._has_nothing = False
+        self._has_parts = False
 
     def read(self) -> Floor | None:
         """The floor; None if there is none."""
@@ -36,14 +36,14 @@ class RegistryFloor:
             tags = self._registry.tags(self.repository)
         except NotFoundError:
             return None
-        self._has_nothing = bool(tags)
+        self._has_parts = bool(tags)
         before = f"{self._name}."
         found = [_NUMBERS.fullmatch(tag.removeprefix(before)) for tag in tags if tag.startswith(before)]
         return max((Floor(int(each[1]), int(each[2]), each[3]) for each in found if each), default=None)
 
     def write(self, floor: Floor) -> None:
         """Add `floor`."""
-        if not self._has_nothing:
+        if not self._has_parts:
             self._registry.upload(self.repository, _EMPTY, lambda position: [_NOTHING[position:]])
         tag = f"{self._name}.{floor.returns}.{floor.sequence}.{floor.release}"
         self._registry.put_manifest(self.repository, _artifact(), media_types.OCI_MANIFEST, tag)

@@ -10,9 +10,8 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
-from installer.chart.archive import packed
 from installer.chart.helm import Chart, Rendering
-from installer.chart.parts import Part, file_of, files_of, parts_of
+from installer.chart.parts import Part, file_of, files_of, parts_of, with_files
 from installer.chart.templates.lookups import after_installation, asking
 from installer.chart.templates.readers import OPERATION, narrowed, readers
 
@@ -94,7 +93,7 @@ class Operations:
         files = narrowed(self._files, changing)
         if not self._refuses:
             try:
-                return self._over(installed, files, self._render(self._packed(files), values, upgrade=True))
+                return self._over(installed, files, self._render(with_files(self.chart, files), values, upgrade=True))
             except self.chart.values_error:
                 if not asking(self._files):
                     raise
@@ -112,9 +111,6 @@ class Operations:
         """An upgrade in a cluster that holds what was installed, of `only` these templates."""
         answered = after_installation(self.chart, self.install(values).objects, only)
         return self._render(answered or self.chart, values, upgrade=True)
-
-    def _packed(self, files: Mapping[str, bytes]) -> Chart:
-        return replace(self.chart, archive=packed(files, level=0))
 
     def _render(self, chart: Chart, values: Mapping[str, Any], *, upgrade: bool = False) -> Rendering:
         return chart.render(

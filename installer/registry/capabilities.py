@@ -7,6 +7,7 @@ from installer.report import size
 from installer.value import Value
 
 AGREEMENTS = 4
+"""So many GETs that find nothing, either, are enough to believe a HEAD."""
 
 
 class Capabilities(Value):
@@ -59,7 +60,7 @@ class Heads:
         else:
             self._agreed[endpoint] += 1
 
-    def count(self, endpoint: Endpoint, *, surely: bool) -> bool:
+    def believed(self, endpoint: Endpoint, *, surely: bool) -> bool:
         """Whether a 404 counts: where HEAD has found something before.
 
         Unless it must be known `surely`, also where a few GETs have agreed with HEAD and none has found more.

@@ -115,7 +115,7 @@ class Registry:
             if wanted and found != wanted:
                 raise ContentError(f"{ref}: the registry says that its digest is {found}")
             return found or self._get_digest(ref)
-        if status in _MISSING and self._heads.count(request.endpoint, surely=surely):
+        if status in _MISSING and self._heads.believed(request.endpoint, surely=surely):
             return None
         digest = self._get_digest(ref)
         if status in _MISSING:

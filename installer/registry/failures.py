@@ -17,6 +17,7 @@ from urllib3.exceptions import (
 
 from installer import strict_json
 from installer.errors import (
+    REFUSALS,
     AirferryError,
     ContentError,
     NotFoundError,
@@ -50,6 +51,10 @@ class LoginRefusedError(RegistryAccessError):
 
 class RegistryFailedError(RegistryUnreachableError):
     """A registry answers each time that it fails (5xx): as a whole, or over what it is asked for."""
+
+
+OF_ONE_REQUEST = (*REFUSALS, RegistryFailedError)
+"""What may be of one request alone: for one image, or in one repository."""
 
 
 class TransientError(Exception):

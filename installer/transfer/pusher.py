@@ -10,21 +10,19 @@ from installer.buffers import Buffers
 from installer.bundle.limits import CHUNK
 from installer.bundle.manifest import BundleChart, BundleImage
 from installer.bundle.reader import Bundle
-from installer.errors import REFUSALS, AirferryError, ContentError, NotFoundError, RegistryAccessError
+from installer.errors import AirferryError, ContentError, NotFoundError, RegistryAccessError
 from installer.oci.digest import Digest
 from installer.oci.model import Descriptor, Index, Manifest
 from installer.oci.reference import Reference, Repository, TagRef
 from installer.parallel import take_part
 from installer.registry.client import Registry
-from installer.registry.failures import BlobUnknownError, RegistryFailedError
+from installer.registry.failures import OF_ONE_REQUEST, BlobUnknownError, RegistryFailedError
 from installer.report import Reporter
 from installer.transfer.blob_body import BlobBody, body_from_registry
 from installer.transfer.existing_images import chart_as_image, held_at, tag_or_digest
 from installer.transfer.load_result import LoadedChart
 from installer.value import Value
 
-OF_ONE_IMAGE = (*REFUSALS, RegistryFailedError)
-"""What may be of one image alone, or of one repository."""
 _FAILURES = 2
 """A blob that a registry has failed over in so many repositories is tried in no other: each takes a while."""
 _REPOSITORIES = 6
@@ -75,7 +73,7 @@ class _Attempts:
                 if len(self._failures) >= _FAILURES:
                     raise self._failures[-1]
                 return step(place)
-            except OF_ONE_IMAGE as exc:
+            except OF_ONE_REQUEST as exc:
                 self.refused[place] = exc
                 if isinstance(exc, RegistryFailedError):
                     self._failures.append(exc)
@@ -89,7 +87,7 @@ class Pusher:
 
     `holders` are repositories that hold blobs which the bundle leaves out. `tally` counts bytes. What runs gives up
     soon after `stop` is set. All methods raise the errors of `installer.transfer.load.load`; with those in
-    OF_ONE_IMAGE the others may go on.
+    OF_ONE_REQUEST the others may go on.
     """
 
     def __init__(
@@ -165,7 +163,7 @@ class Pusher:
             body = BlobBody(self.bundle, blob, buffer, reporter, self.stop, sha256=self._sha256, across=absent)
             try:
                 earlier = self.registry.upload(repository, blob, body, slowly=absent)
-            except OF_ONE_IMAGE:
+            except OF_ONE_REQUEST:
                 body.refused()
                 raise
             body.arrived()
@@ -195,7 +193,7 @@ class Pusher:
         for node in nodes[own:]:
             try:
                 self._put_node(target, image, node)
-            except OF_ONE_IMAGE as exc:
+            except OF_ONE_REQUEST as exc:
                 name = f"{image.source}: {node.descriptor.digest}"
                 self.unattached[name] = exc.message
                 self.reporter.note(f"note: {name}, which is about it, is refused: {exc.message}")
@@ -274,7 +272,7 @@ class Pusher:
                     for refusal in (self.push_blob(Job(blob, (target.repository,))) or {}).values():
                         raise refusal
                 self.push_image(target, image)
-        except OF_ONE_IMAGE as exc:
+        except OF_ONE_REQUEST as exc:
             return LoadedChart(chart.name, chart.version, target, chart.artifact, present=False, refusal=exc.message)
         return LoadedChart(chart.name, chart.version, target, chart.artifact, held.whole, before=held.before)
 

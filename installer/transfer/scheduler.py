@@ -22,10 +22,10 @@ from installer.oci import media_types
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference, Repository
 from installer.parallel import SMALL, each
-from installer.registry.failures import RegistryFailedError
+from installer.registry.failures import OF_ONE_REQUEST, RegistryFailedError
 from installer.transfer.existing_images import chart_exists
 from installer.transfer.load_result import LoadedChart
-from installer.transfer.pusher import OF_ONE_IMAGE, Job, Pusher
+from installer.transfer.pusher import Job, Pusher
 from installer.value import replace
 
 _PATIENCE = 4
@@ -170,7 +170,7 @@ class Scheduler:
             try:
                 self._pusher.push_image(self._targets[image.source], image)
                 self._failures = 0
-            except OF_ONE_IMAGE as exc:
+            except OF_ONE_REQUEST as exc:
                 self._refuse(image, exc)
             self._images.pop(image.source, None)
 
@@ -181,7 +181,7 @@ class Scheduler:
         def push(chart: BundleChart) -> None:
             target = self._relocation.chart(chart.name, chart.version)
             if self._volumes_of_chart(chart):
-                with contextlib.suppress(*OF_ONE_IMAGE):  # told when its volume is there
+                with contextlib.suppress(*OF_ONE_REQUEST):  # told when its volume is there
                     if chart_exists(self._bundle, self._pusher.registry, target, chart):
                         settled[chart] = LoadedChart(chart.name, chart.version, target, chart.artifact, present=True)
                 return

@@ -7,12 +7,10 @@ RSA keys takes as long as two hundred templates. Source of the foreign rules: ma
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 
-from installer.chart.archive import packed
 from installer.chart.helm import Chart, without_comments
-from installer.chart.parts import files_of
+from installer.chart.parts import files_of, with_files
 
 _TEMPLATES = "/templates/"
 _VALUES = re.compile(r"[^/]+/(?:charts/[^/]+/)*values\.yaml")
@@ -40,7 +38,7 @@ _WORD = re.compile(rb"\"(?:\\.|[^\"\\])*\"|`[^`]*`|(?<=[\s({|=])(?:%b)(?=\s)" % 
 @lru_cache(maxsize=16)
 def draft(chart: Chart) -> Chart:
     """`chart` as a draft. Raises ContentError for an archive that is too large."""
-    return replace(chart, archive=packed(drafted(files_of(chart)), level=0))
+    return with_files(chart, drafted(files_of(chart)))
 
 
 def drafted(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -11,11 +11,9 @@ import base64
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
-from installer.chart.archive import packed
 from installer.chart.helm import Chart, Object
-from installer.chart.parts import files_of
+from installer.chart.parts import files_of, with_files
 from installer.chart.templates.readers import narrowed
 
 _TEMPLATE = re.compile(r"/templates/.*\.(?:ya?ml|tpl)$|/templates/[^.]*$")
@@ -71,7 +69,7 @@ def after_installation(chart: Chart, objects: Iterable[Object], only: Collection
         return None
     if only is not None:
         files = narrowed(files, only)
-    return replace(chart, archive=packed(answered(files, templates, held(objects)), level=0))
+    return with_files(chart, answered(files, templates, held(objects)))
 
 
 def _asks(data: bytes) -> bool:

@@ -28,9 +28,7 @@ _MADE_UP = re.compile(rb"\b(?:include|template)\s+(?![\"`\s]|\(\s*print\s+\$?\.T
 def readers(files: Mapping[str, bytes], words: str, values: str) -> frozenset[str]:
     """The templates among the `files` of a chart that may come upon one of `words` (a pattern).
 
-    `values` (JSON) are what it is rendered with.
-
-    With them come the files that these include whole.
+    With these templates come the files that they include whole. `values` (JSON) are what the chart is rendered with.
     """
     wanted = re.compile(rf"\b(?:{words})\b".encode())
     actions = {name: _actions(data) for name, data in files.items()}
