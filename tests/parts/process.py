@@ -91,7 +91,7 @@ def start(
     child.returncode = 0
     process = Process.of(child.pid)
     if process is None:
-        raise RuntimeError(f"{command[0]} ended at once; see {stderr or stdout}")
+        raise RuntimeError(f"{command[0]} ended at once: {(stderr or stdout).read_text(errors='replace')[-2000:]}")
     return process
 
 
