@@ -45,6 +45,8 @@ GROUPS: dict[str, str] = {
     "apps": "installer.apps installer.apps.profile installer.apps.questions installer.apps.question_model "
     "installer.apps.samples installer.apps.application",
     "wandb_answers": "installer.apps.wandb.application installer.apps.wandb.site.*",
+    "wandb_v2_answers": "installer.apps.wandb_v2.application installer.apps.wandb_v2.answers "
+    "installer.apps.wandb_v2.connections installer.apps.wandb_v2.samples",
     "objects": "installer.objects.*",
     "preflight": "installer.preflight.*",
     "workflows": "installer.workflows.*",
@@ -89,13 +91,14 @@ MATRIX: dict[str, str] = {
     "site": "errors value files documents oci registry chart",
     "apps": "errors value documents oci chart bundle site",
     "wandb_answers": "errors value documents chart site apps",
+    "wandb_v2_answers": "errors value documents chart site apps wandb_answers",
     "objects": "errors value report files documents oci registry chart moving bundle cluster diagnosis site apps",
     "preflight": "errors value report oci registry chart bundle transfer cluster diagnosis site objects",
     "workflows": "errors value report files documents oci registry chart bundle floor cluster diagnosis site apps "
     "objects preflight",
     "wandb": "errors value report documents oci registry chart bundle cluster diagnosis site wandb_answers objects "
     "preflight workflows",
-    "wandb_v2": "errors chart cluster diagnosis apps objects workflows",
+    "wandb_v2": "errors oci chart cluster diagnosis apps wandb_v2_answers objects workflows",
     "target": "errors files frozen shell chart cluster",
     "installer_cli": "errors value report files parallel documents oci registry chart bundle floor verify frozen "
     "opening shell transfer serving cluster diagnosis site apps objects preflight workflows target",
@@ -133,7 +136,7 @@ LIBRARIES: dict[str, str] = {
     "par2": "installer.verify.par2",
     "pydantic": (
         "builder.recipe.recipe installer.apps.profile installer.apps.question_model installer.apps.questions "
-        "installer.apps.wandb.site.* installer.schema installer.site.*"
+        "installer.apps.wandb.site.* installer.apps.wandb_v2.answers installer.schema installer.site.*"
     ),
     "pydantic_core": "installer.apps.question_model",
     "requests": "builder.images.engine",

@@ -99,6 +99,8 @@ def _unserved(wanted: Desired, api_versions: Iterable[str]) -> Iterator[str]:
                 "earlier step, or name it in `kubernetes.api_versions` of the recipe if the cluster has it"
             )
         known |= _served(step.applied)
+        if isinstance(step, ChartRelease):
+            known |= step.brings
         if not isinstance(step, Resource):
             continue
         # What a controller installs is there when its resource is ready.

@@ -14,7 +14,7 @@ from builder.images.artifact import ArtifactDocuments
 from builder.recipe.findings import ARTIFACT, Reason
 from builder.resolve.steps import Resolved
 from installer.apps.application import Application
-from installer.apps.profile import Artifact, at_path
+from installer.apps.profile import Artifact, FoundImage, at_path
 from installer.chart.images import references
 from installer.chart.relocation import NOWHERE, path_of
 from installer.chart.retarget import merged as values_over
@@ -36,12 +36,14 @@ Read = Callable[[str], ArtifactDocuments]
 class InArtifacts(Value):
     """What artifacts name: `images` are needed, the artifacts too; `optional` are those that the resource makes
     superfluous. `digests` are what the names of the artifacts stand for. `second` are further names by which
-    controllers ask for some of all these in an enclave (see `installer.chart.relocation`), each with the image."""
+    controllers ask for some of all these in an enclave (see `installer.chart.relocation`), each with the image.
+    `artifacts` are those of the profile, with what was found in them."""
 
     images: Mapping[str, tuple[Reason, ...]]
     optional: Mapping[str, tuple[Reason, ...]]
     digests: Mapping[str, Digest]
     second: Mapping[str, str]
+    artifacts: tuple[Artifact, ...] = ()
 
 
 def in_artifacts(app: Application, steps: Resolved, site: Site | None, read: Read) -> InArtifacts:
@@ -54,6 +56,7 @@ def in_artifacts(app: Application, steps: Resolved, site: Site | None, read: Rea
     optional: list[Mapping[str, tuple[Reason, ...]]] = []
     digests: dict[str, Digest] = {}
     second: dict[str, str] = {}
+    artifacts: list[Artifact] = []
     for artifact in steps.profile.artifacts:
         _check_readers(artifact, steps)
         step = steps.profile.step(artifact.step)
@@ -65,14 +68,17 @@ def in_artifacts(app: Application, steps: Resolved, site: Site | None, read: Rea
         digests |= dict.fromkeys((source, *names), found.digest)
         images.append({source: (_asking(artifact, document, step.resource or ""),)})
         resource = values_over(document, app.fields(step, site)) if site else document
-        for text, reason in _named(artifact, source, found.documents, resource):
+        named: dict[str, FoundImage] = {}
+        for text, reason, unless in _named(artifact, source, found.documents, resource):
             reference = parse_reference(text)
             (optional if reason.switches else images).append({str(reference): (reason,)})
+            named[reason.field] = FoundImage(image=str(reference), unless=unless)
             second_name = f"{NOWHERE}/{text}"
             if parted(text)[0] != path_of(reference.repository) and as_reference(second_name):
                 names[second_name] = str(reference)
         second |= names
-    return InArtifacts(merged(images), merged(optional), digests, second)
+        artifacts.append(artifact.model_copy(update={"found": named}))
+    return InArtifacts(merged(images), merged(optional), digests, second, tuple(artifacts))
 
 
 def _check_readers(artifact: Artifact, steps: Resolved) -> None:
@@ -95,8 +101,9 @@ def _asking(artifact: Artifact, resource: Mapping[str, Any], document: str) -> R
 
 def _named(
     artifact: Artifact, source: str, files: Mapping[str, Mapping[str, Any]], resource: Mapping[str, Any]
-) -> Iterator[tuple[str, Reason]]:
-    """The images as they are written, each with the key that names it; with a switch where the resource needs none."""
+) -> Iterator[tuple[str, Reason, str | None]]:
+    """The images as they are written, each with the key that names it and the field that makes it superfluous; with a
+    switch where the resource has that."""
     document: dict[str, Any] = {}
     for name, held in files.items():
         _check_contract(artifact, source, name, held)
@@ -114,7 +121,8 @@ def _named(
             lacking.append(place)
         switches = (f"{off}=null",) if off else ()
         for path, text in texts.items():
-            yield text, Reason("", ARTIFACT, "", source.rpartition("/")[2], "", path, "", switches=switches)
+            reason = Reason("", ARTIFACT, "", source.rpartition("/")[2], "", path, "", switches=switches)
+            yield text, reason, rule.unless
     if lacking:
         raise ContentError(
             f"{source}: names no image at {', '.join(lacking)}, and its controller needs one there",

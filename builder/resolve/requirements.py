@@ -123,6 +123,9 @@ def needs(
     if app and steps and steps.profile.artifacts:
         reporter.note(f"reading {count(len(steps.profile.artifacts), 'artifact')}")
         fetched_by_controllers = in_artifacts(app, steps, answers, _reader(recipe, places, digests))
+        known = steps.profile.model_copy(update={"artifacts": list(fetched_by_controllers.artifacts)})
+        steps = replace(steps, profile=known)
+        app = _application(steps)
     optional = merged([*(found.optional for found in discoveries), fetched_by_controllers.optional])
     images = merged(
         [*(found.images for found in discoveries), others.images, fetched_by_controllers.images, _named_in(recipe)]

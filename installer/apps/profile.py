@@ -90,6 +90,8 @@ Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 RepositoryEnd = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,250}$")]
 Values = Annotated[Any, AfterValidator(_is_values)]
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(is_ascii)]
+KindName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}\.v[a-z0-9]{1,30}(\.[a-z0-9-]{1,63})+$")]
+"""A kind as kubectl writes it: `Zoo.v1.demo.example`."""
 ObjectKind = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")]
 ImageRule = Annotated[str, Field(max_length=1000), AfterValidator(_is_rule)]
 Place = Annotated[str, Field(max_length=300), AfterValidator(_is_place)]
@@ -114,12 +116,14 @@ class Exclusion(Strict):
 class Ready(Strict):
     """When a resource is ready: its status condition `condition` is True, or the text at `path` equals `value`.
 
-    Either counts for the present generation only, where the status says `observedGeneration`.
+    Either counts for the present generation only, where the status says `observedGeneration`. `matches` are paths in
+    the status, each with the path in the resource whose text has to stand there as well.
     """
 
     condition: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     path: KeyPath | None = None
     value: Annotated[str, Field(max_length=200)] | None = None
+    matches: dict[KeyPath, KeyPath] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -146,8 +150,9 @@ class Step(Strict):
     `name` is the release of a chart (default: the chart's name), and what manifests are called; a resource has a name
     of its own. Without `namespace` it is that of the profile. `values` is the name of a values file, the values, or a
     list of both that are merged in this order; when resolved it is the name of a document.
-    `manifests` are files, or folders of files, each a stream of YAML documents. `controller` names the step whose pods
-    act upon a resource: when it is not ready in time, they are looked at.
+    `brings` are kinds that no template of the chart defines and that are there once it is installed: a hook of it, or
+    its program, makes them. `manifests` are files, or folders of files, each a stream of YAML documents. `controller`
+    names the step whose pods act upon a resource: when it is not ready in time, they are looked at.
     """
 
     chart: ChartName | None = None
@@ -157,6 +162,7 @@ class Step(Strict):
     namespace: Name | None = None
     version: Version | None = None
     values: Values = None
+    brings: list[KindName] = Field(default_factory=list)
     installs: Installs | None = None
     ready: Ready | None = None
     controller: StepName | None = None
@@ -166,10 +172,10 @@ class Step(Strict):
         kinds = [kind for kind in ("chart", "resource", "manifests") if getattr(self, kind) is not None]
         if len(kinds) != 1:
             raise ValueError("needs one of `chart`, `resource`, `manifests`")
-        only = {"version": "chart", "values": "chart"}
+        only = {"version": "chart", "values": "chart", "brings": "chart"}
         only |= dict.fromkeys(("installs", "ready", "controller"), "resource")
         for key, kind in only.items():
-            if getattr(self, key) is not None and kind != kinds[0]:
+            if getattr(self, key) not in (None, []) and kind != kinds[0]:
                 raise ValueError(f"`{key}` has no meaning for {kinds[0]}")
         if self.manifests and not self.name:
             raise ValueError("manifests need a `name`")
@@ -179,6 +185,13 @@ class Step(Strict):
     def label(self) -> str:
         """What the step is called: its name, else its chart's name or the resource's file."""
         return self.name or self.chart or self.resource or ""
+
+    @property
+    def brought(self) -> Iterator[tuple[str, str]]:
+        """`brings`, each as `apiVersion` and `kind`."""
+        for text in self.brings:
+            kind, version, group = text.split(".", 2)
+            yield f"{group}/{version}", kind
 
 
 class NamespaceEntry(Strict):
@@ -219,6 +232,13 @@ class NamedImage(Strict):
     unless: KeyPath | None = None
 
 
+class FoundImage(Strict):
+    """An image that an artifact was found to name, by its full name; not needed where the resource has `unless`."""
+
+    image: Annotated[str, Field(max_length=600)]
+    unless: KeyPath | None = None
+
+
 class Artifact(Strict):
     """An OCI artifact of YAML documents that a controller fetches by itself, and that names images which it runs.
 
@@ -237,11 +257,18 @@ class Artifact(Strict):
     contract: Contract | None = None
     first_file: list[Place] = Field(default_factory=list)
     images: Annotated[dict[Place, NamedImage], Field(min_length=1)]
+    found: dict[str, FoundImage] = Field(default_factory=dict)
+    """What its documents name, by the place there; `airferry lock` finds it."""
 
     @property
     def name(self) -> str:
         """The last part of its repository."""
         return self.repository.rpartition("/")[2]
+
+    def needed(self, resource: Mapping[str, Any]) -> list[str]:
+        """The full names of the images that its documents name and `resource` needs, each once, sorted."""
+        asked = (item for item in self.found.values() if not item.unless or at_path(resource, item.unless) is None)
+        return sorted({item.image for item in asked})
 
 
 class Profile(Strict):

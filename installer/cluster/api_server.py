@@ -189,13 +189,15 @@ class ApiServer(Cluster):
             return self._asked("PATCH", path, {"fieldManager": FIELD_MANAGER}, change, _MERGE)
 
     def logs(
-        self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False
+        self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False, since: str = ""
     ) -> list[str]:
         query = {"tailLines": str(tail), "limitBytes": str(MAX_LOG)}
         if container:
             query["container"] = container
         if previous:
             query["previous"] = "true"
+        if since:
+            query["sinceTime"] = since
         try:
             with self._errors("read", f"the log of pod {namespace}/{pod}"):
                 answer = self._channel.ask("GET", f"{self._path(POD, namespace, pod)}/log", query)

@@ -99,9 +99,12 @@ class Cluster(Protocol):
         """A JSON merge patch (RFC 7386). With `metadata.resourceVersion` in it, it applies to that state only."""
 
     def logs(
-        self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False
+        self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False, since: str = ""
     ) -> list[str]:
-        """The last `tail` lines of a container, of its run before this one if `previous`; empty if there are none."""
+        """The last `tail` lines of a container, of its run before this one if `previous`; empty if there are none.
+
+        Older ones than `since`, a time like `2026-01-31T00:00:00Z`, are left out.
+        """
 
     def events(self, namespace: str, kind: str, name: str) -> list[Object]:
         """The events about one object, oldest first."""

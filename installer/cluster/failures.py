@@ -51,7 +51,7 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
             message,
             hint="another tool manages these fields: --take-over overwrites them; or change them with that tool.",
         )
-    if exc.code == 500 and "failed calling webhook" in exc.message:
+    if exc.code == 500 and any(words in exc.message for words in ("failed calling webhook", "conversion webhook for")):
         return WebhookError(message, hint="look at the pods behind that webhook.")
     if exc.code in (502, 503, 504):
         return UnavailableError(message, hint="the API server, or what stands before it, is not ready.")

@@ -29,6 +29,7 @@ class ChartRelease:
     references that any of this asks for, now or when it is changed, `helm test` aside; `suspects` are texts that only
     look like references, and where they stand. `crds` are the CustomResourceDefinitions among the objects that Helm
     would never upgrade: those of the `crds/` folders. `hidden` are the paths of values that are secrets themselves.
+    `brings` are kinds that its hooks or its program define, each as `apiVersion` and `kind`.
     """
 
     chart: Chart
@@ -40,6 +41,7 @@ class ChartRelease:
     suspects: tuple[str, ...] = ()
     crds: tuple[Object, ...] = field(default=(), repr=False)
     hidden: frozenset[str] = frozenset()
+    brings: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def origin(self) -> str:
@@ -154,6 +156,7 @@ class Desired:
     controllers pull, too. `suspects` are texts in arguments, variables and ConfigMaps that look like references to
     other images, and where they stand. `keys` are those of site.yaml that answer for what preflight looks at.
     `misspelt` are keys of values that the charts do not know, and what was probably meant.
+    `confidential` are the texts of `secrets` that nobody may see.
     `accounts` are service accounts that bear the pull secret, `unserved` pods that do not get it by any way.
     """
 
@@ -162,6 +165,7 @@ class Desired:
     steps: tuple[DesiredStep, ...]
     images: Mapping[str, Digest] = field(repr=False)
     suspects: tuple[str, ...] = ()
+    confidential: tuple[str, ...] = field(default=(), repr=False)
     accounts: tuple[Object, ...] = field(default=(), repr=False)
     unserved: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()

@@ -61,6 +61,9 @@ def desired(
         steps=done.steps,
         images={**images, **done.images},
         suspects=tuple(dict.fromkeys(text for part in parts for text in part.suspects)),
+        confidential=tuple(
+            value.reveal() for secret in secrets for key, value in secret.data.items() if key not in secret.public
+        ),
         accounts=tuple(bearers),
         unserved=tuple(unserved),
         open_questions=tuple(application.open_questions(site)),

@@ -116,7 +116,7 @@ class Maker:
             installs = self._installed(step, resource)
             values = dict(installs.values)
             resource = merged_values(without(resource, step.installs.values), placed(step.installs.values, values))
-        resource = merged_values(resource, self.application.fields(step, self.site))
+        resource = _over(resource, self.application.fields(step, self.site))
         bare = without(resource, step.installs.values) if step.installs else resource
         moved = means.moved_object(bare, self.relocation)
         resource = merged_values(resource, moved) if step.installs else moved
@@ -203,7 +203,8 @@ class Maker:
         }
         objects, run = tuple(installed.objects), tuple(hooks.values())
         hidden = frozenset(self.application.secret_paths(step))
-        return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds, hidden)
+        brings = frozenset(step.brought)
+        return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds, hidden, brings)
 
     def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:
         """What each of `images`, references into the enclave, stands for."""
@@ -267,6 +268,18 @@ def merged_values(*parts: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for part in parts:
         result = retarget.merged(result, part)
+    return result
+
+
+def _over(document: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`fields` merged over `document`; null takes away what stands there."""
+    result = dict(document)
+    for key, value in fields.items():
+        below = result.pop(key, None)
+        if isinstance(value, Mapping):
+            result[key] = _over(below if isinstance(below, Mapping) else {}, value)
+        elif value is not None:
+            result[key] = value
     return result
 
 

@@ -4,7 +4,6 @@ The modules beside this one say what they look at. If findings of several kinds 
 lowest of theirs.
 """
 
-import base64
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
-from installer.cluster.cluster import Cluster
+from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import VOLUME
 from installer.diagnosis.finding import Finding, warning
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
@@ -110,19 +109,17 @@ def look(
         wanted = desired(bundle, site, driver, kube_version=kube_version, api_versions=api_versions, request=request)
     except SiteError as exc:
         return Preflight(None, (*findings, _finding(exc)))
-    cluster.hide(
-        base64.b64decode(text).decode()
-        for item in wanted.secrets
-        for key, text in item["data"].items()
-        if key != "username"
-    )
-    for check in (*_checks(bundle, site, cluster, wanted), *driver.checks(cluster, wanted)):
+    cluster.hide(wanted.confidential)
+    beforehand = driver.beforehand(wanted)
+    for check in (*_checks(bundle, site, cluster, wanted, beforehand), *driver.checks(cluster, wanted)):
         findings += _held_against(check)
     findings += _held_against(lambda: foreign_releases(cluster, releases, wanted, take_over=take_over))
     return Preflight(wanted, tuple(dict.fromkeys(findings)))
 
 
-def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> Iterator[Callable[[], Iterable[Finding]]]:
+def _checks(
+    bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired, beforehand: Iterable[Object]
+) -> Iterator[Callable[[], Iterable[Finding]]]:
     named = frozenset(_texts(site.answers.model_dump(by_alias=True)))
     own = [
         (place, source.secret, source.key)
@@ -141,7 +138,7 @@ def _checks(bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired) -> It
     yield lambda: prerequisites.ingress_hosts(wanted)
     yield lambda: prerequisites.storage_classes(cluster, wanted)
     yield lambda: prerequisites.priority_classes(cluster, wanted)
-    yield lambda: referenced(cluster, wanted, named, own)
+    yield lambda: referenced(cluster, wanted, (*wanted.secrets, *beforehand), named, own)
     yield lambda: (warning(f"not answered: {item}", _UNANSWERED) for item in wanted.open_questions)
     yield lambda: (warning(f"{item} becomes a value of its chart", _EXPOSED) for item in _exposed(wanted))
     yield lambda: (warning(item, _MISSPELT) for item in wanted.misspelt)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from installer.cluster.cert_manager import is_certificate
 from installer.cluster.cluster import Cluster, Object, namespace_of
 from installer.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from installer.cluster.workload import pod_specs
@@ -25,19 +26,26 @@ class _Need(Value, order=True):
 
 
 def referenced(
-    cluster: Cluster, wanted: Desired, answered: frozenset[str], own: Iterable[tuple[str, str, str]]
+    cluster: Cluster,
+    wanted: Desired,
+    first: Iterable[Object],
+    answered: frozenset[str],
+    own: Iterable[tuple[str, str, str]],
 ) -> Iterator[Finding]:
     """Secrets and ConfigMaps that are referred to, and that neither exist nor are made.
 
-    `answered` are texts of site.yaml: what it names must exist. Anything else may be made later by a hook or a
-    controller, and is a warning. `own` are Secrets (namespace, name, key) that site.yaml names as sources.
+    `first` are made before all steps. `answered` are texts of site.yaml: what it names must exist. Anything else may be
+    made later by a hook or a controller, and is a warning. `own` are Secrets (namespace, name, key) that site.yaml
+    names as sources.
     """
     needs: dict[_Need, str] = {_Need(SECRET, *place): "site.yaml" for place in own}
-    made = {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in wanted.secrets}
+    made = {(item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]) for item in first}
     for part in wanted.parts:
         for item in part.applied:
             place = namespace_of(item, part.name.namespace)
             made.add((item["kind"], place, item["metadata"]["name"]))
+            if is_certificate(item):
+                made.add((SECRET.name, place, item["spec"].get("secretName")))
             for kind, name, key in _referred(item):
                 needs.setdefault(_Need(kind, place, name, key), named(item, part))
     held: dict[tuple[Kind, str, str], Object | None] = {}

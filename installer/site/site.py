@@ -34,12 +34,13 @@ HINT = "correct site.yaml; the template in the bundle explains every key."
 
 
 class SiteSecret(Value):
-    """A Secret object to be made; `data` is not yet base64."""
+    """A Secret object to be made; `data` is not yet base64, and what stands at the keys `public` need not be hidden."""
 
     name: str
     namespace: str
     data: Mapping[str, Secret]
     type: str = "Opaque"
+    public: frozenset[str] = frozenset()
 
 
 class SiteFiles:

@@ -1,9 +1,10 @@
 """What an installation, an upgrade, a rollback and a removal do to a cluster; each action converges."""
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 
 from installer.chart.releases import Releases
-from installer.cluster import volumes
+from installer.cluster import cert_manager, volumes
 from installer.cluster.cluster import AbsentError, Object, WebhookError, describe, in_namespace, known, namespace_of
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, NAMESPACE
 from installer.cluster.workload import ReleaseName, Workload, condition, of_release
@@ -19,7 +20,7 @@ SERVED_SECONDS = 60.0
 
 
 class Actions:
-    """The actions of one command; `changed` names what they had to write, in order.
+    """The actions of one command; `changed` names what they had to write, in order, `kept` what a removal leaves.
 
     `take_over` overwrites what others have set.
     """
@@ -27,7 +28,7 @@ class Actions:
     def __init__(self, means: Means, *, take_over: bool = False, changed: Iterable[str] = ()) -> None:
         self.cluster, self.releases, self.patience = means.cluster, means.releases, means.patience
         self.take_over = take_over
-        self.changed = list(changed)
+        self.changed, self.kept = list(changed), list[str]()
 
     def note(self, what: str) -> None:
         """Tell of a change, and keep it in mind."""
@@ -145,7 +146,34 @@ class Actions:
         self.until_served(
             item["metadata"]["name"] for item in release.objects if item["kind"] == CUSTOM_RESOURCE_DEFINITION.name
         )
-        return until_rolled_out(self.cluster, release.name, self.patience)
+        self._until_trusted(release, release.objects)
+        rolled_out = until_rolled_out(self.cluster, release.name, self.patience)
+        self._until_trusted(release, [self._definition(*kind) for kind in sorted(release.brings)])
+        return rolled_out
+
+    def _until_trusted(self, release: ChartRelease, made: Iterable[Object]) -> None:
+        """Wait until cert-manager has done its part for the objects `made`. Raises NotReadyError."""
+        objects = cert_manager.waited_for(made)
+        while missing := list(cert_manager.pending(self.cluster, objects, release.name.namespace)):
+            self.patience.state(f"release {release.name}: {missing[0]}")
+            if self.patience.over():
+                raise NotReadyError(
+                    "\n  ".join([f"release {release.name} is not ready:", *missing]),
+                    hint=f"look at the pods of cert-manager and at their logs; {AGAIN}",
+                )
+            self.patience.rest()
+
+    def _definition(self, api_version: str, name: str) -> Object:
+        """The definition of a kind that a hook or a program of a chart makes. Raises ClusterError if it stays away."""
+        start = self.patience.clock()
+        while True:
+            with suppress(AbsentError):
+                kind = self.cluster.kind(api_version, name)
+                if held := self.cluster.get(CUSTOM_RESOURCE_DEFINITION, str(kind)):
+                    return held
+            if self.patience.over() or self.patience.clock() - start >= SERVED_SECONDS:
+                raise ClusterError(f"kind {name} of {api_version} is not served", hint=AGAIN)
+            self.patience.rest()
 
     def back_to(self, step: InstalledStep, revision: int) -> list[Workload]:
         """A release that Helm has had at `revision` before, until its workloads are rolled out."""

@@ -5,13 +5,16 @@ more has the module `installer.apps.NAME.driver`, whose `DRIVER` replaces it.
 """
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from installer.cluster.cluster import Cluster, Object, describe
+from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe
+from installer.cluster.kinds import JOB
+from installer.cluster.managed_fields import apply_time, change_time
+from installer.cluster.owners import made_for
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis.cause import Cause
-from installer.diagnosis.controller_log import logged_cause
+from installer.diagnosis.controller_log import logged_cause, logged_sign
 from installer.diagnosis.finding import Finding
 from installer.diagnosis.wait import AGAIN, Patience, consider, until_rolled_out
 from installer.errors import BundleError, ClusterError, NotReadyError, UsageError
@@ -24,11 +27,13 @@ from installer.workflows.record import InstalledStep, Record, installed_step
 
 
 class ResourceState(Value):
-    """A resource: a phrase for people, where its controller reads its chart (or empty), and what is wrong."""
+    """A resource: a phrase for people, where its controller reads its chart (or empty), what is wrong, and the
+    workloads that controllers have made for it, unless they are those of a release."""
 
     phase: str
     source: str = ""
     causes: tuple[Cause, ...] = ()
+    workloads: tuple[Workload, ...] = ()
 
 
 class Driver(Preparing, Protocol):
@@ -48,8 +53,8 @@ class Driver(Preparing, Protocol):
     def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:
         """What going back to `former` needs and the cluster no longer holds."""
 
-    def remove(self, step: InstalledStep, actions: Actions) -> list[str]:
-        """Delete the resource and see it gone; what was there, for people."""
+    def remove(self, step: InstalledStep, actions: Actions, *, data: bool = False) -> list[str]:
+        """Delete the resource and see it gone, with `data` also what it keeps; what was there, for people."""
 
     def after_removal(self, record: Record, actions: Actions, note: Callable[[str], None]) -> list[str]:
         """Remove what `before` has made, and tell `note` what; what stays of it, for people."""
@@ -105,15 +110,17 @@ class PlainDriver:
         hooks: Iterable[Object],  # noqa: ARG002
     ) -> list[Workload]:
         """Apply `former` and wait until it is ready."""
-        actions.apply_once_served(former)
+        applied = actions.apply_once_served(former)
         self.until_ready(actions.cluster, step, actions.patience)
-        return until_rolled_out(actions.cluster, step.name, actions.patience) if step.chart else []
+        if step.chart:
+            return until_rolled_out(actions.cluster, step.name, actions.patience)
+        return made_for(actions.cluster, applied)
 
     def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:  # noqa: ARG002
         """Nothing."""
         return []
 
-    def remove(self, step: InstalledStep, actions: Actions) -> list[str]:
+    def remove(self, step: InstalledStep, actions: Actions, *, data: bool = False) -> list[str]:  # noqa: ARG002
         """Delete the resource and wait until it is gone, its finalizers served."""
         return actions.delete(step.objects)
 
@@ -129,34 +136,43 @@ class PlainDriver:
             cause = Cause("resource-missing", what, "does not exist", "run `install` again: it applies it.")
             return ResourceState(f"{what} does not exist", causes=(cause,))
         ready, said = step.ready.state(held)
-        if ready:
-            return ResourceState(f"{describe(held)}: {said}")
-        return ResourceState(f"{describe(held)}: {said}", causes=(_cause(cluster, step, describe(held), said),))
+        causes = () if ready else (_cause(cluster, step, describe(held), said),)
+        # A Job that an operator has run counts only while the resource waits for it.
+        made = () if step.chart else (item for item in made_for(cluster, held) if item.kind != JOB or not ready)
+        return ResourceState(f"{describe(held)}: {said}", causes=causes, workloads=tuple(made))
 
     def until_ready(self, cluster: Cluster, step: InstalledStep, patience: Patience) -> None:
-        """Wait until the rule of the profile holds; the pods of the controller are looked at meanwhile."""
+        """Wait until the rule of the profile holds, and what was made for the resource is rolled out.
+
+        Its controller's pods are looked at meanwhile, and those that it makes.
+        """
         what = str(step.objects[0])
 
         def look() -> bool:
             held = _held(cluster, step)
             ready, said = step.ready.state(held) if held else (False, "does not exist")
-            patience.state(f"{what}: {said}")
-            if ready:
+            waiting = [] if held is None or step.chart else _waiting(cluster, held, ready=ready)
+            patience.state(f"{what}: {said}{_count(waiting) if ready else ''}")
+            if ready and not waiting:
                 return True
             controller = step.controller_name
             missing = [item for item in workloads(cluster, controller) if not item.ready] if controller else []
-            if missing:
-                consider(cluster, what, missing, patience)
+            if missing or waiting:
+                consider(cluster, f"{what} ({said})", missing or waiting, patience)
             elif patience.over():
                 cause = _cause(cluster, step, what, said)
                 more = "" if cause.detail == said else f"\n  {cause.detail}"
                 raise NotReadyError(f"{what} is not ready: {said}{more}", hint=f"{cause.next} {AGAIN}")
+            if not ready and controller and patience.may_diagnose():
+                sign = logged_sign(cluster, controller, what, step.signs, apply_time(held or _NOTHING, FIELD_MANAGER))
+                patience.tell((sign,) if sign else ())
             return False
 
         while not patience.asked(look):
             patience.rest()
 
 
+_NOTHING: Object = {"metadata": {}}
 _LOOK = "look at `kubectl describe` of {} and at the log of its controller."
 
 
@@ -177,10 +193,28 @@ def driver_of(name: str | None) -> Driver:
     return driver
 
 
+def _waiting(cluster: Cluster, held: Object, *, ready: bool) -> list[Workload]:
+    """The workloads of the resource `held` that are to become ready.
+
+    Until its controller calls it ready, those that it has not touched since the last change may be about to go.
+    """
+    since = apply_time(held, FIELD_MANAGER)
+    return [
+        item
+        for item in made_for(cluster, held)
+        if not item.ready and (item.kind != JOB if ready else change_time(item.obj) >= since)
+    ]
+
+
+def _count(waiting: Sequence[Workload]) -> str:
+    return f"; waiting for {', '.join(map(str, waiting[:4]))}" if waiting else ""
+
+
 def _cause(cluster: Cluster, step: InstalledStep, what: str, said: str) -> Cause:
     """Why `what` is not ready: what the log of its controller says, else what its status has `said`."""
     controller = step.controller_name
-    found = logged_cause(cluster, controller, what, step.signs) if controller else None
+    since = apply_time(_held(cluster, step) or _NOTHING, FIELD_MANAGER)
+    found = logged_cause(cluster, controller, what, step.signs, since) if controller else None
     return found or Cause("resource-not-ready", what, said, _LOOK.format(what))
 
 

@@ -186,7 +186,7 @@ def _of_resource(step: Resource) -> InstalledStep:
     if step.installs:
         found = _of_chart("resource", step.installs)
     rule = step.ready
-    ready = Readiness(rule.condition or "", rule.path or "", rule.value or "") if rule else Readiness()
+    ready = Readiness(rule.condition or "", rule.path or "", rule.value or "", rule.matches) if rule else Readiness()
     controller = str(step.controller) if step.controller else ""
     return replace(
         found,

@@ -36,13 +36,13 @@ def remove_dropped(
         actions.note(f"{what} (removed)")
 
 
-def removed(step: InstalledStep, actions: Actions, driver: Driver) -> list[str]:
-    """Remove `step`; what was there."""
+def removed(step: InstalledStep, actions: Actions, driver: Driver, *, data: bool = False) -> list[str]:
+    """Remove `step`, with `data` also what its resource would keep; what was there."""
     if step.kind == "chart":
         return [f"release {step.name}"] if actions.uninstall(step) else []
     if step.kind == "manifests":
         return actions.delete(item for item in step.objects if item.kind not in KEPT_KINDS)
-    return driver.remove(step, actions)
+    return driver.remove(step, actions, data=data)
 
 
 def _identities(note: Record) -> set[tuple[str, str, str, str]]:

@@ -32,8 +32,12 @@ class WorkloadStatus(Value):
 
 
 class ReleaseStatus(Value):
-    """A release. `helm` is Helm's word on its newest revision, empty if there is none; `causes` are about the whole."""
+    """A release, or what a step of the `kind` manifests or resource has instead.
 
+    `helm` is Helm's word on its newest revision, empty if there is none; `causes` are about the whole.
+    """
+
+    kind: str
     chart: str
     version: str
     release: str
@@ -83,6 +87,7 @@ class Status(Value):
             "strays": _documents(self.strays),
             "releases": [
                 {
+                    "kind": item.kind,
                     "release": f"{item.namespace}/{item.release}",
                     "chart": item.chart,
                     "version": item.version,
@@ -114,7 +119,7 @@ class Status(Value):
         for item in self.releases:
             place = f"{item.namespace}/{item.release}"
             helm = f"release {place} ({item.chart} {item.version}): {item.helm or 'absent'}"
-            lines.append(helm if item.chart else f"manifests {place}")
+            lines.append(helm if item.chart else f"{item.kind} {place}")
             lines += _lines(item.causes)
             for each in item.workloads:
                 lines.append(f"  {each.workload}: {each.workload.state}")
@@ -129,6 +134,8 @@ def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -
     driver = driver_of(record.driver)
     states = [driver.state(cluster, step) for step in record.resources]
     releases = tuple(_release(cluster, step, holds) for step in record.steps if step.kind != "resource" or step.chart)
+    made = zip(record.resources, states, strict=True)
+    releases += tuple(_made(cluster, step, state.workloads, holds) for step, state in made if state.workloads)
     return Status(
         record=record,
         phase="; ".join(state.phase for state in states),
@@ -171,6 +178,7 @@ def _release(cluster: Cluster, chart: InstalledStep, holds: Holds) -> ReleaseSta
         found += [item for item in pending_hooks(cluster, chart.name, chart.hooks) if str(item) not in known]
     about = helm_cause(chart.name, helm)
     return ReleaseStatus(
+        kind=chart.kind,
         chart=chart.chart,
         version=chart.version,
         release=chart.release,
@@ -178,6 +186,20 @@ def _release(cluster: Cluster, chart: InstalledStep, holds: Holds) -> ReleaseSta
         helm=helm,
         workloads=tuple(_workload(cluster, item, helm, holds) for item in found),
         causes=(about,) if about else (),
+    )
+
+
+def _made(cluster: Cluster, step: InstalledStep, made: Iterable[Workload], holds: Holds) -> ReleaseStatus:
+    """What controllers have made for the resource of `step`, which Helm knows nothing of."""
+    return ReleaseStatus(
+        kind=step.kind,
+        chart="",
+        version="",
+        release=step.release,
+        namespace=step.namespace,
+        helm="deployed",
+        workloads=tuple(_workload(cluster, item, "deployed", holds) for item in made),
+        causes=(),
     )
 
 

@@ -97,7 +97,7 @@ class _Work:
 
     def remove(self, step: InstalledStep) -> None:
         """Remove one step, and the Jobs of its hooks, which Helm leaves where a chart does not say otherwise."""
-        for what in removed(step, self._actions, self._driver):
+        for what in removed(step, self._actions, self._driver, data=self._data):
             self._note(what)
         self._hook_jobs(step)
 
@@ -110,6 +110,7 @@ class _Work:
             left = [item for item in left if not item.ours]
         self.kept += [str(item) for item in left] + self._kinds(delete=self._crds)
         names = sorted({step.namespace for step in record.steps if step.namespace})
+        self.kept += self._actions.kept
         self.kept += [f"Namespace {name}" for name in names]
         self.kept += self._driver.after_removal(record, self._actions, self._note)
 

@@ -33,11 +33,14 @@ KEEPER = "keeper"
 
 
 class Confinement:
-    """The namespaces and control groups that belong to the folder `folder`; several can exist side by side."""
+    """The namespaces and control groups that belong to the folder `folder`; several can exist side by side.
 
-    def __init__(self, folder: Path, address: str) -> None:
+    `address` is reached from everywhere inside, `services` are the addresses that kube-proxy leads elsewhere.
+    """
+
+    def __init__(self, folder: Path, address: str, services: str) -> None:
         self.folder = folder.resolve()
-        self.address = address
+        self.address, self.services = address, services
         self.name = "enclave-" + hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]
         self.network = Path("/run/netns", self.name)
 
@@ -61,6 +64,8 @@ class Confinement:
         _run(*ip, "link", "add", "home", "type", "bridge")
         _run(*ip, "address", "add", f"{self.address}/32", "dev", "home")
         _run(*ip, "link", "set", "home", "up")
+        # Who asks a service from outside of the pods, as the API server asks webhooks, needs a way to set out on.
+        _run(*ip, "route", "add", self.services, "dev", "home")
         self._create_cgroups()
         self._create_mounts(overlays)
 

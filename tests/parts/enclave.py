@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.parts import cluster_files, kubernetes
 from tests.parts.authority import Authority
-from tests.parts.cluster_files import ADDRESS, FIRST_SERVICE, NODE, ClusterFiles, Credentials
+from tests.parts.cluster_files import ADDRESS, FIRST_SERVICE, NODE, SERVICES, ClusterFiles, Credentials
 from tests.parts.confinement import Confinement
 from tests.parts.images import push, write_layout
 from tests.parts.process import wait_until
@@ -82,7 +82,7 @@ class Enclave:
     def __init__(self, folder: Path = FOLDER, *, tls: bool = False) -> None:
         self.folder = folder.resolve()
         self.tls = tls
-        self.confinement = Confinement(self.folder, ADDRESS)
+        self.confinement = Confinement(self.folder, ADDRESS, SERVICES)
         self.kubeconfig = self.folder / "kubeconfig"
         self.registry = f"{ADDRESS}:{REGISTRY_PORT}"
         self.netns = self.confinement.name

@@ -219,7 +219,14 @@ class FakeCluster(Cluster):
         return self._written("patch", kind, key, result, owners)
 
     def logs(
-        self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False
+        self,
+        namespace: str,
+        pod: str,
+        container: str = "",
+        *,
+        tail: int = 20,
+        previous: bool = False,
+        since: str = "",
     ) -> list[str]:
         self._demand("get", POD_LOG, pod)
         lines = self._logs.get((namespace, pod, container, previous), self._logs.get((namespace, pod, "", previous)))

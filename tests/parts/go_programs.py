@@ -84,6 +84,11 @@ def stand_in_controller() -> Path:
     return _own("stand_in_controller", "controller")
 
 
+def stand_in_operator() -> Path:
+    """The stand-in for W&B's operator v2 and for cert-manager, built like `stand_in_controller`."""
+    return _own("stand_in_operator", "operator-v2")
+
+
 def memory_registry() -> Path:
     """A registry that keeps all in memory, around the one of the project CUE; built like `stand_in_controller`."""
     return _own("memory_registry", "memory-registry")
@@ -131,6 +136,7 @@ def _ensure(
 if __name__ == "__main__":
     if sys.argv[1:] == ["controllers"]:
         stand_in_controller()
+        stand_in_operator()
         sealed_secrets()
     else:
         for program in PACKAGES:

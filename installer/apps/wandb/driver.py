@@ -135,7 +135,7 @@ class PlatformDriver:
         held = cluster.get(CONFIG_MAP, name, operator_name.namespace) or {}
         return [] if key in (held.get("binaryData") or {}) else [f"chart {key} in ConfigMap {name}"]
 
-    def remove(self, step: InstalledStep, actions: Actions) -> list[str]:
+    def remove(self, step: InstalledStep, actions: Actions, *, data: bool = False) -> list[str]:  # noqa: ARG002
         """Delete the custom resource and see it gone, with the controller or without it."""
         hook_images.clear(actions.cluster, step.name)
         operator_name = _controller(step.controller_name)

@@ -1,60 +1,159 @@
-"""What the profile of operator v2 cannot say: where its resource finds things in the enclave.
+"""What the profile of operator v2 cannot say: where its resource finds things in the enclave, what stands in the way of
+a change, and what a removal leaves."""
 
-Installing is refused. The operator's webhooks answer only once cert-manager has put its authority into their
-configurations, a resource is ready only for the generation that its condition tells, Jobs of former migrations stand in
-the way of later ones, and the operator tells of a manifest that it cannot fetch in its log alone. Waits for all that
-are not written yet, and without them an installation that does not come up would not say why.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 from installer.apps.profile import Artifact
+from installer.apps.wandb_v2 import migrations, resource, v2_checks
+from installer.apps.wandb_v2.application import Platform
+from installer.apps.wandb_v2.server_manifest import MOUNT, NAME, ManifestFiles, key_prefix, manifest_files
 from installer.chart.retarget import merged
-from installer.cluster.cluster import Cluster
+from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe
+from installer.cluster.kinds import CONFIG_MAP
+from installer.cluster.managed_fields import apply_time
+from installer.cluster.owners import made_for
+from installer.cluster.workload import Workload
 from installer.diagnosis.finding import Finding
-from installer.errors import UsageError
-from installer.objects.desired import Desired, Resource
+from installer.errors import BundleError, SiteError
+from installer.objects.desired import Desired, DesiredStep, Resource
 from installer.objects.driver import ChartSourceRequest, Completed
 from installer.objects.maker import Maker
+from installer.oci.reference import Reference, parse_reference
+from installer.workflows.actions import Actions
 from installer.workflows.driver import PlainDriver
-
-REFUSAL = Finding(
-    "W&B with operator v2 cannot be installed or upgraded from here yet: the waits that its operator needs are missing",
-    "load the bundle (`load`, `serve` or `import` work as always), and apply what `render` writes, step by step",
-    UsageError,
-)
+from installer.workflows.record import InstalledStep, Record
 
 
 class OperatorDriver(PlainDriver):
-    """The resource gets the places of what its operator fetches and runs."""
+    """The resource gets the places of what its operator fetches and runs, and comes and goes without a trap."""
 
     def completed(self, made: Completed, maker: Maker, request: ChartSourceRequest, *, blank: bool) -> Completed:
-        """`made` with a resource that names the enclave's registry, the server manifest in it, and the pull secret."""
+        """`made` with a resource that names the enclave's registry, the server manifest in it, and the pull secret.
+
+        Where the operator could not fetch the manifest, it gets it as files. Raises SiteError if the resource needs
+        images that the bundle does not bring.
+        """
         done = super().completed(made, maker, request, blank=blank)
-        artifacts = {artifact.step: artifact for artifact in maker.application.profile.artifacts}
-        steps = tuple(
-            replace(step, document=merged(step.document, _places(maker, artifacts[step.label])))
-            if isinstance(step, Resource) and step.label in artifacts
-            else step
-            for step in done.steps
-        )
-        return replace(done, steps=steps)
+        artifact = _artifact(maker)
+        platform = platform_of(done.steps)
+        files = None
+        if maker.site.on_nodes or maker.site.answers.registry.plain_http:
+            files = manifest_files(maker, artifact, platform.document)
+        document = merged(platform.document, resource.places(maker, artifact, files))
+        images = _needed(maker, artifact, document)
+        swapped: dict[str, DesiredStep] = {platform.label: replace(platform, document=document, addition=files)}
+        if files:
+            swapped[_operator(maker).operator.label] = files.mounted(maker)
+        steps = tuple(swapped.get(_label(step), step) for step in done.steps)
+        return replace(done, steps=steps, images={**done.images, **maker.digests(images)})
 
     def checks(self, cluster: Cluster, wanted: Desired) -> Iterable[Callable[[], Iterable[Finding]]]:
-        """That it is not supported."""
-        return (*super().checks(cluster, wanted), lambda: (REFUSAL,))
+        """Rivals, other component operators, storage, versions."""
+        return (*super().checks(cluster, wanted), *v2_checks.checks(cluster, wanted))
 
+    def beforehand(self, wanted: Desired) -> tuple[Object, ...]:
+        """The ConfigMap with the server manifest, if the operator reads it there."""
+        files = _files(platform_of(wanted.steps))
+        return (files.config_map(),) if files else ()
 
-def _places(maker: Maker, artifact: Artifact) -> Mapping[str, Any]:
-    """Fields of the resource: the operator puts the prefix before every name in the manifest, as it stands there."""
-    relocation, pull_secret = maker.relocation, maker.site.answers.registry.pull_secret_name
-    # Nodes that know the registry as a mirror are asked for upstream names; the operator itself uses no mirror.
-    prefix = {} if relocation.names_stay else {"imageRegistry": relocation.prefix.removesuffix("/")}
-    secrets = {"imagePullSecrets": [{"name": pull_secret}]} if pull_secret else {}
-    place = {"manifestRepository": f"oci://{relocation.repository(artifact.repository)}"}
-    return {"spec": {"global": {**prefix, **secrets}, "wandb": place}}
+    def before(self, actions: Actions, wanted: Desired) -> None:
+        """The same, with what is there of other versions: the operator's pod waits for it."""
+        if files := _files(platform_of(wanted.steps)):
+            actions.apply(files.config_map(actions.cluster.get(CONFIG_MAP, NAME, files.namespace)))
+
+    def bring_back(
+        self,
+        step: InstalledStep,
+        former: Object,
+        actions: Actions,
+        hooks: Iterable[Object],  # noqa: ARG002
+    ) -> list[Workload]:
+        """Apply `former` and wait until it is ready, past what an earlier change has left."""
+        cluster, before = actions.cluster, resource.held(actions.cluster, step.name)
+        if before:
+            migrations.until_none_runs(cluster, step.name, actions.patience)
+        made = actions.apply_once_served(resource.in_words_of(cluster, resource.licensed(cluster, former)))
+        if before:
+            migrations.clear(actions, step.name, apply_time(made, FIELD_MANAGER))
+            unchanged = made["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+            if unchanged and not step.ready.state(made)[0]:
+                resource.wake(cluster, made)
+        self.until_ready(cluster, step, actions.patience)
+        return made_for(cluster, made)
+
+    def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:
+        """The database of a former version, since migrations are not undone; and the files of its manifest."""
+        found = [*super().lost(cluster, step, former), *v2_checks.migrated_past(cluster, former)]
+        wandb, operator = former["spec"].get("wandb") or {}, step.controller_name
+        if operator and wandb.get("manifestRepository") == f"file://{MOUNT}":
+            data = (cluster.get(CONFIG_MAP, NAME, operator.namespace) or {}).get("data") or {}
+            if not any(key.startswith(key_prefix(wandb["version"])) for key in data):
+                found.append(f"server manifest {wandb['version']} in ConfigMap {operator.namespace}/{NAME}")
+        return found
+
+    def remove(self, step: InstalledStep, actions: Actions, *, data: bool = False) -> list[str]:
+        """Delete the resource while its operators serve it, and tell what of its services stays."""
+        cluster = actions.cluster
+        held = resource.held(cluster, step.name)
+        if held is None:
+            return []
+        if data:
+            resource.purge(cluster, held)
+        before = made_for(cluster, held)
+        gone = super().remove(step, actions, data=data)
+        for item in before:
+            left = cluster.get(item.kind, item.name, item.namespace)
+            # What is about to be collected has an owner that is gone.
+            if left and not left["metadata"].get("deletionTimestamp") and not left["metadata"].get("ownerReferences"):
+                actions.kept.append(f"{describe(left)} (a service with its data: the resource says `detach`)")
+        return gone
+
+    def after_removal(self, record: Record, actions: Actions, note: Callable[[str], None]) -> list[str]:
+        """The ConfigMap with the manifest."""
+        for place in sorted({step.controller_name.namespace for step in record.resources if step.controller_name}):
+            if actions.cluster.delete(CONFIG_MAP, NAME, place):
+                note(f"ConfigMap {place}/{NAME}")
+        return super().after_removal(record, actions, note)
 
 
 DRIVER = OperatorDriver()
+"""What the loader asks a driver's folder for."""
+
+
+def platform_of(steps: Iterable[DesiredStep]) -> Resource:
+    """The resource of the platform among `steps`."""
+    return next(step for step in steps if isinstance(step, Resource) and step.document["kind"] == resource.KIND)
+
+
+def _label(step: DesiredStep) -> str:
+    return step.label if isinstance(step, Resource) else step.name.name
+
+
+def _operator(maker: Maker) -> Platform:
+    if not isinstance(maker.application, Platform):
+        raise BundleError("the profile needs the application of operator v2")
+    return maker.application
+
+
+def _artifact(maker: Maker) -> Artifact:
+    platform = _operator(maker).platform
+    return next(item for item in maker.application.profile.artifacts if item.step == platform.label)
+
+
+def _needed(maker: Maker, artifact: Artifact, document: Object) -> list[Reference]:
+    """What the operator will ask for, in the enclave. Raises SiteError for what the bundle does not bring."""
+    brought = {image.reference for image in maker.bundle.manifest.images}
+    settled = maker.application.profile.settled
+    names = [name for name in artifact.needed(document) if name not in settled]
+    if missing := [name for name in names if parse_reference(name) not in brought]:
+        raise SiteError(
+            "\n  ".join(["services that this site leaves to the operator need images that are not here:", *missing]),
+            hint="name servers of the site for them; or leave these services to the operator in wandb.yaml of the "
+            "recipe (no `external…` there), and build again.",
+        )
+    return [maker.relocation.target(parse_reference(name)) for name in names]
+
+
+def _files(platform: Resource) -> ManifestFiles | None:
+    return platform.addition if isinstance(platform.addition, ManifestFiles) else None

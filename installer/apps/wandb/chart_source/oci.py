@@ -50,7 +50,8 @@ def secrets(site: Site, namespace: str, *, blank: bool) -> tuple[SiteSecret, ...
         return ()
     credentials = None if blank else site.credentials()
     password = credentials.password if credentials else ""
-    return (SiteSecret(SECRET_NAME, namespace, {USERNAME: Secret(login.username), PASSWORD: Secret(password)}),)
+    data = {USERNAME: Secret(login.username), PASSWORD: Secret(password)}
+    return (SiteSecret(SECRET_NAME, namespace, data, public=frozenset({USERNAME})),)
 
 
 def objection(site: Site, controller: str) -> str:

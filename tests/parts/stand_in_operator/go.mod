@@ -1,0 +1,3 @@
+module stand-in-operator
+
+go 1.24.0
