@@ -44,35 +44,51 @@ def made_for(cluster: Cluster, resource: Object) -> list[Workload]:
 
     Jobs of CronJobs are runs, and left out.
     """
+    return [item for item, _ in _family(cluster, resource)]
+
+
+def heirs(cluster: Cluster, resource: Object) -> list[Object]:
+    """What `resource` owns itself of those workloads, or of the objects through which they were made."""
+    return list({item["metadata"]["uid"]: item for _, item in _family(cluster, resource)}.values())
+
+
+def _family(cluster: Cluster, resource: Object) -> list[tuple[Workload, Object]]:
+    """The workloads that were made for `resource`, each with the object above it that the resource owns."""
     family = _Family(cluster, resource)
     found = [
-        workload(item, kind)
+        (workload(item, kind), child)
         for kind in KINDS
         for item in cluster.find(kind, resource["metadata"]["namespace"])
-        if family.has(item)
+        if (child := family.child(item))
     ]
-    return sorted(found, key=lambda item: (item.kind.name, item.name))
+    return sorted(found, key=lambda pair: (pair[0].kind.name, pair[0].name))
 
 
 class _Family:
     """What belongs to `resource`, by owner references."""
 
     def __init__(self, cluster: Cluster, resource: Object) -> None:
-        self._cluster, self._namespace = cluster, resource["metadata"]["namespace"]
-        self._known: dict[str, bool] = {resource["metadata"]["uid"]: True}
+        self._cluster, self._resource = cluster, resource["metadata"]["uid"]
+        self._namespace = resource["metadata"]["namespace"]
+        self._known: dict[str, Object | None] = {}
 
-    def has(self, item: Object, depth: int = 0) -> bool:
-        """Whether `item` has the resource among its owners, or theirs."""
-        owners = item["metadata"].get("ownerReferences") or []
-        return depth < _MAX_OWNERS and any(self._is(owner, depth) for owner in owners)
+    def child(self, item: Object, depth: int = 0) -> Object | None:
+        """`item` or the one of its owners that the resource owns; None if it does not belong to the resource."""
+        for owner in item["metadata"].get("ownerReferences") or []:
+            if owner["uid"] == self._resource:
+                return item
+            if depth < _MAX_OWNERS and (found := self._above(owner, depth)):
+                return found
+        return None
 
-    def _is(self, owner: Object, depth: int) -> bool:
+    def _above(self, owner: Object, depth: int) -> Object | None:
         uid = owner["uid"]
         if uid not in self._known:
             # Owners that lead back to what they own would be asked for without an end.
-            self._known[uid] = False
+            self._known[uid] = None
             held = self._held(owner)
-            self._known[uid] = held is not None and held["metadata"].get("uid") == uid and self.has(held, depth + 1)
+            if held is not None and held["metadata"].get("uid") == uid:
+                self._known[uid] = self.child(held, depth + 1)
         return self._known[uid]
 
     def _held(self, owner: Object) -> Object | None:

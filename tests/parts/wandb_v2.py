@@ -224,7 +224,8 @@ def operator_chart(version: str = "2.0.0") -> bytes:
         "global": {"imagePullSecrets": [], "volumes": [], "volumeMounts": []},
         "wandb-operator": {"image": {"repository": repository, "tag": tag}, "caCerts": {"certs": []}},
         "manifestCondition": "",
-        **{name: {"enabled": False} for name in ("moco", "redis-operator", "seaweedfs-operator")},
+        # The stand-in needs none of them to run services.
+        **{name: {"enabled": True} for name in ("moco", "redis-operator", "seaweedfs-operator")},
     }
     files = {
         "templates/rights.yaml": _RIGHTS.replace("NAME", "wandb-operator"),
@@ -322,6 +323,8 @@ class Release:
             rule = rules.get(place) or {}
             found[place] = {"image": full, **({"unless": rule["unless"]} if rule.get("unless") else {})}
             runs = runnable.job() if place.startswith("migrations") else runnable.pause()
+            if place == "kafka.images.etcd":
+                runs = runnable.httpd(port=2379)
             application.images[full] = runs
             if "registry" not in spelt:
                 application.images[f"{NOWHERE}/{text}"] = runs

@@ -9,10 +9,10 @@ from installer.apps.wandb_v2 import migrations, resource, v2_checks
 from installer.apps.wandb_v2.application import Platform
 from installer.apps.wandb_v2.server_manifest import MOUNT, NAME, ManifestFiles, key_prefix, manifest_files
 from installer.chart.retarget import merged
-from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe
-from installer.cluster.kinds import CONFIG_MAP
+from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe, known
+from installer.cluster.kinds import CLUSTER_ROLE_BINDING, CONFIG_MAP
 from installer.cluster.managed_fields import apply_time
-from installer.cluster.owners import made_for
+from installer.cluster.owners import heirs, made_for
 from installer.cluster.workload import Workload
 from installer.diagnosis.finding import Finding
 from installer.errors import BundleError, SiteError
@@ -100,13 +100,20 @@ class OperatorDriver(PlainDriver):
             return []
         if data:
             resource.purge(cluster, held)
-        before = made_for(cluster, held)
+        before = heirs(cluster, held)
         gone = super().remove(step, actions, data=data)
         for item in before:
-            left = cluster.get(item.kind, item.name, item.namespace)
-            # What is about to be collected has an owner that is gone.
-            if left and not left["metadata"].get("deletionTimestamp") and not left["metadata"].get("ownerReferences"):
+            kind = known(cluster, item)
+            left = cluster.get(kind, item["metadata"]["name"], item["metadata"]["namespace"]) if kind else None
+            owners = [each["uid"] for each in (left or {}).get("metadata", {}).get("ownerReferences") or []]
+            # What has the resource as its owner is about to be collected.
+            if left and not left["metadata"].get("deletionTimestamp") and held["metadata"]["uid"] not in owners:
                 actions.kept.append(f"{describe(left)} (a service with its data: the resource says `detach`)")
+        if data:
+            gone += resource.remove_claims(cluster, step.name)
+        binding = f"{step.name.name}-oidc-discovery"
+        if cluster.get(CLUSTER_ROLE_BINDING, binding):
+            actions.kept.append(f"{CLUSTER_ROLE_BINDING.name} {binding} (the operator leaves it; nothing uses it)")
         return gone
 
     def after_removal(self, record: Record, actions: Actions, note: Callable[[str], None]) -> list[str]:

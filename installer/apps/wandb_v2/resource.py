@@ -8,8 +8,8 @@ from installer.apps.profile import Artifact, at_path, placed
 from installer.apps.wandb_v2.application import LICENSED_BY
 from installer.apps.wandb_v2.server_manifest import ManifestFiles
 from installer.chart.retarget import merged
-from installer.cluster.cluster import Cluster, Object
-from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, SECRET, Kind
+from installer.cluster.cluster import Cluster, Object, describe
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, SECRET, VOLUME_CLAIM, Kind
 from installer.cluster.workload import ReleaseName
 from installer.errors import ClusterError, ClusterForbiddenError
 from installer.objects.maker import Maker
@@ -91,6 +91,13 @@ def purge(cluster: Cluster, resource: Object) -> None:
                 if isinstance(said, Mapping) and "retentionPolicy" in said:
                     change = merged(change, placed(f"{service}.{instance}.{kind}.retentionPolicy.onDelete", "purge"))
     cluster.merge(RESOURCE, name, namespace, {"spec": change})
+
+
+def remove_claims(cluster: Cluster, name: ReleaseName) -> list[str]:
+    """Delete the volume claims of Kafka's etcd, which `purge` overlooks: it looks for labels that they do not bear."""
+    labels = {"app.kubernetes.io/name": f"{name.name}-kafka-etcd"}
+    claims = cluster.find(VOLUME_CLAIM, name.namespace, labels=labels)
+    return [describe(item) for item in claims if cluster.delete(VOLUME_CLAIM, item["metadata"]["name"], name.namespace)]
 
 
 def wake(cluster: Cluster, resource: Object) -> None:

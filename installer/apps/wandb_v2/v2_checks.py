@@ -14,12 +14,17 @@ from installer.errors import ClusterError, SiteError, UsageError
 from installer.objects.desired import ChartRelease, Desired, Resource
 
 _COMPONENTS = {
-    "moco": "mysqlclusters.moco.cybozu.com",
-    "redis-operator": "redis.redis.redis.opstreelabs.in",
-    "seaweedfs-operator": "seaweeds.seaweed.seaweedfs.com",
-    "altinity-clickhouse-operator": "clickhouseinstallations.clickhouse.altinity.com",
+    "moco": ("mysqlclusters.moco.cybozu.com", "mysql.default.externalMysql", "mysql"),
+    "redis-operator": ("redis.redis.redis.opstreelabs.in", "redis.default.externalRedis", "redis"),
+    "seaweedfs-operator": ("seaweeds.seaweed.seaweedfs.com", "objectStore.default.externalObjectStore", "bucket"),
+    "altinity-clickhouse-operator": (
+        "clickhouseinstallations.clickhouse.altinity.com",
+        "clickhouse.default.externalClickhouse",
+        "clickhouse",
+    ),
 }
-"""The operators of services that the operator's chart brings, by the key that switches each on, with a kind of it."""
+"""The operators of services that the operator's chart brings, by the key that switches each on: a kind of it, the field
+of the resource that makes it superfluous, and the answer for that."""
 _CRD_INSTALLER = "wandb-crd-installer"
 _OPERATOR_IMAGE = re.compile(r"(^|/)wandb/operator(:|@|$)")
 _NUMBERS = re.compile(r"\d+")
@@ -33,7 +38,7 @@ def checks(cluster: Cluster, wanted: Desired) -> Iterator[Callable[[], Iterable[
     yield lambda: storage(cluster)
     yield lambda: downgrade(cluster, platform)
     if operator:
-        yield lambda: components(cluster, operator)
+        yield lambda: components(cluster, operator, platform)
         yield lambda: operators(cluster, operator)
 
 
@@ -63,19 +68,26 @@ def operators(cluster: Cluster, operator: ChartRelease) -> Iterator[Finding]:
             )
 
 
-def components(cluster: Cluster, operator: ChartRelease) -> Iterator[Finding]:
-    """Operators of services that the cluster has already: a second one of a kind takes the first one's objects."""
+def components(cluster: Cluster, operator: ChartRelease, platform: Resource) -> Iterator[Finding]:
+    """Operators of services that the cluster has already, since a second one of a kind takes the first one's objects;
+    and such as nobody has and the platform needs: it could not even be deleted then."""
     values = operator.chart.coalesced(operator.values)
-    for key, name in _COMPONENTS.items():
+    for key, (name, external, answer) in _COMPONENTS.items():
         definition = cluster.get(CUSTOM_RESOURCE_DEFINITION, name)
-        if definition is None or at_path(values, f"{key}.enabled") is not True or _brought(definition, operator.name):
-            continue
-        yield Finding(
-            f"this cluster has {name} from somebody else, whose operator looks at all namespaces",
-            f"leave the bundle's out, since the platform works with that one: `operator_values: {{{key}: "
-            "{enabled: false}}` in site.yaml.",
-            SiteError,
-        )
+        brought = at_path(values, f"{key}.enabled") is not False
+        if brought and definition and not _ours(definition, operator.name):
+            yield Finding(
+                f"this cluster has {name} from somebody else, whose operator looks at all namespaces",
+                f"leave the bundle's out, since the platform works with that one: `operator_values: {{{key}: "
+                "{enabled: false}}` in site.yaml.",
+                SiteError,
+            )
+        elif not brought and not definition and at_path(platform.document, f"spec.{external}") is None:
+            yield Finding(
+                f"nobody brings {name}, by which the operator would run this service",
+                f"name a server of the site ({answer} in site.yaml), or leave {key} on.",
+                SiteError,
+            )
 
 
 def storage(cluster: Cluster) -> Iterator[Finding]:
@@ -114,6 +126,6 @@ def _order(version: str) -> tuple[Any, ...]:
     return tuple(map(int, _NUMBERS.findall(plain))), not rest, tuple(map(int, _NUMBERS.findall(rest)))
 
 
-def _brought(definition: Object, operator: ReleaseName) -> bool:
+def _ours(definition: Object, operator: ReleaseName) -> bool:
     managers = {entry.get("manager") for entry in definition["metadata"].get("managedFields") or []}
     return _CRD_INSTALLER in managers or of_release(definition, operator)

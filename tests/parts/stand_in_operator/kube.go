@@ -160,13 +160,13 @@ func flag(name string, words []string) string {
 	return ""
 }
 
-// say logs as the original does: JSON, one line an entry.
+// say logs as the original does: logfmt, one line an entry.
 func say(level, message string, err error) {
-	entry := object{"time": time.Now().UTC().Format(time.RFC3339Nano), "level": level, "msg": message}
+	line := fmt.Sprintf("time=%s level=%s msg=%q", time.Now().UTC().Format(time.RFC3339Nano), level, message)
 	if err != nil {
-		entry["error"] = err.Error()
+		line += fmt.Sprintf(" err=%q", err.Error())
 	}
-	json.NewEncoder(os.Stdout).Encode(entry)
+	fmt.Fprintln(os.Stderr, line)
 }
 
 func must(err error) {
