@@ -199,7 +199,7 @@ def test_an_operator_that_is_too_old_is_refused(desk: Desk) -> None:
     assert "chart operator 2.0.0-beta.3 reads server-manifest in another way" in desk.refusal()
 
 
-def test_it_goes_into_the_registry_of_an_enclave(desk: Desk, tmp_path: Path) -> None:
+def test_it_goes_into_the_registry_of_an_enclave(desk: Desk, wandb_v2: Path, tmp_path: Path) -> None:
     desk.airferry.result("lock")
     desk.airferry.result("build")
     desk.airferry.result("keygen", "release", "--no-passphrase")
@@ -209,7 +209,6 @@ def test_it_goes_into_the_registry_of_an_enclave(desk: Desk, tmp_path: Path) -> 
     with Registry(tmp_path / "enclave") as registry:
         (tmp_path / "site.yaml").write_text(f"registry: {{host: '{registry.address}', project: p, plain_http: true}}\n")
         inside.result("load", "--site", "site.yaml")
-        place = f"{registry.address}/p/{MANIFEST}"
         [entry] = json.loads((desk.folder / "manifest" / "index.json").read_text())["manifests"]
         for name in (MANIFEST, "wandb/server-manifest"):
             assert digest_in(registry, f"p/{name}", desk.release) == entry["digest"]
@@ -217,12 +216,14 @@ def test_it_goes_into_the_registry_of_an_enclave(desk: Desk, tmp_path: Path) -> 
         tool = digest_in(registry, "p/amazon/aws-cli", "2.35.10")
         assert tool == digest_in(registry, "p/docker.io/amazon/aws-cli", "2.35.10")
     inside.result("render", "--site", "site.yaml", "--output-dir", "out")
-    [resource] = [
-        item
-        for path in (tmp_path / "out").rglob("*.yaml")
-        for item in yaml.safe_load_all(path.read_text())
-        if item and item.get("kind") == "WeightsAndBiases"
-    ]
+    documents = [yaml.safe_load_all(path.read_text()) for path in (tmp_path / "out").rglob("*.yaml")]
+    rendered = [item for found in documents for item in found if item and "kind" in item]
+    [resource] = [item for item in rendered if item["kind"] == "WeightsAndBiases"]
     spec = resource["spec"]
     assert spec["global"] == {"imageRegistry": f"{registry.address}/p"}
-    assert (spec["wandb"]["version"], spec["wandb"]["manifestRepository"]) == (desk.release, f"oci://{place}")
+    # The operator asks registries over HTTPS alone: without it, it gets the manifest as files.
+    assert spec["wandb"]["version"] == desk.release
+    assert spec["wandb"]["manifestRepository"] == "file:///etc/airferry/server-manifest"
+    [files] = [item for item in rendered if item["kind"] == "ConfigMap" and "airferry" in item["metadata"]["name"]]
+    published = sorted((wandb_v2 / "server-manifest" / desk.release).iterdir())
+    assert list(files["data"].values()) == [path.read_text() for path in published]

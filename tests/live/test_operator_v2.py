@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.parts import wandb_v2
 from tests.parts.authority import Authority
 from tests.parts.cluster_files import ADDRESS
 from tests.parts.enclave_program import EnclaveProgram
@@ -70,6 +71,36 @@ def secure(enclave: Enclave, tmp_path: Path) -> Iterator[Registry]:
         yield registry
 
 
+@pytest.fixture(scope="session", params=wandb_v2.operators())
+def operator(request: pytest.FixtureRequest) -> wandb_v2.Operator:
+    """The operator, and the real one as well where somebody has built it."""
+    if request.param == wandb_v2.STAND_IN:
+        return wandb_v2.stand_in()
+    assets: Path = request.getfixturevalue("wandb_v2")
+    return wandb_v2.real(assets)
+
+
+@pytest.fixture
+def claimed(enclave: Enclave) -> Iterator[None]:
+    """Volumes for what the operator claims."""
+    volumes: list[dict[str, Any]] = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"claimed-{number}"},
+            "spec": {
+                "capacity": {"storage": "10Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "hostPath": {"path": f"/var/lib/kubelet/claimed-{number}", "type": "DirectoryOrCreate"},
+            },
+        }
+        for number in range(3)
+    ]
+    enclave.kubectl("apply", "--filename=-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": volumes}))
+    yield
+    enclave.kubectl("delete", "pv", *(item["metadata"]["name"] for item in volumes), "--wait=false")
+
+
 def objects(enclave: Enclave, kinds: str, namespace: str = "wandb") -> dict[str, dict[str, Any]]:
     found = json.loads(enclave.kubectl("get", kinds, f"--namespace={namespace}", "--output=json"))["items"]
     return {f"{item['kind']} {item['metadata']['name']}": item for item in found}
@@ -125,7 +156,7 @@ def test_it_lives_without_https_with_services_of_its_own(enclave: Enclave, progr
 
 
 def test_it_lives_from_a_registry_with_https_a_login_and_services_of_the_site(
-    enclave: Enclave, program: EnclaveProgram, secure: Registry
+    enclave: Enclave, program: EnclaveProgram, secure: Registry, operator: wandb_v2.Operator, claimed: None
 ) -> None:
     """A migration that fails holds the new version up, and nothing else; the next version gets past it."""
     login = {"username": "robot", "password": {"file": "robot"}}
@@ -137,9 +168,10 @@ def test_it_lives_from_a_registry_with_https_a_login_and_services_of_the_site(
         path.write_text(json.dumps(json.loads(path.read_text()) | {"registry": site}))
 
     answers()
-    release = Release(program.folder / "first", manifest=server_manifest("0.84.0"))
+    release = Release(program.folder / "first", manifest=server_manifest("0.84.0"), operator=operator)
     program.result(program.install(release.write()))
-    asked = [item.path for item in read_accesses(secure.access_log) if item.agent == "wandb-operator"]
+    accesses = (item for item in read_accesses(secure.access_log) if item.agent == "wandb-operator")
+    asked = [item.path for item in accesses if item.status == 200]
     assert len(asked) == 3
     assert asked[0] == f"/v2/airferry/{MANIFEST}/manifests/0.84.0"
     assert {image.startswith(f"{secure.address}/airferry/") for image in images(enclave)} == {True}

@@ -4,6 +4,7 @@ server manifest, and bundles of all that."""
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,15 @@ from tests.parts.go_programs import stand_in_operator
 from tests.parts.images import File, Image, Layer, Run, Symlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 TEMPLATES = Path(__file__).parents[2] / "templates" / "wandb-v2"
 MANIFEST = "us-docker.pkg.dev/wandb-production/public/wandb/server-manifest"
-OPERATOR = "us-docker.pkg.dev/wandb-production/public/wandb/operator:2.0.0-stand-in"
+OPERATOR = "us-docker.pkg.dev/wandb-production/public/wandb/operator"
+PROGRAMS = "AIRFERRY_TEST_OPERATOR_V2"
+"""The variable that names a folder with the operator's programs, `manager` and `crd-installer`, where somebody has
+built them; then its chart is that among the files of AIRFERRY_TEST_WANDB_V2."""
+STAND_IN, REAL = "stand-in", "real"
 CERT_MANAGER = "quay.io/jetstack/stand-in:1.0"
 
 _RIGHTS = """
@@ -39,12 +44,14 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-
 subjects: [{kind: ServiceAccount, name: NAME, namespace: "{{ .Release.Namespace }}"}]
 """
 _ISSUED = """
+{{- range tuple "Certificate" "Issuer" }}
+---
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: certificates.cert-manager.io}
+metadata: {name: "{{ lower . }}s.cert-manager.io"}
 spec:
   group: cert-manager.io
-  names: {kind: Certificate, plural: certificates, singular: certificate, listKind: CertificateList}
+  names: {kind: {{ . }}, plural: "{{ lower . }}s", singular: {{ lower . }}, listKind: {{ . }}List}
   scope: Namespaced
   versions:
     - name: v1
@@ -52,6 +59,7 @@ spec:
       storage: true
       subresources: {status: {}}
       schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+{{- end }}
 """
 _ISSUER = """
 apiVersion: apps/v1
@@ -217,12 +225,45 @@ def program() -> Image:
     return Image((layer,), Run(entrypoint=("/manager",), user="65532"))
 
 
-def operator_chart(version: str = "2.0.0") -> bytes:
+@dataclass(frozen=True)
+class Operator:
+    """An operator: its chart, the image that this names, and the values that it needs in a test."""
+
+    chart: bytes = field(repr=False)
+    tag: str
+    program: Callable[[], Image]
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def operators() -> list[str]:
+    """Which operators there are to test with."""
+    return [STAND_IN, REAL] if os.environ.get(PROGRAMS) else [STAND_IN]
+
+
+def stand_in() -> Operator:
+    """Our stand-in."""
+    return Operator(_operator_chart(), "stand-in", program)
+
+
+def real(assets: Path) -> Operator:
+    """W&B's own, without the operators of services, which are not to be had."""
+    folder = Path(os.environ[PROGRAMS])
+    files = {f"/{name}": File((folder / name).read_bytes(), 0o755) for name in ("manager", "crd-installer")}
+    [chart] = (assets / "charts").glob("operator-*.tgz")
+    off = ("moco", "redis-operator", "seaweedfs-operator", "altinity-clickhouse-operator")
+    values = {"wandb": {"install": False}, **{name: {"enabled": False} for name in off}}
+    image = Image((Layer(files),), Run(entrypoint=("/manager",), user="65532"))
+    return Operator(
+        chart.read_bytes(), chart.name.removeprefix("operator-").removesuffix(".tgz"), lambda: image, values
+    )
+
+
+@cache
+def _operator_chart() -> bytes:
     """The chart `operator`, made like that of W&B as far as an installer sees it."""
-    repository, _, tag = OPERATOR.rpartition(":")
     values = {
         "global": {"imagePullSecrets": [], "volumes": [], "volumeMounts": []},
-        "wandb-operator": {"image": {"repository": repository, "tag": tag}, "caCerts": {"certs": []}},
+        "wandb-operator": {"image": {"repository": OPERATOR, "tag": "stand-in"}, "caCerts": {"certs": []}},
         "manifestCondition": "",
         # The stand-in needs none of them to run services.
         **{name: {"enabled": True} for name in ("moco", "redis-operator", "seaweedfs-operator")},
@@ -234,7 +275,7 @@ def operator_chart(version: str = "2.0.0") -> bytes:
         "templates/webhooks.yaml": _WEBHOOKS,
         "values.yaml": json.dumps(values),
     }
-    return packed_chart("operator", version, files)
+    return packed_chart("operator", "2.0.0", files)
 
 
 def cert_manager_chart() -> bytes:
@@ -308,11 +349,18 @@ class Release:
     name: str = "wandb"
     manifest: dict[str, Any] = field(default_factory=server_manifest)
     spec: dict[str, Any] = field(default_factory=dict)
+    operator: Operator = field(default_factory=stand_in)
     operator_values: dict[str, Any] = field(default_factory=dict)
     cert_manager_values: dict[str, Any] = field(default_factory=dict)
 
     def write(self) -> Path:
         """Write and sign the bundle; its file."""
+        made = self.application()
+        made.images |= {f"{OPERATOR}:{self.operator.tag}": self.operator.program(), CERT_MANAGER: program()}
+        return made.write()
+
+    def application(self) -> Application:
+        """All of the bundle, with images of programs that do nothing."""
         application = Application(self.folder, self.name, version=self.version, sequence=self.sequence)
         profile = _parsed("profile.yaml")
         rules = profile["artifacts"][0]["images"]
@@ -331,17 +379,17 @@ class Release:
         layer = Layer({"manifest.yaml": File(json.dumps(self.manifest).encode())})
         for repository in (MANIFEST, f"{NOWHERE}/wandb/server-manifest"):
             application.images[f"{repository}:{self.version}"] = Image((layer,))
-        application.images |= {OPERATOR: program(), CERT_MANAGER: program()}
+        application.images |= dict.fromkeys((f"{OPERATOR}:{self.operator.tag}", CERT_MANAGER), runnable.pause())
         resource = merged(_parsed("wandb.yaml"), {"spec": {"wandb": {"version": self.version}, **self.spec}})
-        application.document("operator-values.yaml", self.operator_values, "values")
+        application.document("operator-values.yaml", merged(self.operator.values, self.operator_values), "values")
         application.document("cert-manager-values.yaml", self.cert_manager_values, "values")
         application.document("wandb.yaml", resource, "resource")
-        application.charts = [cert_manager_chart(), operator_chart()]
+        application.charts = [cert_manager_chart(), self.operator.chart]
         application.steps = profile["steps"]
         profile["artifacts"][0]["found"] = found
         keys = ("driver", "namespace", "artifacts", "logs")
         application.profile = {key: profile[key] for key in keys if key in profile}
-        return application.write()
+        return application
 
 
 def _parsed(name: str) -> Any:

@@ -305,7 +305,8 @@ def test_of_a_controller_that_does_not_run_its_pods_are_told(world: World) -> No
             world.cluster.set_status(DEPLOYMENT, "controller", "home", {**ready, "availableReplicas": 0})
 
     world.meanwhile = meanwhile
-    with pytest.raises(NotReadyError, match="Thing home/it is not ready:\n  Deployment home/controller: 0 of 1"):
+    words = "Thing home/it \\(condition Ready is False\\) is not ready:\n  Deployment home/controller: 0 of 1"
+    with pytest.raises(NotReadyError, match=words):
         world.install(world.application())
 
 
