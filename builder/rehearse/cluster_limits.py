@@ -100,7 +100,7 @@ def _unserved(wanted: Desired, api_versions: Iterable[str]) -> Iterator[str]:
             )
         known |= _served(step.applied)
         if isinstance(step, ChartRelease):
-            known |= step.brings
+            known |= step.brought
         if not isinstance(step, Resource):
             continue
         # What a controller installs is there when its resource is ready.

@@ -186,13 +186,6 @@ class Step(Strict):
         """What the step is called: its name, else its chart's name or the resource's file."""
         return self.name or self.chart or self.resource or ""
 
-    @property
-    def brought(self) -> Iterator[tuple[str, str]]:
-        """`brings`, each as `apiVersion` and `kind`."""
-        for text in self.brings:
-            kind, version, group = text.split(".", 2)
-            yield f"{group}/{version}", kind
-
 
 class NamespaceEntry(Strict):
     """What a namespace gets when it is made; `labels` also set its Pod Security level."""

@@ -66,6 +66,12 @@ ACCESS_REVIEW = Kind(
 )
 
 
+def kind_named(text: str) -> tuple[str, str]:
+    """`apiVersion` and `kind` of a kind as kubectl writes it, `Zoo.v1.demo.example`."""
+    kind, version, group = text.split(".", 2)
+    return f"{group}/{version}", kind
+
+
 def is_default_class(obj: Mapping[str, Any]) -> bool:
     """Whether a StorageClass or IngressClass is the one that counts where none is named."""
     annotations = (obj.get("metadata") or {}).get("annotations") or {}

@@ -11,7 +11,7 @@ from installer.apps.profile import Ready
 from installer.chart.helm import Chart, hook_events
 from installer.cluster import volumes
 from installer.cluster.cluster import FIELD_MANAGER, Object
-from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB, NAMESPACE
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB, NAMESPACE, kind_named
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.controller_log import LogSign
 from installer.oci.digest import Digest
@@ -29,7 +29,7 @@ class ChartRelease:
     references that any of this asks for, now or when it is changed, `helm test` aside; `suspects` are texts that only
     look like references, and where they stand. `crds` are the CustomResourceDefinitions among the objects that Helm
     would never upgrade: those of the `crds/` folders. `hidden` are the paths of values that are secrets themselves.
-    `brings` are kinds that its hooks or its program define, each as `apiVersion` and `kind`.
+    `brings` are kinds that its hooks or its program define, like `Zoo.v1.demo.example`.
     """
 
     chart: Chart
@@ -41,7 +41,12 @@ class ChartRelease:
     suspects: tuple[str, ...] = ()
     crds: tuple[Object, ...] = field(default=(), repr=False)
     hidden: frozenset[str] = frozenset()
-    brings: frozenset[tuple[str, str]] = frozenset()
+    brings: frozenset[str] = frozenset()
+
+    @property
+    def brought(self) -> frozenset[tuple[str, str]]:
+        """`brings`, each as `apiVersion` and `kind`."""
+        return frozenset(map(kind_named, self.brings))
 
     @property
     def origin(self) -> str:

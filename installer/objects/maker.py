@@ -203,7 +203,7 @@ class Maker:
         }
         objects, run = tuple(installed.objects), tuple(hooks.values())
         hidden = frozenset(self.application.secret_paths(step))
-        brings = frozenset(step.brought)
+        brings = frozenset(step.brings)
         return ChartRelease(chart, name, values, objects, run, images, suspects, installed.crds, hidden, brings)
 
     def digests(self, images: Iterable[Reference]) -> dict[str, Digest]:

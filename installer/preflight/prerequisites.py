@@ -52,7 +52,7 @@ def silent_groups(cluster: Cluster) -> Iterator[Finding]:
 def kinds(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
     """Kinds that neither the cluster nor the bundle has."""
     brought = set(custom_kinds(item for part in wanted.parts for item in (*part.crds, *part.objects)))
-    brought = brought.union(*(release.brings for release in wanted.installed))
+    brought = brought.union(*(release.brought for release in wanted.installed))
     lacking: dict[tuple[str, str], list[str]] = {}
     for part in wanted.parts:
         for item in part.applied:

@@ -148,7 +148,7 @@ class Actions:
         )
         self._until_trusted(release, release.objects)
         rolled_out = until_rolled_out(self.cluster, release.name, self.patience)
-        self._until_trusted(release, [self._definition(*kind) for kind in sorted(release.brings)])
+        self._until_trusted(release, [self._definition(*kind) for kind in sorted(release.brought)])
         return rolled_out
 
     def _until_trusted(self, release: ChartRelease, made: Iterable[Object]) -> None:

@@ -52,6 +52,7 @@ class InstalledObject(Value):
 class InstalledStep(Value):
     """A step as it was installed: a `chart` of kind and the release it became, a `resource`, or `manifests`.
 
+    `brings` are kinds that the chart's hooks or its program define, like `Zoo.v1.demo.example`.
     `release` and `namespace` are those of the release, of the resource, or of the step. Of a resource `chart`,
     `version` and `archive` are those of the release that its controller makes, or empty. `hooks` are the names of the
     Jobs that Helm runs, `crds` those of the CustomResourceDefinitions that came with it. `objects` are what was applied
@@ -74,6 +75,7 @@ class InstalledStep(Value):
     values_at: str = ""
     signs: tuple[LogSign, ...] = ()
     chart_source: str = ""
+    brings: tuple[str, ...] = ()
 
     @property
     def name(self) -> ReleaseName:
@@ -203,7 +205,15 @@ def _of_chart(kind: str, release: ChartRelease) -> InstalledStep:
     chart, name, hooks = release.chart, release.name, tuple(sorted(release.hooks))
     crds = tuple(sorted({item["metadata"]["name"] for item in release.crds}))
     return InstalledStep(
-        kind, name.name, name.namespace, chart.name, chart.version, chart.digest.text, hooks=hooks, crds=crds
+        kind,
+        name.name,
+        name.namespace,
+        chart.name,
+        chart.version,
+        chart.digest.text,
+        hooks=hooks,
+        crds=crds,
+        brings=tuple(sorted(release.brings)),
     )
 
 

@@ -7,8 +7,17 @@ from contextlib import suppress
 from functools import partial
 
 from installer.cluster import volumes
-from installer.cluster.cluster import Cluster, Object
-from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, JOB, SECRET, VOLUME, VOLUME_CLAIM, Kind
+from installer.cluster.cluster import AbsentError, Cluster, Object
+from installer.cluster.kinds import (
+    CONFIG_MAP,
+    CUSTOM_RESOURCE_DEFINITION,
+    JOB,
+    SECRET,
+    VOLUME,
+    VOLUME_CLAIM,
+    Kind,
+    kind_named,
+)
 from installer.cluster.workload import ReleaseName, of_release
 from installer.diagnosis.wait import AGAIN
 from installer.errors import ClusterError, NotReadyError
@@ -64,6 +73,7 @@ def uninstall(means: Means, record: Record, *, data: bool = False, crds: bool = 
 def phases(record: Record, *, data: bool = False) -> list[Phase["_Work"]]:
     """What `uninstall` does, in order: steps in the reverse of the order in which they came."""
     return [
+        Phase("look around", _Work.look_around, needed=any(step.brings for step in record.steps)),
         Phase("keep volumes", _Work.keep_volumes, needed=not data),
         *(
             Phase(f"remove {step.kind} {step.name}", partial(_remove, step), tuple(map(str, step.objects)))
@@ -85,8 +95,14 @@ class _Work:
         self._cluster, self._releases, self._patience = means.cluster, means.releases, means.patience
         self._record, self._data, self._crds = record, data, crds
         self._actions, self._driver = Actions(means), driver_of(record.driver)
-        self._saved = list[Leftover]()
+        self._saved, self._brought = list[Leftover](), set[str]()
         self.removed, self.kept = list[str](), list[str]()
+
+    def look_around(self) -> None:
+        """Find the definitions that hooks or programs have made, while those serve."""
+        for text in sorted({text for step in self._record.steps for text in step.brings}):
+            with suppress(AbsentError):
+                self._brought.add(str(self._cluster.kind(*kind_named(text))))
 
     def keep_volumes(self) -> None:
         """Make the volumes of claims that go with their releases stay."""
@@ -149,7 +165,7 @@ class _Work:
     def _kinds(self, *, delete: bool) -> list[str]:
         """What is said of the CRDs that stay; with `delete` those go of which no object exists any more."""
         kept = []
-        for name in sorted({name for step in self._record.steps for name in step.crds}):
+        for name in sorted({*(name for step in self._record.steps for name in step.crds), *self._brought}):
             definition = self._cluster.get(CUSTOM_RESOURCE_DEFINITION, name)
             if definition is None:
                 continue

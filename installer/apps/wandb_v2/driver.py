@@ -15,7 +15,8 @@ from installer.cluster.managed_fields import apply_time
 from installer.cluster.owners import heirs, made_for
 from installer.cluster.workload import Workload
 from installer.diagnosis.finding import Finding
-from installer.errors import BundleError, SiteError
+from installer.diagnosis.wait import AGAIN
+from installer.errors import BundleError, NotReadyError, SiteError
 from installer.objects.desired import Desired, DesiredStep, Resource
 from installer.objects.driver import ChartSourceRequest, Completed
 from installer.objects.maker import Maker
@@ -103,11 +104,7 @@ class OperatorDriver(PlainDriver):
         before = heirs(cluster, held)
         gone = super().remove(step, actions, data=data)
         for item in before:
-            kind = known(cluster, item)
-            left = cluster.get(kind, item["metadata"]["name"], item["metadata"]["namespace"]) if kind else None
-            owners = [each["uid"] for each in (left or {}).get("metadata", {}).get("ownerReferences") or []]
-            # What has the resource as its owner is about to be collected.
-            if left and not left["metadata"].get("deletionTimestamp") and held["metadata"]["uid"] not in owners:
+            if left := _left(actions, item, held["metadata"]["uid"]):
                 actions.kept.append(f"{describe(left)} (a service with its data: the resource says `detach`)")
         if data:
             gone += resource.remove_claims(cluster, step.name)
@@ -131,6 +128,26 @@ DRIVER = OperatorDriver()
 def platform_of(steps: Iterable[DesiredStep]) -> Resource:
     """The resource of the platform among `steps`."""
     return next(step for step in steps if isinstance(step, Resource) and step.document["kind"] == resource.KIND)
+
+
+def _left(actions: Actions, item: Object, owner: str) -> Object | None:
+    """What stays of `item`, which the resource with the uid `owner` owned; None once it is gone.
+
+    It is waited for: operators serve finalizers of what they have made, and are removed next. Raises NotReadyError.
+    """
+    cluster, patience = actions.cluster, actions.patience
+    kind = known(cluster, item)
+    if kind is None:
+        return None
+    while left := cluster.get(kind, item["metadata"]["name"], item["metadata"]["namespace"]):
+        owners = [each["uid"] for each in left["metadata"].get("ownerReferences") or []]
+        if owner not in owners and not left["metadata"].get("deletionTimestamp"):
+            return left
+        patience.state(f"{describe(item)}: being deleted")
+        if patience.over():
+            raise NotReadyError(f"{describe(item)} is not deleted in time", hint=AGAIN)
+        patience.rest()
+    return None
 
 
 def _label(step: DesiredStep) -> str:
