@@ -152,7 +152,8 @@ class Step(Strict):
     list of both that are merged in this order; when resolved it is the name of a document.
     `brings` are kinds that no template of the chart defines and that are there once it is installed: a hook of it, or
     its program, makes them. `manifests` are files, or folders of files, each a stream of YAML documents. `controller`
-    names the step whose pods act upon a resource: when it is not ready in time, they are looked at.
+    names the step whose pods act upon a resource: when it is not ready in time, they are looked at. `succeeds` are
+    charts that a former controller has installed for the resource, and whose release ends once it is ready.
     """
 
     chart: ChartName | None = None
@@ -166,6 +167,7 @@ class Step(Strict):
     installs: Installs | None = None
     ready: Ready | None = None
     controller: StepName | None = None
+    succeeds: list[ChartName] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -173,7 +175,7 @@ class Step(Strict):
         if len(kinds) != 1:
             raise ValueError("needs one of `chart`, `resource`, `manifests`")
         only = {"version": "chart", "values": "chart", "brings": "chart"}
-        only |= dict.fromkeys(("installs", "ready", "controller"), "resource")
+        only |= dict.fromkeys(("installs", "ready", "controller", "succeeds"), "resource")
         for key, kind in only.items():
             if getattr(self, key) not in (None, []) and kind != kinds[0]:
                 raise ValueError(f"`{key}` has no meaning for {kinds[0]}")

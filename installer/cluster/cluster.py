@@ -133,6 +133,12 @@ def describe(obj: Mapping[str, Any]) -> str:
     return f"{obj.get('kind', 'object')} {namespace + '/' if namespace else ''}{metadata.get('name', '?')}"
 
 
+def bare(obj: Mapping[str, Any]) -> Object:
+    """`obj` without its status, and without what the API server notes of each change."""
+    metadata = {key: item for key, item in obj["metadata"].items() if key not in ("resourceVersion", "managedFields")}
+    return {**{key: item for key, item in obj.items() if key != "status"}, "metadata": metadata}
+
+
 def namespace_of(obj: Mapping[str, Any], default: str) -> str:
     """The namespace that a rendered object names, or `default`, that of its release."""
     return str(obj["metadata"].get("namespace") or default)

@@ -109,6 +109,7 @@ class Resource:
     `installs` is the release that the controller makes of it, `controller` the step whose pods run that controller.
     `values_at` is the path of that release's values in it, `chart_source` in a word where the controller reads its
     chart (oci: the registry). `signs` tell what the controller's log means. `addition` is what a driver needs beside.
+    `succeeds` are charts that a former controller has installed for it, and that it takes the place of.
     """
 
     label: str
@@ -119,6 +120,7 @@ class Resource:
     values_at: str = ""
     chart_source: str = ""
     signs: tuple[LogSign, ...] = ()
+    succeeds: tuple[str, ...] = ()
     images: frozenset[Reference] = frozenset()
     suspects: tuple[str, ...] = ()
     addition: object = field(default=None, repr=False)
@@ -160,11 +162,13 @@ class Desired:
     `images` are all references that the cluster will ask for, each with the digest that the bundle has for it; what
     controllers pull, too. `suspects` are texts in arguments, variables and ConfigMaps that look like references to
     other images, and where they stand. `keys` are those of site.yaml that answer for what preflight looks at.
-    `misspelt` are keys of values that the charts do not know, and what was probably meant.
+    `misspelt` are keys of values that the charts do not know, and what was probably meant. The installer keeps its own
+    notes in the namespace `home`.
     `confidential` are the texts of `secrets` that nobody may see.
     `accounts` are service accounts that bear the pull secret, `unserved` pods that do not get it by any way.
     """
 
+    home: str
     namespaces: Mapping[str, Mapping[str, str]]
     secrets: tuple[Object, ...] = field(repr=False)
     steps: tuple[DesiredStep, ...]
@@ -223,8 +227,3 @@ class Desired:
     def claims(self) -> frozenset[str]:
         """The volume claims that are objects of the charts, as `namespace/name`; those of StatefulSets are not."""
         return frozenset[str]().union(*(volumes.claims(item.objects, item.name.namespace) for item in self.releases))
-
-    @property
-    def home(self) -> str:
-        """The namespace in which the installer keeps its own notes: that of the first step."""
-        return self.steps[0].name.namespace

@@ -56,6 +56,7 @@ def desired(
     pull_secret = site.answers.registry.pull_secret_name
     bearers, unserved = accounts(parts, pull_secret) if pull_secret else ([], [])
     return Desired(
+        home=_home(application.default_namespace(site), done.steps),
         namespaces={place: maker.labels(place) for place in sorted(places)},
         secrets=tuple(secret_object(secret) for secret in secrets),
         steps=done.steps,
@@ -70,6 +71,11 @@ def desired(
         misspelt=tuple(_misspelt(application, steps, site)),
         keys=application.keys,
     )
+
+
+def _home(general: str, steps: Sequence[DesiredStep]) -> str:
+    """The namespace that the application is called by, unless no step goes there; then that of the first one."""
+    return general if any(step.name.namespace == general for step in steps) else steps[0].name.namespace
 
 
 def _misspelt(application: Application, steps: Sequence[DesiredStep], site: Site) -> Iterator[str]:

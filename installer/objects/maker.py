@@ -128,6 +128,7 @@ class Maker:
             ready=step.ready,
             controller=self._controller(step),
             values_at=step.installs.values if step.installs else "",
+            succeeds=tuple(step.succeeds),
             signs=tuple(LogSign(item.text, item.cause, item.next) for item in self.application.profile.logs),
             images=images,
             suspects=suspects,

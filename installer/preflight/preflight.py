@@ -13,7 +13,7 @@ from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.chart.relocation import Relocation
 from installer.cluster import volumes
-from installer.cluster.cluster import Cluster, Object
+from installer.cluster.cluster import Cluster, Object, WebhookError
 from installer.cluster.kinds import VOLUME
 from installer.diagnosis.finding import Finding, warning
 from installer.errors import AirferryError, ClusterForbiddenError, SiteError
@@ -168,10 +168,10 @@ def _places_of_secrets(wanted: Desired) -> list[str]:
 
 
 def _held_against(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What `check` finds; a warning if it may not look."""
+    """What `check` finds; a warning if it may not look, or if what it looks at is behind a webhook that is down."""
     try:
         return list(check())
-    except ClusterForbiddenError as exc:
+    except (ClusterForbiddenError, WebhookError) as exc:
         return [Finding(f"not checked: {exc.message}", "look at this yourself, or use a context that may.", None)]
 
 

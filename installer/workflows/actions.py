@@ -5,7 +5,16 @@ from contextlib import suppress
 
 from installer.chart.releases import Releases
 from installer.cluster import cert_manager, volumes
-from installer.cluster.cluster import AbsentError, Object, WebhookError, describe, in_namespace, known, namespace_of
+from installer.cluster.cluster import (
+    AbsentError,
+    Object,
+    WebhookError,
+    bare,
+    describe,
+    in_namespace,
+    known,
+    namespace_of,
+)
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, NAMESPACE
 from installer.cluster.workload import ReleaseName, Workload, condition, of_release
 from installer.diagnosis.wait import AGAIN, not_ready, pending_hooks, until_rolled_out, while_hooks_run
@@ -37,17 +46,20 @@ class Actions:
 
     # --- objects
 
-    def apply(self, obj: Object) -> Object:
-        """Server-side apply; noted as a change if the object's version moved."""
+    def apply(self, obj: Object, *, force: bool = False) -> Object:
+        """Server-side apply; noted as a change if that changed more than its status, which others write meanwhile.
+
+        With `force` what others have set is overwritten.
+        """
         cluster, metadata = self.cluster, obj["metadata"]
         kind = cluster.kind(obj["apiVersion"], obj["kind"])
         before = cluster.get(kind, metadata["name"], metadata.get("namespace", ""))
-        after = cluster.apply(obj, force=self.take_over)
-        if before is None or before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"]:
+        after = cluster.apply(obj, force=force or self.take_over)
+        if before is None or bare(before) != bare(after):
             self.note(describe(obj))
         return after
 
-    def apply_once_served(self, obj: Object) -> Object:
+    def apply_once_served(self, obj: Object, *, force: bool = False) -> Object:
         """The same for an object whose kind, or whose webhook, may have been installed a moment ago.
 
         Raises the API server's refusal once it has lasted for `SERVED_SECONDS`.
@@ -55,7 +67,7 @@ class Actions:
         start = self.patience.clock()
         while True:
             try:
-                return self.apply(obj)
+                return self.apply(obj, force=force)
             except (AbsentError, WebhookError) as exc:
                 if self.patience.over() or self.patience.clock() - start >= SERVED_SECONDS:
                     raise

@@ -102,7 +102,7 @@ def prepare(
     if before:
         floor_after(bundle.manifest, before.floor, f"namespace {before.namespace}", back_to)
         upgrade.stays_in_place(before, note)
-    overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over)
+    overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over, exempt=upgrade.succeeded(past, note))
     changes = Changes((), (), (), ())
     if upgrading:
         changes = upgrade.changes(releases, wanted, note, before, past)

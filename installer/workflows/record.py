@@ -52,7 +52,8 @@ class InstalledObject(Value):
 class InstalledStep(Value):
     """A step as it was installed: a `chart` of kind and the release it became, a `resource`, or `manifests`.
 
-    `brings` are kinds that the chart's hooks or its program define, like `Zoo.v1.demo.example`.
+    `brings` are kinds that the chart's hooks or its program define, like `Zoo.v1.demo.example`. `succeeds` are charts
+    that a former controller has installed for the resource, and that it takes the place of.
     `release` and `namespace` are those of the release, of the resource, or of the step. Of a resource `chart`,
     `version` and `archive` are those of the release that its controller makes, or empty. `hooks` are the names of the
     Jobs that Helm runs, `crds` those of the CustomResourceDefinitions that came with it. `objects` are what was applied
@@ -76,6 +77,7 @@ class InstalledStep(Value):
     signs: tuple[LogSign, ...] = ()
     chart_source: str = ""
     brings: tuple[str, ...] = ()
+    succeeds: tuple[str, ...] = ()
 
     @property
     def name(self) -> ReleaseName:
@@ -197,6 +199,7 @@ def _of_resource(step: Resource) -> InstalledStep:
         controller=controller,
         values_at=step.values_at,
         signs=step.signs,
+        succeeds=step.succeeds,
         chart_source=step.chart_source,
     )
 
@@ -232,17 +235,22 @@ def held(cluster: Cluster, bundle: str, namespace: str) -> Record | None:
     return read(found) if found else None
 
 
+def every(cluster: Cluster, bundle: str = "", namespace: str = "") -> list[Record]:
+    """The records of all installations, or of those of the bundle named `bundle`; in `namespace`, or anywhere."""
+    labels = {**MANAGED_BY, "app.kubernetes.io/component": "installation"}
+    return [
+        read(item)
+        for item in cluster.find(CONFIG_MAP, namespace, labels=labels)
+        if item["metadata"]["name"] == f"{PREFIX}{bundle}" or not bundle
+    ]
+
+
 def find(cluster: Cluster, bundle: str = "", namespace: str = "") -> Record:
     """The record of the bundle named `bundle`, or the only one there is; in `namespace`, or anywhere.
 
     Raises NothingHereError if there is none, UsageError if there are several to choose from.
     """
-    labels = {**MANAGED_BY, "app.kubernetes.io/component": "installation"}
-    found = [
-        read(item)
-        for item in cluster.find(CONFIG_MAP, namespace, labels=labels)
-        if item["metadata"]["name"] == f"{PREFIX}{bundle}" or not bundle
-    ]
+    found = every(cluster, bundle, namespace)
     if not found:
         what = f"no installation of {bundle}" if bundle else "no installation"
         raise NothingHereError(f"{what} in this cluster", hint="check --context, or run `install`.")

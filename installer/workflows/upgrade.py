@@ -3,18 +3,21 @@
 The doing is that of every installation, see `installer.workflows.install`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from installer.apps.profile import at_path
 from installer.chart.releases import Releases
-from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError, in_namespace
+from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError, WebhookError, in_namespace
 from installer.errors import NothingHereError, SiteError
 from installer.objects.desired import ChartRelease, Desired
 from installer.workflows.changes import Changes, compared, compared_images, compared_values
 from installer.workflows.history import History
 from installer.workflows.record import InstalledObject, InstalledStep, Record, installed_step
 from installer.workflows.removal import objects_left, steps_left
+
+Identity = tuple[str, str, str, str]
+"""That of an object, see `InstalledObject.identity`."""
 
 
 def changes(
@@ -47,8 +50,10 @@ def changes(
     )
 
 
-def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> tuple[str, ...]:
-    """What of `wanted` others have set otherwise, in the words of the API server.
+def claimed_by_others(
+    cluster: Cluster, wanted: Desired, *, take_over: bool, exempt: Collection[Identity] = ()
+) -> tuple[str, ...]:
+    """What of `wanted`, objects that are `exempt` left out, others have set otherwise, in the words of the API server.
 
     Raises ConflictError unless `take_over`.
     """
@@ -56,16 +61,26 @@ def claimed_by_others(cluster: Cluster, wanted: Desired, *, take_over: bool) -> 
     definitions = [crd for release in wanted.installed for crd in release.definitions]
     objects = [in_namespace(cluster, item, step.name.namespace) for step in wanted.applied for item in step.applied]
     for item in (*wanted.secrets, *wanted.accounts, *definitions, *objects):
+        if InstalledObject.of(item).identity in exempt:
+            continue
         try:
             cluster.apply(item, dry_run=True)
         except ConflictError as exc:
             if not take_over:
                 raise
             found.append(exc.message)
-        except (AbsentError, NoDryRunError):
+        except (AbsentError, NoDryRunError, WebhookError):
             # Its namespace or kind does not exist yet, so nobody else has set anything; or applying will tell.
             continue
     return tuple(found)
+
+
+def succeeded(past: History, note: Record) -> frozenset[Identity]:
+    """Resources that a former controller has written as well, which `note` leaves behind: no field of them is another's
+    wish. Until the new controller has them, they are as the former one left them."""
+    former = {step.objects[0].identity: step.chart for step in past.settled.record.resources} if past.settled else {}
+    resources = ((step.objects[0].identity, step.succeeds) for step in note.resources)
+    return frozenset(identity for identity, charts in resources if former.get(identity) in charts)
 
 
 def dropped(past: History, note: Record) -> list[InstalledStep]:
@@ -85,7 +100,7 @@ def stays_in_place(before: Record, note: Record) -> None:
         new = [step for step in note.steps if _called(step) == _called(old)]
         bound = old.kind == "resource" and bool(old.chart)
         if bound:
-            new = [step for step in note.steps if step.kind == "resource" and step.chart == old.chart]
+            new = [step for step in note.steps if step.kind == "resource" and old.chart in (step.chart, *step.succeeds)]
         if (bound and not new) or (new and new[0].name != old.name):
             raise SiteError(
                 f"{(old.chart and f'chart {old.chart}') or old.kind} is installed as {old.name}; this would "

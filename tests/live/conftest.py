@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.conftest import ASSETS
-from tests.parts import operators
+from tests.parts import operators, wandb_v2
 from tests.parts.enclave import Enclave, folder_for
 
 if TYPE_CHECKING:
@@ -49,3 +50,33 @@ def platform_namespaces(enclave: Enclave) -> Iterator[tuple[str, str]]:
     names = ("wandb", "wandb-operator")
     yield names
     enclave.kubectl("delete", "namespace", *names, "--ignore-not-found", "--timeout=90s")
+
+
+@pytest.fixture(scope="session", params=wandb_v2.operators())
+def newer(request: pytest.FixtureRequest) -> wandb_v2.Operator:
+    """The operator, and the real one as well where somebody has built it."""
+    if request.param == wandb_v2.STAND_IN:
+        return wandb_v2.stand_in()
+    assets: Path = request.getfixturevalue("wandb_v2")
+    return wandb_v2.real(assets)
+
+
+@pytest.fixture
+def claimed(enclave: Enclave) -> Iterator[None]:
+    """Volumes for what the operator claims."""
+    volumes: list[dict[str, Any]] = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"claimed-{number}"},
+            "spec": {
+                "capacity": {"storage": "10Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "hostPath": {"path": f"/var/lib/kubelet/claimed-{number}", "type": "DirectoryOrCreate"},
+            },
+        }
+        for number in range(3)
+    ]
+    enclave.kubectl("apply", "--filename=-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": volumes}))
+    yield
+    enclave.kubectl("delete", "pv", *(item["metadata"]["name"] for item in volumes), "--wait=false")

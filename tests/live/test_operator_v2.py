@@ -71,36 +71,6 @@ def secure(enclave: Enclave, tmp_path: Path) -> Iterator[Registry]:
         yield registry
 
 
-@pytest.fixture(scope="session", params=wandb_v2.operators())
-def operator(request: pytest.FixtureRequest) -> wandb_v2.Operator:
-    """The operator, and the real one as well where somebody has built it."""
-    if request.param == wandb_v2.STAND_IN:
-        return wandb_v2.stand_in()
-    assets: Path = request.getfixturevalue("wandb_v2")
-    return wandb_v2.real(assets)
-
-
-@pytest.fixture
-def claimed(enclave: Enclave) -> Iterator[None]:
-    """Volumes for what the operator claims."""
-    volumes: list[dict[str, Any]] = [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": f"claimed-{number}"},
-            "spec": {
-                "capacity": {"storage": "10Gi"},
-                "accessModes": ["ReadWriteOnce"],
-                "hostPath": {"path": f"/var/lib/kubelet/claimed-{number}", "type": "DirectoryOrCreate"},
-            },
-        }
-        for number in range(3)
-    ]
-    enclave.kubectl("apply", "--filename=-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": volumes}))
-    yield
-    enclave.kubectl("delete", "pv", *(item["metadata"]["name"] for item in volumes), "--wait=false")
-
-
 def objects(enclave: Enclave, kinds: str, namespace: str = "wandb") -> dict[str, dict[str, Any]]:
     found = json.loads(enclave.kubectl("get", kinds, f"--namespace={namespace}", "--output=json"))["items"]
     return {f"{item['kind']} {item['metadata']['name']}": item for item in found}
@@ -120,12 +90,12 @@ def platform(enclave: Enclave) -> dict[str, Any]:
 
 
 def test_it_lives_without_https_with_services_of_its_own(
-    enclave: Enclave, program: EnclaveProgram, operator: wandb_v2.Operator, claimed: None
+    enclave: Enclave, program: EnclaveProgram, newer: wandb_v2.Operator, claimed: None
 ) -> None:
     """The operator speaks HTTPS alone: it gets the manifest as files. What `detach` leaves is told, and adopted."""
     # Services but for Kafka need operators of their own, which only the stand-in does without.
-    services = MANAGED if operator.tag == wandb_v2.STAND_IN else EXTERNAL
-    bundle = Release(program.folder / "bundle", operator=operator, spec={"size": "dev"}).write()
+    services = MANAGED if newer.tag == wandb_v2.STAND_IN else EXTERNAL
+    bundle = Release(program.folder / "bundle", operator=newer, spec={"size": "dev"}).write()
     program.site(**SITE, **services)
     first = program.result(program.install(bundle))
     running = {item["workload"] for item in first["workloads"]}
@@ -156,7 +126,7 @@ def test_it_lives_without_https_with_services_of_its_own(
 
 
 def test_it_lives_from_a_registry_with_https_a_login_and_services_of_the_site(
-    enclave: Enclave, program: EnclaveProgram, secure: Registry, operator: wandb_v2.Operator, claimed: None
+    enclave: Enclave, program: EnclaveProgram, secure: Registry, newer: wandb_v2.Operator, claimed: None
 ) -> None:
     """A migration that fails holds the new version up, and nothing else; the next version gets past it."""
     login = {"username": "robot", "password": {"file": "robot"}}
@@ -168,7 +138,7 @@ def test_it_lives_from_a_registry_with_https_a_login_and_services_of_the_site(
         path.write_text(json.dumps(json.loads(path.read_text()) | {"registry": site}))
 
     answers()
-    release = Release(program.folder / "first", manifest=server_manifest("0.84.0"), operator=operator)
+    release = Release(program.folder / "first", manifest=server_manifest("0.84.0"), operator=newer)
     program.result(program.install(release.write()))
     accesses = (item for item in read_accesses(secure.access_log) if item.agent == "wandb-operator")
     asked = [item.path for item in accesses if item.status == 200]

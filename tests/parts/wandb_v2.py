@@ -341,7 +341,7 @@ def named(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, str]]]:
 @dataclass
 class Release:
     """A release of W&B with operator v2 as a bundle: `manifest` of `version`, whatever the profile of `airferry init`
-    says, and `spec` over its resource."""
+    says, and `spec` over its resource. `succeeds` are charts that operator v1 may have installed for it."""
 
     folder: Path
     version: str = "0.84.0"
@@ -352,6 +352,7 @@ class Release:
     operator: Operator = field(default_factory=stand_in)
     operator_values: dict[str, Any] = field(default_factory=dict)
     cert_manager_values: dict[str, Any] = field(default_factory=dict)
+    succeeds: tuple[str, ...] = ()
 
     def write(self) -> Path:
         """Write and sign the bundle; its file."""
@@ -386,6 +387,7 @@ class Release:
         application.document("wandb.yaml", resource, "resource")
         application.charts = [cert_manager_chart(), self.operator.chart]
         application.steps = profile["steps"]
+        application.steps[-1]["succeeds"] += self.succeeds
         profile["artifacts"][0]["found"] = found
         keys = ("driver", "namespace", "artifacts", "logs")
         application.profile = {key: profile[key] for key in keys if key in profile}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
+from installer.apps.profile import at_path
 from installer.apps.wandb import operator, wandb_checks
 from installer.apps.wandb.application import Platform
 from installer.apps.wandb.chart_source import configmap, oci
@@ -20,7 +21,7 @@ from installer.apps.wandb.route import route
 from installer.apps.wandb.site.answers import own_answers
 from installer.apps.wandb.waiting import until_installed
 from installer.cluster.cluster import Cluster, Object, describe
-from installer.cluster.kinds import CONFIG_MAP
+from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION
 from installer.cluster.workload import ReleaseName, Workload, of_release
 from installer.diagnosis.finding import Finding
 from installer.diagnosis.wait import Patience, until_rolled_out
@@ -124,7 +125,13 @@ class PlatformDriver:
         return Installing(actions, _controller(step.controller_name), step.hooks).bring_about(former, hooks)
 
     def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:
-        """The chart where the operator would read it: in its ConfigMap; a registry is looked at with the images."""
+        """The chart where the operator would read it: in its ConfigMap; a registry is looked at with the images.
+
+        And the form of the resource, once a newer operator converts it.
+        """
+        definition = cluster.get(CUSTOM_RESOURCE_DEFINITION, str(CUSTOM_RESOURCE)) or {}
+        if at_path(definition, "spec.conversion.strategy") == "Webhook":
+            return [f"resource {CUSTOM_RESOURCE.api_version}: a newer operator converts it, and there is no way back"]
         spec = (former.get("spec") or {}).get("chart") or {}
         if is_repository(spec):
             return [f"chart repository {spec['url']}, which ended with the installer"]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from installer.apps.profile import Artifact
-from installer.apps.wandb_v2 import migrations, resource, v2_checks
+from installer.apps.wandb_v2 import from_v1, migrations, resource, v2_checks
 from installer.apps.wandb_v2.application import Platform
 from installer.apps.wandb_v2.server_manifest import MOUNT, NAME, ManifestFiles, key_prefix, manifest_files
 from installer.chart.retarget import merged
-from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, describe, known
+from installer.cluster.cluster import FIELD_MANAGER, Cluster, Object, bare, describe, known
 from installer.cluster.kinds import CLUSTER_ROLE_BINDING, CONFIG_MAP
 from installer.cluster.managed_fields import apply_time
 from installer.cluster.owners import heirs, made_for
@@ -59,7 +59,8 @@ class OperatorDriver(PlainDriver):
         return (files.config_map(),) if files else ()
 
     def before(self, actions: Actions, wanted: Desired) -> None:
-        """The same, with what is there of other versions: the operator's pod waits for it."""
+        """The same, with what is there of other versions: the operator's pod waits for it. Operator v1 makes room."""
+        from_v1.make_room(actions, platform_of(wanted.steps))
         if files := _files(platform_of(wanted.steps)):
             actions.apply(files.config_map(actions.cluster.get(CONFIG_MAP, NAME, files.namespace)))
 
@@ -74,13 +75,17 @@ class OperatorDriver(PlainDriver):
         cluster, before = actions.cluster, resource.held(actions.cluster, step.name)
         if before:
             migrations.until_none_runs(cluster, step.name, actions.patience)
-        made = actions.apply_once_served(resource.in_words_of(cluster, resource.licensed(cluster, former)))
+        final = resource.in_words_of(cluster, resource.licensed(cluster, former))
+        made = actions.apply_once_served(final, force=from_v1.is_converted(before))
         if before:
             migrations.clear(actions, step.name, apply_time(made, FIELD_MANAGER))
-            unchanged = made["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
-            if unchanged and not step.ready.state(made)[0]:
+            if bare(made) == bare(before) and not step.ready.state(made)[0]:
                 resource.wake(cluster, made)
         self.until_ready(cluster, step, actions.patience)
+        if from_v1.finish(actions, step.name):
+            # Objects of both may bear the same names, and have gone with the release of v1.
+            resource.wake(cluster, resource.held(cluster, step.name) or made)
+            self.until_ready(cluster, step, actions.patience)
         return made_for(cluster, made)
 
     def lost(self, cluster: Cluster, step: InstalledStep, former: Object) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from installer.apps.profile import at_path
+from installer.apps.wandb_v2 import from_v1
 from installer.apps.wandb_v2.resource import KIND, RESOURCE, held
 from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, STORAGE_CLASS, is_default_class
@@ -34,6 +35,7 @@ def checks(cluster: Cluster, wanted: Desired) -> Iterator[Callable[[], Iterable[
     """Each look for itself, so that one that is not allowed hinders no other."""
     platform = next(step for step in wanted.resources if step.document["kind"] == KIND)
     operator = next((step for step in wanted.installed if step.name == platform.controller), None)
+    yield lambda: from_v1.findings(cluster, platform)
     yield lambda: others(cluster, platform)
     yield lambda: storage(cluster)
     yield lambda: downgrade(cluster, platform)

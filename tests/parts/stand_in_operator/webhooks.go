@@ -180,7 +180,7 @@ func convert(item object, wanted string) (object, error) {
 	}
 	put(item, "metadata.annotations", annotations)
 	item["spec"], item["status"] = spec, object{}
-	return item, defaulted(item)
+	return item, nil
 }
 
 // effective are the values that the controller of v1 last applied, else those of the resource.

@@ -29,7 +29,7 @@ def test_what_others_have_set_is_looked_for_in_the_namespace_of_the_step(namespa
     cluster = FakeCluster(namespaces=["there"])
     cluster.given(settings("theirs", namespace=namespace))
     step = Manifests(PLACE, (settings("ours"),))
-    wanted = Desired(namespaces={}, secrets=(), steps=(step,), images={})
+    wanted = Desired(home="there", namespaces={}, secrets=(), steps=(step,), images={})
     if conflict:
         with pytest.raises(ConflictError):
             claimed_by_others(cluster, wanted, take_over=False)
