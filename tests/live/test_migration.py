@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.parts import wandb_v2
 from tests.parts.application import KEY, demo_platform
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.programs import COLLECTOR
