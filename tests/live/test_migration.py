@@ -78,7 +78,9 @@ def test_the_platform_goes_on_while_the_operator_changes(
     stands_in = newer.tag == wandb_v2.STAND_IN
     # A service of its own needs an operator of its own, which only the stand-in does without.
     answers = {**SITE, **SERVICES, "expose": "none", "clickhouse": {"internal": True} if stands_in else CLICKHOUSE}
-    former = demo_platform(program.folder / "v1", "wandb", operator).write()
+    # A version by which a conversion would fetch a manifest that nobody has here.
+    values = {"app": {"image": {"tag": "0.80.0"}}}
+    former = demo_platform(program.folder / "v1", "wandb", operator, values=values).write()
     program.site(**SITE, **SERVICES, operator_namespace="wandb-operator")
     program.result(program.install(former))
     assert runs(enclave, "wandb-web", "wandb-worker")

@@ -170,3 +170,41 @@ def test_it_lives_from_a_registry_with_https_a_login_and_services_of_the_site(
     assert "which 0.84.0 does not know" in program.run("rollback", "--yes").stderr
     done = program.upgrade(program.folder / "first" / "wandb-0.84.0.tar", "--back-to", "1")
     assert (done.returncode, "which 0.84.0 does not know" in done.stderr) == (2, True)
+
+
+def test_what_hinders_the_operator_is_told(enclave: Enclave, program: EnclaveProgram, secure: Registry) -> None:
+    """What it cannot fetch it tells its log alone, or since some version a condition."""
+    login = {"username": "robot", "password": {"file": "robot"}}
+    site = {"host": secure.address, "ca": "authority/ca.crt", "credentials": login, "pull_secret": True}
+    path = program.folder / "site.yaml"
+
+    def refusal(release: Release, **more: Any) -> str:
+        program.site(**SITE, **EXTERNAL, **more)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"registry": site}))
+        bundle = release.write()
+        done = (program.install if release.sequence == 1 else program.upgrade)(bundle, timeout=15)
+        assert done.returncode == 32, done.stderr
+        return done.stderr
+
+    off = [{"name": "CA_INJECTOR", "value": "off"}]
+    release = Release(program.folder / "1", cert_manager_values={"env": off})
+    said = refusal(release)
+    for name in ("MutatingWebhookConfiguration wandb-operator", "ValidatingWebhookConfiguration wandb-operator"):
+        assert f"{name} has no authority yet" in said
+
+    release = replace(release, folder=program.folder / "2", sequence=2, cert_manager_values={})
+    blind: dict[str, Any] = {"wandb-operator": {"caCerts": {"certs": []}}}
+    said = refusal(release, operator_values=blind)
+    assert "condition Ready is not there yet" in said
+    assert "the operator does not trust the registry's certificate" in said
+    assert "name the authority as registry.ca in site.yaml" in said
+
+    release = replace(release, folder=program.folder / "3", sequence=3)
+    release.operator_values = {"manifestCondition": "1"}
+    said = refusal(release, operator_values=blind)
+    assert "condition Ready is False" in said
+    assert "certificate signed by unknown authority" in said
+
+    program.site(**SITE, **EXTERNAL)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"registry": site}))
+    program.result(program.install(program.folder / "3" / "wandb-0.84.0.tar"))
