@@ -266,6 +266,18 @@ class Artifact(Strict):
         return sorted({item.image for item in asked})
 
 
+class Smoke(Strict):
+    """A Service that has to answer at last: HTTP at `port` for `path`, with any status below 500 but 404.
+
+    It is that of a namespace to which the step `step` goes.
+    """
+
+    step: StepName
+    service: Name
+    port: Annotated[int, Field(ge=1, le=65535)]
+    path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]{0,200}$")] = "/"
+
+
 class Profile(Strict):
     """A profile, as written or resolved. Steps have names that differ.
 
@@ -284,6 +296,7 @@ class Profile(Strict):
     logs: list[LogPattern] = Field(default_factory=list)
     images: dict[ObjectKind, list[ImageRule]] = Field(default_factory=dict)
     artifacts: list[Artifact] = Field(default_factory=list)
+    smoke: list[Smoke] = Field(default_factory=list)
     accept_suspected: list[ImagePattern] = Field(default_factory=list)
     exclude: list[Exclusion] = Field(default_factory=list)
     settled: list[str] = Field(default_factory=list)
@@ -302,15 +315,22 @@ class Profile(Strict):
         self._check_questions(names)
         if self.version_from and self.version_from not in self.versions:
             raise ValueError(f"version_from: there is no version {self.version_from!r}")
+        self._check_artifacts()
+        for what, named in (
+            ("pull_secret.values", self.pull_secret.values),
+            ("smoke", [item.step for item in self.smoke]),
+        ):
+            for name in named:
+                if name not in names:
+                    raise ValueError(f"{what}: there is no step {name!r}; known are {', '.join(names)}")
+        return self
+
+    def _check_artifacts(self) -> None:
         for artifact in self.artifacts:
             if not any(step.resource and not step.installs for step in self.steps if step.label == artifact.step):
                 raise ValueError(
                     f"artifacts: {artifact.name}: step {artifact.step!r} is no resource, or one that installs"
                 )
-        for name in self.pull_secret.values:
-            if name not in names:
-                raise ValueError(f"pull_secret.values: there is no step {name!r}; known are {', '.join(names)}")
-        return self
 
     def _check_questions(self, names: list[str]) -> None:
         if taken := sorted(self.questions.keys() & SiteAnswers.model_fields.keys()):

@@ -15,7 +15,7 @@ from installer.cluster.channel import APPLY, Channel
 from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, Object, UnavailableError, describe
 from installer.cluster.endpoint import Endpoint
 from installer.cluster.failures import RefusedError, TooLargeError
-from installer.cluster.kinds import ACCESS_REVIEW, EVENT, POD, Kind
+from installer.cluster.kinds import ACCESS_REVIEW, EVENT, POD, SERVICE, Kind
 from installer.errors import AirferryError, ClusterError, SiteError
 from installer.report import printable
 
@@ -206,6 +206,18 @@ class ApiServer(Cluster):
             return []
         text = answer[:MAX_LOG].decode("utf-8", "replace")
         return [self._clean(line, MAX_LOG_LINE) for line in text.splitlines()[-tail:]]
+
+    def http_status(self, namespace: str, service: str, port: int, path: str) -> int:
+        place = f"{self._path(SERVICE, namespace, service)}:{port}/proxy{path}"
+        with self._errors("ask", f"Service {namespace}/{service}"):
+            try:
+                self._channel.ask("GET", place)
+            except RefusedError as exc:
+                # The words of the API server itself: we may not, or nobody is there.
+                if exc.reason == "Forbidden":
+                    raise
+                return 0 if exc.reason in ("ServiceUnavailable", "NotFound", "InternalError") else exc.code
+        return 200
 
     def events(self, namespace: str, kind: str, name: str) -> list[Object]:
         found = self.find(EVENT, namespace, fields={"involvedObject.kind": kind, "involvedObject.name": name})

@@ -106,6 +106,10 @@ class Cluster(Protocol):
         Older ones than `since`, a time like `2026-01-31T00:00:00Z`, are left out.
         """
 
+    def http_status(self, namespace: str, service: str, port: int, path: str) -> int:
+        """The HTTP status by which a Service answers a request for `path`, asked through the API server; 0 if nobody
+        answers."""
+
     def events(self, namespace: str, kind: str, name: str) -> list[Object]:
         """The events about one object, oldest first."""
 

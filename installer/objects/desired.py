@@ -16,6 +16,7 @@ from installer.cluster.workload import ReleaseName
 from installer.diagnosis.controller_log import LogSign
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference
+from installer.value import Value
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 _EVENTS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
@@ -155,16 +156,28 @@ class Resource:
 DesiredStep = ChartRelease | Resource | Manifests
 
 
+class Endpoint(Value):
+    """What a Service has to answer to over HTTP."""
+
+    namespace: str
+    service: str
+    port: int
+    path: str
+
+    def __str__(self) -> str:
+        return f"Service {self.namespace}/{self.service}, port {self.port}, {self.path}"
+
+
 @dataclass(frozen=True)
 class Desired:
     """All of it. `namespaces` have labels. `steps` stand in the order of installation.
 
+    The installer keeps its own notes in the namespace `home`.
     `images` are all references that the cluster will ask for, each with the digest that the bundle has for it; what
     controllers pull, too. `suspects` are texts in arguments, variables and ConfigMaps that look like references to
     other images, and where they stand. `keys` are those of site.yaml that answer for what preflight looks at.
-    `misspelt` are keys of values that the charts do not know, and what was probably meant. The installer keeps its own
-    notes in the namespace `home`.
-    `confidential` are the texts of `secrets` that nobody may see.
+    `misspelt` are keys of values that the charts do not know, and what was probably meant. `smoke` are Services that
+    have to answer at last. `confidential` are the texts of `secrets` that nobody may see.
     `accounts` are service accounts that bear the pull secret, `unserved` pods that do not get it by any way.
     """
 
@@ -179,6 +192,7 @@ class Desired:
     unserved: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
     misspelt: tuple[str, ...] = ()
+    smoke: tuple[Endpoint, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
 
     @property

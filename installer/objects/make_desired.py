@@ -8,7 +8,7 @@ from installer.bundle.manifest import Contents
 from installer.chart.misspelt import misspelt
 from installer.cluster.cluster import Object
 from installer.errors import SiteError, UsageError
-from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Resource
+from installer.objects.desired import MANAGED_BY, ChartRelease, Desired, DesiredStep, Endpoint, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing
 from installer.objects.maker import Maker
 from installer.objects.pull_secret import accounts
@@ -69,8 +69,15 @@ def desired(
         unserved=tuple(unserved),
         open_questions=tuple(application.open_questions(site)),
         misspelt=tuple(_misspelt(application, steps, site)),
+        smoke=tuple(_smoke(application, site)),
         keys=application.keys,
     )
+
+
+def _smoke(application: Application, site: Site) -> Iterator[Endpoint]:
+    for item in application.profile.smoke:
+        place = application.namespace(application.profile.step(item.step), site)
+        yield Endpoint(place, item.service, item.port, item.path)
 
 
 def _home(general: str, steps: Sequence[DesiredStep]) -> str:

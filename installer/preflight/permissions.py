@@ -25,6 +25,7 @@ from installer.cluster.kinds import (
     ROLE,
     SECRET,
     SERVICE_ACCOUNT,
+    SERVICE_PROXY,
     VOLUME_CLAIM,
     Kind,
 )
@@ -77,6 +78,8 @@ def _needs(cluster: Cluster, wanted: Desired) -> Iterator[tuple[Kind, str, Itera
     brought = custom_kinds(item for part in wanted.parts for item in (*part.crds, *part.objects))
     for step in wanted.applied:
         yield from _applied_needs(cluster, step, brought)
+    for endpoint in wanted.smoke:
+        yield SERVICE_PROXY, endpoint.namespace, ("get",)
     yield CONFIG_MAP, wanted.home, _MANAGE
     yield SECRET, wanted.home, _MANAGE
     yield LEASE, wanted.home, ("get", "create", "patch", "delete")

@@ -35,6 +35,7 @@ from installer.workflows.lease import Means
 from installer.workflows.phases import Phase, carried_out
 from installer.workflows.record import Record
 from installer.workflows.removal import remove_dropped
+from installer.workflows.smoke import until_answered
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def prepare(
     if before:
         floor_after(bundle.manifest, before.floor, f"namespace {before.namespace}", back_to)
         upgrade.stays_in_place(before, note)
+    else:
+        upgrade.shares_nothing(cluster, note)
     overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over, exempt=upgrade.succeeded(past, note))
     changes = Changes((), (), (), ())
     if upgrading:
@@ -153,6 +156,7 @@ def phases(prepared: Prepared) -> list[Phase[_Work]]:
             Phase(f"{record.kind_of(step)} {step.name}", partial(_bring_about, step), _tells(step))
             for step in wanted.steps
         ),
+        Phase("see that it answers", _see_answers, tuple(map(str, wanted.smoke)), needed=bool(wanted.smoke)),
         Phase(
             "remove what is no part of it any more",
             _remove_dropped,
@@ -219,6 +223,11 @@ def _bring_about(step: DesiredStep, work: _Work) -> None:
         work.workloads += work.actions.manifests(step.name, step.objects)
     else:
         work.workloads += work.driver.bring_about(step, work.actions, work.prepared.repository)
+
+
+def _see_answers(work: _Work) -> None:
+    for endpoint in work.prepared.wanted.smoke:
+        until_answered(work.means.cluster, endpoint, work.actions.patience)
 
 
 def _remove_dropped(work: _Work) -> None:

@@ -11,6 +11,7 @@ from installer.chart.releases import Releases
 from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError, WebhookError, in_namespace
 from installer.errors import NothingHereError, SiteError
 from installer.objects.desired import ChartRelease, Desired
+from installer.workflows import record
 from installer.workflows.changes import Changes, compared, compared_images, compared_values
 from installer.workflows.history import History
 from installer.workflows.record import InstalledObject, InstalledStep, Record, installed_step
@@ -107,6 +108,15 @@ def stays_in_place(before: Record, note: Record) -> None:
                 f"{f'make it {new[0].name}' if new else 'drop it'}",
                 hint="a release cannot be moved: keep its namespace in site.yaml, or uninstall first.",
             )
+
+
+def shares_nothing(cluster: Cluster, note: Record) -> None:
+    """Raises SiteError if a release of `note` is part of an installation of the same bundle that is kept elsewhere: it
+    would move."""
+    releases = {step.key for step in note.charts}
+    for other in record.every(cluster, note.bundle):
+        if releases & {step.key for step in other.charts}:
+            stays_in_place(other, note)
 
 
 def _called(step: InstalledStep) -> tuple[object, ...]:

@@ -235,6 +235,7 @@ def about_the_server(cluster: Cluster, namespace: str) -> None:
     assert cluster.context
     assert cluster.can_i("get", POD_LOG, namespace)
     assert cluster.can_i("patch", VOLUME, name="x")
+    assert cluster.http_status(namespace, "absent", 80, "/") == 0
 
 
 CHECKS: dict[str, Callable[[Cluster, str], None]] = {

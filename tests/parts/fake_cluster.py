@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.cluster import kinds
 from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError, describe
-from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, EVENT, NAMESPACE, POD_LOG, Kind
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, EVENT, NAMESPACE, POD_LOG, SERVICE_PROXY, Kind
 from installer.errors import ClusterError, ClusterForbiddenError
 from tests.parts import field_managers
 from tests.parts.field_managers import ClashError, Owners
@@ -69,6 +69,8 @@ class FakeCluster(Cluster):
         self._numbers = itertools.count(1)
         self._held: dict[Key, Object] = {}
         self._owners: dict[Key, Owners] = {}
+        self.statuses: dict[tuple[str, str, int, str], int] = {}
+        """By which Services answer."""
         self._logs: dict[tuple[str, str, str, bool], list[str]] = {}
         self._quiet = False
         for name in ("default", *namespaces):
@@ -231,6 +233,10 @@ class FakeCluster(Cluster):
         self._demand("get", POD_LOG, pod)
         lines = self._logs.get((namespace, pod, container, previous), self._logs.get((namespace, pod, "", previous)))
         return (lines or [])[-tail:]
+
+    def http_status(self, namespace: str, service: str, port: int, path: str) -> int:
+        self._demand("get", SERVICE_PROXY, service)
+        return self.statuses.get((namespace, service, port, path), 0)
 
     def events(self, namespace: str, kind: str, name: str) -> list[Object]:
         found = self.find(EVENT, namespace, fields={"involvedObject.kind": kind, "involvedObject.name": name})

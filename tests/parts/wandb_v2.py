@@ -324,7 +324,14 @@ def server_manifest(tag: str = "1.0", *, migrate: str = "exit 0") -> dict[str, A
         },
         "clickhouse": {"default": {"images": {"server": image("demo/clickhouse")}}},
         "clickhouseKeeper": {"default": {"images": {"keeper": image("demo/keeper")}}},
-        "applications": {name: {"name": name, "image": image(f"demo/{name}", tag)} for name in ("api", "frontend")},
+        "applications": {
+            name: {
+                "name": name,
+                "image": image(f"demo/{name}", tag),
+                "service": {"ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]},
+            }
+            for name in ("api", "frontend")
+        },
         "migrations": {"gorilla": {"image": image("demo/migrate", tag), "args": [migrate]}},
     }
 
@@ -374,6 +381,8 @@ class Release:
             runs = runnable.job() if place.startswith("migrations") else runnable.pause()
             if place == "kafka.images.etcd":
                 runs = runnable.httpd(port=2379)
+            if place.startswith("applications"):
+                runs = _server()
             application.images[full] = runs
             if "registry" not in spelt:
                 application.images[f"{NOWHERE}/{text}"] = runs
@@ -389,9 +398,15 @@ class Release:
         application.steps = profile["steps"]
         application.steps[-1]["succeeds"] += self.succeeds
         profile["artifacts"][0]["found"] = found
-        keys = ("driver", "namespace", "artifacts", "logs")
+        keys = ("driver", "namespace", "artifacts", "logs", "smoke")
         application.profile = {key: profile[key] for key in keys if key in profile}
         return application
+
+
+def _server() -> Image:
+    """A part of the platform: it answers that it is ready."""
+    served = runnable.httpd()
+    return Image((*served.layers, Layer({"/www/ready": File(b"yes\n")})), served.run)
 
 
 def _parsed(name: str) -> Any:

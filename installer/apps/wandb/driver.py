@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
-from installer.apps.profile import at_path
 from installer.apps.wandb import operator, wandb_checks
 from installer.apps.wandb.application import Platform
 from installer.apps.wandb.chart_source import configmap, oci
@@ -130,7 +129,7 @@ class PlatformDriver:
         And the form of the resource, once a newer operator converts it.
         """
         definition = cluster.get(CUSTOM_RESOURCE_DEFINITION, str(CUSTOM_RESOURCE)) or {}
-        if at_path(definition, "spec.conversion.strategy") == "Webhook":
+        if ((definition.get("spec") or {}).get("conversion") or {}).get("strategy") == "Webhook":
             return [f"resource {CUSTOM_RESOURCE.api_version}: a newer operator converts it, and there is no way back"]
         spec = (former.get("spec") or {}).get("chart") or {}
         if is_repository(spec):

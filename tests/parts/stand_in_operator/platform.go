@@ -387,6 +387,15 @@ func run(item, found object) ([]string, error) {
 		if !ready {
 			waiting = append(waiting, name)
 		}
+		if ports := at(application, "service.ports"); ports != nil {
+			_, err := apply("/api/v1/"+namespaced(item)+"/services/"+name, object{
+				"apiVersion": "v1", "kind": "Service", "metadata": object{"name": name, "ownerReferences": owners(made)},
+				"spec": object{"selector": object{"app.kubernetes.io/name": name}, "ports": ports},
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
 	held, err := list(ours(item, "applications", ""))
 	if err != nil {

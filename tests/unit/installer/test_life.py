@@ -315,6 +315,28 @@ def test_a_source_of_charts_has_no_meaning_without_a_controller_that_installs_on
         wanted(world.application(), tmp_path, request=ChartSourceRequest("oci"))
 
 
+@pytest.mark.parametrize(
+    ("statuses", "words"),
+    [([0, 503, 404, 302], ""), ([0], "does not answer"), ([500], "answers 500"), ([401], "")],
+)
+def test_what_runs_has_to_answer_as_well(world: World, statuses: list[int], words: str) -> None:
+    made, asked = world.application(), ("home", "web", 8080, "/ready")
+    made.profile["smoke"] = [{"step": "app", "service": "web", "port": 8080, "path": "/ready"}]
+
+    def meanwhile(_seconds: float) -> None:
+        world.cluster.statuses[asked] = statuses[0]
+        if len(statuses) > 1:
+            del statuses[0]
+
+    world.meanwhile = meanwhile
+    if not words:
+        world.install(made)
+        assert world.cluster.statuses.get(asked, statuses[0]) == statuses[0]
+        return
+    with pytest.raises(NotReadyError, match=f"Service home/web, port 8080, /ready: {words}"):
+        world.install(made)
+
+
 def step(kind: str, name: str, chart: str = "") -> InstalledStep:
     namespace, _, release = name.partition("/")
     return InstalledStep(kind, release, namespace, chart)

@@ -29,7 +29,9 @@ from tests.parts.fake_cluster import BUILT_IN, FakeCluster
 
 
 def of_steps(*steps: DesiredStep, **more: Any) -> Desired:
-    return Desired(**{"namespaces": {}, "secrets": (), "steps": steps, "images": {}, **more})
+    return Desired(
+        **{"home": steps[0].name.namespace, "namespaces": {}, "secrets": (), "steps": steps, "images": {}, **more}
+    )
 
 
 def made(release: ChartRelease, **more: Any) -> Resource:
