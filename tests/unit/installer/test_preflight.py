@@ -29,9 +29,9 @@ from tests.parts.fake_cluster import BUILT_IN, FakeCluster
 
 
 def of_steps(*steps: DesiredStep, **more: Any) -> Desired:
-    return Desired(
-        **{"home": steps[0].name.namespace, "namespaces": {}, "secrets": (), "steps": steps, "images": {}, **more}
-    )
+    home = steps[0].name.namespace if steps else "home"
+    given = {"home": home, "namespaces": {}, "secrets": (), "steps": steps, "images": {}}
+    return Desired(**{**given, **more})
 
 
 def made(release: ChartRelease, **more: Any) -> Resource:
