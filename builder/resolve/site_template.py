@@ -37,7 +37,12 @@ def site_template(application: Application | None) -> str:
     if own:
         lines += [*_comment(f"Further keys of this application: {', '.join(sorted(own))}."), ""]
     if names := [name for step in profile.steps for name in application.names(step)[:1]]:
-        lines += _comment("Anything else, for one chart and in its words; no secrets.")
+        lines += _comment("Charts that this cluster does without, since it has what they bring.")
+        lines += [
+            f"# without: [{names[0]}]",
+            "",
+            *_comment("Anything else, for one chart and in its words; no secrets."),
+        ]
         lines += ["# charts:", *(f"#   {name}: {{namespace: {profile.namespace}, values: {{}}}}" for name in names), ""]
     return "\n".join([head, *lines])
 

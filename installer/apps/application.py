@@ -64,9 +64,13 @@ class Application:
 
     def check(self, site: Site) -> None:
         """Raises SiteError naming every answer that can have no effect."""
-        defects = [*self._unknown_charts(site.answers), *self._unheard(site.answers)]
+        defects = [*self._unknown_charts(site.answers), *self._unheard(site.answers), *self._needed(site.answers)]
         if defects:
             raise report("site.yaml", defects, SiteError, hint=HINT)
+
+    def steps(self, site: Site) -> list[Step]:
+        """The steps that this site wants, in order."""
+        return [step for step in self.profile.steps if not step.chart or step.label not in site.answers.without]
 
     def open_questions(self, site: Site) -> list[str]:
         """The questions that matter and have neither an answer nor a default, for people."""
@@ -204,6 +208,16 @@ class Application:
                 near = difflib.get_close_matches(name, known, n=1)
                 also = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
                 yield f"charts.{name}: the bundle has no such chart; {also}"
+
+    def _needed(self, answers: SiteAnswers) -> Iterator[str]:
+        """Steps that nobody can do without, among those that `answers` do without."""
+        charts = [step.label for step in self.profile.steps if step.chart]
+        needed = {step.controller for step in self.profile.steps}
+        for name in answers.without:
+            if name not in charts:
+                yield f"without: there is no chart {name!r}; known are {', '.join(charts) or 'none'}"
+            elif name in needed or len(charts) == len(self.profile.steps) == len(set(answers.without)):
+                yield f"without: {name} is the application itself"
 
     def _unheard(self, answers: SiteAnswers) -> Iterator[str]:
         for key in sorted(set(answers.given()) & self.profile.unheard.keys()):

@@ -45,7 +45,7 @@ def desired(
     maker = Maker(
         bundle, application, site, kube_version, tuple(api_versions), blank=blank, left_out=left_out, draft=draft
     )
-    steps = _all(maker.made(step) for step in application.profile.steps)
+    steps = _all(maker.made(step) for step in application.steps(site))
     done = driver.completed(Completed(steps), maker, request, blank=blank)
     made = [step.installs for step in done.steps if isinstance(step, Resource) and step.installs]
     parts = [*done.steps, *made]
@@ -87,7 +87,7 @@ def _home(general: str, steps: Sequence[DesiredStep]) -> str:
 
 def _misspelt(application: Application, steps: Sequence[DesiredStep], site: Site) -> Iterator[str]:
     """The keys in the site's own values of `steps` that are probably misspelt, for people."""
-    for step, made in zip(application.profile.steps, steps, strict=True):
+    for step, made in zip(application.steps(site), steps, strict=True):
         release = made.installs if isinstance(made, Resource) else made
         if isinstance(release, ChartRelease):
             for key, values in application.own_words(step, site):

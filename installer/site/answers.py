@@ -84,6 +84,8 @@ class SiteAnswers(Strict):
     registry: RegistryAnswers
     namespace: Label | None = None
     charts: dict[str, ChartAnswers] = Field(default_factory=dict)
+    without: list[Text] = Field(default_factory=list)
+    """Charts that this site does without, since its cluster has what they bring from somebody else."""
 
     def secret_sources(self) -> dict[str, SecretSource]:
         """Every secret that is named, by its key."""

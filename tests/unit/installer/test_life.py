@@ -24,6 +24,7 @@ from installer.workflows import rollback, status
 from installer.workflows.actions import SERVED_SECONDS
 from installer.workflows.record import InstalledStep, Record
 from installer.workflows.upgrade import stays_in_place
+from tests.parts.bundles import packed_chart
 from tests.parts.demo_site import wanted
 from tests.parts.steps_world import DEFINITION, THING, World, config
 
@@ -313,6 +314,19 @@ def test_of_a_controller_that_does_not_run_its_pods_are_told(world: World) -> No
 def test_a_source_of_charts_has_no_meaning_without_a_controller_that_installs_one(world: World, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--chart-source has no meaning here"):
         wanted(world.application(), tmp_path, request=ChartSourceRequest("oci"))
+
+
+def test_a_chart_that_the_cluster_does_without(world: World) -> None:
+    made = world.application()
+    made.chart(packed_chart("extra", "1.0.0"))
+    world.install(made, without=["extra"])
+    assert [step.release for step in world.note.steps] == ["base", "app", "it"]
+    for name, words in (
+        ("other", "there is no chart 'other'; known are app, extra"),
+        ("app", "app is the application"),
+    ):
+        with pytest.raises(SiteError, match=f"without: {words}"):
+            world.install(made, without=[name])
 
 
 @pytest.mark.parametrize(
