@@ -61,11 +61,6 @@ def transport_to(session: Session, place: Place) -> Transport:
     )
 
 
-def registry_of(session: Session, site: "Site") -> Registry | None:
-    """The client for the registry of `site`, that looks with the rights of a load; None if it has none."""
-    return None if site.on_nodes else registry_at(session, of_site(site), pushes=True)
-
-
 def held_in(session: Session, place: Place) -> Callable[[str], bool | None]:
     """Asks the registry whether it holds the image of a reference; None where that cannot be told at once."""
 

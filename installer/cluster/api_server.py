@@ -1,6 +1,7 @@
 """The Kubernetes API over HTTP."""
 
 import base64
+import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -67,6 +68,10 @@ class ApiServer(Cluster):
     def silent_groups(self) -> tuple[str, ...]:
         return self._silent_groups
 
+    @property
+    def time(self) -> dt.datetime | None:
+        return self._channel.time
+
     def hide(self, secrets: Iterable[str]) -> None:
         for text in secrets:
             if len(text) >= 4:
@@ -122,22 +127,22 @@ class ApiServer(Cluster):
 
     # --- objects
 
-    def apply(self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False) -> Object:
+    def apply(
+        self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False, manager: str = FIELD_MANAGER
+    ) -> Object:
         kind, metadata = self._kind_of(obj), obj["metadata"]
-        query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
-        if dry_run:
-            query["dryRun"] = "All"
+        query = {**_query(dry_run=dry_run), "fieldManager": manager, "force": "true" if force else "false"}
         if not kind.namespaced:
             obj = {**obj, "metadata": {key: value for key, value in metadata.items() if key != "namespace"}}
         with self._errors("apply", describe(obj)):
             path = self._path(kind, self._namespace(kind, metadata.get("namespace")), metadata["name"])
             return self._asked("PATCH", path, query, obj, APPLY)
 
-    def create(self, obj: Mapping[str, Any]) -> Object:
+    def create(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Object:
         kind = self._kind_of(obj)
         with self._errors("create", describe(obj)):
             path = self._path(kind, self._namespace(kind, obj["metadata"].get("namespace")))
-            return self._asked("POST", path, {"fieldManager": FIELD_MANAGER}, obj, _JSON)
+            return self._asked("POST", path, _query(dry_run=dry_run), obj, _JSON)
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         try:
@@ -183,10 +188,12 @@ class ApiServer(Cluster):
             return False
         return True
 
-    def merge(self, kind: Kind, name: str, namespace: str, change: Mapping[str, Any]) -> Object:
+    def merge(
+        self, kind: Kind, name: str, namespace: str, change: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Object:
         with self._errors("patch", f"{kind} {_place(namespace, name)}"):
             path = self._path(kind, self._namespace(kind, namespace), name)
-            return self._asked("PATCH", path, {"fieldManager": FIELD_MANAGER}, change, _MERGE)
+            return self._asked("PATCH", path, _query(dry_run=dry_run), change, _MERGE)
 
     def logs(
         self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False, since: str = ""
@@ -283,6 +290,10 @@ class ApiServer(Cluster):
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise ClusterError(f"{verb} {what}: not the answer of an API server ({type(exc).__name__})") from None
+
+
+def _query(*, dry_run: bool) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
 
 def _place(namespace: str, name: str) -> str:

@@ -1,11 +1,13 @@
 """HTTP to one API server: credentials, TLS, bounded answers, and the retries of this client."""
 
 import base64
+import datetime as dt
 import itertools
 import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import unquote, urlencode
 
@@ -53,7 +55,7 @@ class Channel:
     """The connection to an API server, with credentials, bounded answers and the retries of this client.
 
     Credentials that a plugin gave are renewed before they expire, and when the server does not accept them any more.
-    `hide` is told of every secret that is sent.
+    `hide` is told of every secret that is sent. `time` is what the last answer says it is (UTC).
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Channel:
         """Raises SiteError for certificates or keys that cannot be read."""
         self._endpoint, self._sleep, self._hide = endpoint, sleep, hide
         self._hide(endpoint.secrets)
+        self.time: dt.datetime | None = None
         self._answered = False
         self._pools = _connections(endpoint)
 
@@ -118,7 +121,7 @@ class Channel:
                     raise
                 self._sleep(min(0.5 * attempt, 1.0))
                 continue
-            self._answered = True
+            self._answered, self.time = True, _date(response.headers.get("Date", ""))
             if response.status not in (429, 503) or attempt >= ATTEMPTS:
                 return response.status, body
             self._sleep(_pause(response.headers.get("Retry-After", ""), attempt))
@@ -208,6 +211,14 @@ def _bounded(response: urllib3.BaseHTTPResponse) -> bytes:
 
 def _pause(text: str, attempt: int) -> float:
     return min(float(text), MAX_PAUSE) if text.isascii() and text.isdigit() and len(text) < 6 else float(attempt)
+
+
+def _date(text: str) -> dt.datetime | None:
+    """The time of an answer (RFC 9110, section 6.6.1); None where it is not readable."""
+    try:
+        return parsedate_to_datetime(text).astimezone(dt.UTC)
+    except ValueError:
+        return None
 
 
 def _refused(code: int, body: bytes) -> RefusedError:

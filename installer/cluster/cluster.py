@@ -1,5 +1,6 @@
 """What workflows need of a Kubernetes cluster. Objects are plain dictionaries as the API server sends them."""
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -48,6 +49,10 @@ class Cluster(Protocol):
         """The kubeconfig's name for this cluster and identity."""
 
     @property
+    def time(self) -> dt.datetime | None:
+        """When the server gave its last answer, by its own clock (UTC); None if it did not say."""
+
+    @property
     def silent_groups(self) -> tuple[str, ...]:
         """The group versions that did not answer the last call of `api_versions`."""
 
@@ -70,14 +75,16 @@ class Cluster(Protocol):
     def can_i(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Whether this identity may do `verb` on objects of `kind` in `namespace` (all of them if empty)."""
 
-    def apply(self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False) -> Object:
-        """Server-side apply of `obj` as field manager `airferry`; the object as the server then holds it.
+    def apply(
+        self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False, manager: str = FIELD_MANAGER
+    ) -> Object:
+        """Server-side apply of `obj` as field manager `manager`; the object as the server then holds it.
 
         Fields that others own are left to them: ConflictError unless `force`. With `dry_run` nothing is stored.
         """
 
-    def create(self, obj: Mapping[str, Any]) -> Object:
-        """Create `obj`, and nothing if it exists: ConflictError."""
+    def create(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+        """Create `obj`, and nothing if it exists: ConflictError. With `dry_run` nothing is stored."""
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         """The object, or None if there is none (also if its kind does not exist)."""
@@ -95,8 +102,11 @@ class Cluster(Protocol):
     def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
         """Delete an object, its dependents in the background; False if there was none."""
 
-    def merge(self, kind: Kind, name: str, namespace: str, change: Mapping[str, Any]) -> Object:
-        """A JSON merge patch (RFC 7386). With `metadata.resourceVersion` in it, it applies to that state only."""
+    def merge(
+        self, kind: Kind, name: str, namespace: str, change: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Object:
+        """A JSON merge patch (RFC 7386). With `metadata.resourceVersion` in it, it applies to that state only; with
+        `dry_run` nothing is stored."""
 
     def logs(
         self, namespace: str, pod: str, container: str = "", *, tail: int = 20, previous: bool = False, since: str = ""

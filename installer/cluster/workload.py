@@ -123,6 +123,20 @@ def pod_specs(node: Any) -> Iterator[Mapping[str, Any]]:
             yield from pod_specs(value)
 
 
+def pod_templates(node: Any) -> Iterator[dict[str, Any]]:
+    """Every map whose `spec` has containers, wherever it stands."""
+    if isinstance(node, Mapping):
+        spec = node.get("spec")
+        if isinstance(spec, Mapping) and isinstance(spec.get("containers"), list):
+            yield dict(node)
+            return
+        for value in node.values():
+            yield from pod_templates(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from pod_templates(value)
+
+
 def condition(obj: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The status condition `name`; empty if there is none."""
     for item in (obj.get("status") or {}).get("conditions") or []:
@@ -142,6 +156,13 @@ def of_release(obj: Object, release: ReleaseName) -> bool:
         return noted == (release.name, release.namespace)
     owned = labels.get("app.kubernetes.io/managed-by") == "Helm"
     return owned and bool(labels.get("app.kubernetes.io/instance") == release.name)
+
+
+def release_of(obj: Object) -> ReleaseName | None:
+    """The release that Helm notes on `obj` as its owner."""
+    annotations = obj["metadata"].get("annotations") or {}
+    name = annotations.get(_RELEASE_NAME)
+    return ReleaseName(str(name), str(annotations.get(_RELEASE_NAMESPACE) or "")) if name else None
 
 
 def of_some_release(obj: Object) -> bool:

@@ -87,26 +87,26 @@ def _uncreated(cluster: Cluster, workload: Workload, newest: list[Object]) -> It
     """Why there is not even a pod: quota, admission policy, missing service account."""
     failure = condition(workload.obj, "ReplicaFailure")
     if failure.get("status") == "True":
-        yield _refused(workload, str(failure.get("message") or ""))
+        yield pods_refused(str(failure.get("message") or ""), str(workload), workload.namespace)
         return
     if newest:
         return
     events = cluster.events(workload.namespace, workload.kind.name, workload.name)
     refused = next((item for item in reversed(events) if item.get("reason") == "FailedCreate"), None)
     if refused is not None:
-        yield _refused(workload, str(refused.get("message") or ""))
+        yield pods_refused(str(refused.get("message") or ""), str(workload), workload.namespace)
     elif workload.kind == JOB and workload.failed:
         step = "its pods are gone; run the same command again and watch the Job."
         yield Cause("job-failed", str(workload), workload.state, step)
 
 
-def _refused(workload: Workload, message: str) -> Cause:
-    lower = message.lower()
+def pods_refused(message: str, where: str, namespace: str) -> Cause:
+    """Why the API server refuses the pods of the workload `where`, in its words."""
+    lower, said = message.lower(), f"its pods are refused: {brief(message)}"
     for sign, cause, step in _REFUSALS:
         if sign in lower:
-            said = f"its pods are refused: {brief(message)}"
-            return Cause(cause, str(workload), said, step.format(namespace=workload.namespace))
-    return Cause("admission", str(workload), f"its pods are refused: {brief(message)}", _ADMISSION)
+            return Cause(cause, where, said, step.format(namespace=namespace))
+    return Cause("admission", where, said, _ADMISSION)
 
 
 def _blocked(workload: Workload, pods: list[Object], newest: list[Object]) -> Iterator[Cause]:

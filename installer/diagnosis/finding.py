@@ -11,6 +11,11 @@ class Finding(Value):
     step: str
     error: type[AirferryError] | None
 
+    @classmethod
+    def of(cls, exc: AirferryError) -> "Finding":
+        """What `exc` says, and that it stands in the way."""
+        return cls(exc.message, exc.hint or "see the message.", type(exc))
+
     def __str__(self) -> str:
         return f"{self.what}; next: {self.step}"
 

@@ -6,6 +6,7 @@ lowest of theirs.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from installer.bundle.manifest import BundleImage
@@ -25,11 +26,13 @@ from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.referenced import referenced
 from installer.preflight.room import images_on_nodes, nodes
+from installer.preflight.trial import Trial
 from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.site.site import Site
 from installer.transfer.existing_blobs import find_existing_blobs, lacking_error
 
+Check = Callable[[], Iterable[Finding]]
 _AGAIN = "nothing has been changed; mend these, then run the same command again. `preflight` shows them at any time."
 
 
@@ -50,6 +53,10 @@ class Preflight:
     def warnings(self) -> list[Finding]:
         """What does not stand in the way."""
         return [item for item in self.findings if not item.error]
+
+    def with_findings(self, more: Iterable[Finding]) -> "Preflight":
+        """All of this, and `more`."""
+        return Preflight(self.wanted, tuple(dict.fromkeys((*self.findings, *more))))
 
     def document(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -74,16 +81,13 @@ class Preflight:
         if refused and refused[0].error:
             raise refused[0].error("this cannot be installed yet", hint="mend what is listed above as an error.")
 
-    def require(self, reporter: Reporter) -> Desired:
+    def require(self, reporter: Reporter) -> None:
         """Tell of the warnings and go on. Raises the first of the refusals with the words of all."""
         for item in self.warnings:
             reporter.note(f"warning: {item}")
         refused = self.refusals
         if refused and refused[0].error:
             raise refused[0].error("\n  ".join(["this cannot be installed:", *map(str, refused)]), hint=_AGAIN)
-        if self.wanted is None:
-            raise AssertionError("no objects, and no reason why")
-        return self.wanted
 
 
 def look(
@@ -108,18 +112,20 @@ def look(
     try:
         wanted = desired(bundle, site, driver, kube_version=kube_version, api_versions=api_versions, request=request)
     except SiteError as exc:
-        return Preflight(None, (*findings, _finding(exc)))
+        return Preflight(None, (*findings, Finding.of(exc)))
     cluster.hide(wanted.confidential)
     beforehand = driver.beforehand(wanted)
-    for check in (*_checks(bundle, site, cluster, wanted, beforehand), *driver.checks(cluster, wanted)):
+    trial = Trial(cluster, releases, wanted, take_over)
+    tried: list[Check] = [partial(trial.of, release) for release in wanted.releases]
+    for check in (*_checks(bundle, site, cluster, wanted, beforehand), *driver.checks(cluster, wanted), *tried):
         findings += _held_against(check)
     findings += _held_against(lambda: foreign_releases(cluster, releases, wanted, take_over=take_over))
-    return Preflight(wanted, tuple(dict.fromkeys(findings)))
+    return Preflight(wanted, ()).with_findings(findings)
 
 
 def _checks(
     bundle: Bundle, site: Site, cluster: Cluster, wanted: Desired, beforehand: Iterable[Object]
-) -> Iterator[Callable[[], Iterable[Finding]]]:
+) -> Iterator[Check]:
     named = frozenset(_texts(site.answers.model_dump(by_alias=True)))
     own = [
         (place, source.secret, source.key)
@@ -167,7 +173,7 @@ def _places_of_secrets(wanted: Desired) -> list[str]:
     return made[:1] or [release.name.namespace for release in wanted.installed][:1]
 
 
-def _held_against(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+def _held_against(check: Check) -> list[Finding]:
     """What `check` finds; a warning if it may not look, or if what it looks at is behind a webhook that is down."""
     try:
         return list(check())
@@ -213,11 +219,7 @@ def _registry(bundle: Bundle, site: Site, registry: Registry) -> Iterator[Findin
         if lacking := find_existing_blobs(bundle, registry, relocation, parts).lacking:
             raise lacking_error(bundle, lacking)
     except AirferryError as exc:
-        yield _finding(exc)
-
-
-def _finding(exc: AirferryError) -> Finding:
-    return Finding(exc.message, exc.hint or "see the message.", type(exc))
+        yield Finding.of(exc)
 
 
 def _texts(node: Any) -> Iterator[str]:

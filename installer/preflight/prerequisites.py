@@ -17,7 +17,7 @@ from installer.cluster.kinds import (
     VOLUME_CLAIM,
     is_default_class,
 )
-from installer.cluster.workload import pod_specs
+from installer.cluster.workload import pod_specs, release_of
 from installer.diagnosis.finding import Finding, warning
 from installer.diagnosis.release_state import require_own_kinds
 from installer.errors import ClusterError, SiteError
@@ -200,6 +200,12 @@ def definitions(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:
             yield Finding(exc.message, exc.hint, ClusterError)
             continue
         held = cluster.get(CUSTOM_RESOURCE_DEFINITION, crd["metadata"]["name"])
+        owner = release_of(held) if held else None
+        if owner and owner not in [release.name for release in wanted.releases]:
+            yield warning(
+                f"CustomResourceDefinition {crd['metadata']['name']} belongs to the Helm release {owner}",
+                "it changes with that release and goes with it, and all objects of its kind: keep that one as it is.",
+            )
         if held and (held["spec"].get("conversion") or {}).get("strategy") == "Webhook":
             yield Finding(
                 f"CustomResourceDefinition {crd['metadata']['name']} converts objects by a webhook of another operator",

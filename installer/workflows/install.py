@@ -1,14 +1,17 @@
 """Bring a bundle's application about in a cluster, and converge: run again after anything, it finishes the job.
 
-`prepare` works out everything that can be known beforehand and changes nothing: references, values, permissions, what
-others have set. `carry_out` does it. What is written first is the record, so that `uninstall` finds its way after any
-interruption; the history is told at the end which state was reached.
+`examine` works out everything that can be known beforehand and changes nothing: references, values, permissions, what
+others have set, what is installed. `prepare` refuses where anything stands in the way, and `carry_out` does the rest.
+What is written first is the record, so that `uninstall` finds its way after any interruption; the history is told at
+the end which state was reached.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
@@ -16,12 +19,20 @@ from installer.chart.releases import Releases
 from installer.cluster import volumes
 from installer.cluster.cluster import Cluster, describe
 from installer.cluster.workload import Workload
-from installer.errors import ClusterError, UsageError
+from installer.diagnosis.finding import Finding, warning
+from installer.errors import (
+    AirferryError,
+    ClusterError,
+    ClusterForbiddenError,
+    ClusterUnreachableError,
+    UsageError,
+)
 from installer.floor.floor import floor_after
 from installer.objects.desired import ChartRelease, Desired, DesiredStep, Manifests
 from installer.objects.driver import ChartSourceRequest, TemporaryRepository
 from installer.preflight import preflight
 from installer.preflight.images_held import require_images
+from installer.preflight.preflight import Check, Preflight
 from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.site.site import Site
@@ -37,18 +48,29 @@ from installer.workflows.record import Record
 from installer.workflows.removal import remove_dropped
 from installer.workflows.smoke import until_answered
 
+_Result = TypeVar("_Result")
+ANOTHER = "run `upgrade` with the same arguments: it shows what changes, and asks."
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """An installation or upgrade that can be carried out. `history` is what has been so far."""
+    """An installation or upgrade that can be carried out. `before` and `history` are what has been so far."""
 
     wanted: Desired = field(repr=False)
     note: Record
+    before: Record | None
     history: History
     changes: Changes
     access: Access
     take_over: bool
     repository: TemporaryRepository | None
+
+    @property
+    def another(self) -> str:
+        """What it says if another bundle was brought about before; else empty."""
+        old, new = self.before, self.note
+        other = old is not None and old.sums != new.sums and self.history.settled is not None
+        return f"{old.bundle} {old.version} is installed, and this bundle holds {new.version}" if old and other else ""
 
     @property
     def pulled_charts(self) -> frozenset[tuple[str, str]]:
@@ -66,57 +88,114 @@ class Installation:
     workloads: tuple[Workload, ...] = field(repr=False)
 
 
-def prepare(
+@dataclass(frozen=True)
+class Examined:
+    """All that can be known before anything is changed; `prepared` is None where site.yaml and bundle do not even fit
+    each other, and can be carried out only if nothing stands in the way."""
+
+    preflight: Preflight
+    prepared: Prepared | None
+
+
+def examine(
     bundle: Bundle,
     site: Site,
     cluster: Cluster,
     releases: Callable[[str], Releases],
     *,
     registry: Registry | None,
-    reporter: Reporter,
     time: str,
-    upgrading: bool = False,
     back_to: int | None = None,
     take_over: bool = False,
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
-) -> Prepared:
-    """Check that `bundle` can be installed at `site`, or, `upgrading`, take the place of another one; `back_to` is the
-    number of an older one that a person means.
+    further: Iterable[Check] = (),
+) -> Examined:
+    """Everything that stands in the way of bringing `bundle` about at `site`, in place of another one if there is one.
 
     `releases` gives the Helm releases of a namespace, `registry` takes the images (None: nodes have them), `time` is
-    now (UTC), and `request` says where a controller shall read its chart. Changes nothing.
-    Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
-    to be applied (unless `take_over`); UsageError if it is an upgrade without `upgrading`, NothingHereError if
-    there is nothing to upgrade, PolicyError if it is older without `back_to`, SiteError if a release would move.
+    now (UTC), `back_to` the number of an older bundle that a person means, and `request` says where a controller shall
+    read its chart; `further` looks at what only the caller knows. Changes nothing. Raises BundleError,
+    ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
     """
     name = driver_name(bundle)
     looked = preflight.look(bundle, site, driver_of(name), cluster, registry, releases, request, take_over=take_over)
-    wanted = looked.require(reporter)
+    wanted, found = looked.wanted, list[Finding]()
+
+    def tried(question: Callable[[], _Result], otherwise: _Result) -> _Result:
+        """The answer to `question`; one that it refuses to give is a finding."""
+        try:
+            return question()
+        except ClusterUnreachableError:
+            raise
+        except AirferryError as exc:
+            found.append(Finding.of(exc))
+            return otherwise
+
+    for check in further:
+        found += tried(partial(_all_of, check), [])
+    if wanted is None:
+        return Examined(looked.with_findings(found), None)
     note = record.record(bundle.manifest, bundle.verdict.sums, name, wanted, time)
-    before = record.held(cluster, note.bundle, note.namespace)
-    past = history.read(cluster, note)
-    if not upgrading and before and before.sums != note.sums and past.settled:
-        raise UsageError(
-            f"{before.bundle} {before.version} is installed, and this bundle holds {note.version}",
-            hint="run `upgrade` with the same arguments: it shows what changes, and asks.",
-        )
-    if before:
-        floor_after(bundle.manifest, before.floor, f"namespace {before.namespace}", back_to)
-        upgrade.stays_in_place(before, note)
+    before = tried(partial(record.held, cluster, note.bundle, note.namespace), None)
+    past = tried(partial(history.read, cluster, note), History(()))
+    if before is None:
+        found += tried(partial(_all_of, partial(_elsewhere, cluster, note)), [])
     else:
-        upgrade.shares_nothing(cluster, note)
-    overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over, exempt=upgrade.succeeded(past, note))
-    changes = Changes((), (), (), ())
-    if upgrading:
-        changes = upgrade.changes(releases, wanted, note, before, past)
+        place = f"namespace {before.namespace}"
+        tried(partial(floor_after, bundle.manifest, before.floor, place, back_to), None)
+        tried(partial(upgrade.stays_in_place, before, note), None)
+    claimed = partial(upgrade.claimed_by_others, cluster, wanted, exempt=upgrade.succeeded(past, note))
+    overwritten = tried(partial(claimed, take_over=take_over), tuple[str, ...]())
     names = [step.name for step in (*note.steps, *upgrade.dropped(past, note)) if step.chart]
-    kept = tuple(map(str, volumes.at_stake(cluster, releases, names, wanted.claims)))
-    changes = replace(changes, overwritten=overwritten, volumes=kept)
+    kept = tried(partial(volumes.at_stake, cluster, releases, names, wanted.claims), list[volumes.Volume]())
+    changes = Changes((), (), (), (), overwritten, tuple(map(str, kept)))
     ca = (site.registry_ca or b"").decode()
     answers = site.answers.registry
     hosts = tuple(answers.token_hosts)
     access = Access(site.registry, answers.plain_http, ca, site.on_nodes, hosts, answers.pull_secret_name)
-    return Prepared(wanted, note, past, changes, access, take_over, request.repository)
+    prepared = Prepared(wanted, note, before, past, changes, access, take_over, request.repository)
+    return Examined(looked.with_findings(found), prepared)
+
+
+def _all_of(check: Check) -> list[Finding]:
+    return list(check())
+
+
+def _elsewhere(cluster: Cluster, note: Record) -> Iterator[Finding]:
+    """Installations of the same bundle that are kept in other namespaces, as far as we may look.
+
+    Raises SiteError for one that this would tear apart.
+    """
+    with suppress(ClusterForbiddenError):
+        upgrade.shares_nothing(cluster, note)
+        for other in record.every(cluster, note.bundle):
+            yield warning(
+                f"{other.bundle} {other.version} is installed in namespace {other.namespace}; this would be another "
+                f"one, in {note.namespace}",
+                "name that namespace in site.yaml if it is to be changed.",
+            )
+
+
+def prepare(
+    examined: Examined, releases: Callable[[str], Releases], reporter: Reporter, *, upgrading: bool = False
+) -> Prepared:
+    """What was `examined`, ready to be carried out; or, `upgrading`, to take the place of another bundle.
+
+    Raises what stands in the way, all of it at once; UsageError if it is an upgrade without `upgrading`,
+    NothingHereError if there is nothing to upgrade.
+    """
+    examined.preflight.require(reporter)
+    prepared = examined.prepared
+    if prepared is None:
+        raise AssertionError("nothing to be done, and no reason why")
+    if upgrading:
+        shown = upgrade.changes(releases, prepared.wanted, prepared.note, prepared.before, prepared.history)
+        kept = prepared.changes
+        shown = replace(shown, overwritten=kept.overwritten, volumes=kept.volumes)
+        return dataclasses.replace(prepared, changes=shown)
+    if prepared.another:
+        raise UsageError(prepared.another, hint=ANOTHER)
+    return prepared
 
 
 def driver_name(bundle: Bundle) -> str:

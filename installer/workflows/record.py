@@ -253,7 +253,10 @@ def find(cluster: Cluster, bundle: str = "", namespace: str = "") -> Record:
     found = every(cluster, bundle, namespace)
     if not found:
         what = f"no installation of {bundle}" if bundle else "no installation"
-        raise NothingHereError(f"{what} in this cluster", hint="check --context, or run `install`.")
+        raise NothingHereError(
+            f"{what} by this program in this cluster",
+            hint="check --context, or run `install`; `preflight` tells what others have made of the same.",
+        )
     if len(found) > 1:
         names = ", ".join(sorted(f"{item.bundle} (namespace {item.namespace})" for item in found))
         raise UsageError(f"several installations: {names}", hint="name one of them.")

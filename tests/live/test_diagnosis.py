@@ -26,7 +26,7 @@ from tests.parts.registry import Registry
 from tests.parts.runnable import job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.parts.enclave import Enclave
@@ -41,6 +41,10 @@ metadata:
   name: {{ $.Release.Name }}-hook
   annotations: {helm.sh/hook: pre-install}
 spec: {backoffLimit: 0, template: {spec: {{ toJson . }}}}
+---
+{{- end }}
+{{- with .Values.rule }}
+{{ toJson . }}
 ---
 {{- end }}
 apiVersion: apps/v1
@@ -62,6 +66,8 @@ LIMITS = {
     "metadata": {"name": "small"},
     "spec": {"limits": [{"type": "Container", "default": {"cpu": "200m"}}]},
 }
+QUOTA = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 CLAIM = {
     "accessModes": ["ReadWriteOnce"],
     "resources": {"requests": {"storage": "1Gi"}},
@@ -82,9 +88,13 @@ def hook(script: str, **spec: Any) -> dict[str, Any]:
     return {"restartPolicy": "Never", **pod(script, spec)}
 
 
-def bundle(folder: Path, name: str, image: str = TOOLS, **values: Any) -> Path:
-    """A bundle with one image, whose chart makes a Deployment, and a hook where `values` have one."""
+def bundle(folder: Path, name: str, image: str = TOOLS, labels: Mapping[str, str] | None = None, **values: Any) -> Path:
+    """A bundle with one image, whose chart makes a Deployment, and a hook and a rule where `values` have one.
+
+    `labels` are those of its namespace.
+    """
     application = Application(folder, name, images={image: job()})
+    application.profile["namespaces"] = {name: {"labels": dict(labels or {})}}
     application.document("values.yaml", {"deadline": 600, "steady": 0, "pod": pod(), **values}, "values")
     chart = folder / "app"
     (chart / "templates").mkdir(parents=True)
@@ -137,6 +147,9 @@ class Case:
     said: str
     step: str
     """{place} is `namespace/name-of-the-release` in `object`."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Of the namespace, from the profile. Rules that are there beforehand let nobody begin; those of the application
+    come with it."""
 
 
 CASES = {
@@ -218,7 +231,7 @@ CASES = {
         "it restores what is missing",
     ),
     "quota": Case(
-        {"pod": pod()},
+        {"pod": pod(), "rule": QUOTA},
         condition("Deployment", "ReplicaFailure", "FailedCreate"),
         "quota",
         "Deployment {place}",
@@ -226,7 +239,7 @@ CASES = {
         "have the quota raised",
     ),
     "limit range": Case(
-        {"pod": pod(resources={"requests": {"cpu": "300m"}})},
+        {"pod": pod(resources={"requests": {"cpu": "300m"}}), "rule": LIMITS},
         condition("Deployment", "ReplicaFailure", "FailedCreate"),
         "limit-range",
         "Deployment {place}",
@@ -240,6 +253,7 @@ CASES = {
         "Deployment {place}",
         'violates PodSecurity "restricted:latest"',
         "pod-security.kubernetes.io/enforce",
+        labels=RESTRICTED,
     ),
     "hook fails": Case(
         {"hook": hook("echo the schema is newer than I am; exit 4")},
@@ -330,14 +344,9 @@ def attempts(
         answers: dict[str, Any] = {"namespace": name}
         if case == "pull secret":
             answers["registry"] = _with_password(enclave, private_registry, folder, name)
-        if case == "quota":
-            enclave.kubectl("create", "quota", "none", "--hard=pods=0", f"--namespace={name}")
-        if case == "limit range":
-            enclave.kubectl("apply", f"--namespace={name}", "--filename=-", input=json.dumps(LIMITS))
-        if case == "pod security":
-            enclave.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
         program.site(**answers)
-        found[case] = Attempt(name, name, program, bundle(folder / "bundle", name, **wanted.values))
+        path = bundle(folder / "bundle", name, labels=wanted.labels, **wanted.values)
+        found[case] = Attempt(name, name, program, path)
     watch = Watch(enclave, found)
     with ThreadPoolExecutor(len(found) + 1) as threads:
         watching = threads.submit(watch.run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.parts.application import REFUSING, Application, demo_platform
+from tests.parts.application import CHARTS, REFUSING, Application, demo_platform
 from tests.parts.cluster_files import ADDRESS
 from tests.parts.enclave_program import EnclaveProgram
 from tests.parts.frozen import freeze_volume
@@ -156,6 +156,18 @@ def test_a_refusal_is_told_in_the_words_of_the_controller_and_mended_by_a_new_ch
     done = program.install(good, "--take-over")
     assert program.result(done)["changed"] == ["WeightsAndBiases wandb/wandb"]
     assert any("web.replicas" in line and "overwriting" in line for line in done.stderr.splitlines())
+
+    # What the controller could not change is known before it is asked to.
+    cache = (CHARTS / "demo-platform/templates/cache.yaml").read_text()
+    changes = {"templates/cache.yaml": cache.replace("serviceName: ", "serviceName: other-")}
+    fixed = demo_platform(program.folder / "fixed", "wandb", operator, changes=changes)
+    fixed.version, fixed.sequence = "3.0", 3
+    done = program.upgrade(fixed.write())
+    assert done.returncode == 33, done.stderr
+    assert "StatefulSet" in done.stderr
+    assert "updates to statefulset spec for fields other than" in done.stderr
+    assert "take it back in site.yaml" in done.stderr
+    assert program.run("status").returncode == 0
 
 
 def test_an_interrupted_installation_is_finished_and_removed_even_without_the_controller(

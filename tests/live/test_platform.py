@@ -152,6 +152,23 @@ def chart_of(enclave: Enclave) -> dict[str, Any]:
     return found
 
 
+def refused_beforehand(enclave: Enclave, program: EnclaveProgram) -> None:
+    """Rules of a namespace are held against what the chart is going to make there."""
+    small = {"limits": [{"type": "Container", "max": {"memory": "1Mi"}}]}
+    limits = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"}, "spec": small}
+
+    def told() -> str:
+        done = program.run("preflight", "--site", program.folder / "site.yaml")
+        assert done.returncode == 33, done.stderr
+        return done.stdout
+
+    enclave.kubectl("label", "namespace", "wandb", "pod-security.kubernetes.io/enforce=restricted")
+    assert 'wandb/wandb-app-bc: its pods are refused: create Pod wandb/wandb-app-bc: pods "wandb-app-bc"' in told()
+    enclave.kubectl("label", "namespace", "wandb", "pod-security.kubernetes.io/enforce-")
+    enclave.kubectl("apply", "--namespace=wandb", "--filename=-", input=json.dumps(limits))
+    assert "keep requests and limits within the namespace's LimitRange" in told()
+
+
 def test_install_change_upgrade_change_rollback_uninstall(
     enclave: Enclave,
     site: EnclaveProgram,
@@ -200,6 +217,7 @@ def test_install_change_upgrade_change_rollback_uninstall(
     told = " ".join(done["kept"])
     assert [name for name in sorted(kept) if name not in told] == []
 
+    refused_beforehand(enclave, second)
     assert all(image.startswith(f"{registry.address}/") for image in pulled(enclave, start))
     accesses = [each.path for each in registry.accesses() if each.agent.startswith("containerd/")]
     for name in {**earlier.images, **later.images}:

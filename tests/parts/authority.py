@@ -53,10 +53,11 @@ class Authority:
         *,
         organization: str | None = None,
         lifetime: timedelta = timedelta(days=20),
+        begins: timedelta = timedelta(days=-1),
     ) -> Certificate:
         """Issue `NAME.crt` and `NAME.key` for server names and addresses `hosts`; good for clients, too.
 
-        A negative `lifetime` gives a certificate that has expired.
+        A negative `lifetime` gives a certificate that has expired, a positive `begins` one that is not valid yet.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
@@ -64,7 +65,7 @@ class Authority:
             subject.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         draft = (
-            self._draft(x509.Name(subject), key.public_key(), lifetime)
+            self._draft(x509.Name(subject), key.public_key(), lifetime, begins)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         )
@@ -85,7 +86,11 @@ class Authority:
         return certificate
 
     def _draft(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePublicKey,
+        lifetime: timedelta,
+        begins: timedelta = timedelta(days=-1),
     ) -> x509.CertificateBuilder:
         end = datetime.now(UTC) + lifetime
         return (
@@ -94,7 +99,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(min(datetime.now(UTC), end) - timedelta(days=1))
+            .not_valid_before(min(datetime.now(UTC), end) + begins)
             .not_valid_after(end)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)

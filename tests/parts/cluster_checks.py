@@ -84,8 +84,11 @@ def creating(cluster: Cluster, namespace: str) -> None:
     assert made["metadata"]["uid"]
     assert made["metadata"]["creationTimestamp"].endswith("Z")
     assert cluster.get(CONFIG_MAP, "made", namespace) == made
-    with pytest.raises(ConflictError):
-        cluster.create(config_map(namespace, "made", {"a": "2"}))
+    for trial in (False, True):
+        with pytest.raises(ConflictError):
+            cluster.create(config_map(namespace, "made", {"a": "2"}), dry_run=trial)
+    assert cluster.create(config_map(namespace, "tried", {"a": "1"}), dry_run=True)["data"] == {"a": "1"}
+    assert cluster.get(CONFIG_MAP, "tried", namespace) is None
     assert cluster.get(CONFIG_MAP, "made", namespace) == made
 
 
@@ -129,7 +132,10 @@ def fields_of_others(cluster: Cluster, namespace: str) -> None:
 def merging(cluster: Cluster, namespace: str) -> None:
     before = cluster.create(config_map(namespace, "merged", {"a": "1", "b": "1"}, annotations={"x": "1"}))
     change = {"metadata": {"annotations": {"x": None, "y": "2"}}, "data": {"a": "2", "c": "3"}}
+    tried = cluster.merge(CONFIG_MAP, "merged", namespace, change, dry_run=True)
+    assert cluster.get(CONFIG_MAP, "merged", namespace) == before, "a trial"
     after = cluster.merge(CONFIG_MAP, "merged", namespace, change)
+    assert tried["data"] == after["data"]
     assert after["data"] == {"a": "2", "b": "1", "c": "3"}
     assert after["metadata"]["annotations"] == {"y": "2"}
     assert cluster.merge(CONFIG_MAP, "merged", namespace, change) == after

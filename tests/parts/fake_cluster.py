@@ -56,6 +56,7 @@ class FakeCluster(Cluster):
     server = "https://fake:6443"
     context = "fake"
     silent_groups: tuple[str, ...] = ()
+    time: dt.datetime | None = None
 
     def __init__(
         self, *objects: Object, namespaces: Iterable[str] = (), now: Callable[[], dt.datetime] = lambda: START
@@ -154,7 +155,7 @@ class FakeCluster(Cluster):
             result["status"] = wanted["status"]
         return self._written("patch", kind, key, result, owners, dry_run=dry_run)
 
-    def create(self, obj: Mapping[str, Any], *, manager: str = FIELD_MANAGER) -> Object:
+    def create(self, obj: Mapping[str, Any], *, dry_run: bool = False, manager: str = FIELD_MANAGER) -> Object:
         kind, new = self.kind(str(obj["apiVersion"]), str(obj["kind"])), copy.deepcopy(dict(obj))
         key = self._key(kind, new["metadata"]["name"], new["metadata"].get("namespace") or "")
         self._demand("create", kind, key[3])
@@ -165,7 +166,7 @@ class FakeCluster(Cluster):
         if self._has_own_status(kind):
             new.pop("status", None)
         new, owners = field_managers.update({}, {}, new, manager, self._stamp())
-        return self._written("create", kind, key, new, owners)
+        return self._written("create", kind, key, new, owners, dry_run=dry_run)
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
         self._demand("get", kind, name)
@@ -206,7 +207,14 @@ class FakeCluster(Cluster):
         return True
 
     def merge(
-        self, kind: Kind, name: str, namespace: str, change: Mapping[str, Any], *, manager: str = FIELD_MANAGER
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        change: Mapping[str, Any],
+        *,
+        dry_run: bool = False,
+        manager: str = FIELD_MANAGER,
     ) -> Object:
         self._demand("patch", kind, name)
         key = self._key(kind, name, namespace)
@@ -218,7 +226,7 @@ class FakeCluster(Cluster):
         kept = {"status"} if self._has_own_status(kind) else set()
         result = _merged(live, {part: content for part, content in change.items() if part not in kept})
         result, owners = field_managers.update(live, self._owners[key], result, manager, self._stamp())
-        return self._written("patch", kind, key, result, owners)
+        return self._written("patch", kind, key, result, owners, dry_run=dry_run)
 
     def logs(
         self,
@@ -301,7 +309,7 @@ class FakeCluster(Cluster):
         numbered = kind not in BUILT_IN or kind.group in NUMBERED
         if numbered and (live is None or _specification(live) != _specification(obj)):
             number = (live or {"metadata": {}})["metadata"].get("generation", 0)
-            obj["metadata"]["generation"] = number + 1
+            obj = {**obj, "metadata": {**obj["metadata"], "generation": number + 1}}
         if dry_run:
             return {**obj, "apiVersion": kind.api_version, "kind": kind.name}
         if live != obj or self._owners[key] != owners:

@@ -76,7 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-        self.send_response(reply.status)
+        self.send_response_only(reply.status)
+        if "Date" not in dict(reply.headers):
+            self.send_header("Date", self.date_time_string())
         for name, value in (("Content-Type", "application/json"), *reply.headers):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))

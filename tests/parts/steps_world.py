@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from installer.cluster.cluster import Object
-    from installer.workflows.install import Installation, Prepared
+    from installer.workflows.install import Examined, Installation, Prepared
     from installer.workflows.record import Record
     from installer.workflows.uninstall import Removal
 
@@ -85,21 +85,23 @@ class World:
         made.resource("thing.yaml", **{"ready": {"condition": "Ready"}, "controller": "app", **changes})
         return made
 
-    def prepared(
-        self, made: Application, *, upgrading: bool = False, back_to: int | None = None, **answers: Any
-    ) -> Prepared:
+    def examined(self, made: Application, *, back_to: int | None = None, **answers: Any) -> Examined:
         with open_bundle([made.write()]) as bundle:
-            return install.prepare(
+            return install.examine(
                 bundle,
                 site(self.folder, bundle, **{"namespace": "home", "charts": {"app": {"values": GREETING}}, **answers}),
                 self.cluster,
                 self.helm,
                 registry=None,
-                reporter=self.notes,
                 time=f"2026-01-0{made.version}T00:00:00Z",
-                upgrading=upgrading,
                 back_to=back_to,
             )
+
+    def prepared(
+        self, made: Application, *, upgrading: bool = False, back_to: int | None = None, **answers: Any
+    ) -> Prepared:
+        examined = self.examined(made, back_to=back_to, **answers)
+        return install.prepare(examined, self.helm, self.notes, upgrading=upgrading)
 
     def install(self, made: Application, *, upgrading: bool = False, **answers: Any) -> Installation:
         return install.carry_out(self.prepared(made, upgrading=upgrading, **answers), self.means(), None)

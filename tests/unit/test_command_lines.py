@@ -181,7 +181,7 @@ def test_what_is_not_there_has_a_code_of_its_own(tmp_path: Path) -> None:
         (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
         done = program.run("status", "-n", "wandb", "--kubeconfig", tmp_path / "kubeconfig")
     assert done.returncode == 42, done.stderr
-    assert "no installation in this cluster" in done.stderr
+    assert "no installation by this program in this cluster" in done.stderr
 
 
 class Installed:

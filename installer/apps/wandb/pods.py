@@ -5,11 +5,11 @@ What does not is refused, and names the part of the chart that cannot be told.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from installer.apps.wandb.pod_security import violations
 from installer.apps.wandb.site.answers import Answers
 from installer.cluster.cluster import Object
+from installer.cluster.workload import pod_templates
 from installer.errors import SiteError
 from installer.objects.desired import ChartRelease
 from installer.schema import report
@@ -80,20 +80,6 @@ def _pods(release: ChartRelease) -> Iterator[tuple[str, Object]]:
     """The pods of all workloads of `release` with the names of these, as they stand in their templates."""
     found: dict[str, Object] = {}
     for item in release.applied:
-        for pod in _templates(item):
+        for pod in pod_templates(item):
             found.setdefault(f"{item['kind']} {item['metadata']['name']}", pod)
     yield from found.items()
-
-
-def _templates(node: Any) -> Iterator[Object]:
-    """Every map whose `spec` has containers."""
-    if isinstance(node, Mapping):
-        spec = node.get("spec")
-        if isinstance(spec, Mapping) and isinstance(spec.get("containers"), list):
-            yield dict(node)
-            return
-        for value in node.values():
-            yield from _templates(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _templates(value)

@@ -1,49 +1,73 @@
-"""What `install` and `upgrade` share: prepare, load the images, carry out, report."""
+"""What `preflight`, `install` and `upgrade` share: examine, prepare, load the images, carry out, report."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from installer.bundle.reader import Bundle
 from installer.cli.cluster.mutation import means, report, time_of
-from installer.cli.registry.load_images import load_into
-from installer.cli.registry_place import held_in, of_site, registry_at, registry_of
+from installer.cli.registry.load_images import guard_of, load_into
+from installer.cli.registry_place import held_in, of_site, registry_at
 from installer.cli.target import Target
+from installer.diagnosis.finding import Finding
 from installer.objects.driver import ChartSourceRequest
+from installer.preflight.clock import clock
+from installer.preflight.preflight import Check
+from installer.registry.client import Registry
 from installer.shell import Session
 from installer.site.site import Site
 from installer.transfer.load_result import summary
 from installer.value import replace
-from installer.workflows.install import Prepared, carry_out, phases, prepare
+from installer.workflows.install import Examined, Prepared, carry_out, examine, phases, prepare
 from installer.workflows.phases import described, documents
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A bundle on its way into a cluster, `upgrading` if another one is there; the rest as options."""
+    """A bundle on its way into a cluster; the rest as options."""
 
     session: Session
     bundle: Bundle
     target: Target
     site: Site
     request: ChartSourceRequest
-    upgrading: bool
     take_over: bool
     back_to: int | None
+    upgrading: bool = False
 
-    def prepare(self, refusal: str = "") -> Prepared:
-        """What is to be done; `refusal` is why the registry does not take the chart. Raises the errors of `prepare`."""
-        return prepare(
+    def examine(self, refusal: str = "") -> Examined:
+        """What stands in the way; `refusal` is why the registry does not take the chart. Raises the errors of
+        `examine`."""
+        registry = None if self.site.on_nodes else registry_at(self.session, of_site(self.site), pushes=True)
+        return examine(
             self.bundle,
             self.site,
             self.target.cluster,
             self.target.releases,
-            registry=registry_of(self.session, self.site),
-            reporter=self.session.reporter,
+            registry=registry,
             time=time_of(self.session),
-            upgrading=self.upgrading,
             back_to=self.back_to,
             take_over=self.take_over,
             request=replace(self.request, refusal=refusal),
+            further=self._further(registry),
         )
+
+    def _further(self, registry: Registry | None) -> Iterator[Check]:
+        """The clock, and what was loaded before."""
+        yield lambda: clock(self.target.cluster, self.session.now)
+        if registry is not None:
+            place = of_site(self.site)
+            guard = guard_of(self.session, self.bundle, place, registry, self.back_to, lambda _: None)
+
+            def newer() -> list[Finding]:
+                guard.check()
+                return []
+
+            yield newer
+
+    def prepare(self, refusal: str = "") -> Prepared:
+        """What is to be done; `refusal` as for `examine`. Raises the errors of both."""
+        examined, reporter = self.examine(refusal), self.session.reporter
+        return prepare(examined, self.target.releases, reporter, upgrading=self.upgrading)
 
     def show(self, prepared: Prepared) -> None:
         """Print what `carry_out` would change, and its phases; nothing is loaded or changed."""

@@ -50,9 +50,7 @@ def install(
     with choice.open(session) as bundle:
         target = cluster.target(session)
         site, request = read_site(session, bundle, site_file), chart.request(session, bundle, target)
-        delivery = Delivery(
-            session, bundle, target, site, request, upgrading=False, take_over=take_over, back_to=back_to
-        )
+        delivery = Delivery(session, bundle, target, site, request, take_over=take_over, back_to=back_to)
         prepared = delivery.prepare()
         if dry_run:
             delivery.show(prepared)

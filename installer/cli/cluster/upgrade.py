@@ -58,7 +58,7 @@ def upgrade(
         target = cluster.target(session)
         site, request = read_site(session, bundle, site_file), chart.request(session, bundle, target)
         delivery = Delivery(
-            session, bundle, target, site, request, upgrading=True, take_over=take_over, back_to=back_to
+            session, bundle, target, site, request, take_over=take_over, back_to=back_to, upgrading=True
         )
         prepared = delivery.prepare()
         if dry_run:

@@ -6,6 +6,7 @@ import base64
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from installer.cluster.cluster import AbsentError, ConflictError, NoDryRunError
 from installer.cluster.endpoint import Endpoint, Plugin, with_plugin
 from installer.cluster.kinds import CONFIG_MAP, JOB, SECRET, STORAGE_CLASS
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
+from installer.preflight.clock import clock
 from installer.preflight.prerequisites import silent_groups
 from tests.parts.authority import Authority
 from tests.parts.faulty_api import FaultyApi, Reply, refusal
@@ -126,6 +128,20 @@ def test_messages_cannot_steer_a_terminal_and_are_bounded(client: Clients, api: 
         client(api).find(CONFIG_MAP)
     assert "\x1b" not in caught.value.message
     assert len(caught.value.message) < 1000
+
+
+def test_the_clock_of_the_server_is_known(client: Clients, api: FaultyApi) -> None:
+    cluster = client(api)
+    assert cluster.time is None
+    for text, time in (("Thu, 01 Jan 2026 00:00:00 GMT", NOW), ("yesterday", None)):
+        api.answers = [Reply(200, {"gitVersion": "v1.35.4"}, headers=(("Date", text),))]
+        cluster.version()
+        assert cluster.time == time
+        for minutes, words in ((90, "1:30:00 ahead of"), (-3, "0:03:00 behind"), (0.5, "")):
+            now = (NOW + timedelta(minutes=minutes)).timestamp()
+            found = list(clock(cluster, partial(datetime.fromtimestamp, now, UTC)))
+            assert len(found) == (1 if time and words else 0)
+            assert all(words in each.what and each.error is None for each in found)
 
 
 def test_a_busy_server_is_asked_again_as_it_wishes(client: Clients, api: FaultyApi) -> None:
@@ -301,8 +317,10 @@ def test_the_way_out_of_a_refused_certificate_is_told(client: Clients, tmp_path:
         ("127.0.0.1", 1, {}, "certificate-authority-data"),
         ("127.0.0.1", -1, {"ca": ca}, "clock"),
     ]
-    for number, (name, days, endpoint, words) in enumerate(cases):
-        with FaultyApi(authority.issue(f"server-{number}", [name], lifetime=timedelta(days=days))) as api:
+    early = authority.issue("early", ["127.0.0.1"], begins=timedelta(days=1))
+    for number, (name, days, endpoint, words) in enumerate([*cases, ("", 0, {"ca": ca}, "correct the clock of this")]):
+        issued = authority.issue(f"server-{number}", [name], lifetime=timedelta(days=days)) if name else early
+        with FaultyApi(issued) as api:
             api.answers = [Reply(200)]
             with pytest.raises(ClusterUnreachableError, match="its certificate is not trusted") as caught:
                 client(api, **endpoint).version()

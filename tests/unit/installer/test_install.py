@@ -63,7 +63,8 @@ def prepared(
         here = site(folder, bundle, namespace=namespace, operator_namespace="operator")
         found = Preflight(desired(bundle, here, DRIVER), ())
         monkeypatch.setattr(preflight, "look", lambda *_, **__: found)
-        return install.prepare(bundle, here, cluster, helm, registry=None, reporter=Silent(), time=TIME, **how)
+        examined = install.examine(bundle, here, cluster, helm, registry=None, time=TIME, **how)
+        return install.prepare(examined, helm, Silent())
 
 
 def _ours(item: Object) -> bool:
@@ -79,7 +80,7 @@ def test_an_installation_stays_where_it_is(
     assert prepared(cluster, tmp_path, monkeypatch).note == first.note
     with pytest.raises(SiteError, match="is installed as one/wandb; this would make it two/wandb") as caught:
         prepared(cluster, tmp_path, monkeypatch, namespace="two")
-    assert "keep its namespace in site.yaml, or uninstall first" in caught.value.hint
+    assert "keep its namespace in site.yaml, or uninstall first" in caught.value.message
 
 
 def test_fields_of_kinds_that_others_have_set_are_asked_for_beforehand(

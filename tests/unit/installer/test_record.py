@@ -91,7 +91,7 @@ def test_a_record_is_written_only_if_more_than_the_time_differs() -> None:
 
 def test_the_only_record_is_found_and_of_several_the_one_that_is_named() -> None:
     cluster = FakeCluster(namespaces=["here", "there"])
-    with pytest.raises(NothingHereError, match="no installation in this cluster"):
+    with pytest.raises(NothingHereError, match="no installation by this program in this cluster"):
         record.find(cluster)
     record.keep(cluster, note())
     assert record.find(cluster) == note()
