@@ -5,6 +5,7 @@ from typing import Any
 
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION
+from installer.cluster.release_record import HeldRelease
 from installer.cluster.workload import ReleaseName
 from installer.diagnosis.cause import Cause
 from installer.errors import ClusterError
@@ -30,6 +31,16 @@ def helm_cause(release: ReleaseName, status: str) -> Cause | None:
     said = f"Helm calls it {status}: {_PENDING.get(status, 'it is not in service')}"
     kind = "release-pending" if status.startswith("pending-") else "release-failed"
     return Cause(kind, where, said, f"if nobody else is at work on it, {INSTALL} it goes on from there.")
+
+
+def chart_cause(release: ReleaseName, held: HeldRelease, chart: str, version: str) -> Cause | None:
+    """What it means that Helm holds another chart for `release` than the installation's own record has; None if it
+    does not."""
+    if not held.chart or (held.chart, held.version) == (chart, version):
+        return None
+    said = f"Helm has chart {held.chart} {held.version}; the record of this installation has {chart} {version}"
+    step = f"if nobody else has changed it on purpose, {INSTALL} it brings the chart of its bundle."
+    return Cause("release-differs", f"release {release}", said, step)
 
 
 def require_own_kinds(cluster: Cluster, crds: Iterable[Mapping[str, Any]]) -> None:

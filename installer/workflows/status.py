@@ -4,18 +4,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from installer.cluster.cluster import Cluster
-from installer.cluster.release_record import release_status
+from installer.cluster.release_record import HeldRelease, release_held
 from installer.cluster.workload import Workload, workloads
 from installer.diagnosis import diagnosis
 from installer.diagnosis.cause import Cause
 from installer.diagnosis.foreign_images import strays
 from installer.diagnosis.image_pull import Holds
-from installer.diagnosis.release_state import helm_cause
+from installer.diagnosis.release_state import chart_cause, helm_cause
 from installer.diagnosis.wait import Patience, pending_hooks, until_rolled_out
 from installer.errors import NotReadyError
 from installer.value import Value, plain
 from installer.workflows import history
 from installer.workflows.driver import driver_of
+from installer.workflows.history import Revision
 from installer.workflows.record import InstalledStep, Record
 
 
@@ -34,7 +35,8 @@ class WorkloadStatus(Value):
 class ReleaseStatus(Value):
     """A release, or what a step of the `kind` manifests or resource has instead.
 
-    `helm` is Helm's word on its newest revision, empty if there is none; `causes` are about the whole.
+    `helm` is Helm's word on its newest revision, empty if there is none, and `chart` and `version` are those that Helm
+    has, if it has any; `causes` are about the whole.
     """
 
     kind: str
@@ -48,15 +50,16 @@ class ReleaseStatus(Value):
 
     @property
     def ready(self) -> bool:
-        """Whether it is deployed and everything of it is rolled out."""
-        return self.helm == "deployed" and all(item.workload.ready for item in self.workloads if item.counts)
+        """Whether it is deployed as noted and everything of it is rolled out."""
+        return not self.causes and all(item.workload.ready for item in self.workloads if item.counts)
 
 
 class Status(Value):
     """An installation. `phase` is what the resources say of themselves, empty where there are none.
 
     `chart` says where a controller reads the chart that it installs. `strays` are images in its namespaces that the
-    enclave's registry does not bring; whether it is `ready` does not depend on them.
+    enclave's registry does not bring; whether it is `ready` does not depend on them. `finished`: what the record names
+    was reached, as far as is known.
     """
 
     record: Record
@@ -65,6 +68,7 @@ class Status(Value):
     causes: tuple[Cause, ...]
     chart: str
     strays: tuple[Cause, ...] = ()
+    finished: bool = True
 
     @property
     def ready(self) -> bool:
@@ -81,6 +85,7 @@ class Status(Value):
         return {
             "installation": plain(self.record),
             "ready": self.ready,
+            "finished": self.finished,
             "phase": self.phase,
             "causes": _documents(self.causes),
             "chart": self.chart,
@@ -110,7 +115,8 @@ class Status(Value):
 
     def text(self) -> str:
         """The same for people: one line a workload, causes below it with the next step."""
-        lines = [f"{self.record.bundle} {self.record.version}, installed {self.record.time}"]
+        when = "installed" if self.finished else "not finished since it was begun"
+        lines = [f"{self.record.bundle} {self.record.version}, {when} {self.record.time}"]
         if self.phase:
             lines.append(f"custom resource: {self.phase}")
         if self.chart:
@@ -136,13 +142,15 @@ def status(cluster: Cluster, record: Record, holds: Holds = diagnosis.unknown) -
     releases = tuple(_release(cluster, step, holds) for step in record.steps if step.kind != "resource" or step.chart)
     made = zip(record.resources, states, strict=True)
     releases += tuple(_made(cluster, step, state.workloads, holds) for step, state in made if state.workloads)
+    last = history.read(cluster, record).last
     return Status(
         record=record,
         phase="; ".join(state.phase for state in states),
         releases=releases,
         causes=tuple(cause for state in states for cause in state.causes),
         chart="; ".join(state.source for state in states if state.source),
-        strays=_strays(cluster, record),
+        strays=_strays(cluster, record, last),
+        finished=last is None or last.finished,
     )
 
 
@@ -160,9 +168,8 @@ def until_ready(cluster: Cluster, record: Record, patience: Patience) -> Status:
     return patience.asked(lambda: status(cluster, record, patience.holds))
 
 
-def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:
+def _strays(cluster: Cluster, record: Record, last: Revision | None) -> tuple[Cause, ...]:
     """Images that the bundle does not bring; none are known of an installation without a history."""
-    last = history.read(cluster, record).last
     if last is None:
         return ()
     return strays(cluster, [item.name for item in record.steps], last.access.host, last.images)
@@ -170,17 +177,18 @@ def _strays(cluster: Cluster, record: Record) -> tuple[Cause, ...]:
 
 def _release(cluster: Cluster, chart: InstalledStep, holds: Holds) -> ReleaseStatus:
     # Manifests have no release of Helm's: they are there or not, which their workloads tell.
-    helm = release_status(cluster, chart.release, chart.namespace) if chart.chart else "deployed"
+    held = release_held(cluster, chart.release, chart.namespace) if chart.chart else HeldRelease("deployed")
+    helm = held.status
     found = workloads(cluster, chart.name)
     if helm != "deployed":
         # Hooks that Helm waits for, or that have failed it; not all of them bear the labels of the release.
         known = {str(item) for item in found}
         found += [item for item in pending_hooks(cluster, chart.name, chart.hooks) if str(item) not in known]
-    about = helm_cause(chart.name, helm)
+    about = helm_cause(chart.name, helm) or chart_cause(chart.name, held, chart.chart, chart.version)
     return ReleaseStatus(
         kind=chart.kind,
-        chart=chart.chart,
-        version=chart.version,
+        chart=held.chart or chart.chart,
+        version=held.version or chart.version,
         release=chart.release,
         namespace=chart.namespace,
         helm=helm,

@@ -9,7 +9,10 @@ Hooks have served at once. What is in no manifest any more is deleted, unless it
 
 from __future__ import annotations
 
+import base64
 import copy
+import gzip
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +53,10 @@ class FakeHelm:
         for item, _ in revisions:
             labels = {"owner": "helm", "name": item.name, "version": str(item.revision), "status": item.status}
             metadata = {"name": self.secret(item), "namespace": item.namespace, "labels": labels}
-            self.cluster.given({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}, manager="helm")
+            chart = {"chart": {"metadata": {"name": item.chart, "version": item.version}}}
+            whole = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(chart).encode()))).decode()
+            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"release": whole}}
+            self.cluster.given(secret, manager="helm")
 
     def secret(self, item: Release) -> str:
         """The Secret that holds a revision."""

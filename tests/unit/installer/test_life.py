@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from installer.cluster.cluster import AbsentError, WebhookError
+from installer.chart.helm import Chart
+from installer.cluster.cluster import AbsentError, ConflictError, WebhookError
 from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, NAMESPACE, Kind
 from installer.errors import (
     AirferryError,
@@ -26,7 +27,7 @@ from installer.workflows.record import InstalledStep, Record
 from installer.workflows.upgrade import stays_in_place
 from tests.parts.bundles import packed_chart
 from tests.parts.demo_site import wanted
-from tests.parts.steps_world import DEFINITION, THING, World, config
+from tests.parts.steps_world import DEFINITION, GREETING, THING, World, config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +116,48 @@ def test_a_changed_bundle_is_an_upgrade_and_a_former_one_a_downgrade(world: Worl
     with pytest.raises(PolicyError, match="another release of demo was brought there as number 2"):
         world.prepared(other, upgrading=True)
     assert world.prepared(other, back_to=2, upgrading=True).note.version == "2"
+
+
+def test_whatever_is_refused_is_told_by_preflight_as_well(world: World) -> None:
+    world.install(world.application(version="2"))
+    assert world.examined(world.application(version="2")).preflight.refusals == []
+    newer = world.examined(world.application(version="3"))
+    assert (newer.preflight.refusals, newer.prepared and newer.prepared.another) == (
+        [],
+        "demo 2 is installed, and this bundle holds 3",
+    )
+    world.cluster.merge(CONFIG_MAP, "kept", "home", {"data": {"text": "mine"}}, manager="kubectl")
+    found = world.examined(world.application(), namespace="home", charts={"app": {"namespace": "far", "values": {}}})
+    words = (
+        (PolicyError, "namespace home: number 2 of demo was brought there; this bundle (1) is number 1"),
+        (ConflictError, "ConfigMap home/kept"),
+        (SiteError, "chart app is installed as home/app; this would make it far/app"),
+    )
+    refused = found.preflight.refusals
+    assert [each.error for each in refused] == [error for error, _ in words]
+    assert all(text in each.what for each, (_, text) in zip(refused, words, strict=True))
+    elsewhere = world.examined(world.application(version="2"), namespace="far").preflight.warnings[-1]
+    assert elsewhere.what == "demo 2 is installed in namespace home; this would be another one, in far"
+
+
+def test_status_tells_what_helm_has_and_what_was_not_finished(world: World) -> None:
+    world.install(world.application(version="2"))
+    older = Chart.load(packed_chart("app", "1.0.0"))
+    world.helm("home").ensure(older, "app", GREETING, skip_crds=True)
+    found = status.status(world.cluster, world.note)
+    (release,) = (item for item in found.releases if item.chart)
+    assert (release.version, release.ready, found.ready, found.finished) == ("1.0.0", False, False, True)
+    (cause,) = release.causes
+    assert (cause.cause, cause.detail) == (
+        "release-differs",
+        "Helm has chart app 1.0.0; the record of this installation has app 2.0.0",
+    )
+    world.ready = {"type": "Ready", "status": "False"}
+    with pytest.raises(NotReadyError):
+        world.install(world.application(version="3"), upgrading=True)
+    found = status.status(world.cluster, world.note)
+    assert not found.finished
+    assert found.text().startswith("demo 3, not finished since it was begun 2026-01-03T00:00:00Z\n")
 
 
 def test_nothing_can_be_upgraded_that_is_not_there(world: World) -> None:
