@@ -18,6 +18,7 @@ _TAINT = re.compile(r"untolerated taint|had taint", re.IGNORECASE)
 _FIT = re.compile(rf"node affinity|node selector|{_TAINT.pattern}", re.IGNORECASE)
 # Taints that Kubernetes itself sets while something is wrong with a node, and takes away again; people cordon nodes.
 _PASSING = re.compile(r"node\.kubernetes\.io/(?!unschedulable)|node\.cloudprovider\.kubernetes\.io/")
+_SHORTAGES = ("DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailable")
 _UNREADY = "look at its kubelet, container runtime and network, and start what is down; pods go on by themselves then."
 _QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", re.ASCII)
 _UNITS = {
@@ -62,6 +63,17 @@ def unready(node: Object) -> str:
         return ""
     said = brief(ready.get("message") or ready.get("reason") or "it does not say why")
     return f"node {node['metadata']['name']} is not ready: {said}"
+
+
+def ailing(node: Object) -> str:
+    """Why `node` takes no pods, or not all of them: it is not ready, or short of something; empty if nothing is wrong.
+
+    Source of the conditions: Kubernetes documentation, "Node Status".
+    """
+    found = [name for name in _SHORTAGES if condition(node, name).get("status") == "True"]
+    said = [f"{name} ({brief(condition(node, name).get('message'))})" for name in found]
+    short = f"node {node['metadata']['name']} reports {', '.join(said)}" if said else ""
+    return unready(node) or short
 
 
 def node_away(cluster: Cluster, pod: Object) -> Iterator[Cause]:
@@ -117,6 +129,9 @@ def _no_node(cluster: Cluster, pod: Object, where: str, message: str) -> Cause:
     tainted = nodes if _TAINT.search(message) else []
     if away := next(filter(None, map(unready, tainted)), ""):
         return Cause("node-not-ready", where, f"no node can take it: {message}; {away}", _UNREADY)
+    if short := next(filter(None, map(ailing, tainted)), ""):
+        said = f"no node can take it: {message}; {short}"
+        return Cause("node-under-pressure", where, said, "free what the node is short of, or add a node.")
     wanted = ", ".join(f"{key}={value}" for key, value in (pod["spec"].get("nodeSelector") or {}).items())
     said = f"no node can take it: {message}" + (f" (it wants nodes with {wanted})" if wanted else "")
     taints = " ".join(taint["key"] for node in tainted for taint in (node.get("spec") or {}).get("taints") or [])

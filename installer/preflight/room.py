@@ -1,13 +1,14 @@
 """Whether the nodes can run the pods: their architecture, the room left on them, and images without a registry."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from installer.chart.helm import hook_events
 from installer.cluster.cluster import Cluster, Object
 from installer.cluster.kinds import DAEMON_SET, DEPLOYMENT, NODE, POD, STATEFUL_SET
 from installer.cluster.workload import pod_specs
 from installer.diagnosis.finding import Finding, warning
-from installer.diagnosis.scheduling import quantity, requested, unready
+from installer.diagnosis.scheduling import ailing, quantity, requested, unready
 from installer.errors import ClusterError
 from installer.objects.desired import Desired
 from installer.oci.model import Platform
@@ -16,21 +17,27 @@ from installer.report import size
 
 _REPORTED, _REPORTED_NAMES = 50, 5
 _SHOWN = 10
-_OPEN = "start what is down on them (kubelet, container runtime, network), or `kubectl uncordon` one."
+_OPEN = (
+    "start what is down on them (kubelet, container runtime, network), free what they are short of, `kubectl uncordon` "
+    "one, or give the pods tolerations in site.yaml."
+)
+_CLOSING = ("NoSchedule", "NoExecute")
 
 
 def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> Iterator[Finding]:
     """Nodes that are away or cannot run the bundle's images, and too little room on those that can."""
     carried = sorted({f"{item.os}/{item.architecture}" for item in platforms})
     there = cluster.find(NODE)
-    found = [item for item in there if not _closed(item)]
+    pods = [spec for part in wanted.parts for item in part.applied for spec in pod_specs(item)]
+    closed = {item["metadata"]["name"]: _closed(item, pods) for item in there}
+    found = [item for item in there if not closed[item["metadata"]["name"]]]
     if not there:
         yield warning("this cluster has no node", "join one, unless an autoscaler makes nodes for pods that wait.")
     elif not found:
-        yield Finding(f"no node takes pods: {'; '.join(map(_closed, there[:_SHOWN]))}", _OPEN, ClusterError)
+        yield Finding(f"no node takes pods: {'; '.join(list(closed.values())[:_SHOWN])}", _OPEN, ClusterError)
     else:
-        for said in list(filter(None, map(unready, there)))[:_SHOWN]:
-            yield warning(said, "look at its kubelet, container runtime and network: what runs there stands still.")
+        for said in list(filter(None, map(ailing, there)))[:_SHOWN]:
+            yield warning(said, "look at its kubelet, container runtime, network and disk: what runs there suffers.")
     fitting = [item for item in found if _platform(item) in carried]
     others = sorted({_platform(item) for item in found} - set(carried))
     if found and not fitting:
@@ -48,10 +55,27 @@ def nodes(cluster: Cluster, wanted: Desired, platforms: Iterable[Platform]) -> I
         yield from _room(cluster, wanted, fitting)
 
 
-def _closed(node: Object) -> str:
-    """Why `node` takes no pods; empty if it does."""
-    cordoned = f"node {node['metadata']['name']} is cordoned" if (node.get("spec") or {}).get("unschedulable") else ""
-    return unready(node) or cordoned
+def _closed(node: Object, pods: list[Mapping[str, Any]]) -> str:
+    """Why `node` takes none of `pods`; empty if it takes some."""
+    spec, name = node.get("spec") or {}, node["metadata"]["name"]
+    if away := unready(node):
+        return away
+    if spec.get("unschedulable"):
+        return f"node {name} is cordoned"
+    taints = [taint for taint in spec.get("taints") or [] if taint.get("effect") in _CLOSING]
+    if not pods or any(all(_tolerates(pod, taint) for taint in taints) for pod in pods):
+        return ""
+    return ailing(node) or f"node {name} has the taint {', '.join(str(taint['key']) for taint in taints)}"
+
+
+def _tolerates(pod: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Whether `pod` may run in spite of `taint` (Kubernetes documentation, "Taints and Tolerations")."""
+    return any(
+        each.get("key") in (None, "", taint["key"])
+        and each.get("effect") in (None, "", taint["effect"])
+        and (each.get("operator") == "Exists" or (each.get("key") and each.get("value", "") == taint.get("value", "")))
+        for each in pod.get("tolerations") or []
+    )
 
 
 def images_on_nodes(cluster: Cluster, wanted: Desired) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.parts.application import KEY, Application, demo_platform, packed
 from tests.parts.bundles import packed_chart
+from tests.parts.cluster_files import NODE
 from tests.parts.enclave_program import SOON, EnclaveProgram
 from tests.parts.images import Image, Platform
 from tests.parts.process import wait_until
@@ -255,6 +256,12 @@ def test_a_node_that_is_away_is_told_before_an_installation_and_after(
     program.result(program.install(bundle))
     command = enclave.stop("kubelet")
     try:
+        # What the kubelet reports of a full disk, and what Kubernetes makes of it.
+        full = {"status": {"conditions": [{"type": "DiskPressure", "status": "True", "message": "no space left"}]}}
+        enclave.kubectl("patch", "node", NODE, "--subresource=status", f"--patch={json.dumps(full)}")
+        query = ("get", "node", NODE, "--output=jsonpath={.spec.taints[*].key}")
+        assert wait_until(lambda: "node.kubernetes.io/disk-pressure" in enclave.kubectl(*query), 30)
+        short = program.install(bundle)
         # Kubernetes waits for 50 s (kube-controller-manager, --node-monitor-grace-period).
         enclave.kubectl("wait", "node", "--all", "--for=condition=Ready=Unknown", "--timeout=90s")
         done = program.install(bundle)
@@ -262,6 +269,8 @@ def test_a_node_that_is_away_is_told_before_an_installation_and_after(
     finally:
         enclave.start_again("kubelet", command)
         enclave.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=90s")
+    assert short.returncode == 33, short.stderr
+    assert f"no node takes pods: node {NODE} reports DiskPressure (no space left)" in short.stderr
     assert done.returncode == 33, done.stderr
     assert re.search("no node takes pods: node .* is not ready: Kubelet stopped posting node status", done.stderr)
     assert cause["object"].startswith(f"pod {namespace}/main-")

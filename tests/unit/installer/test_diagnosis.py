@@ -323,6 +323,16 @@ def test_a_taint_that_passes_is_waited_for() -> None:
         assert (only.cause, only.mending) == ("no-matching-node", mending)
 
 
+def test_what_a_node_is_short_of_is_named() -> None:
+    short = {"type": "DiskPressure", "status": "True", "message": "kubelet has disk pressure"}
+    node = {**ONE_NODE, "spec": {"taints": [FULL]}}
+    node["status"] = {**node["status"], "conditions": [short]}
+    (only,) = found(seen(pod(TAINT), node))
+    assert only.cause == "node-under-pressure"
+    assert "node one reports DiskPressure (kubelet has disk pressure)" in only.detail
+    assert only.cause not in FINAL_AFTER, "the kubelet frees what it can"
+
+
 LOCAL = of(STORAGE_CLASS, metadata={"name": "local", "annotations": {}})
 MARK = {"storageclass.kubernetes.io/is-default-class": "true"}
 DEFAULT = of(STORAGE_CLASS, metadata={"name": "fast", "annotations": MARK})

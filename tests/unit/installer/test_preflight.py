@@ -265,11 +265,19 @@ def test_namespaces_that_objects_name_and_nobody_makes_are_told() -> None:
     ]
 
 
-def node(name: str, ready: str = "", **spec: Any) -> dict[str, Any]:
+def node(name: str, ready: str = "", *, short: str = "", **spec: Any) -> dict[str, Any]:
     info = {"operatingSystem": "linux", "architecture": "amd64"}
     conditions = [{"type": "Ready", "status": ready, "reason": "KubeletNotReady"}] if ready else []
+    conditions += [{"type": short, "status": "True", "message": "said so"}] if short else []
     status = {"nodeInfo": info, "conditions": conditions, "allocatable": {"cpu": "1", "memory": "1Gi"}}
     return {"apiVersion": "v1", "kind": NODE.name, "metadata": {"name": name}, "spec": spec, "status": status}
+
+
+def tainted(key: str, effect: str = "NoSchedule", value: str = "") -> dict[str, Any]:
+    return {"taints": [{"key": key, "effect": effect, **({"value": value} if value else {})}]}
+
+
+FULL = tainted("node.kubernetes.io/disk-pressure")
 
 
 @pytest.mark.parametrize(
@@ -284,11 +292,33 @@ def node(name: str, ready: str = "", **spec: Any) -> dict[str, Any]:
             ClusterError,
             ["no node takes pods: node a is not ready: KubeletNotReady; node b is cordoned"],
         ),
+        (
+            [node("a", "True", short="DiskPressure", **FULL), node("b", "True", **tainted("role/control-plane"))],
+            ClusterError,
+            ["no node takes pods: node a reports DiskPressure (said so); node b has the taint role/control-plane"],
+        ),
+        (
+            [node("a", "True"), node("b", "True", short="DiskPressure", **FULL)],
+            None,
+            ["node b reports DiskPressure (said so)"],
+        ),
+        # One of the pods tolerates it.
+        ([node("a", "True", **tainted("for", value="us"))], None, []),
+        (
+            [node("a", "True", **tainted("for", value="them"))],
+            ClusterError,
+            ["no node takes pods: node a has the taint for"],
+        ),
+        ([node("a", "True", **tainted("for", "PreferNoSchedule"))], None, []),
     ],
 )
 def test_nodes_that_take_no_pods_are_told(
     there: list[dict[str, Any]], error: type[ClusterError] | None, told: list[str]
 ) -> None:
-    found = list(nodes(FakeCluster(*there), of_steps(), [Platform("linux", "amd64")]))
+    tolerations = [{"key": "for", "operator": "Equal", "value": "us"}]
+    specs: list[dict[str, Any]] = [{"containers": []}, {"containers": [], "tolerations": tolerations}]
+    pods = tuple({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec} for spec in specs)
+    wanted = of_steps(Manifests(ReleaseName("more", "here"), pods))
+    found = list(nodes(FakeCluster(*there), wanted, [Platform("linux", "amd64")]))
     assert [item.what for item in found] == told
     assert all(item.error is error for item in found)
