@@ -16,7 +16,14 @@ class AbsentError(ClusterError):
 
 
 class ConflictError(ClusterError):
-    """Others own these fields, the object exists already, or it is no longer the one that was looked at."""
+    """Others own `fields`, the object exists already, or it is no longer the one that was looked at.
+
+    Fields are paths as the API server writes them: `.spec.template.spec.containers[name="app"].image`.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", fields: Iterable[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.fields = tuple(fields)
 
 
 class UnavailableError(ClusterUnreachableError):
@@ -70,8 +77,10 @@ class Cluster(Protocol):
     def can_i(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Whether this identity may do `verb` on objects of `kind` in `namespace` (all of them if empty)."""
 
-    def apply(self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False) -> Object:
-        """Server-side apply of `obj` as field manager `airferry`; the object as the server then holds it.
+    def apply(
+        self, obj: Mapping[str, Any], *, force: bool = False, dry_run: bool = False, manager: str = FIELD_MANAGER
+    ) -> Object:
+        """Server-side apply of `obj` as field manager `manager`; the object as the server then holds it.
 
         Fields that others own are left to them: ConflictError unless `force`. With `dry_run` nothing is stored.
         """

@@ -19,6 +19,7 @@ STEP_LABEL = "airferry/step"
 """On objects of manifests: the step that applied them."""
 _RELEASE_NAME = "meta.helm.sh/release-name"
 _RELEASE_NAMESPACE = "meta.helm.sh/release-namespace"
+_MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 class ReleaseName(Value):
@@ -140,8 +141,18 @@ def of_release(obj: Object, release: ReleaseName) -> bool:
     if _RELEASE_NAME in annotations:
         noted = (annotations[_RELEASE_NAME], annotations.get(_RELEASE_NAMESPACE, release.namespace))
         return noted == (release.name, release.namespace)
-    owned = labels.get("app.kubernetes.io/managed-by") == "Helm"
+    owned = labels.get(_MANAGED_BY) == "Helm"
     return owned and bool(labels.get("app.kubernetes.io/instance") == release.name)
+
+
+def marked(obj: Object, release: ReleaseName) -> Object:
+    """`obj` with what Helm notes on each object of `release`, and asks for where one is there already (Helm,
+    pkg/action/validate.go)."""
+    metadata = obj["metadata"]
+    labels = {**(metadata.get("labels") or {}), _MANAGED_BY: "Helm"}
+    place = {_RELEASE_NAME: release.name, _RELEASE_NAMESPACE: release.namespace}
+    annotations = {**(metadata.get("annotations") or {}), **place}
+    return {**obj, "metadata": {**metadata, "labels": labels, "annotations": annotations}}
 
 
 def of_some_release(obj: Object) -> bool:

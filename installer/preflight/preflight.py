@@ -25,6 +25,7 @@ from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.referenced import referenced
 from installer.preflight.room import images_on_nodes, nodes
+from installer.preflight.taking_over import TakenOver
 from installer.registry.client import Registry
 from installer.report import Reporter
 from installer.site.site import Site
@@ -35,10 +36,14 @@ _AGAIN = "nothing has been changed; mend these, then run the same command again.
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found; `wanted` is None where site.yaml and bundle do not even fit each other."""
+    """What was found; `wanted` is None where site.yaml and bundle do not even fit each other.
+
+    `taken_over` tells what of others is overwritten or removed.
+    """
 
     wanted: Desired | None = field(repr=False)
     findings: tuple[Finding, ...]
+    taken_over: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> list[Finding]:
@@ -61,11 +66,13 @@ class Preflight:
             "ready": not self.refusals,
             "refusals": [plain(item) for item in self.refusals],
             "warnings": [plain(item) for item in self.warnings],
+            "taken_over": list(self.taken_over),
         }
 
     def text(self) -> str:
         """The same for people."""
         lines = [f"error: {item}" for item in self.refusals] + [f"warning: {item}" for item in self.warnings]
+        lines += [f"taking over: {line}" for line in self.taken_over]
         return "\n".join([*lines, "not possible yet" if self.refusals else "nothing stands in the way"])
 
     def verdict(self) -> None:
@@ -99,7 +106,7 @@ def look(
 ) -> Preflight:
     """What stands in the way of installing `bundle` at `site`, with its images in `registry`, or on the nodes.
 
-    `releases` gives the Helm releases of a namespace; with `take_over` those of others may be replaced.
+    `releases` gives the Helm releases of a namespace; with `take_over` what others have made is taken over.
     Changes nothing, in the registry neither. Raises BundleError for a bundle that does not
     hold together, ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
     """
@@ -114,7 +121,10 @@ def look(
     for check in (*_checks(bundle, site, cluster, wanted, beforehand), *driver.checks(cluster, wanted)):
         findings += _held_against(check)
     findings += _held_against(lambda: foreign_releases(cluster, releases, wanted, take_over=take_over))
-    return Preflight(wanted, tuple(dict.fromkeys(findings)))
+    taken = TakenOver(cluster, wanted, driver.in_clear, site.answers.secret_sources(), take_over=take_over)
+    for check in taken.looks(releases):
+        findings += _held_against(check)
+    return Preflight(wanted, tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(taken.lines)))
 
 
 def _checks(

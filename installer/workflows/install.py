@@ -85,8 +85,8 @@ def prepare(
 
     `releases` gives the Helm releases of a namespace, `registry` takes the images (None: nodes have them), `time` is
     now (UTC), and `request` says where a controller shall read its chart. Changes nothing.
-    Raises what `preflight` finds in the way, all of it at once; BundleError; ConflictError if others have set what is
-    to be applied (unless `take_over`); UsageError if it is an upgrade without `upgrading`, NothingHereError if
+    Raises what `preflight` finds in the way, all of it at once, what others have set among it unless it shall be taken
+    over (`take_over`); BundleError; UsageError if it is an upgrade without `upgrading`, NothingHereError if
     there is nothing to upgrade, PolicyError if it is older without `back_to`, SiteError if a release would move.
     """
     name = driver_name(bundle)
@@ -105,13 +105,12 @@ def prepare(
         upgrade.stays_in_place(before, note)
     else:
         upgrade.shares_nothing(cluster, note)
-    overwritten = upgrade.claimed_by_others(cluster, wanted, take_over=take_over, exempt=upgrade.succeeded(past, note))
     changes = Changes((), (), (), ())
     if upgrading:
         changes = upgrade.changes(releases, wanted, note, before, past)
     names = [step.name for step in (*note.steps, *upgrade.dropped(past, note)) if step.chart]
     kept = tuple(map(str, volumes.at_stake(cluster, releases, names, wanted.claims)))
-    changes = replace(changes, overwritten=overwritten, volumes=kept)
+    changes = replace(changes, overwritten=looked.taken_over, volumes=kept)
     ca = (site.registry_ca or b"").decode()
     answers = site.answers.registry
     hosts = tuple(answers.token_hosts)
@@ -222,6 +221,7 @@ def _bring_about(step: DesiredStep, work: _Work) -> None:
     elif isinstance(step, Manifests):
         work.workloads += work.actions.manifests(step.name, step.objects)
     else:
+        work.actions.take_over_whole(step.document)
         work.workloads += work.driver.bring_about(step, work.actions, work.prepared.repository)
 
 
