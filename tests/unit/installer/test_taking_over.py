@@ -12,7 +12,7 @@ from installer.chart.helm import Chart
 from installer.chart.releases import Releases
 from installer.cluster.cluster import ConflictError
 from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, SERVICE_ACCOUNT
-from installer.cluster.managed_fields import ABSENT, at, text
+from installer.cluster.managed_fields import ABSENT, at, shared, text
 from installer.cluster.workload import ReleaseName, marked
 from installer.errors import SiteError
 from installer.objects.desired import ChartRelease, Desired, DesiredStep, Manifests, Resource
@@ -170,6 +170,20 @@ def test_an_object_of_a_release_that_somebody_has_edited_is_told_before_the_next
     assert 'overwriting .data.said of kubectl-edit: "edited" -> "ours"' in told
     helm.as_wanted.return_value = True
     assert refusals() == [], "nothing will be changed"
+
+
+def test_what_a_controller_sets_beside_the_status_stays_its_own() -> None:
+    def entry(manager: str, fields: dict[str, Any], **more: str) -> dict[str, Any]:
+        return {"manager": manager, "operation": "Update", "fieldsV1": fields, **more}
+
+    entries = [
+        entry("controller", {"f:spec": {"f:found": {}}}),
+        entry("controller", {"f:status": {"f:phase": {}}}, subresource="status"),
+        entry("kubectl", {"f:spec": {"f:more": {}}}),
+    ]
+    held = {**gadget(found=1, more=1), "metadata": {"name": "g", "managedFields": entries}}
+    assert [each["manager"] for each in shared(held, gadget(), "airferry", "spec")] == ["kubectl"]
+    assert shared(held, gadget(found=2), "airferry") == entries[:1], "what clashes is taken from it as well"
 
 
 def test_fields_in_lists_are_found_and_written_as_the_api_server_does() -> None:
