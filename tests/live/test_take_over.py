@@ -183,12 +183,16 @@ class Site:
         return self.enclave.kubectl("get", *query, "--output=jsonpath={.metadata.uid}")
 
     def state(self) -> dict[str, str]:
-        """The resource version of everything that an installation touches."""
+        """The version of everything that an installation touches; of workloads that of what they shall be."""
         kinds = "deployments,statefulsets,services,configmaps,secrets,serviceaccounts,roles,weightsandbiases"
         query = ("get", kinds, "--all-namespaces", "--output=json")
         items = json.loads(self.enclave.kubectl(*query))["items"]
         return {
-            f"{item['kind']} {item['metadata']['name']}": item["metadata"]["resourceVersion"]
+            f"{item['kind']} {item['metadata']['name']}": str(
+                item["metadata"]["generation"]
+                if "template" in item.get("spec", {})
+                else item["metadata"]["resourceVersion"]
+            )
             for item in items
             if item["metadata"]["namespace"] in (NAMESPACE, OPERATOR_NAMESPACE)
         }
