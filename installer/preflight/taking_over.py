@@ -176,7 +176,7 @@ class TakenOver:
 
     def _secret(self, item: Object, path: str, answer: str, held: Object) -> Iterator[Finding]:
         """A secret in clear goes with the rest: nobody shall miss it, or find another one in its place."""
-        if _stands(item, path):
+        if _stands(item, path) or self._in_a_secret(held, path):
             return
         what = f"{describe(item)}: a secret stands in clear at {path}"
         source = self._answers.get(answer)
@@ -184,7 +184,7 @@ class TakenOver:
             place = f"{answer} in site.yaml" if answer else "the question for it in site.yaml"
             step = f"answer {place}, or take it out of the resource if it is of no use."
             yield Finding(f"{what}, and site.yaml does not answer it", step, SiteError)
-        elif not source.in_cluster and not self._in_a_secret(held, path):
+        elif not source.in_cluster:
             step = "see that what it belongs to knows the new one, or correct site.yaml."
             yield warning(f"{what}, and site.yaml answers {answer} otherwise", step)
 
