@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.apps.wandb.controller import CUSTOM_RESOURCE, INVALID
-from installer.apps.wandb.driver import operator_of, platform_of
+from installer.apps.wandb.driver import DRIVER, operator_of, platform_of
 from installer.apps.wandb.refusals import UNEXPLAINED, refusal, resource_cause
 from installer.apps.wandb.wandb_checks import licence, operators, platforms
 from installer.cluster.workload import ReleaseName
@@ -129,6 +129,17 @@ def test_another_platform_may_be_the_one_that_is_meant(there: tuple[str, ...], t
     for name in there:
         cluster.given(resource(name, "n"))
     assert ["n/x" in item.what for item in platforms(cluster, PLATFORM)] == [True] * told
+
+
+def test_secrets_in_a_resource_are_told_with_the_answer_for_each() -> None:
+    everywhere = {"license": "x", "mysql": {"password": "p"}, "extraEnv": {"GORILLA_SINK": "https://u:word@h"}}
+    held = resource("p", "n", {"values": {"global": everywhere, "app": {"proxy": "http://u:word@h"}}})
+    assert dict(DRIVER.in_clear(held)) == {
+        "spec.values.global.license": "license",
+        "spec.values.global.mysql.password": "mysql.password",
+        "spec.values.global.extraEnv.GORILLA_SINK": "secret_env.GORILLA_SINK",
+        "spec.values.app.proxy": "secret_env",
+    }
 
 
 @pytest.mark.parametrize(("text", "told"), [("aa.bb.cc", 0), ("aa.bb", 1), ("aa.bb.cc\n", 1), ("a licence", 1)])
