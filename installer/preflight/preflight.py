@@ -103,12 +103,14 @@ def look(
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
     *,
     take_over: bool = False,
+    exempt: Callable[[Desired, Object], bool] = lambda _wanted, _item: False,
 ) -> Preflight:
     """What stands in the way of installing `bundle` at `site`, with its images in `registry`, or on the nodes.
 
-    `releases` gives the Helm releases of a namespace; with `take_over` what others have made is taken over.
-    Changes nothing, in the registry neither. Raises BundleError for a bundle that does not
-    hold together, ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
+    `releases` gives the Helm releases of a namespace. With `take_over` what others have made is taken over; a resource
+    that is `exempt` from that, of those that are wanted, is not looked at. Changes nothing, in the registry neither.
+    Raises BundleError for a bundle that does not hold together, ClusterUnreachableError, and ClusterForbiddenError
+    where the credentials as such are refused.
     """
     kube_version, api_versions = cluster.version(), cluster.api_versions()
     findings = list(_registry(bundle, site, registry)) if registry is not None else []
@@ -121,7 +123,8 @@ def look(
     for check in (*_checks(bundle, site, cluster, wanted, beforehand), *driver.checks(cluster, wanted)):
         findings += _held_against(check)
     findings += _held_against(lambda: foreign_releases(cluster, releases, wanted, take_over=take_over))
-    taken = TakenOver(cluster, wanted, driver.in_clear, site.answers.secret_sources(), take_over=take_over)
+    answers = site.answers.secret_sources()
+    taken = TakenOver(cluster, wanted, driver.in_clear, answers, exempt, take_over=take_over)
     for check in taken.looks(releases):
         findings += _held_against(check)
     return Preflight(wanted, tuple(dict.fromkeys(findings)), tuple(dict.fromkeys(taken.lines)))

@@ -19,6 +19,7 @@ from installer.cluster.cluster import (
     ConflictError,
     NoDryRunError,
     Object,
+    WebhookError,
     describe,
     in_namespace,
     known,
@@ -70,11 +71,12 @@ class TakenOver:
         wanted: Desired,
         in_clear: Callable[[Object], Iterable[tuple[str, str]]],
         answers: Mapping[str, SecretSource],
+        exempt: Callable[[Desired, Object], bool] = lambda _wanted, _item: False,
         *,
         take_over: bool,
     ) -> None:
         self._cluster, self._wanted, self._take_over = cluster, wanted, take_over
-        self._in_clear, self._answers = in_clear, answers
+        self._in_clear, self._answers, self._exempt = in_clear, answers, exempt
         self.lines: list[str] = []
 
     def looks(self, releases: Callable[[str], Releases]) -> Iterator[Callable[[], Iterable[Finding]]]:
@@ -88,20 +90,21 @@ class TakenOver:
         for step in wanted.applied:
             for item in step.applied:
                 placed = in_namespace(self._cluster, item, step.name.namespace)
-                if isinstance(step, Resource):
-                    yield partial(self._resource, placed)
-                else:
+                if not isinstance(step, Resource):
                     yield partial(self._object, placed, FIELD_MANAGER)
+                else:
+                    yield partial(self._resource, placed, succeeds=bool(step.succeeds))
         for release in wanted.installed:
             yield partial(self._release, releases(release.name.namespace), release)
 
-    def _resource(self, item: Object) -> Iterator[Finding]:
+    def _resource(self, item: Object, *, succeeds: bool) -> Iterator[Finding]:
+        """A resource; one that may have had another controller before is taken over field by field."""
         held = self._held(item)
-        if held is None:
+        if held is None or (succeeds and self._exempt(self._wanted, item)):
             return
         ours = applies(FIELD_MANAGER, held)
         clear = dict(self._in_clear(held))
-        yield from self._object(item, FIELD_MANAGER, part="spec", hidden=clear, strange=not ours)
+        yield from self._object(item, FIELD_MANAGER, part="" if succeeds else "spec", hidden=clear, strange=not ours)
         if self._take_over or not ours:
             for path, answer in clear.items():
                 yield from self._secret(item, path, answer, held)
@@ -165,7 +168,7 @@ class TakenOver:
         """What the API server has against it that `manager` applies `item`."""
         try:
             self._cluster.apply(item, dry_run=True, manager=manager)
-        except (AbsentError, NoDryRunError):
+        except (AbsentError, NoDryRunError, WebhookError):
             # Its namespace or kind does not exist yet, so nobody else has set anything; or applying will tell.
             return None
         except (ClusterForbiddenError, ClusterUnreachableError):

@@ -14,7 +14,7 @@ from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.cluster import Cluster, describe
+from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, UsageError
 from installer.floor.floor import floor_after
@@ -33,7 +33,7 @@ from installer.workflows.driver import Driver, driver_of
 from installer.workflows.history import Access, History, Revision
 from installer.workflows.lease import Means
 from installer.workflows.phases import Phase, carried_out
-from installer.workflows.record import Record
+from installer.workflows.record import InstalledObject, Record
 from installer.workflows.removal import remove_dropped
 from installer.workflows.smoke import until_answered
 
@@ -90,7 +90,7 @@ def prepare(
     there is nothing to upgrade, PolicyError if it is older without `back_to`, SiteError if a release would move.
     """
     name = driver_name(bundle)
-    looked = preflight.look(bundle, site, driver_of(name), cluster, registry, releases, request, take_over=take_over)
+    looked = look(bundle, site, cluster, registry, releases, request, take_over=take_over)
     wanted = looked.require(reporter)
     note = record.record(bundle.manifest, bundle.verdict.sums, name, wanted, time)
     before = record.held(cluster, note.bundle, note.namespace)
@@ -116,6 +116,29 @@ def prepare(
     hosts = tuple(answers.token_hosts)
     access = Access(site.registry, answers.plain_http, ca, site.on_nodes, hosts, answers.pull_secret_name)
     return Prepared(wanted, note, past, changes, access, take_over, request.repository)
+
+
+def look(
+    bundle: Bundle,
+    site: Site,
+    cluster: Cluster,
+    registry: Registry | None,
+    releases: Callable[[str], Releases],
+    request: ChartSourceRequest,
+    *,
+    take_over: bool,
+) -> preflight.Preflight:
+    """What `preflight` finds, knowing what has been installed before; raises the same."""
+    name = driver_name(bundle)
+
+    def left_behind(wanted: Desired, item: Object) -> bool:
+        note = record.record(bundle.manifest, bundle.verdict.sums, name, wanted, "")
+        return InstalledObject.of(item).identity in upgrade.succeeded(history.read(cluster, note), note)
+
+    driver = driver_of(name)
+    return preflight.look(
+        bundle, site, driver, cluster, registry, releases, request, take_over=take_over, exempt=left_behind
+    )
 
 
 def driver_name(bundle: Bundle) -> str:
@@ -221,7 +244,8 @@ def _bring_about(step: DesiredStep, work: _Work) -> None:
     elif isinstance(step, Manifests):
         work.workloads += work.actions.manifests(step.name, step.objects)
     else:
-        work.actions.take_over_whole(step.document)
+        if not step.succeeds:
+            work.actions.take_over_whole(step.document)
         work.workloads += work.driver.bring_about(step, work.actions, work.prepared.repository)
 
 

@@ -178,7 +178,8 @@ def _step(step: InstalledStep, goal: Revision, actions: Actions, driver: Driver)
     objects = goal.objects[step.key]
     if step.kind == "manifests":
         return actions.manifests(step.name, objects)
-    actions.take_over_whole(objects[0])
+    if not step.succeeds:
+        actions.take_over_whole(objects[0])
     return driver.bring_back(step, objects[0], actions, goal.hook_pods.get(step.key, ()))
 
 

@@ -3,7 +3,7 @@
 The doing is that of every installation, see `installer.workflows.install`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from installer.apps.profile import at_path

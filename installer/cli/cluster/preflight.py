@@ -11,10 +11,8 @@ from installer.cli.registry_place import registry_of
 from installer.cli.site_file import read_site
 from installer.cli.target import ClusterChoice, cluster_options
 from installer.commands import Command
-from installer.preflight.preflight import look
 from installer.shell import Session
-from installer.workflows.driver import driver_of
-from installer.workflows.install import driver_name
+from installer.workflows.install import look
 
 
 @click.command(cls=Command)
@@ -45,8 +43,8 @@ def preflight(
     with choice.open(session) as bundle:
         target = cluster.target(session)
         site = read_site(session, bundle, site_file)
-        request, driver = chart.request(session, bundle, target), driver_of(driver_name(bundle))
+        request = chart.request(session, bundle, target)
         held = registry_of(session, site)
-        found = look(bundle, site, driver, target.cluster, held, target.releases, request, take_over=take_over)
+        found = look(bundle, site, target.cluster, held, target.releases, request, take_over=take_over)
     session.emit(found.document(), found.text())
     found.verdict()
