@@ -55,7 +55,7 @@ class Found:
 
     def __init__(self, cluster: FakeCluster, *steps: DesiredStep, take_over: bool, **more: Any) -> None:
         answers, releases = more.pop("answers", {}), more.pop("releases", FakeHelm(cluster))
-        wanted = Desired(**{"namespaces": {}, "secrets": (), "images": {}, **more}, steps=steps)
+        wanted = Desired(**{"home": "there", "namespaces": {}, "secrets": (), "images": {}, **more}, steps=steps)
         taken = TakenOver(cluster, wanted, PlainDriver().in_clear, answers, take_over=take_over)
         self.findings = [finding for look in taken.looks(releases) for finding in look()]
         self.lines = taken.lines
