@@ -8,6 +8,7 @@ from typing import Any
 
 from installer.apps.profile import at_path
 from installer.chart.releases import Releases
+from installer.cluster.cluster import Cluster
 from installer.errors import NothingHereError, SiteError
 from installer.objects.comparison import compared, compared_values
 from installer.objects.desired import ChartRelease, Desired
