@@ -4,12 +4,18 @@ Helm runs in this process (see `installer.chart.helm`). A call into it holds no 
 with it the handling of signals; so each runs in a thread of its own, while the caller waits in a way that Ctrl-C ends.
 Helm's own configuration, its environment and `KUBECONFIG` are not consulted: every setting is given. Only proxy
 variables count, as the process has them when the library is loaded: whoever wants none must take them away before.
+
+What it applies belongs to the field manager `helm`, as with Helm's own program: each goes on with what the other has
+made, and what a chart no longer says goes from its objects. Helm's library takes that name from the process's
+arguments (Helm, `getManagedFieldsManager` in pkg/kube/client.go), where this program's file may be called anything.
 """
 
+import ctypes
 import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +23,10 @@ from installer.chart.helm import Chart, Object, brief, documents
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, ClusterUnreachableError
 from installer.value import Value
 
+HELM_MANAGER = "helm"
 CHART_LABEL = "airferry.chart"
+TAKEN_LABEL = "airferry.taken"
+"""On a release that was made around objects which were there before."""
 _LABEL_LENGTH = 63
 _POLL_SECONDS = 0.2
 _CANCEL_SECONDS = 15.0
@@ -41,7 +50,7 @@ _Result = TypeVar("_Result")
 class Release(Value):
     """One revision of a release. `status` is Helm's word: deployed, failed, pending-install, superseded, ...
 
-    `origin` is the revision that a rollback made it from, 0 if none did.
+    `origin` is the revision that a rollback made it from, 0 if none did. `taken`: it was made around objects of others.
     """
 
     name: str
@@ -52,7 +61,13 @@ class Release(Value):
     version: str
     label: str
     origin: int = 0
+    taken: bool = False
     objects: tuple[Object, ...] = ()
+
+    @property
+    def others(self) -> bool:
+        """Whether its objects may be older than it, or somebody else's: they are not ours to remove."""
+        return self.taken or not self.label
 
     @property
     def deployed(self) -> bool:
@@ -84,32 +99,41 @@ class Releases:
         create_namespace: bool = False,
         skip_crds: bool = False,
         repair: bool = False,
+        take_over: bool = False,
         watch: Callable[[], None] | None = None,
     ) -> bool:
         """Bring `release` to `chart` with `values`; whether anything had to be done.
 
-        With `repair` it is upgraded even where it is as wanted, which restores objects that were removed.
+        With `repair` it is upgraded even where it is as wanted, which restores objects that were removed. With
+        `take_over` objects of the same names that belong to no release, or to another one, become part of it.
 
         Waits at most `timeout` seconds for hooks, and for nothing else; `watch` is called meanwhile, and ends the wait
         by raising an error: Helm then marks the release as failed. What an earlier run left unfinished is finished: a
         release that never was in service, or was being removed, is removed and installed anew, since an
-        upgrade would not run its install hooks; a broken upgrade goes back to the revision in service first.
+        upgrade would not run its install hooks; a broken upgrade goes back to the revision in service first. Objects
+        that others have made, or that may be theirs, are never removed for that: it is installed over them.
         """
-        wanted = _Wanted(chart, release, values, timeout, skip_crds, watch)
+        wanted = _Wanted(chart, release, values, timeout, skip_crds, take_over, watch)
         history = self.history(release)
-        removed = bool(history) and history[-1].status in ("uninstalling", "uninstalled")
-        if removed or not any(item.status in ("deployed", "superseded") for item in history):
-            if history:
+        last = history[-1] if history else None
+        removed = last is not None and last.status in ("uninstalling", "uninstalled")
+        if last is None or removed or not any(item.status in ("deployed", "superseded") for item in history):
+            if last and (removed or not last.others):
                 self.uninstall(release, timeout=timeout, hooks=False)
             self._install(wanted, create_namespace=create_namespace)
             return True
-        last = history[-1]
-        if not repair and last.deployed and last.label == _label(chart) and _same(self.values(release), values):
+        if not repair and self.as_wanted(chart, release, values):
             return False
         if last.status.startswith("pending-"):
             self._roll_back(release, history, timeout)
         self._upgrade(wanted)
         return True
+
+    def as_wanted(self, chart: Chart, release: str, values: Mapping[str, Any]) -> bool:
+        """Whether `release` is in service with this chart and these values, from here."""
+        newest = self.history(release)[-1:]
+        found = bool(newest) and newest[0].deployed and newest[0].label == _label(chart)
+        return found and _same(self.values(release), values)
 
     def roll_back(self, release: str, revision: int, *, timeout: int = 300) -> bool:
         """Bring `release` back to what it was at `revision`; whether anything had to be done.
@@ -127,22 +151,18 @@ class Releases:
 
     def status(self, release: str) -> Release | None:
         """The newest revision with the objects of its manifest (hooks are no part of it); None if there is none."""
-        from helm_python import HelmNotFoundError
-
         try:
             found = self._run(lambda config: config.status(release), f"read release {release}")
-        except HelmNotFoundError:
+        except _helm().HelmNotFoundError:
             return None
         objects = documents(found.get("manifest", ""), f"release {release}", ClusterError)
         return _release(found, tuple(objects))
 
     def history(self, release: str) -> list[Release]:
         """All revisions that Helm keeps, oldest first, without their objects; empty if there are none."""
-        from helm_python import HelmNotFoundError
-
         try:
             found = self._run(lambda config: config.history(release), f"read release {release}")
-        except HelmNotFoundError:
+        except _helm().HelmNotFoundError:
             return []
         return sorted((_release(item, ()) for item in found), key=lambda item: item.revision)
 
@@ -156,16 +176,14 @@ class Releases:
 
         CRDs of the `crds/` folder stay, as Helm leaves them.
         """
-        from helm_python import HelmNotFoundError, _native
-
         options = json.dumps({"timeout_seconds": timeout, "wait": "watcher", "disable_hooks": not hooks})
 
         def call(config: Any) -> str:  # the binding's own method lacks `disable_hooks`
-            return _native.call_string("helm_uninstall", config._raw(), release, options)  # noqa: SLF001
+            return str(_helm()._native.call_string("helm_uninstall", config._raw(), release, options))  # noqa: SLF001
 
         try:
             self._run(call, f"uninstall release {release}")
-        except HelmNotFoundError:
+        except _helm().HelmNotFoundError:
             return False
         return True
 
@@ -174,30 +192,30 @@ class Releases:
         self._apply("helm_install", wanted, extra, f"install chart {wanted.chart.name} as {wanted.release}")
 
     def _upgrade(self, wanted: "_Wanted") -> None:
-        extra = {"reset_values": True, "max_history": 10}
+        # Helm 3 has kept its objects from the client's side.
+        extra = {"reset_values": True, "max_history": 10, "server_side_apply": "true"}
         self._apply("helm_upgrade", wanted, extra, f"upgrade {wanted.release} to chart {wanted.chart.name}")
 
     def _apply(self, function: str, wanted: "_Wanted", extra: Mapping[str, Any], doing: str) -> None:
         """Install or upgrade; Ctrl-C makes Helm mark the release as failed."""
-        from helm_python import Chart as Handle
-        from helm_python import HelmContext, _native
-
+        helm = _helm()
+        taken = {TAKEN_LABEL: "true"} if wanted.take_over and function == "helm_install" else {}
         options = {
             "namespace": self.namespace,
             "timeout_seconds": wanted.timeout,
             "wait": "hookOnly",
-            "labels": {CHART_LABEL: _label(wanted.chart)},
+            "labels": {CHART_LABEL: _label(wanted.chart), **taken},
             "skip_crds": wanted.skip_crds,
+            "take_ownership": wanted.take_over,
             **extra,
         }
-        with HelmContext() as context:
+        with helm.HelmContext() as context:
 
             def call(config: Any) -> str:  # the binding's own methods lack `skip_crds` and `replace`
-                with Handle.load_archive(wanted.chart.archive) as handle:
+                with helm.Chart.load_archive(wanted.chart.archive) as handle:
                     arguments = (config._raw(), context._raw(), handle._raw(), None, wanted.release)  # noqa: SLF001
-                    return _native.call_string(
-                        function, *arguments, json.dumps(dict(wanted.values)), json.dumps(options)
-                    )
+                    texts = (json.dumps(dict(wanted.values)), json.dumps(options))
+                    return str(helm._native.call_string(function, *arguments, *texts))  # noqa: SLF001
 
             self._run(call, doing, cancel=context.cancel, watch=wanted.watch)
 
@@ -222,19 +240,18 @@ class Releases:
         watch: Callable[[], None] | None = None,
     ) -> _Result:
         """`call` with a configuration, in a thread. HelmNotFoundError passes; all else becomes ours."""
-        from helm_python import Config, HelmError, HelmNotFoundError
+        helm = _helm()
 
         def work() -> _Result:
-            with Config(
-                kubeconfig_path=self._kubeconfig, kube_context=self._context or None, namespace=self.namespace
-            ) as config:
+            place = {"kube_context": self._context or None, "namespace": self.namespace}
+            with helm.Config(kubeconfig_path=self._kubeconfig, **place) as config:
                 return call(config)
 
         try:
             return _in_thread(work, cancel, [each for each in (watch, self.while_waiting) if each])
-        except HelmNotFoundError:
+        except helm.HelmNotFoundError:
             raise
-        except HelmError as exc:
+        except helm.HelmError as exc:
             raise _converted(exc, doing, self._server) from exc
 
 
@@ -244,7 +261,27 @@ class _Wanted(Value):
     values: Mapping[str, Any]
     timeout: int
     skip_crds: bool
+    take_over: bool
     watch: Callable[[], None] | None
+
+
+@cache
+def _helm() -> Any:
+    """The binding; its library is loaded by a process that seems to be called `helm`, see above.
+
+    The C library keeps the place of the arguments in `_dl_argv` and tells it to every library that is loaded (glibc,
+    elf/dl-init.c); Go refers to the texts there ever after. What others see of this process stays as it is.
+    """
+    arguments = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "_dl_argv")
+    former, arguments[0] = arguments[0], ctypes.addressof(_NAME)
+    try:
+        import helm_python
+    finally:
+        arguments[0] = former
+    return helm_python
+
+
+_NAME = ctypes.create_string_buffer(HELM_MANAGER.encode())
 
 
 def _in_thread(
@@ -284,8 +321,6 @@ def _in_thread(
 def _converted(exc: Exception, doing: str, server: str) -> AirferryError:
     """Ours for an error of Helm's. What the API server at `server` tells of others, such as webhooks that refuse
     connections, is its answer."""
-    from helm_python import HelmKubeError
-
     text = brief(exc)
     lower = text.lower()
     for sign, hint in _REFUSALS:
@@ -297,7 +332,7 @@ def _converted(exc: Exception, doing: str, server: str) -> AirferryError:
         )
     # As Go words it: the request with its URL, and what became of it.
     refused = server and re.search(rf'"{re.escape(server.rstrip("/"))}[/?][^"]*": dial [^"]*connection refused', text)
-    if isinstance(exc, HelmKubeError) or "kubernetes cluster unreachable" in lower or refused:
+    if isinstance(exc, _helm().HelmKubeError) or "kubernetes cluster unreachable" in lower or refused:
         return ClusterUnreachableError(
             f"cannot {doing}: {text}", hint="check the kubeconfig, its context and the network."
         )
@@ -318,6 +353,7 @@ def _release(found: Mapping[str, Any], objects: tuple[Object, ...]) -> Release:
         chart=found.get("chart_name", ""),
         version=found.get("chart_version", ""),
         label=(found.get("labels") or {}).get(CHART_LABEL, ""),
+        taken=TAKEN_LABEL in (found.get("labels") or {}),
         origin=int(match[1]) if (match := _ROLLED_BACK.fullmatch(found.get("description") or "")) else 0,
         objects=objects,
     )

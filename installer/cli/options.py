@@ -12,7 +12,7 @@ timeout_option = click.option(
 take_over_option = click.option(
     "--take-over",
     is_flag=True,
-    help="Overwrite what others have set, and replace Helm releases of others; all of it is named.",
+    help="Take over what others have made, by Helm or otherwise: what they have set goes, and is named.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 back_to_option = click.option(

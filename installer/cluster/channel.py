@@ -37,6 +37,7 @@ APPLY = "application/apply-patch+yaml"
 
 class _Cause(Value):
     reason: str = ""
+    field: str = ""
 
 
 class _Details(Value):
@@ -228,4 +229,4 @@ def _refused(code: int, body: bytes) -> RefusedError:
     except (ValueError, RecursionError):
         return RefusedError(code, "", body[:200].decode("utf-8", "replace"))
     causes = (status.details and status.details.causes) or ()
-    return RefusedError(code, status.reason, status.message, frozenset(cause.reason for cause in causes))
+    return RefusedError(code, status.reason, status.message, [(cause.reason, cause.field) for cause in causes])

@@ -17,7 +17,14 @@ class AbsentError(ClusterError):
 
 
 class ConflictError(ClusterError):
-    """Others own these fields, the object exists already, or it is no longer the one that was looked at."""
+    """Others own `fields`, the object exists already, or it is no longer the one that was looked at.
+
+    Fields are paths as the API server writes them: `.spec.template.spec.containers[name="app"].image`.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", fields: Iterable[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.fields = tuple(fields)
 
 
 class UnavailableError(ClusterUnreachableError):

@@ -1,6 +1,7 @@
 """What goes wrong between us and an API server, as errors of this program."""
 
 import ssl
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError, ProxyError
@@ -20,11 +21,12 @@ _CERTIFICATE_HINTS = {
 
 
 class RefusedError(Exception):
-    """An answer with a status that is no success, as the API server words it; `causes` are reasons, too."""
+    """An answer with a status that is no success, as the API server words it; `causes` are reasons, too, each with the
+    field that it is about, if any."""
 
-    def __init__(self, code: int, reason: str, message: str, causes: frozenset[str] = frozenset()) -> None:
+    def __init__(self, code: int, reason: str, message: str, causes: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(message)
-        self.code, self.reason, self.message, self.causes = code, reason, message, causes
+        self.code, self.reason, self.message, self.causes = code, reason, message, tuple(causes)
 
 
 class TooLargeError(Exception):
@@ -50,6 +52,7 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
         return ConflictError(
             message,
             hint="another tool manages these fields: --take-over overwrites them; or change them with that tool.",
+            fields=[field for cause, field in exc.causes if cause == "FieldManagerConflict"],
         )
     if exc.code == 500 and any(words in exc.message for words in ("failed calling webhook", "conversion webhook for")):
         return WebhookError(message, hint="look at the pods behind that webhook.")
@@ -63,7 +66,7 @@ def refusal(exc: RefusedError, message: str, endpoint: Endpoint) -> AirferryErro
 
 
 def _forbidden(exc: RefusedError, message: str) -> AirferryError:
-    if "NamespaceTerminating" in exc.causes:
+    if "NamespaceTerminating" in dict(exc.causes):
         hint = "wait until it is gone; `kubectl describe namespace` tells what its deletion waits for."
         return ClusterError(message, hint=hint)
     if RIGHT_LACKING in exc.message.lower():

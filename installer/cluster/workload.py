@@ -19,6 +19,7 @@ STEP_LABEL = "airferry/step"
 """On objects of manifests: the step that applied them."""
 _RELEASE_NAME = "meta.helm.sh/release-name"
 _RELEASE_NAMESPACE = "meta.helm.sh/release-namespace"
+_MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
 class ReleaseName(Value):
@@ -154,7 +155,7 @@ def of_release(obj: Object, release: ReleaseName) -> bool:
     if _RELEASE_NAME in annotations:
         noted = (annotations[_RELEASE_NAME], annotations.get(_RELEASE_NAMESPACE, release.namespace))
         return noted == (release.name, release.namespace)
-    owned = labels.get("app.kubernetes.io/managed-by") == "Helm"
+    owned = labels.get(_MANAGED_BY) == "Helm"
     return owned and bool(labels.get("app.kubernetes.io/instance") == release.name)
 
 
@@ -163,6 +164,16 @@ def release_of(obj: Object) -> ReleaseName | None:
     annotations = obj["metadata"].get("annotations") or {}
     name = annotations.get(_RELEASE_NAME)
     return ReleaseName(str(name), str(annotations.get(_RELEASE_NAMESPACE) or "")) if name else None
+
+
+def marked(obj: Object, release: ReleaseName) -> Object:
+    """`obj` with what Helm notes on each object of `release`, and asks for where one is there already (Helm,
+    pkg/action/validate.go)."""
+    metadata = obj["metadata"]
+    labels = {**(metadata.get("labels") or {}), _MANAGED_BY: "Helm"}
+    place = {_RELEASE_NAME: release.name, _RELEASE_NAMESPACE: release.namespace}
+    annotations = {**(metadata.get("annotations") or {}), **place}
+    return {**obj, "metadata": {**metadata, "labels": labels, "annotations": annotations}}
 
 
 def of_some_release(obj: Object) -> bool:

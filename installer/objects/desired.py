@@ -12,7 +12,7 @@ from installer.chart.helm import Chart, hook_events
 from installer.cluster import volumes
 from installer.cluster.cluster import FIELD_MANAGER, Object
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, JOB, NAMESPACE, kind_named
-from installer.cluster.workload import ReleaseName
+from installer.cluster.workload import ReleaseName, marked
 from installer.diagnosis.controller_log import LogSign
 from installer.oci.digest import Digest
 from installer.oci.reference import Reference
@@ -66,6 +66,16 @@ class ChartRelease:
             item
             for item in (*self.objects, *self.hook_objects)
             if not (events := hook_events(item)) or _EVENTS.intersection(events)
+        ]
+
+    @property
+    def kept(self) -> list[Object]:
+        """What Helm keeps as the chart has it: neither hooks nor `crds`; as Helm applies it."""
+        own = {(item["kind"], item["metadata"]["name"]) for item in self.crds}
+        return [
+            marked(item, self.name)
+            for item in self.objects
+            if not hook_events(item) and (item["kind"], item["metadata"]["name"]) not in own
         ]
 
     @property

@@ -56,5 +56,8 @@ class Preparing(Protocol):
     def checks(self, cluster: Cluster, wanted: Desired) -> Iterable[Callable[[], Iterable[Finding]]]:
         """Further looks of `preflight`."""
 
+    def in_clear(self, resource: Object) -> Iterable[tuple[str, str]]:
+        """The paths of secrets in a resource as it stands in the cluster, each with the key of site.yaml for it."""
+
     def beforehand(self, wanted: Desired) -> tuple[Object, ...]:
         """Objects that must be there before the first step; an installation may add to what is in the cluster."""

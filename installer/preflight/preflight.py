@@ -26,6 +26,7 @@ from installer.preflight.foreign_releases import foreign_releases
 from installer.preflight.permissions import missing_permissions
 from installer.preflight.referenced import referenced
 from installer.preflight.room import images_on_nodes, nodes
+from installer.preflight.taking_over import TakenOver
 from installer.preflight.trial import Trial
 from installer.registry.client import Registry
 from installer.report import Reporter
@@ -38,10 +39,14 @@ _AGAIN = "nothing has been changed; mend these, then run the same command again.
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found; `wanted` is None where site.yaml and bundle do not even fit each other."""
+    """What was found; `wanted` is None where site.yaml and bundle do not even fit each other.
+
+    `taken_over` tells what of others is overwritten or removed.
+    """
 
     wanted: Desired | None = field(repr=False)
     findings: tuple[Finding, ...]
+    taken_over: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> list[Finding]:
@@ -56,7 +61,7 @@ class Preflight:
 
     def with_findings(self, more: Iterable[Finding]) -> "Preflight":
         """All of this, and `more`."""
-        return Preflight(self.wanted, tuple(dict.fromkeys((*self.findings, *more))))
+        return Preflight(self.wanted, tuple(dict.fromkeys((*self.findings, *more))), self.taken_over)
 
     def document(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -68,11 +73,13 @@ class Preflight:
             "ready": not self.refusals,
             "refusals": [plain(item) for item in self.refusals],
             "warnings": [plain(item) for item in self.warnings],
+            "taken_over": list(self.taken_over),
         }
 
     def text(self) -> str:
         """The same for people."""
         lines = [f"error: {item}" for item in self.refusals] + [f"warning: {item}" for item in self.warnings]
+        lines += [f"taking over: {line}" for line in self.taken_over]
         return "\n".join([*lines, "not possible yet" if self.refusals else "nothing stands in the way"])
 
     def verdict(self) -> None:
@@ -100,12 +107,14 @@ def look(
     request: ChartSourceRequest = ChartSourceRequest(),  # noqa: B008 - it cannot be changed
     *,
     take_over: bool = False,
+    exempt: Callable[[Desired, Object], bool] = lambda _wanted, _item: False,
 ) -> Preflight:
     """What stands in the way of installing `bundle` at `site`, with its images in `registry`, or on the nodes.
 
-    `releases` gives the Helm releases of a namespace; with `take_over` those of others may be replaced.
-    Changes nothing, in the registry neither. Raises BundleError for a bundle that does not
-    hold together, ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
+    `releases` gives the Helm releases of a namespace. With `take_over` what others have made is taken over; a resource
+    that is `exempt` from that, of those that are wanted, is not looked at. Changes nothing, in the registry neither.
+    Raises BundleError for a bundle that does not hold together, ClusterUnreachableError, and ClusterForbiddenError
+    where the credentials as such are refused.
     """
     kube_version, api_versions = cluster.version(), cluster.api_versions()
     findings = list(_registry(bundle, site, registry)) if registry is not None else []
@@ -115,12 +124,16 @@ def look(
         return Preflight(None, (*findings, Finding.of(exc)))
     cluster.hide(wanted.confidential)
     beforehand = driver.beforehand(wanted)
-    trial = Trial(cluster, releases, wanted, take_over)
+    trial = Trial(cluster, releases, wanted)
     tried: list[Check] = [partial(trial.of, release) for release in wanted.releases]
     for check in (*_checks(bundle, site, cluster, wanted, beforehand), *driver.checks(cluster, wanted), *tried):
         findings += _held_against(check)
     findings += _held_against(lambda: foreign_releases(cluster, releases, wanted, take_over=take_over))
-    return Preflight(wanted, ()).with_findings(findings)
+    answers = site.answers.secret_sources()
+    taken = TakenOver(cluster, wanted, driver.in_clear, answers, exempt, take_over=take_over)
+    for check in taken.looks(releases):
+        findings += _held_against(check)
+    return Preflight(wanted, (), tuple(dict.fromkeys(taken.lines))).with_findings(findings)
 
 
 def _checks(

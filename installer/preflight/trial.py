@@ -45,19 +45,23 @@ _DECIDES = (
 )
 _POD_KINDS = frozenset(kind.name for kind in WORKLOADS)
 _FIXED = "take it back in site.yaml: what exists does not take this change."
-_OWNED = "Helm does not touch what is not its own: name another namespace in site.yaml, or have that removed."
+_OWNED = (
+    "a controller's Helm does not touch what is not its own: name another namespace in site.yaml, leave the chart out "
+    "(`without`), or have that removed."
+)
 _Key = tuple[str, str, str]
 
 
 @dataclass
 class Trial:
-    """Tries what `wanted` holds in `cluster`. `releases` gives the Helm releases of a namespace; with `take_over` those
-    that are made from here may take objects of others."""
+    """Tries what `wanted` holds in `cluster`. `releases` gives the Helm releases of a namespace.
+
+    Objects of others that a release from here would take are the matter of `installer.preflight.taking_over`.
+    """
 
     cluster: Cluster
     releases: Callable[[str], Releases]
     wanted: Desired
-    take_over: bool
     _given_up: bool = field(init=False, default=False)
     _open: dict[str, bool] = field(init=False, default_factory=dict)
 
@@ -97,14 +101,14 @@ class Trial:
 
     def _of_object(self, item: Object, kind: Kind, release: ChartRelease, former: Object | None) -> Iterator[Finding]:
         name, place = item["metadata"]["name"], item["metadata"].get("namespace", "")
-        ours = release in self.wanted.installed
         live = self.cluster.get(kind, name, place)
         if live is None:
             found = list(self._asked(partial(self.cluster.create, item, dry_run=True)))
             yield from found or self._of_pods(item, release)
         elif former or _belongs(live, release):
             yield from self._of_change(item, kind, release, live, former or {})
-        elif ((owner := release_of(live)) or not ours) and not (ours and self.take_over):
+        elif release not in self.wanted.installed:
+            owner = release_of(live)
             whose = f"the Helm release {owner}" if owner else "no Helm release"
             yield Finding(f"{describe(live)} exists and belongs to {whose}", _OWNED, ClusterError)
 

@@ -3,10 +3,12 @@
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
-from installer.chart.releases import Releases
+from installer.chart.releases import HELM_MANAGER, Releases
 from installer.cluster import cert_manager, volumes
 from installer.cluster.cluster import (
+    FIELD_MANAGER,
     AbsentError,
+    ConflictError,
     Object,
     WebhookError,
     bare,
@@ -15,8 +17,10 @@ from installer.cluster.cluster import (
     known,
     namespace_of,
 )
-from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, NAMESPACE
-from installer.cluster.workload import ReleaseName, Workload, condition, of_release
+from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, NAMESPACE, SERVICE_ACCOUNT
+from installer.cluster.managed_fields import handed_over, shared
+from installer.cluster.release_record import forget_pending
+from installer.cluster.workload import ReleaseName, Workload, condition, marked, of_release
 from installer.diagnosis.wait import AGAIN, not_ready, pending_hooks, until_rolled_out, while_hooks_run
 from installer.errors import AirferryError, ClusterError, ClusterForbiddenError, NotReadyError
 from installer.objects.desired import ChartRelease
@@ -24,6 +28,7 @@ from installer.workflows.lease import Means
 from installer.workflows.record import InstalledObject, InstalledStep
 
 LEAST_HOOK_SECONDS = 30
+ATTEMPTS = 5
 SERVED_SECONDS = 60.0
 """How long a kind, or the webhook in front of it, may take until it can be used."""
 
@@ -31,7 +36,7 @@ SERVED_SECONDS = 60.0
 class Actions:
     """The actions of one command; `changed` names what they had to write, in order, `kept` what a removal leaves.
 
-    `take_over` overwrites what others have set.
+    With `take_over` what others have set of the objects is overwritten, and goes where it is not applied from here.
     """
 
     def __init__(self, means: Means, *, take_over: bool = False, changed: Iterable[str] = ()) -> None:
@@ -54,6 +59,8 @@ class Actions:
         cluster, metadata = self.cluster, obj["metadata"]
         kind = cluster.kind(obj["apiVersion"], obj["kind"])
         before = cluster.get(kind, metadata["name"], metadata.get("namespace", ""))
+        if kind not in _OF_ALL:
+            self._hand_over(obj, FIELD_MANAGER)
         after = cluster.apply(obj, force=force or self.take_over)
         if before is None or bare(before) != bare(after):
             self.note(describe(obj))
@@ -73,6 +80,34 @@ class Actions:
                     raise
                 self.patience.state(f"{describe(obj)}: {exc.message}")
             self.patience.rest()
+
+    def take_over_whole(self, obj: Object) -> None:
+        """With `take_over`: everything in `spec` becomes ours, and goes by and by where it is not in `obj`."""
+        self._hand_over(obj, FIELD_MANAGER, "spec")
+
+    def _hand_over(self, obj: Object, manager: str, part: str = "") -> bool:
+        """Make `manager` the owner of what others have set of `obj`; see `installer.cluster.managed_fields`.
+
+        Whether there was anything. Nothing but the ownership changes: applying does the rest.
+        """
+        if not self.take_over or (kind := known(self.cluster, obj)) is None:
+            return False
+        name, namespace = obj["metadata"]["name"], namespace_of(obj, "")
+        for attempt in range(ATTEMPTS):
+            held = self.cluster.get(kind, name, namespace)
+            entries = shared(held, obj, manager, part) if held else []
+            if not (held and entries):
+                return False
+            version = held["metadata"]["resourceVersion"]
+            change = {"managedFields": handed_over(held, entries, manager), "resourceVersion": version}
+            try:
+                self.cluster.merge(kind, name, namespace, {"metadata": change})
+            except ConflictError:
+                if attempt + 1 == ATTEMPTS:
+                    raise
+            else:
+                break
+        return True
 
     def delete(self, items: Iterable[InstalledObject]) -> list[str]:
         """Delete objects, the last one first, and see them gone; what was there. Kinds that are gone count as deleted.
@@ -110,12 +145,10 @@ class Actions:
                 # Who may only work inside a namespace cannot look at it from outside.
                 continue
             if held is None or labels:
-                metadata: Object = {"name": name, "labels": dict(labels)}
-                if (owner := owners.get(name)) and (held is None or of_release(held, owner)):
-                    metadata["labels"]["app.kubernetes.io/managed-by"] = "Helm"
-                    place = {"meta.helm.sh/release-name": owner.name, "meta.helm.sh/release-namespace": owner.namespace}
-                    metadata["annotations"] = place
-                self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+                item: Object = {"apiVersion": "v1", "kind": "Namespace"}
+                item["metadata"] = {"name": name, "labels": dict(labels)}
+                owner = owners.get(name)
+                self.apply(marked(item, owner) if owner and (held is None or of_release(held, owner)) else item)
 
     def keep_volumes(self, steps: Iterable[InstalledStep], staying: Collection[str]) -> None:
         """Keep the volumes whose claims Helm will delete when `steps` change or go and only the claims `staying` stay.
@@ -225,10 +258,24 @@ class Actions:
         seconds = max(int(self.patience.left()), LEAST_HOOK_SECONDS)
         self.patience.reporter.note(f"release {release.name}: chart {release.chart.name} {release.chart.version}")
         watch = while_hooks_run(self.cluster, release.name, release.hooks, self.patience)
+        newest = helm.history(name)[-1:]
+        if newest and newest[0].status == "pending-install" and newest[0].others:
+            # Helm does not go on with that, and what stands there may not be removed: only the record may.
+            forget_pending(self.cluster, name, release.name.namespace)
+        kept = [item for item in release.kept if item["kind"] != NAMESPACE.name]
+        objects = [in_namespace(self.cluster, item, release.name.namespace) for item in kept]
+        taken = [self._hand_over(item, HELM_MANAGER) for item in objects]
 
-        def ensure(*, repair: bool = False) -> bool:
+        def ensure(*, repair: bool = any(taken)) -> bool:
             return helm.ensure(
-                release.chart, name, release.values, timeout=seconds, skip_crds=True, repair=repair, watch=watch
+                release.chart,
+                name,
+                release.values,
+                timeout=seconds,
+                skip_crds=True,
+                repair=repair,
+                take_over=self.take_over,
+                watch=watch,
             )
 
         try:
@@ -259,4 +306,6 @@ class Actions:
         return self.cluster.get(kind, item["metadata"]["name"], place) is not None
 
 
+_OF_ALL = (NAMESPACE, SERVICE_ACCOUNT)
+"""Kinds whose objects others use, too: what they have set there stays."""
 _FIRST = {"Namespace": 0, CUSTOM_RESOURCE_DEFINITION.name: 1}

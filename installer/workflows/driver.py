@@ -21,6 +21,7 @@ from installer.errors import BundleError, ClusterError, NotReadyError, UsageErro
 from installer.objects.desired import Desired, Resource
 from installer.objects.driver import ChartSourceRequest, Completed, Preparing, TemporaryRepository
 from installer.objects.maker import Maker
+from installer.site.free_values import suspicious
 from installer.value import Value
 from installer.workflows.actions import Actions
 from installer.workflows.record import InstalledStep, Record, installed_step
@@ -85,6 +86,10 @@ class PlainDriver:
     def checks(self, cluster: Cluster, wanted: Desired) -> Iterable[Callable[[], Iterable[Finding]]]:  # noqa: ARG002
         """None."""
         return ()
+
+    def in_clear(self, resource: Object) -> Iterable[tuple[str, str]]:
+        """What looks like a secret by its key, or holds one in a URL."""
+        return ((f"spec.{path}", "") for path in suspicious(resource.get("spec") or {}))
 
     def beforehand(self, wanted: Desired) -> tuple[Object, ...]:  # noqa: ARG002
         """Nothing."""

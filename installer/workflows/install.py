@@ -17,7 +17,7 @@ from installer.apps.application import application_of
 from installer.bundle.reader import Bundle
 from installer.chart.releases import Releases
 from installer.cluster import volumes
-from installer.cluster.cluster import Cluster, describe
+from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.workload import Workload
 from installer.diagnosis.finding import Finding, warning
 from installer.errors import (
@@ -44,7 +44,7 @@ from installer.workflows.driver import Driver, driver_of
 from installer.workflows.history import Access, History, Revision
 from installer.workflows.lease import Means
 from installer.workflows.phases import Phase, carried_out
-from installer.workflows.record import Record
+from installer.workflows.record import InstalledObject, Record
 from installer.workflows.removal import remove_dropped
 from installer.workflows.smoke import until_answered
 
@@ -118,7 +118,15 @@ def examine(
     ClusterUnreachableError, and ClusterForbiddenError where the credentials as such are refused.
     """
     name = driver_name(bundle)
-    looked = preflight.look(bundle, site, driver_of(name), cluster, registry, releases, request, take_over=take_over)
+
+    def left_behind(wanted: Desired, item: Object) -> bool:
+        note = record.record(bundle.manifest, bundle.verdict.sums, name, wanted, time)
+        return InstalledObject.of(item).identity in upgrade.succeeded(history.read(cluster, note), note)
+
+    driver = driver_of(name)
+    looked = preflight.look(
+        bundle, site, driver, cluster, registry, releases, request, take_over=take_over, exempt=left_behind
+    )
     wanted, found = looked.wanted, list[Finding]()
 
     def tried(question: Callable[[], _Result], otherwise: _Result) -> _Result:
@@ -144,11 +152,9 @@ def examine(
         place = f"namespace {before.namespace}"
         tried(partial(floor_after, bundle.manifest, before.floor, place, back_to), None)
         tried(partial(upgrade.stays_in_place, before, note), None)
-    claimed = partial(upgrade.claimed_by_others, cluster, wanted, exempt=upgrade.succeeded(past, note))
-    overwritten = tried(partial(claimed, take_over=take_over), tuple[str, ...]())
     names = [step.name for step in (*note.steps, *upgrade.dropped(past, note)) if step.chart]
     kept = tried(partial(volumes.at_stake, cluster, releases, names, wanted.claims), list[volumes.Volume]())
-    changes = Changes((), (), (), (), overwritten, tuple(map(str, kept)))
+    changes = Changes((), (), (), (), looked.taken_over, tuple(map(str, kept)))
     ca = (site.registry_ca or b"").decode()
     answers = site.answers.registry
     hosts = tuple(answers.token_hosts)
@@ -301,6 +307,8 @@ def _bring_about(step: DesiredStep, work: _Work) -> None:
     elif isinstance(step, Manifests):
         work.workloads += work.actions.manifests(step.name, step.objects)
     else:
+        if not step.succeeds:
+            work.actions.take_over_whole(step.document)
         work.workloads += work.driver.bring_about(step, work.actions, work.prepared.repository)
 
 

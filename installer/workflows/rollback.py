@@ -18,13 +18,14 @@ from installer.cluster.cluster import Cluster
 from installer.cluster.kinds import SECRET
 from installer.cluster.workload import Workload
 from installer.errors import ClusterError, NothingHereError, UsageError
+from installer.objects.comparison import Change, compared, compared_values
 from installer.preflight.images_held import require_images
 from installer.registry.client import Registry
 from installer.registry.credentials import Credentials
 from installer.value import Value, replace
 from installer.workflows import history, lease
 from installer.workflows.actions import Actions
-from installer.workflows.changes import Change, Changes, compared, compared_images, compared_values
+from installer.workflows.changes import Changes, compared_images
 from installer.workflows.driver import Driver, driver_of
 from installer.workflows.history import History, ReleaseState, Revision
 from installer.workflows.install import Installation, begin, finish
@@ -177,6 +178,8 @@ def _step(step: InstalledStep, goal: Revision, actions: Actions, driver: Driver)
     objects = goal.objects[step.key]
     if step.kind == "manifests":
         return actions.manifests(step.name, objects)
+    if not step.succeeds:
+        actions.take_over_whole(objects[0])
     return driver.bring_back(step, objects[0], actions, goal.hook_pods.get(step.key, ()))
 
 

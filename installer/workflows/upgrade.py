@@ -3,16 +3,17 @@
 The doing is that of every installation, see `installer.workflows.install`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from installer.apps.profile import at_path
 from installer.chart.releases import Releases
-from installer.cluster.cluster import AbsentError, Cluster, ConflictError, NoDryRunError, WebhookError, in_namespace
+from installer.cluster.cluster import Cluster
 from installer.errors import NothingHereError, SiteError
+from installer.objects.comparison import compared, compared_values
 from installer.objects.desired import ChartRelease, Desired
 from installer.workflows import record
-from installer.workflows.changes import Changes, compared, compared_images, compared_values
+from installer.workflows.changes import Changes, compared_images
 from installer.workflows.history import History
 from installer.workflows.record import InstalledObject, InstalledStep, Record, installed_step
 from installer.workflows.removal import objects_left, steps_left
@@ -49,31 +50,6 @@ def changes(
             for change in compared_values(release.name.name, values, release.values, release.hidden)
         ),
     )
-
-
-def claimed_by_others(
-    cluster: Cluster, wanted: Desired, *, take_over: bool, exempt: Collection[Identity] = ()
-) -> tuple[str, ...]:
-    """What of `wanted`, objects that are `exempt` left out, others have set otherwise, in the words of the API server.
-
-    Raises ConflictError unless `take_over`.
-    """
-    found = []
-    definitions = [crd for release in wanted.installed for crd in release.definitions]
-    objects = [in_namespace(cluster, item, step.name.namespace) for step in wanted.applied for item in step.applied]
-    for item in (*wanted.secrets, *wanted.accounts, *definitions, *objects):
-        if InstalledObject.of(item).identity in exempt:
-            continue
-        try:
-            cluster.apply(item, dry_run=True)
-        except ConflictError as exc:
-            if not take_over:
-                raise
-            found.append(exc.message)
-        except (AbsentError, NoDryRunError, WebhookError):
-            # Its namespace or kind does not exist yet, so nobody else has set anything; or applying will tell.
-            continue
-    return tuple(found)
 
 
 def succeeded(past: History, note: Record) -> frozenset[Identity]:

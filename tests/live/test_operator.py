@@ -102,6 +102,11 @@ def test_the_whole_way_and_back_with_the_frozen_file(
     for image in bundle_images(application):
         assert any(path.startswith(f"/v2/airferry/{image}/") for path in pulled), image
 
+    # Whatever the file is called, another one may go on with it, and Helm's own program.
+    show = ("--show-managed-fields", "--output=jsonpath={.metadata.managedFields[?(@.operation=='Apply')].manager}")
+    deployment = ("get", "deployment", "wandb-controller-manager", "--namespace=wandb-operator")
+    assert enclave.kubectl(*deployment, *show) == "helm"
+
     # Again: nothing changes.
     before = everything(enclave)
     assert program.result(program.install(bundle))["changed"] == []

@@ -164,6 +164,23 @@ def test_a_failed_hook_fails_the_release_and_a_better_one_repairs_it(calls: Call
     assert calls.run("status")["status"] == "deployed"
 
 
+def test_objects_of_others_become_part_of_a_release_on_demand_and_are_never_made_anew(calls: Calls) -> None:
+    def uid() -> str:
+        return calls.enclave.kubectl("get", "configmap", "rel", "--output=jsonpath={.metadata.uid}", *place)
+
+    place = (f"--namespace={calls.namespace}",)
+    calls.enclave.kubectl("create", "configmap", "rel", *place)
+    theirs = uid()
+    assert "exists and cannot be imported" in calls.run("ensure")["message"]
+    assert calls.run("ensure", FAILING, take_over=True)["error"] == "ClusterError"
+    assert calls.statuses()[-1] == "failed"
+    assert calls.run("ensure", FAST) is True
+    assert calls.statuses()[-1] == "deployed"
+    assert uid() == theirs
+    show = ("--show-managed-fields", "--output=jsonpath={.metadata.managedFields[*].manager}")
+    assert calls.enclave.kubectl("get", "configmap", "rel", *place, *show) == "helm", "as with Helm's own program"
+
+
 def test_a_hook_that_takes_too_long_fails_the_release(calls: Calls) -> None:
     result = calls.run("ensure", SLOW, timeout=5)
     assert result["error"] == "ClusterError"

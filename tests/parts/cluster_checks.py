@@ -17,6 +17,7 @@ from installer.cluster.api_server import ApiServer
 from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError
 from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, NAMESPACE, POD_LOG, SECRET, VOLUME, Kind
 from installer.cluster.kubeconfig import read_kubeconfig
+from installer.cluster.managed_fields import handed_over, lost, shared, text
 from installer.errors import ClusterError
 from tests.parts.process import wait_until
 
@@ -127,6 +128,27 @@ def fields_of_others(cluster: Cluster, namespace: str) -> None:
     cluster.merge(CONFIG_MAP, "shared", namespace, {"data": {"mine": "2"}})
     with pytest.raises(ConflictError, match="mine"):
         cluster.apply(config_map(namespace, "shared", {"mine": "1"}))
+
+
+def fields_handed_over(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(config_map(namespace, "given", {"same": "1", "theirs": "1"}, finalizers=[HOLD]), manager="others")
+    wanted = config_map(namespace, "given", {"same": "1"}, labels={"ours": "1"})
+    held = cluster.apply(wanted)
+    entries = shared(held, wanted, FIELD_MANAGER)
+    assert [entry["manager"] for entry in entries] == ["others"]
+    going = [(text(path), entry["manager"]) for path, entry in lost(held, entries, wanted, FIELD_MANAGER)]
+    assert going == [(".data.theirs", "others")]
+    change = {"managedFields": handed_over(held, entries, FIELD_MANAGER)}
+    given = cluster.merge(CONFIG_MAP, "given", namespace, {"metadata": change})
+    assert given["data"] == held["data"], "nothing but the ownership changes"
+    after = cluster.apply(wanted)
+    assert after["data"] == {"same": "1"}
+    assert after["metadata"]["finalizers"] == [HOLD], "that is not of a manifest"
+    assert shared(after, wanted, FIELD_MANAGER) == []
+    with pytest.raises(ConflictError) as caught:
+        cluster.apply(config_map(namespace, "given", {"same": "2"}), manager="others", dry_run=True)
+    assert caught.value.fields == (".data.same",)
+    cluster.merge(CONFIG_MAP, "given", namespace, {"metadata": {"finalizers": None}})
 
 
 def merging(cluster: Cluster, namespace: str) -> None:
@@ -251,6 +273,7 @@ CHECKS: dict[str, Callable[[Cluster, str], None]] = {
         creating,
         applying,
         fields_of_others,
+        fields_handed_over,
         merging,
         selecting,
         finalizers,

@@ -150,7 +150,7 @@ class FakeCluster(Cluster):
                 base, self._owners.get(key, {}), wanted, manager, self._stamp(), force=force
             )
         except ClashError as exc:
-            raise ConflictError(f"apply {describe(obj)}: conflict with {exc}") from None
+            raise ConflictError(f"apply {describe(obj)}: conflict with {exc}", fields=exc.fields) from None
         if not self._has_own_status(kind) and "status" in wanted:
             result["status"] = wanted["status"]
         return self._written("patch", kind, key, result, owners, dry_run=dry_run)
@@ -225,7 +225,10 @@ class FakeCluster(Cluster):
             raise ConflictError(f"patch {kind} {namespace}/{name}: the object has been modified")
         kept = {"status"} if self._has_own_status(kind) else set()
         result = _merged(live, {part: content for part, content in change.items() if part not in kept})
-        result, owners = field_managers.update(live, self._owners[key], result, manager, self._stamp())
+        owners = self._owners[key]
+        if (entries := result["metadata"].pop("managedFields", None)) is not None:
+            owners = field_managers.owners_of(entries)
+        result, owners = field_managers.update(live, owners, result, manager, self._stamp())
         return self._written("patch", kind, key, result, owners, dry_run=dry_run)
 
     def logs(

@@ -20,6 +20,7 @@ from installer.chart.helm import hook_events
 from installer.chart.releases import Release, Releases
 from installer.cluster.cluster import known
 from installer.cluster.kinds import SECRET
+from installer.cluster.workload import ReleaseName, marked
 from installer.errors import ClusterError
 from installer.value import replace
 
@@ -80,6 +81,7 @@ class FakeReleases(Releases):
         create_namespace: bool = False,
         skip_crds: bool = False,
         repair: bool = False,
+        take_over: bool = False,
         watch: Callable[[], None] | None = None,
     ) -> bool:
         assert timeout > 0
@@ -88,6 +90,7 @@ class FakeReleases(Releases):
         same = bool(past) and past[-1].label == label and self.values(release) == dict(values)
         if same and not repair:
             return False
+        assert take_over or not past or past[-1].label, "Helm's release of others"
         found = chart.render(values, release=release, namespace=self.namespace, upgrade=bool(past)).objects
         objects = tuple(item for item in found if not hook_events(item))
         number = past[-1].revision + 1 if past else 1
@@ -138,14 +141,12 @@ class FakeReleases(Releases):
 
     def _placed(self, release: str, objects: Iterable[Object]) -> tuple[Object, ...]:
         """Objects in their namespace, with Helm's note of the release."""
-        notes = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": self.namespace}
         found = []
         for item in objects:
             kind, metadata = known(self._cluster, item), dict(item["metadata"])
             if kind is None or kind.namespaced:
                 metadata.setdefault("namespace", self.namespace)
-            metadata["annotations"] = {**(metadata.get("annotations") or {}), **notes}
-            found.append({**item, "metadata": metadata})
+            found.append(marked({**item, "metadata": metadata}, ReleaseName(release, self.namespace)))
         return tuple(found)
 
     def _delete(self, objects: Iterable[Object]) -> None:

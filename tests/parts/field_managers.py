@@ -34,7 +34,11 @@ Owners = dict[Owner, Owned]
 
 
 class ClashError(Exception):
-    """Others own fields that shall get other values: the argument names them and the owners."""
+    """Others own `fields` that shall get other values: the argument names them and the owners."""
+
+    def __init__(self, told: list[str]) -> None:
+        super().__init__("; ".join(told))
+        self.fields = [text.partition(": ")[2] for text in told]
 
 
 def fields(obj: dict[str, Any]) -> dict[Path, Any]:
@@ -66,7 +70,7 @@ def apply(
     }
     told = [f"{owner.manager}: .{'.'.join(path)}" for owner, paths in clashes.items() for path in sorted(paths)]
     if told and not force:
-        raise ClashError("; ".join(told))
+        raise ClashError(told)
     others = {owner: Owned(owned.fields - clashes[owner], owned.time) for owner, owned in owners.items() if owner != me}
     kept = frozenset(path for owned in others.values() for path in owned.fields) | frozenset(mine)
     former = owners.get(me, Owned(frozenset(), time))
@@ -112,6 +116,20 @@ def managed(owners: Owners, api_version: str) -> list[dict[str, Any]]:
             }
         )
     return entries
+
+
+def owners_of(entries: list[dict[str, Any]]) -> Owners:
+    """The owners that `managed` writes down."""
+    return {
+        Owner(entry["manager"], entry["operation"]): Owned(frozenset(_paths(entry["fieldsV1"], ())), entry["time"])
+        for entry in entries
+    }
+
+
+def _paths(tree: dict[str, Any], place: Path) -> list[Path]:
+    if not tree:
+        return [place]
+    return [path for key, below in tree.items() for path in _paths(below, (*place, key.removeprefix("f:")))]
 
 
 def _clash(theirs: Path, mine: Path, wanted: dict[Path, Any], before: dict[Path, Any]) -> bool:

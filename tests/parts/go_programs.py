@@ -23,6 +23,7 @@ PACKAGES = {
     "conformance": "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111",
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
     "helm": "helm.sh/helm/v4/cmd/helm@v4.2.3",
+    "helm-3": "helm.sh/helm/v3/cmd/helm@v3.19.0",
     "oras": "oras.land/oras/cmd/oras@v1.3.0",
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
 }

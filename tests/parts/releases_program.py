@@ -34,7 +34,8 @@ def run(releases: Releases, call: dict[str, Any]) -> Any:
     """What the call returns, in a form that JSON holds."""
     if call["method"] == "ensure":
         chart = Chart.load(Path(call["chart"]).read_bytes())
-        return releases.ensure(chart, "rel", call.get("values", {}), timeout=call.get("timeout", 60))
+        how = {"timeout": call.get("timeout", 60), "take_over": call.get("take_over", False)}
+        return releases.ensure(chart, "rel", call.get("values", {}), **how)
     if call["method"] == "uninstall":
         return releases.uninstall("rel", timeout=60)
     if call["method"] == "history":

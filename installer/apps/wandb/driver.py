@@ -18,6 +18,7 @@ from installer.apps.wandb.refusals import resource_cause
 from installer.apps.wandb.removing import remove_chart_file, remove_resource
 from installer.apps.wandb.route import route
 from installer.apps.wandb.site.answers import own_answers
+from installer.apps.wandb.site.misplaced import misplaced
 from installer.apps.wandb.waiting import until_installed
 from installer.cluster.cluster import Cluster, Object, describe
 from installer.cluster.kinds import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION
@@ -74,6 +75,12 @@ class PlatformDriver:
     def checks(self, cluster: Cluster, wanted: Desired) -> Iterable[Callable[[], Iterable[Finding]]]:
         """Rights of the operator, rival operators, the licence."""
         return wandb_checks.checks(cluster, wanted)
+
+    def in_clear(self, resource: Object) -> Iterable[tuple[str, str]]:
+        """Secrets among the values of the platform."""
+        for path, answer in misplaced((resource.get("spec") or {}).get("values") or {}):
+            name = path.rpartition(".")[2]
+            yield f"spec.values.{path}", f"{answer}.{name}" if answer == "secret_env" and name.isupper() else answer
 
     def beforehand(self, wanted: Desired) -> tuple[Object, ...]:
         """The ConfigMap with the chart, if the source is one."""

@@ -13,7 +13,7 @@ from installer.apps.wandb.controller import CLEANUP_FAILED, CUSTOM_RESOURCE, FIN
 from installer.chart.releases import Releases
 from installer.cluster.cluster import FIELD_MANAGER, AbsentError, Cluster, ConflictError, Object, describe
 from installer.cluster.kinds import CONFIG_MAP
-from installer.cluster.managed_fields import apply_time
+from installer.cluster.managed_fields import applies
 from installer.cluster.release_record import release_status
 from installer.cluster.workload import ReleaseName, workloads
 from installer.diagnosis.wait import AGAIN, Patience
@@ -61,7 +61,7 @@ def remove_chart_file(cluster: Cluster, namespace: str, note: Callable[[str], No
     """Remove the ConfigMap of charts; of one that others have a part in only ours, and it is said that it stays."""
     name = configmap.CONFIG_MAP_NAME
     held = cluster.get(CONFIG_MAP, name, namespace)
-    if held is None or not apply_time(held, FIELD_MANAGER):
+    if held is None or not applies(FIELD_MANAGER, held):
         return []
     # What one has applied before and does not apply any more is removed, unless others own it, too.
     left = cluster.apply(configmap.without_charts(namespace))

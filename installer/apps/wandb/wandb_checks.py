@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from installer.apps.wandb.controller import CUSTOM_RESOURCE
 from installer.apps.wandb.operator_rights import operator_rights
 from installer.apps.wandb.site.service_values import LICENSE, LICENSE_KEY
 from installer.cluster.cluster import Cluster, Object, describe, known
@@ -26,7 +27,8 @@ def checks(cluster: Cluster, wanted: Desired) -> Iterator[Callable[[], Iterable[
     if operator and platform.installs:
         made = platform.installs
         yield lambda: operator_rights(operator, made, _kinds(cluster, made))
-        yield lambda: operators(cluster, platform, operator.name)
+        yield lambda: operators(cluster, platform, operator)
+        yield lambda: platforms(cluster, platform.name)
     yield lambda: licence(wanted)
 
 
@@ -36,21 +38,37 @@ def _kinds(cluster: Cluster, platform: ChartRelease) -> dict[tuple[str, str], Ki
     return {key: kind for key, kind in found.items() if kind}
 
 
-def operators(cluster: Cluster, platform: Resource, operator: ReleaseName) -> Iterator[Finding]:
-    """Another W&B operator than `operator` that would take the resource `platform` for its own."""
-    place = platform.name.namespace
+def operators(cluster: Cluster, platform: Resource, operator: ChartRelease) -> Iterator[Finding]:
+    """Another W&B operator than `operator` that would take the resource `platform` for its own.
+
+    One under the same name is `operator`, whoever has made it.
+    """
+    place, home = platform.name.namespace, operator.name.namespace
+    own = {item["metadata"]["name"] for item in operator.objects if item["kind"] == DEPLOYMENT.name}
     for item in cluster.find(DEPLOYMENT):
         spec = item["spec"]["template"]["spec"]
         containers = spec.get("containers") or []
         if not any(_OPERATOR_IMAGE.search(str(each.get("image"))) for each in containers):
             continue
-        mine = of_release(item, operator) and item["metadata"]["namespace"] == operator.namespace
-        if not mine and _watches(containers, item, place):
+        mine = of_release(item, operator.name) or item["metadata"]["name"] in own
+        if not (mine and item["metadata"]["namespace"] == home) and _watches(containers, item, place):
             yield Finding(
                 f"{describe(item)} is a W&B operator as well and watches namespace {place}",
-                "two operators undo each other's work: remove that one, or confine it to other namespaces.",
+                "two operators undo each other's work: remove that one, or confine it to other namespaces; to take it "
+                "over, name its namespace as operator_namespace in site.yaml.",
                 ClusterError,
             )
+
+
+def platforms(cluster: Cluster, name: ReleaseName) -> Iterator[Finding]:
+    """Other platforms where that of `name` is not there yet: one of them may be meant."""
+    held = [item["metadata"] for item in cluster.find(CUSTOM_RESOURCE)]
+    found = [ReleaseName(each["name"], each["namespace"]) for each in held]
+    if found and name not in found:
+        yield warning(
+            f"there is no platform {name} yet, but {', '.join(map(str, found))}",
+            "if it is the one to be taken over, name its namespace in site.yaml; this would be another one beside it.",
+        )
 
 
 def _watches(containers: Iterable[Mapping[str, Any]], item: Object, namespace: str) -> bool:

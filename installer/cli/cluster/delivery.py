@@ -72,7 +72,7 @@ class Delivery:
     def show(self, prepared: Prepared) -> None:
         """Print what `carry_out` would change, and its phases; nothing is loaded or changed."""
         todo = phases(prepared)
-        before = f"{prepared.changes.text()}\n\n" if prepared.history.last else ""
+        before = f"{prepared.changes.text()}\n\n" if prepared.history.last or prepared.changes.overwritten else ""
         text = f"{before}{described(todo)}"
         self.session.emit({"changes": prepared.changes.document(), "phases": documents(todo)}, text)
 

@@ -57,7 +57,7 @@ def install(
             return
         verify(bundle, session.reporter)
         for line in prepared.changes.overwritten:
-            session.reporter.note(f"overwriting what others have set: {line}")
+            session.reporter.note(f"taking over: {line}")
         for line in prepared.changes.volumes:
             session.reporter.note(f"its claim will be deleted, the volume is kept: {line}")
         delivery.carry_out(prepared, timeout)

@@ -38,6 +38,7 @@ def preflight(
     Looks at image references, permissions, namespaces, kinds, classes, Secrets, volumes, nodes, other operators, the
     registry, clocks, and what is installed; has the cluster try all objects without keeping any. `install` and
     `upgrade` begin with the same. Of several exit codes it ends with the lowest.
+    With `--take-over` it tells what these would overwrite and remove of what others have made.
 
     \b
     Example:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from installer.workflows.changes import HIDDEN, Changes, compared_images, compared_values
+from installer.objects.comparison import HIDDEN, compared_values
+from installer.workflows.changes import Changes, compared_images
 
 OLD: dict[str, Any] = {
     "global": {"host": "http://a", "licence": "LIC-old", "env": [{"name": "DB_PASSWORD", "value": "pw-old"}]},

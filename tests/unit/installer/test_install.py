@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from installer.apps.wandb.driver import DRIVER
-from installer.cluster.cluster import ConflictError
 from installer.cluster.kinds import CONFIG_MAP, SECRET, VOLUME, VOLUME_CLAIM
 from installer.errors import SiteError
 from installer.objects.make_desired import desired
@@ -81,16 +80,6 @@ def test_an_installation_stays_where_it_is(
     with pytest.raises(SiteError, match="is installed as one/wandb; this would make it two/wandb") as caught:
         prepared(cluster, tmp_path, monkeypatch, namespace="two")
     assert "keep its namespace in site.yaml, or uninstall first" in caught.value.message
-
-
-def test_fields_of_kinds_that_others_have_set_are_asked_for_beforehand(
-    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cluster.given({**GADGET, "spec": {**GADGET["spec"], "group": "others.example.com"}}, manager="helm")
-    with pytest.raises(ConflictError, match=r"gadgets\.example\.com"):
-        prepared(cluster, tmp_path, monkeypatch)
-    told = prepared(cluster, tmp_path, monkeypatch, take_over=True).changes.overwritten
-    assert told == ("apply CustomResourceDefinition gadgets.example.com: conflict with helm: .spec.group",)
 
 
 def test_a_volume_whose_claim_goes_with_changed_answers_is_shown_beforehand(

@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
 from installer.chart.helm import Chart
-from installer.cluster.cluster import ConflictError
-from installer.cluster.kinds import CONFIG_MAP
 from installer.cluster.workload import ReleaseName
-from installer.objects.desired import ChartRelease, Desired, Manifests
+from installer.objects.desired import ChartRelease
 from installer.objects.pull_secret import accounts
-from installer.workflows.upgrade import claimed_by_others
 from tests.parts.bundles import packed_chart
-from tests.parts.fake_cluster import FakeCluster
-
-PLACE = ReleaseName("base", "there")
-
-
-def settings(said: str, **metadata: str) -> dict[str, Any]:
-    kind = {"apiVersion": "v1", "kind": CONFIG_MAP.name}
-    return {**kind, "metadata": {"name": "settings", **metadata}, "data": {"said": said}}
-
-
-@pytest.mark.parametrize(("namespace", "conflict"), [("there", True), ("default", False)])
-def test_what_others_have_set_is_looked_for_in_the_namespace_of_the_step(namespace: str, *, conflict: bool) -> None:
-    cluster = FakeCluster(namespaces=["there"])
-    cluster.given(settings("theirs", namespace=namespace))
-    step = Manifests(PLACE, (settings("ours"),))
-    wanted = Desired(home="there", namespaces={}, secrets=(), steps=(step,), images={})
-    if conflict:
-        with pytest.raises(ConflictError):
-            claimed_by_others(cluster, wanted, take_over=False)
-    assert bool(claimed_by_others(cluster, wanted, take_over=True)) == conflict
 
 
 def test_an_account_that_another_step_makes_is_not_made_beforehand() -> None:

@@ -115,9 +115,9 @@ def test_who_could_not_keep_data_from_being_deleted_is_told(policy: dict[str, st
         )
 
 
-def history(chart: str, *labels: str) -> list[Release]:
+def history(chart: str, *labels: str, version: str = "0.9.0") -> list[Release]:
     numbered = enumerate(labels, 1)
-    return [Release("app", "here", number, "deployed", chart, "0.9.0", label) for number, label in numbered]
+    return [Release("app", "here", number, "deployed", chart, version, label) for number, label in numbered]
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,10 @@ def history(chart: str, *labels: str) -> list[Release]:
     [
         ([], False, None, ""),
         (history("app", "", "ours"), False, None, ""),
-        (history("app", "ours", ""), False, None, "(chart app 0.9.0); it is taken over and becomes chart app 1.0.0"),
+        (history("app", "ours", ""), False, ClusterError, "(chart app 0.9.0), and would be replaced by chart app"),
         (history("other", ""), False, ClusterError, "(chart other 0.9.0), and would be replaced by chart app"),
         (history("other", ""), True, None, "(chart other 0.9.0); it is taken over and becomes chart app 1.0.0"),
+        (history("app", "", version="1.0.10-rc.1"), True, None, "becomes chart app 1.0.0, which is older"),
     ],
 )
 def test_a_release_of_others_is_not_replaced_without_a_word(
@@ -142,8 +143,11 @@ def test_a_release_of_others_is_not_replaced_without_a_word(
         found = list(foreign_releases(cluster, lambda _: helm, of_steps(step), take_over=take_over))
         assert [item.error for item in found] == ([error] if words else [])
         assert all(words in item.what for item in found)
-        # What a controller has made of a resource bears no label of ours.
+        # What a controller has made of a resource bears no label of ours; whose it is, the resource says.
         cluster.given(made(release).document)
+        found = list(foreign_releases(cluster, lambda _: helm, of_steps(step), take_over=take_over))
+        assert len(found) == (1 if words else 0)
+        cluster.apply({**made(release).document, "spec": {"ours": True}})
         found = list(foreign_releases(cluster, lambda _: helm, of_steps(step), take_over=take_over))
         assert len(found) == (1 if step is release and words else 0)
 

@@ -65,13 +65,13 @@ class World:
             if error := self.refusing.get((verb, kind)):
                 raise error
 
-    def found(self, made: ChartRelease, *, by_controller: bool = False, take_over: bool = False) -> list[Finding]:
+    def found(self, made: ChartRelease, *, by_controller: bool = False) -> list[Finding]:
         document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "app", "namespace": PLACE}}
         step = Resource("it", document, made, None, None) if by_controller else made
         wanted = of_steps(step)
         before = self.cluster.find(DEPLOYMENT), self.cluster.find(POD)
         self.asked.clear()
-        told = list(Trial(self.cluster, self.helm, wanted, take_over).of(made))
+        told = list(Trial(self.cluster, self.helm, wanted).of(made))
         assert (self.cluster.find(DEPLOYMENT), self.cluster.find(POD)) == before, "nothing is kept"
         return told
 
@@ -144,10 +144,9 @@ def test_a_change_that_is_refused_is_to_be_taken_back(world: World) -> None:
 def test_what_belongs_to_others_is_told(world: World) -> None:
     made = release(deployment())
     world.cluster.given(deployment(release="other"), namespace=PLACE)
-    (told,) = world.found(made)
+    (told,) = world.found(made, by_controller=True)
     assert told.what == "Deployment here/web exists and belongs to the Helm release here/other"
-    assert world.found(made, take_over=True) == []
-    assert len(world.found(made, by_controller=True, take_over=True)) == 1, "a controller takes nothing over"
+    assert world.found(made) == [], "whether that may be taken over is asked elsewhere"
 
 
 def test_a_definition_of_another_release_is_told() -> None:
@@ -167,7 +166,8 @@ def test_a_definition_of_another_release_is_told() -> None:
     assert (told.error, "belongs to the Helm release there/other" in told.what) == (None, True)
     # One of the folder `crds/` is never Helm's own; one among the templates is.
     for item, found in ((made, 0), (release(crd), 1)):
-        assert len(list(Trial(cluster, FakeHelm(cluster), wanted, take_over=False).of(item))) == found
+        step = Resource("it", crd, item, None, None)
+        assert len(list(Trial(cluster, FakeHelm(cluster), of_steps(step)).of(item))) == found
 
 
 @pytest.mark.parametrize(

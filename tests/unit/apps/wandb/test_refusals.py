@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from installer.apps.wandb.controller import CUSTOM_RESOURCE, INVALID
-from installer.apps.wandb.driver import operator_of, platform_of
+from installer.apps.wandb.driver import DRIVER, operator_of, platform_of
 from installer.apps.wandb.refusals import UNEXPLAINED, refusal, resource_cause
-from installer.apps.wandb.wandb_checks import licence, operators
+from installer.apps.wandb.wandb_checks import licence, operators, platforms
 from installer.cluster.workload import ReleaseName
 from tests.parts.demo_site import platform, wanted
 from tests.parts.fake_cluster import FakeCluster
@@ -113,10 +114,32 @@ def test_a_resource_is_to_blame_only_if_it_was_refused() -> None:
 def test_another_operator_that_sees_the_same_namespace_is_a_rival(tmp_path: Path, other: Object, rival: bool) -> None:
     found = wanted(platform(tmp_path), tmp_path, namespace="here", operator_namespace="o")
     cluster = FakeCluster(other)
-    told = list(operators(cluster, platform_of(found.steps), operator_of(found.steps).name))
+    ours = operator_of(found.steps)
+    told = list(operators(cluster, platform_of(found.steps), ours))
     assert [item.what.partition(" is ")[0] for item in told] == (["Deployment x/x"] if rival else [])
-    # Our own is none.
-    assert not list(operators(FakeCluster(deployment("o", "o")), platform_of(found.steps), OPERATOR))
+    # Our own is none, whoever has applied it.
+    for name in ("o", "manager"):
+        made = replace(ours, objects=(deployment(name, "o"),))
+        assert not list(operators(FakeCluster(deployment(name, "o")), platform_of(found.steps), made))
+
+
+@pytest.mark.parametrize(("there", "told"), [((), 0), (("p",), 0), (("x", "p"), 0), (("x",), 1)])
+def test_another_platform_may_be_the_one_that_is_meant(there: tuple[str, ...], told: int) -> None:
+    cluster = controlled()
+    for name in there:
+        cluster.given(resource(name, "n"))
+    assert ["n/x" in item.what for item in platforms(cluster, PLATFORM)] == [True] * told
+
+
+def test_secrets_in_a_resource_are_told_with_the_answer_for_each() -> None:
+    everywhere = {"license": "x", "mysql": {"password": "p"}, "extraEnv": {"GORILLA_SINK": "https://u:word@h"}}
+    held = resource("p", "n", {"values": {"global": everywhere, "app": {"proxy": "http://u:word@h"}}})
+    assert dict(DRIVER.in_clear(held)) == {
+        "spec.values.global.license": "license",
+        "spec.values.global.mysql.password": "mysql.password",
+        "spec.values.global.extraEnv.GORILLA_SINK": "secret_env.GORILLA_SINK",
+        "spec.values.app.proxy": "secret_env",
+    }
 
 
 @pytest.mark.parametrize(("text", "told"), [("aa.bb.cc", 0), ("aa.bb", 1), ("aa.bb.cc\n", 1), ("a licence", 1)])
