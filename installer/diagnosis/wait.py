@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from installer.cluster.cluster import Cluster
+from installer.cluster.cluster import Cluster, WebhookError
 from installer.cluster.kinds import JOB
 from installer.cluster.workload import ReleaseName, Workload, workload, workloads
 from installer.diagnosis import diagnosis
@@ -97,9 +97,10 @@ class Patience:
         return all(now - met >= STEADY_SECONDS for met in first)
 
     def asked(self, question: Callable[[], _Answer]) -> _Answer:
-        """The answer to a question that can be repeated: API servers are restarted while people wait.
+        """The answer to a question that can be repeated: API servers are restarted while people wait, and so are the
+        webhooks behind them.
 
-        Raises ClusterUnreachableError if none comes before the time is over.
+        Raises ClusterUnreachableError or WebhookError if none comes before the time is over.
         """
         while True:
             try:
@@ -109,6 +110,10 @@ class Patience:
                 if self.over():
                     raise ClusterUnreachableError(f"waiting in vain: {exc.message}", hint=AGAIN) from exc
                 self.state(f"the API server does not answer; waiting for it ({exc.message})")
+            except WebhookError as exc:
+                if self.over():
+                    raise
+                self.state(exc.message)
             except ClusterForbiddenError:
                 if self._silence is None or self.clock() - self._silence > UNSETTLED_SECONDS:
                     raise

@@ -221,7 +221,7 @@ def _general(answers: Answers, certificates: tuple[str, ...]) -> dict[str, Any]:
 
 def _networking(answers: Answers) -> dict[str, Any]:
     if answers.expose == "none":
-        return placed("networking", {"mode": "", "ingress": None, "gatewayAPI": None})
+        return placed("networking", {"mode": None, "ingress": None, "gatewayAPI": None})
     if answers.gateway:
         return placed("networking", {"mode": "gateway", "ingress": None, "gatewayAPI": _gateway(answers.gateway)})
     return _ingress(answers.ingress) if answers.ingress else {}

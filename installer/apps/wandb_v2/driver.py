@@ -72,7 +72,9 @@ class OperatorDriver(PlainDriver):
         hooks: Iterable[Object],  # noqa: ARG002
     ) -> list[Workload]:
         """Apply `former` and wait until it is ready, past what an earlier change has left."""
-        cluster, before = actions.cluster, resource.held(actions.cluster, step.name)
+        cluster = actions.cluster
+        # The operator has just been rolled out, and converts what is read of an older version.
+        before = actions.patience.asked(lambda: resource.held(cluster, step.name))
         if before:
             migrations.until_none_runs(cluster, step.name, actions.patience)
         final = resource.in_words_of(cluster, resource.licensed(cluster, former))

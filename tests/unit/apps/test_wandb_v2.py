@@ -134,7 +134,7 @@ def test_the_licence_stands_in_a_secret_until_the_resource_is_applied(tmp_path: 
 @pytest.mark.parametrize(
     ("answers", "networking"),
     [
-        ({"expose": "none"}, {"mode": ""}),
+        ({"expose": "none"}, {}),
         ({"ingress": {"class": "nginx"}}, {"mode": "ingress", "ingress": {"ingressClassName": "nginx"}}),
         (
             {"ingress": {"tls_secret": "tls", "annotations": {"a/b": "c"}}},

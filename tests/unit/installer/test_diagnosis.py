@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.cluster.cluster import WebhookError
 from installer.cluster.kinds import DEPLOYMENT, JOB, NODE, POD, STATEFUL_SET, STORAGE_CLASS, VOLUME_CLAIM, Kind
 from installer.cluster.workload import ReleaseName, Workload
 from installer.diagnosis.cause import FINAL_AFTER, Cause
@@ -471,6 +472,11 @@ def test_a_restarted_api_server_is_waited_for_but_not_a_missing_permission() -> 
     with pytest.raises(ClusterUnreachableError, match="no answer") as caught:
         answers(silent, seconds=10)
     assert "run the same command again" in caught.value.hint
+    # What converts objects is rolled out like any other program.
+    down = WebhookError("connection refused")
+    assert answers(down, down, "yes") == ("yes", 2 * POLL_SECONDS)
+    with pytest.raises(WebhookError):
+        answers(down, seconds=10)
 
 
 def owned_by_set() -> list[dict[str, Any]]:
