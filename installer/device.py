@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from installer.files import storage_error
@@ -34,18 +35,10 @@ UNKNOWN = Device("", "", "", "", "", "")
 
 def device_of(folder: Path) -> Device:
     """The medium that `folder` lies on. Raises UsageError, StorageError."""
-    try:
-        path = folder.resolve(strict=True)
-        # Mount points are bytes in any encoding, like all paths.
-        lines = os.fsdecode(_MOUNTS.read_bytes()).rstrip("\n").split("\n")
-    except OSError as exc:
-        raise storage_error(exc, folder, "look at the medium") from exc
-    mounts = [_fields(line) for line in lines]
-    inside = [found for found in mounts if path.is_relative_to(found[1])]
-    if not inside:  # below a changed root, whose own mount has no line
+    found = _mounted(folder)
+    if found is None:
         return UNKNOWN
-    # The last one of the longest path hides those below it.
-    number, mount, kind, source = max(enumerate(inside), key=lambda item: (len(item[1][1]), item[0]))[1]
+    number, mount, kind, source = found
     facts = _udev(number)
     return Device(
         mount,
@@ -55,6 +48,43 @@ def device_of(folder: Path) -> Device:
         facts.get("ID_SERIAL_SHORT") or facts.get("ID_SERIAL") or _sysfs(number, "serial"),
         facts.get("ID_MODEL") or _sysfs(number, "model"),
     )
+
+
+def disks_of(folder: Path) -> frozenset[str]:
+    """The whole disks that `folder` lies on, or what else its file system is made of; empty where nobody knows.
+
+    Raises UsageError, StorageError.
+    """
+    found = _mounted(folder)
+    return frozenset(_disks(_BLOCK / found[0])) if found else frozenset()
+
+
+def _disks(block: Path) -> Iterator[str]:
+    """Those below a partition, a mapping or an array (Linux, Documentation/ABI/stable/sysfs-block)."""
+    try:
+        block = block.resolve(strict=True)
+        parts = list((block / "slaves").iterdir()) if (block / "slaves").is_dir() else []
+    except OSError:
+        yield block.name
+        return
+    for part in parts:
+        yield from _disks(part)
+    if not parts:
+        yield block.parent.name if (block / "partition").exists() else block.name
+
+
+def _mounted(folder: Path) -> tuple[str, str, str, str] | None:
+    """What `_fields` tells of the mount that `folder` is in; None below a changed root, whose own mount has no line."""
+    try:
+        path = folder.resolve(strict=True)
+        # Mount points are bytes in any encoding, like all paths.
+        lines = os.fsdecode(_MOUNTS.read_bytes()).rstrip("\n").split("\n")
+    except OSError as exc:
+        raise storage_error(exc, folder, "look at the medium") from exc
+    mounts = [_fields(line) for line in lines]
+    inside = [found for found in mounts if path.is_relative_to(found[1])]
+    # The last one of the longest path hides those below it.
+    return max(enumerate(inside), key=lambda item: (len(item[1][1]), item[0]))[1] if inside else None
 
 
 def _fields(line: str) -> tuple[str, str, str, str]:

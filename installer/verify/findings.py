@@ -10,6 +10,10 @@ from installer.errors import BundleError
 from installer.value import Value
 from installer.verify.damage import Damage
 
+_ONE_WAY = (
+    "copy again what is damaged and bring what is missing, on one way; if that is far away: `verify --request FILE` of "
+    "the installer asks for both."
+)
 _MAX_LINES = 20
 """Damages that an error lists."""
 
@@ -44,11 +48,16 @@ class Findings(Value):
         return "genuine, and every byte of these volumes is whole" if self.unseen else "genuine and whole"
 
     def check(self, bundle: Bundle, *, partial: bool) -> None:
-        """Raises BundleError if something is damaged, IncompleteError unless all volumes were seen or `partial`."""
+        """Raises BundleError if something is damaged, IncompleteError unless all volumes were seen or `partial`; the
+        one names the other's volumes as well, to be fetched on the same way."""
+        lacking = bundle.volumes.incomplete(self.unseen) if self.unseen and not partial else None
         if self.damages:
-            raise damage_error(bundle, self.damages)
-        if self.unseen and not partial:
-            raise bundle.volumes.incomplete(self.unseen)
+            error = damage_error(bundle, self.damages)
+            if lacking:
+                raise type(error)(f"{error.message}\n{lacking.message}", hint=_ONE_WAY)
+            raise error
+        if lacking:
+            raise lacking
 
 
 def damage_error(bundle: Bundle, found: Sequence[Damage]) -> BundleError:

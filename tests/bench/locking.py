@@ -138,11 +138,14 @@ def _renderings(lock: Path) -> int:
 def dearest(folder: Path, count: int) -> list[Path]:
     """The archives in `folder` that cost `helm template` most.
 
-    What it refuses without values is left out, and what names images by digests, which no registry can make up.
+    What it refuses without values is left out, what is for other versions of Kubernetes, and what names images by
+    digests, which no registry can make up.
     """
     costs: dict[Path, float] = {}
     with workspace(Path("/dev/shm")) as place:
         for archive in sorted(folder.glob("*.tgz")):
+            if not all(Chart.load(archive.read_bytes()).accepts(f"{version}.0") for version in KUBERNETES.values()):
+                continue
             try:
                 done = run(_template(archive), env={"HOME": str(place)}, log=place / "log.txt", cwd=place)
             except RuntimeError:

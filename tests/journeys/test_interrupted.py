@@ -254,7 +254,7 @@ def test_an_interrupted_copy_continues(heavy: Heavy, tmp_path: Path, round_: int
     source.write_bytes(random.Random("copy").randbytes(total))
     copy = stick / source.name
     part, everything = copy.with_name(f"{copy.name}.part"), 0
-    write = ("media", "write", str(stick), "--from", str(source))
+    write = ("media", "write", str(stick), "--own-disk", "--from", str(source))
     for moment in [*accumulate(shares("media write", total)), total]:
         with heavy.airferry.start(*write) as running:
             while not (part.exists() and part.stat().st_size >= moment):

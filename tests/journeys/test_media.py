@@ -66,7 +66,8 @@ def test_what_to_write_on_it(carried: Carried, volumes: Volumes, tmp_path: Path)
     program = tmp_path / "installer"
     program.write_bytes(b"\x7fELF")
     program.chmod(0o755)
-    done = carried.airferry.run("media", "write", tmp_path / "stick", "--from", volumes.files[2], "--from", program)
+    write = ("media", "write", tmp_path / "stick", "--own-disk")
+    done = carried.airferry.run(*write, "--from", volumes.files[2], "--from", program)
     assert done.returncode == 0, done.stderr
     assert f"demo 1.0\n    volume 3 of {len(volumes.files)}\n    SHA256SUMS begins " in done.stdout
     assert (tmp_path / "stick" / "installer").stat().st_mode & 0o111
@@ -78,10 +79,36 @@ def test_what_to_write_on_it(carried: Carried, volumes: Volumes, tmp_path: Path)
 def test_what_to_write_on_a_stick_with_the_installer(carried: Carried, tmp_path: Path) -> None:
     """It is a volume, too, for whoever holds the stick."""
     (tmp_path / "stick").mkdir()
-    found = carried.airferry.result("media", "write", tmp_path / "stick", "--from", carried.frozen)
+    found = carried.airferry.result("media", "write", tmp_path / "stick", "--own-disk", "--from", carried.frozen)
     (medium,) = found["media"]
     assert medium["write_on_it"][:2] == ["demo 1.0", "volume 1 of 1"]
     assert [file["volume"] for file in medium["files"]] == [1]
+
+
+def test_a_stick_that_is_not_mounted_is_noticed(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir()
+    done = carried.airferry.run("media", "write", tmp_path / "stick", "--from", volumes.folder)
+    assert (done.returncode, "no medium is mounted there" in done.stderr) == (2, True), done.stderr
+    assert list((tmp_path / "stick").iterdir()) == []
+
+
+@pytest.mark.frozen
+def test_the_program_goes_with_the_volumes(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
+    """Whoever names their folder means all that is carried, and nothing else."""
+    shelf, stick = tmp_path / "shelf", tmp_path / "stick"
+    for folder in (shelf, stick):
+        folder.mkdir()
+    for file in (*volumes.files, carried.frozen):
+        (shelf / file.name).hardlink_to(file)
+    (shelf / "notes.txt").write_text("not for the enclave")
+    torn = bytearray(carried.frozen.read_bytes())
+    torn[-1] ^= 1
+    (shelf / "torn").write_bytes(torn + b"?")
+    done = carried.airferry.run("media", "write", stick, "--own-disk", "--from", shelf)
+    assert done.returncode == 0, done.stderr
+    assert "left out: " in done.stderr
+    expected = {file.name for file in (*volumes.files, carried.frozen)}
+    assert {path.name for path in stick.iterdir() if path.suffix != ".sha256"} == expected
 
 
 def test_a_copy_that_differs_is_replaced(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
@@ -92,14 +119,14 @@ def test_a_copy_that_differs_is_replaced(carried: Carried, volumes: Volumes, tmp
     # As after another signature; at the end of it; and of another size.
     for there, note in ((b"?" + whole[1:], True), (whole[:-1] + b"?", True), (b"the rest of something", False)):
         copy.write_bytes(there)
-        done = carried.airferry.run("media", "write", stick, "--from", volumes.files[0])
+        done = carried.airferry.run("media", "write", stick, "--own-disk", "--from", volumes.files[0])
         assert (done.returncode, "is not this file" in done.stderr) == (0, note), done.stderr
         assert copy.read_bytes() == whole
         assert sorted(path.name for path in stick.iterdir()) == [copy.name, f"{copy.name}.sha256"]
 
 
 def test_before_anything_is_written(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
-    done = carried.airferry.run("media", "write", volumes.folder, "--from", volumes.folder)
+    done = carried.airferry.run("media", "write", volumes.folder, "--own-disk", "--from", volumes.folder)
     assert (done.returncode, "the file to be copied itself" in done.stderr) == (2, True), done.stderr
     small = on_tmpfs(carried.airferry, tmp_path / "small", "size=6m")
     done = small.run("media", "write", tmp_path / "small", "--from", volumes.folder)
@@ -109,7 +136,8 @@ def test_before_anything_is_written(carried: Carried, volumes: Volumes, tmp_path
 def test_each_file_goes_where_there_is_room(carried: Carried, volumes: Volumes, tmp_path: Path) -> None:
     (tmp_path / "large").mkdir()
     airferry = on_tmpfs(carried.airferry, tmp_path / "small", "size=6m")
-    done = airferry.run("media", "write", tmp_path / "small", tmp_path / "large", "--from", volumes.folder)
+    folders = (tmp_path / "small", tmp_path / "large")
+    done = airferry.run("media", "write", *folders, "--own-disk", "--from", volumes.folder)
     assert done.returncode == 0, done.stderr
     left = {line.removeprefix("left: ") for line in done.stderr.splitlines() if line.startswith("left: ")}
     large = {path.name for path in (tmp_path / "large").iterdir()}
@@ -128,7 +156,7 @@ def test_what_an_interrupted_run_left_is_not_trusted(carried: Carried, tmp_path:
     torn = whole[: 4 << 20] + bytes(len(whole) - (4 << 20))
     for left, note in ((whole[: 5 << 20], False), (torn + b"more", True), (bytes(len(whole)), False)):
         part.write_bytes(left)
-        done = carried.airferry.run("media", "write", stick, "--from", carried.bundle)
+        done = carried.airferry.run("media", "write", stick, "--own-disk", "--from", carried.bundle)
         assert done.returncode == 0, done.stderr
         assert ("it is written again" in done.stderr) == note
         assert copy.read_bytes() == whole

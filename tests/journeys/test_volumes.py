@@ -250,6 +250,12 @@ def test_damage_is_reported_and_the_rest_is_loaded(
     assert {image["source"] for image in result["images"]} == {item["image"] for item in whole["images"]} - set(
         found["images"]
     )
+    # What is missing is told with what is damaged: nobody goes twice.
+    files[0].unlink()
+    done = installer.run("verify")
+    assert (done.returncode, f"{damaged}: damaged" in done.stderr) == (10, True), done.stderr
+    assert f"({files[0].name}) is missing" in done.stderr
+    assert "is missing" not in installer.run("verify", "--partial").stderr
     copy(volumes.files, shelf)
     assert installer.result("load", "--registry", enclave.address)["left_out"] == {}
 
@@ -321,7 +327,9 @@ def test_a_lost_volume(volumes: Volumes, installer: Program, shelf: Path, enclav
     volumes.airferry.result("patch", volumes.folder, "--request", tmp_path / "request.json", "-o", shelf / "patch.tar")
     assert (shelf / "patch.tar").read_bytes() == (tmp_path / "patch.tar").read_bytes()
     (tmp_path / "stick").mkdir()
-    (stick,) = volumes.airferry.result("media", "write", tmp_path / "stick", "--from", shelf / "patch.tar")["media"]
+    (stick,) = volumes.airferry.result(
+        "media", "write", tmp_path / "stick", "--own-disk", "--from", shelf / "patch.tar"
+    )["media"]
     assert stick["write_on_it"][:2] == ["demo 1.0", "patch"]
     assert installer.result("verify")["missing_volumes"] == []
     assert installer.result("load", "--registry", enclave.address)["left_out"] == {}

@@ -15,8 +15,8 @@ from installer.bundle.reader import Bundle
 from installer.bundle.signature import Trust
 from installer.bundle.volume import VolumeFile
 from installer.commands import EXISTING, FOLDER, Command
-from installer.device import Device, device_of
-from installer.errors import UsageError
+from installer.device import Device, device_of, disks_of
+from installer.errors import BundleError, StorageError, UsageError
 from installer.files import storage_error
 from installer.frozen.program import locate
 from installer.oci.digest import Digest
@@ -53,20 +53,24 @@ class _Volume(Value):
     type=EXISTING,
     multiple=True,
     required=True,
-    help="A volume, the installer, or a folder with volumes; may be repeated.",
+    help="A volume, the installer, or a folder with volumes and installers; may be repeated.",
 )
-def media_write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, ...]) -> None:
+@click.option("--own-disk", is_flag=True, help="DIR may be on the disk of this computer, for a share or a test.")
+def media_write(session: Session, *, folders: tuple[Path, ...], sources: tuple[Path, ...], own_disk: bool) -> None:
     """Copy volumes and installer onto mounted media, wait for them, and read everything back from the device.
 
     Each file goes to the first DIR that has room for it. Beside each lies NAME.sha256, for `sha256sum -c`. What is
-    there already, and the same, is left alone; an interrupted run continues, inside a file too.
+    there already, and the same, is left alone; an interrupted run continues, inside a file too. A DIR on which no
+    medium is mounted is refused: it would fill the disk of this computer.
 
     \b
       airferry media write /media/stick --from app-1.0.tar --from app-installer
       airferry media write /media/a /media/b --from volumes/
     """
-    files = _files(sources)
     devices = {folder: device_of(folder) for folder in folders}
+    if not own_disk:
+        _require_media(devices)
+    files = _files(session, sources)
     sizes = {path.name: path.stat().st_size for path in files}
     targets = dict(zip(files, distribute(sizes, folders), strict=True))
     for path, target in targets.items():
@@ -82,14 +86,46 @@ def media_write(session: Session, *, folders: tuple[Path, ...], sources: tuple[P
     session.reporter.note("next: unmount the media, write these lines on them, and carry the checksums another way.")
 
 
-def _files(sources: Sequence[Path]) -> list[Path]:
-    files = [path for source in sources for path in (volumes_in(source, 0) if source.is_dir() else [source])]
+def _require_media(devices: Mapping[Path, Device]) -> None:
+    """Raises UsageError for a folder on the disk of the system: a stick that is not mounted looks like that."""
+    root = Path("/")
+    mount, own = device_of(root).mount, disks_of(root)
+    for folder, device in devices.items():
+        if device.mount == mount or disks_of(folder) & own:
+            raise UsageError(
+                f"{folder}: no medium is mounted there, it is on the disk of this computer, {device.source or '?'}",
+                hint="mount the medium (`findmnt` shows where), or pass --own-disk if that disk is meant.",
+            )
+
+
+def _files(session: Session, sources: Sequence[Path]) -> list[Path]:
+    files = [
+        path
+        for source in sources
+        for path in ([*volumes_in(source, 0), *_installers_in(session, source)] if source.is_dir() else [source])
+    ]
     if not files:
         raise UsageError(f"{sources[0]}: holds no volume of a bundle", hint="name the files.")
     names = [path.name for path in files]
     if len(set(names)) != len(names):
         raise UsageError("two files have the same name", hint="name each once.")
     return files
+
+
+def _installers_in(session: Session, folder: Path) -> list[Path]:
+    """The frozen programs in `folder`; whoever carries volumes needs one."""
+    found = []
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as exc:
+        raise storage_error(exc, folder, "read") from exc
+    for path in files:
+        try:
+            if locate(path):
+                found.append(path)
+        except (BundleError, StorageError) as exc:
+            session.reporter.note(f"warning: left out: {exc.message}")
+    return found
 
 
 def _volume(path: Path) -> _Volume | None:

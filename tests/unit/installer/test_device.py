@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from installer import device
 from installer.errors import UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 UDEV = """\
 S:disk/by-label/DISC_2
@@ -61,6 +58,21 @@ def test_a_disk_without_udev(system: Path, tmp_path: Path) -> None:
     assert "no label known" in str(found)
 
 
+def test_the_disks_below(system: Path, tmp_path: Path) -> None:
+    """A partition is on a disk; an encrypted volume on what it is made of; anything else is by itself."""
+    assert device.disks_of(system) == {"8:33"}
+    for name in ("sda/sda1", "sdb/sdb1", "dm-0/slaves"):
+        (tmp_path / "devices" / name).mkdir(parents=True)
+    for name in ("sda/sda1", "sdb/sdb1"):
+        (tmp_path / "devices" / name / "partition").write_text("1\n")
+        (tmp_path / "devices/dm-0/slaves" / Path(name).name).symlink_to(tmp_path / "devices" / name)
+    (tmp_path / "block").mkdir()
+    (tmp_path / "block" / "8:1").symlink_to(tmp_path / "devices/sda/sda1")
+    (tmp_path / "block" / "8:33").symlink_to(tmp_path / "devices/dm-0")
+    assert device.disks_of(tmp_path) == {"sda"}
+    assert device.disks_of(system) == {"sda", "sdb"}
+
+
 def test_a_folder_that_is_not_there(system: Path) -> None:
     with pytest.raises(UsageError):
         device.device_of(system / "none")
@@ -75,3 +87,4 @@ def test_a_mount_point_in_another_encoding(system: Path, tmp_path: Path) -> None
 def test_a_root_that_is_no_mount(system: Path, tmp_path: Path) -> None:
     (tmp_path / "mountinfo").write_text("22 21 0:5 / /proc rw - proc proc rw\n")
     assert device.device_of(system) == device.UNKNOWN
+    assert device.disks_of(system) == frozenset()
