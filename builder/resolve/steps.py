@@ -83,8 +83,8 @@ class _Resolver:
             raise RecipeError(
                 f"{self.file}: no step names the charts {', '.join(unused)}", hint="add steps, or remove the charts."
             )
-        for artifact in document.get("artifacts", ()):
-            artifact["step"] = self.named.get(artifact["step"], artifact["step"])
+        for item in (*document.get("artifacts", ()), *document.get("smoke", ())):
+            item["step"] = self.named.get(item["step"], item["step"])
         for step in steps:
             step["controller"] = self.named.get(step.get("controller", ""), step.get("controller"))
         document["steps"] = [{key: value for key, value in step.items() if value is not None} for step in steps]
