@@ -57,11 +57,11 @@ PACKAGES = {
     "/bin/busybox": "busybox-static",
     "zstd": "zstd",
 }
-REGISTRY, KINDS = "registry", "kubectl"
+REGISTRY = "registry"
 # What is removed from the folder with the enclave; the logs stay until the next start.
 STATE = (
     *("enclave.json", "kubeconfig", "keeper.ready", "certificates", "config", "registry", "pause"),
-    *("etcd", "containerd", "addresses", "pods", KINDS, *cluster_files.PLACES.values()),
+    *("etcd", "containerd", "addresses", "pods", *cluster_files.PLACES.values()),
 )
 # The kubelet first, so that nothing is started anew; etcd last, since the API server waits for it even to end.
 STOPPING = ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd")
@@ -160,8 +160,8 @@ class Enclave:
     def kubectl(self, *arguments: str, **options: Any) -> str:
         """What kubectl, as administrator, prints on stdout."""
         program = kubernetes.programs_folder() / "kubectl"
-        # It keeps the kinds of a server by its address, which all enclaves share.
-        own = (f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / KINDS}")
+        # It would remember for hours which versions a kind has; here definitions come and go.
+        own = (f"--kubeconfig={self.kubeconfig}", "--cache-dir=/dev/null")
         return self.run([program, *own, *arguments], **options).stdout
 
     def abandon(self, *namespaces: str) -> None:
