@@ -140,6 +140,7 @@ def test_a_resource_is_called_what_it_says_and_whoever_named_its_file_follows(wo
             },
         },
         "pull_secret": {"values": {"platform.yaml": ["global.imagePullSecrets"]}},
+        "smoke": [{"step": "platform.yaml", "service": "web", "port": 8080}],
     }
     found = workshop.needs(profile)
     assert found.steps
@@ -155,6 +156,7 @@ def test_a_resource_is_called_what_it_says_and_whoever_named_its_file_follows(wo
     assert steps.questions["password"].secret
     assert steps.questions["password"].secret.step == "platform"
     assert list(steps.pull_secret.values) == ["platform"]
+    assert steps.smoke[0].step == "platform"
     release = found.steps.releases[1]
     assert (release.name, release.namespace, release.values) == ("platform", "prod", {"web": {"port": 9090}})
     # The resource asks for an image of its own; those in the values of the chart are the chart's.
