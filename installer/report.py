@@ -87,7 +87,7 @@ class Lines:
 
     def end(self) -> None:
         with self._lock:
-            if self._title:
+            if self._title and self._done:
                 took = max(self._clock() - self._start, 1e-6)
                 self._say(f"{self._title}: {size(self._done)} in {took:.1f} s ({size(self._done / took)}/s)")
             self._title = ""

@@ -129,6 +129,9 @@ def summary(result: LoadResult) -> str:
     new = sum(not image.present for image in result.images)
     charts = [chart for chart in result.charts if not chart.refusal]
     also = f", {count(len(charts), 'chart')}" if charts else ""
+    if not new and all(chart.present for chart in charts):
+        # Of images that are there as a whole no blob is looked at.
+        return f"{count(len(result.images), 'image')}{also}: all there already"
     return (
         f"{count(len(result.images), 'image')}, {new} of them new{also}: "
         f"{size(result.sent)} sent, {f'{size(result.resumed)} by an interrupted load, ' if result.resumed else ''}"
