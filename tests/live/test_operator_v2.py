@@ -12,6 +12,7 @@ from tests.parts import wandb_v2
 from tests.parts.authority import Authority
 from tests.parts.cluster_files import ADDRESS
 from tests.parts.enclave_program import EnclaveProgram
+from tests.parts.frozen import freeze_volume
 from tests.parts.registry import Registry, read_accesses
 from tests.parts.wandb_v2 import MANIFEST, Release, server_manifest
 
@@ -89,6 +90,7 @@ def platform(enclave: Enclave) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.frozen
 def test_it_lives_without_https_with_services_of_its_own(
     enclave: Enclave, program: EnclaveProgram, newer: wandb_v2.Operator, claimed: None
 ) -> None:
@@ -96,6 +98,8 @@ def test_it_lives_without_https_with_services_of_its_own(
     # Services but for Kafka need operators of their own, which only the stand-in does without.
     services = MANAGED if newer.tag == wandb_v2.STAND_IN else EXTERNAL
     bundle = Release(program.folder / "bundle", operator=newer, spec={"size": "dev"}).write()
+    freeze_volume(bundle, program.folder / "wandb-installer", bundle.stem)
+    program = replace(program, executable=program.folder / "wandb-installer")
     program.site(**SITE, **services)
     first = program.result(program.install(bundle))
     running = {item["workload"] for item in first["workloads"]}
