@@ -230,9 +230,10 @@ def test_an_interrupted_load_continues(heavy: Heavy, loader: Program, server: st
         assert result["sent"] < total
         complete = [item for item in enclave.accesses() if item.method == "PUT" and item.query and item.status == 201]
         times = Counter(parse_qs(item.query)["digest"][0] for item in complete)
+        # The empty one of the floor comes last: a kill may hit between it and its manifest.
+        assert times.pop(f"sha256:{hashlib.sha256(b'{}').hexdigest()}") <= 2
         assert set(times.values()) == {1}, "a complete blob was sent again"
-        # And the empty one of the floor.
-        assert len(times) == blobs + 1
+        assert len(times) == blobs
         interrupted = contents(enclave)
     with Registry(tmp_path / "calm", program=server) as calm:
         loader.result("load", "--registry", calm.address)
