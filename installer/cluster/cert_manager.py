@@ -7,7 +7,7 @@ Source: cert-manager's documentation, "CA Injector" and "Certificate resource".
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from installer.cluster.cluster import Cluster, Object, describe, known, namespace_of
+from installer.cluster.cluster import Cluster, Object, describe, live
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION
 from installer.cluster.workload import condition
 from installer.report import printable
@@ -30,9 +30,7 @@ def waited_for(objects: Iterable[Object]) -> list[Object]:
 def pending(cluster: Cluster, objects: Iterable[Object], namespace: str) -> Iterator[str]:
     """What is still to be done for `objects`, as phrases; `namespace` is that of objects which name none."""
     for item in objects:
-        kind = known(cluster, item)
-        place = namespace_of(item, namespace) if kind and kind.namespaced else ""
-        held = cluster.get(kind, item["metadata"]["name"], place) if kind else None
+        held = live(cluster, item, namespace)
         if held is None:
             yield f"{describe(item)} does not exist"
         elif is_certificate(held):

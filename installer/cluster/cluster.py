@@ -144,7 +144,14 @@ def in_namespace(cluster: Cluster, item: Object, namespace: str) -> Object:
     kind = known(cluster, item)
     if kind is not None and not kind.namespaced:
         return item
-    return {**item, "metadata": {"namespace": namespace, **item["metadata"]}}
+    return {**item, "metadata": {**item["metadata"], "namespace": namespace_of(item, namespace)}}
+
+
+def live(cluster: Cluster, item: Object, namespace: str) -> Object | None:
+    """`item` as the cluster has it, in `namespace` unless it names one itself; None if it or its kind is not there."""
+    kind = known(cluster, item)
+    place = namespace_of(item, namespace) if kind and kind.namespaced else ""
+    return cluster.get(kind, item["metadata"]["name"], place) if kind else None
 
 
 def describe(obj: Mapping[str, Any]) -> str:

@@ -176,6 +176,11 @@ def marked(obj: Object, release: ReleaseName) -> Object:
     return {**obj, "metadata": {**metadata, "labels": labels, "annotations": annotations}}
 
 
+def is_marked(obj: Object, release: ReleaseName) -> bool:
+    """Whether Helm takes `obj` for a part of `release`, by the notes of `marked`."""
+    return marked(obj, release) == obj
+
+
 def of_some_release(obj: Object) -> bool:
     """Whether Helm made `obj`, or a step holds it, whichever it is."""
     metadata = obj["metadata"]

@@ -22,8 +22,7 @@ from installer.cluster.cluster import (
     WebhookError,
     describe,
     in_namespace,
-    known,
-    namespace_of,
+    live,
 )
 from installer.cluster.kinds import NAMESPACE, SECRET
 from installer.cluster.managed_fields import (
@@ -38,7 +37,7 @@ from installer.cluster.managed_fields import (
     shared,
     text,
 )
-from installer.cluster.workload import marked, release_of
+from installer.cluster.workload import is_marked, release_of
 from installer.diagnosis.finding import Finding, warning
 from installer.errors import ClusterError, ClusterForbiddenError, ClusterUnreachableError, SiteError
 from installer.objects.comparison import HIDDEN, compared_values, shown
@@ -100,7 +99,7 @@ class TakenOver:
 
     def _resource(self, item: Object, *, succeeds: bool) -> Iterator[Finding]:
         """A resource; one that may have had another controller before is taken over field by field."""
-        held = self._held(item)
+        held = live(self._cluster, item, "")
         if held is None or (succeeds and self._exempt(self._wanted, item)):
             return
         ours = applies(FIELD_MANAGER, held)
@@ -122,10 +121,10 @@ class TakenOver:
         strangers = []
         for item in release.kept:
             placed = in_namespace(self._cluster, item, release.name.namespace)
-            held = self._held(placed)
+            held = live(self._cluster, placed, "")
             if held is None:
                 continue
-            if marked(held, release.name) != held and not self._take_over:
+            if not is_marked(held, release.name) and not self._take_over:
                 strangers.append(_whose(placed, held))
             elif placed["kind"] != NAMESPACE.name:
                 yield from self._object(placed, HELM_MANAGER)
@@ -145,7 +144,7 @@ class TakenOver:
     ) -> Iterator[Finding]:
         """What becomes of an object; `strange` if nothing of it is from here. Only what `whole` is taken over loses
         anything. Values at the paths `hidden` are never shown."""
-        held = self._held(item)
+        held = live(self._cluster, item, "")
         if held is None:
             return
         refusal = self._refusal(item, manager)
@@ -199,11 +198,6 @@ class TakenOver:
             plain = plain.get(key) if isinstance(plain, Mapping) else None
         made = {base64.b64decode(value) for item in self._wanted.secrets for value in item["data"].values()}
         return bool({str(plain).encode(), urllib.parse.quote(str(plain), safe="").encode()} & made)
-
-    def _held(self, item: Object) -> Object | None:
-        kind = known(self._cluster, item)
-        place = namespace_of(item, "") if kind and kind.namespaced else ""
-        return self._cluster.get(kind, item["metadata"]["name"], place) if kind else None
 
 
 def _whose(item: Object, held: Object) -> str:

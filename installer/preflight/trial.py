@@ -21,12 +21,13 @@ from installer.cluster.cluster import (
     Object,
     WebhookError,
     describe,
+    in_namespace,
     known,
     namespace_of,
 )
 from installer.cluster.kinds import NAMESPACE, POD, SERVICE_ACCOUNT, Kind
 from installer.cluster.owners import WORKLOADS
-from installer.cluster.workload import pod_templates, release_of
+from installer.cluster.workload import is_marked, pod_templates, release_of
 from installer.diagnosis.diagnosis import pods_refused
 from installer.diagnosis.finding import Finding, warning
 from installer.errors import ClusterError, ClusterForbiddenError
@@ -79,12 +80,11 @@ class Trial:
         # Those are not Helm's to change.
         others = {_key(crd, release) for crd in release.crds}
         for item in (item for item in release.applied if _key(item, release) not in others):
-            kind, place = known(self.cluster, item), namespace_of(item, release.name.namespace)
+            kind = known(self.cluster, item)
             old = former.get(_key(item, release))
             if self._given_up or kind is None or (old and _content(old) == _content(item)):
                 continue
-            metadata = {**item["metadata"], **({"namespace": place} if kind.namespaced else {})}
-            placed = {**item, "metadata": metadata}
+            placed = in_namespace(self.cluster, item, release.name.namespace)
             with suppress(ClusterForbiddenError):
                 if not hook_events(item):
                     yield from self._of_object(placed, kind, release, old)
@@ -105,7 +105,7 @@ class Trial:
         if live is None:
             found = list(self._asked(partial(self.cluster.create, item, dry_run=True)))
             yield from found or self._of_pods(item, release)
-        elif former or _belongs(live, release):
+        elif former or is_marked(live, release.name):
             yield from self._of_change(item, kind, release, live, former or {})
         elif release not in self.wanted.installed:
             owner = release_of(live)
@@ -198,12 +198,6 @@ def _content(item: Object) -> dict[str, Any]:
     """What a chart says of an object, wherever it is put."""
     metadata = {key: value for key, value in item["metadata"].items() if key != "namespace"}
     return {**item, "metadata": metadata}
-
-
-def _belongs(live: Object, release: ChartRelease) -> bool:
-    """Whether Helm takes `live` for a part of `release` (Helm, pkg/action/validate.go)."""
-    labels = live["metadata"].get("labels") or {}
-    return release_of(live) == release.name and labels.get("app.kubernetes.io/managed-by") == "Helm"
 
 
 def _applier(live: Object) -> str:

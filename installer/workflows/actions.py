@@ -15,6 +15,7 @@ from installer.cluster.cluster import (
     describe,
     in_namespace,
     known,
+    live,
     namespace_of,
 )
 from installer.cluster.kinds import CUSTOM_RESOURCE_DEFINITION, NAMESPACE, SERVICE_ACCOUNT
@@ -296,14 +297,8 @@ class Actions:
     def _lost(self, helm: Releases, release: ChartRelease) -> list[str]:
         """The objects of the deployed revision that are no longer in the cluster."""
         held = helm.status(release.name.name)
-        return [describe(item) for item in (held.objects if held else ()) if not self._exists(item, release)]
-
-    def _exists(self, item: Object, release: ChartRelease) -> bool:
-        kind = known(self.cluster, item)
-        if kind is None:
-            return False
-        place = namespace_of(item, release.name.namespace) if kind.namespaced else ""
-        return self.cluster.get(kind, item["metadata"]["name"], place) is not None
+        made, place = held.objects if held else (), release.name.namespace
+        return [describe(item) for item in made if live(self.cluster, item, place) is None]
 
 
 _OF_ALL = (NAMESPACE, SERVICE_ACCOUNT)
