@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from installer.chart.helm import Chart
 from tests.parts.application import CHARTS, KEY, Application, app_images, demo_platform, packed
 from tests.parts.enclave_program import ROOT, EnclaveProgram
 from tests.parts.go_programs import go_program
@@ -316,7 +317,9 @@ def test_helm_and_kubectl_by_the_guide(site: Site) -> None:
     site.answer("mysql")
     refused = site.program.install(site.first)
     assert refused.returncode == 33, refused.stderr
-    assert f"Helm release {OPERATOR_NAMESPACE}/operator was made by others (chart operator 1.4.8)" in refused.stderr
+    chart = Chart.load(site.operator.chart)
+    made = f"Helm release {OPERATOR_NAMESPACE}/operator was made by others (chart operator {chart.version})"
+    assert made in refused.stderr
     assert "WeightsAndBiases taken/taken was set by others" in refused.stderr
     lacking = site.preflight("--take-over")
     assert ["mysql.password" in item["next"] for item in lacking["refusals"]] == [True], lacking
